@@ -1,0 +1,254 @@
+"""What the ledger knows: ids, new messages, receipts, inbox events and the answers of the store.
+
+Ids are raw bytes on the message path (16 for a UUID), typed by `NewType` and never wrapped: a wrapper costs more than
+everything else that happens to them. Types that are made once for each message are `NamedTuple`s for the same reason.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, NewType
+
+UserId = NewType("UserId", bytes)
+DeviceId = NewType("DeviceId", int)
+ConversationId = NewType("ConversationId", bytes)
+MessageId = NewType("MessageId", bytes)
+Position = NewType("Position", bytes)
+
+NO_POSITION = Position(bytes(16))
+"""The place before every other in a log."""
+
+
+class ReceiptState(enum.IntEnum):
+    """How far a message has come; only ever rises. The numbers are stored and on the wire."""
+
+    SENT = 1
+    DELIVERED = 2
+    READ = 3
+
+
+class Verdict(enum.IntEnum):
+    """What the store says of a message that it was to accept."""
+
+    STORED = 1
+    """Durable for the first time."""
+    DUPLICATE = 2
+    """An earlier attempt was found; its rows were written again under the fresh position."""
+    CONFLICT = 3
+    """The id is taken by other content; the first is kept."""
+    VOID = 4
+    """The id was declared void; it will never be accepted."""
+
+
+class NewMessage(NamedTuple):
+    """A direct message that passed the checks and is to be made durable.
+
+    `position` is fresh at every call; everything else is the same for every attempt, but for `is_withheld`, where the
+    first decision that the store finds wins.
+    """
+
+    message_id: MessageId
+    conversation_id: ConversationId
+    sender_id: UserId
+    sender_device_id: DeviceId
+    recipient_id: UserId
+    envelope: bytes
+    """Serialised and opaque."""
+    content_hash: bytes
+    """16 bytes over recipient and envelope: what makes two sends with one id the same."""
+    is_withheld: bool
+    """The recipient has blocked the sender: only the sender's side is written, for ever."""
+    is_retry: bool
+    """An earlier attempt may exist: the store looks before it writes."""
+    position: Position
+    accepted_ms: int
+
+
+class Accepted(NamedTuple):
+    """The store's answer for one `NewMessage`, in the order of the batch."""
+
+    verdict: Verdict
+    accepted_ms: int
+    """Of the first attempt."""
+    is_withheld: bool
+    """As the first attempt decided."""
+
+
+class MessageRef(NamedTuple):
+    """Names a direct message whose fate is asked for, or that is to be declared void."""
+
+    message_id: MessageId
+    conversation_id: ConversationId
+    sender_id: UserId
+    recipient_id: UserId
+
+
+class Found(NamedTuple):
+    """What the store holds under a `MessageRef`."""
+
+    is_void: bool
+    content_hash: bytes
+    accepted_ms: int
+    is_withheld: bool
+
+
+class ReceiptUpdate(NamedTuple):
+    """Messages that a user has received or read in one direct conversation.
+
+    `message_ids` are the messages; `read_upto` (empty for none) stands for every message of the peer up to it. With
+    `is_forced` the events are written again even where the state does not change: the retry of an update whose outcome
+    or age was in doubt.
+    """
+
+    reader_id: UserId
+    reader_device_id: DeviceId
+    conversation_id: ConversationId
+    peer_id: UserId
+    """Who sent the messages; the store ignores ids of anybody else's messages, and of the withheld."""
+    state: ReceiptState
+    message_ids: tuple[MessageId, ...]
+    read_upto: bytes
+    is_forced: bool
+    position: Position
+    recorded_ms: int
+
+
+class MessageEvent(NamedTuple):
+    """An inbox event: a message was accepted. Both sides of a direct conversation get the same one."""
+
+    position: Position
+    message_id: MessageId
+    conversation_id: ConversationId
+    sender_id: UserId
+    sender_device_id: DeviceId
+    recipient_id: UserId
+    accepted_ms: int
+    envelope: bytes
+
+
+class ReceiptEvent(NamedTuple):
+    """An inbox event of a sender: messages came further. At most 40 ids."""
+
+    position: Position
+    conversation_id: ConversationId
+    reader_id: UserId
+    message_ids: tuple[MessageId, ...]
+    state: ReceiptState
+    recorded_ms: int
+
+
+class OwnReadEvent(NamedTuple):
+    """An inbox event of a reader: what was read on one of its devices."""
+
+    position: Position
+    user_id: UserId
+    conversation_id: ConversationId
+    read_upto: MessageId
+    origin_device_id: DeviceId
+
+
+class ForeignEvent(NamedTuple):
+    """An inbox event that another service caused; `item` is the serialised `chappe.api.edge.v1.Item` without position."""
+
+    position: Position
+    change_id: bytes
+    item: bytes
+
+
+Event = MessageEvent | ReceiptEvent | OwnReadEvent | ForeignEvent
+
+
+class Applied(NamedTuple):
+    """The store's answer for one `ReceiptUpdate`: the events that it wrote, for the hints that follow."""
+
+    receipt_events: tuple[ReceiptEvent, ...]
+    """For the inbox of the peer, all with the update's position; several only above 40 messages."""
+    own_read: OwnReadEvent | None
+    """For the reader's inbox."""
+
+
+class ForeignAppend(NamedTuple):
+    """An event of another service for several users, under one position."""
+
+    change_id: bytes
+    user_ids: tuple[UserId, ...]
+    item: bytes
+    position: Position
+
+
+class InboxRead(NamedTuple):
+    """Asks for the events of one inbox after a position, oldest first, at most `limit`."""
+
+    user_id: UserId
+    after: Position
+    limit: int
+
+
+class InboxPage(NamedTuple):
+    """Events of one inbox; `has_more` when the limit cut it."""
+
+    events: list[Event]
+    has_more: bool
+
+
+class PageRead(NamedTuple):
+    """Asks for messages of a conversation as one user sees it, newest first.
+
+    `before` and `after` are message ids or empty; with `after` the page holds the *oldest* messages after it, still
+    ordered newest first.
+    """
+
+    owner_id: UserId
+    conversation_id: ConversationId
+    before: bytes
+    after: bytes
+    limit: int
+
+
+class StoredMessage(NamedTuple):
+    """A message with how far it has come: for the owner's own what the peer did, for the peer's what the owner did."""
+
+    message: MessageEvent
+    """Its position is `NO_POSITION`."""
+    state: ReceiptState
+    delivered_ms: int
+    """0 when unknown."""
+    read_ms: int
+    """0 when unknown."""
+
+
+class Chat(NamedTuple):
+    """One line of a chat list."""
+
+    conversation_id: ConversationId
+    peer_id: UserId
+    last_message: StoredMessage | None
+    unread_count: int
+    """Capped at 100."""
+    read_upto: bytes
+    """Empty when nothing was read."""
+
+
+class ChatCursor(NamedTuple):
+    """Where a window of a chat list ends: the sort key of its last line, which orders by time and then by id."""
+
+    last_ms: int
+    conversation_id: ConversationId
+
+
+class ChatPage(NamedTuple):
+    """A window of a chat list, newest first; `next_cursor` is None when it was the last."""
+
+    chats: list[Chat]
+    next_cursor: ChatCursor | None
+
+
+class DirectoryUser(NamedTuple):
+    """What the ledger needs to know of a user; comes from svc_identity."""
+
+    user_id: UserId
+    is_active: bool
+    version: int
+    blocked_user_ids: frozenset[bytes]
+    device_ids: frozenset[int]
+    gives_read_receipts: bool

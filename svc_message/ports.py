@@ -1,0 +1,114 @@
+"""What the ledger needs from outside.
+
+The ports speak in messages, not rows: an adapter decides how many rows a message is (one and two pointers on
+PostgreSQL, one copy for each participant on Cassandra). Every adapter of a port passes the port's conformance suite in
+`tests/svc_message`. All raise `chappe.runtime.errors.UnavailableError` when the store does not answer or the outcome is
+unknown, and nothing else of their drivers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from svc_message.model import (
+        Accepted,
+        Applied,
+        ChatCursor,
+        ChatPage,
+        DirectoryUser,
+        Event,
+        ForeignAppend,
+        Found,
+        InboxPage,
+        InboxRead,
+        MessageRef,
+        NewMessage,
+        PageRead,
+        ReceiptUpdate,
+        StoredMessage,
+        UserId,
+    )
+
+
+class MessageStore(Protocol):
+    """The book of the ledger: messages, inbox logs, receipts and chat lists."""
+
+    async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
+        """Makes messages durable with a pointer in the inbox of everyone entitled, and answers for each in order.
+
+        A message that is found is completed, not taken for accepted: its inbox events are written again under the
+        fresh position, for those whom the *first* decision entitled, before the answer. A batch never names one
+        message id twice. An answer means durable; after an error nothing is known, and the caller tries again.
+        """
+        ...
+
+    async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
+        """Looks messages up wherever any of their rows may be, in order."""
+        ...
+
+    async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
+        """Makes sure that ids which are not there are never accepted; false where one was there after all."""
+        ...
+
+    async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
+        """Raises states, never lowers them, and appends the events that tell of it, before it answers in order.
+
+        A batch may hold several updates of one conversation. For `READ` the reader's `read_upto` is a maximum by
+        message id, and READ implies delivered.
+        """
+        ...
+
+    async def append_events(self, batch: Sequence[ForeignAppend]) -> None:
+        """Appends events of other services. A change id that is there already is appended again: devices drop it."""
+        ...
+
+    async def read_inbox(self, reads: Sequence[InboxRead]) -> list[InboxPage]:
+        """Reads on in many inboxes at once, from the primary, in order; cheap where nothing is new."""
+        ...
+
+    async def read_page(self, read: PageRead) -> list[StoredMessage]:
+        """Returns messages of a conversation that its owner sees (not withheld from it, not void), newest first."""
+        ...
+
+    async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
+        """Returns a window of a chat list."""
+        ...
+
+    async def epoch(self) -> int:
+        """Returns the epoch of the ledger, which a restore raises."""
+        ...
+
+    async def clock_ms(self) -> float:
+        """Returns the store's own wall clock, Unix milliseconds, for comparison with ours."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when the store answers; raises what is wrong, with its fix, when it does not."""
+        ...
+
+
+class Directory(Protocol):
+    """Who people are and what they allow: leased copies, true for at most 2 s after a change returned."""
+
+    def cached(self, user_id: UserId) -> DirectoryUser | None:
+        """Returns the leased copy, or None when there is none that may be used. Never waits."""
+        ...
+
+    async def read(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:
+        """Reads users through, in order, and keeps the answers."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when svc_identity answers."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """The way to the devices that are online: hints, which may be lost."""
+
+    def dispatch(self, event: Event, user_ids: tuple[UserId, ...], origin_device_id: int, *, wants_receipt: bool) -> None:
+        """Hands over a hint for every device of the users but the origin. Never waits, never raises."""
+        ...
