@@ -1,0 +1,123 @@
+"""Judges what devices apply: once, in the right place, and only by those entitled to it."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+from chappe.testing.checker_report import short
+from chappe.testing.checker_state import Blocks, Device, Findings, Limits, Message, User, World
+from chappe.testing.history import Line
+
+
+class _Early(NamedTuple):
+    """An event that was applied before its send was read."""
+
+    device: Device
+    message: Message
+    line: Line
+
+
+class _Suspect(NamedTuple):
+    """A delivery through a block, unless the block turns out to have been lifted in time."""
+
+    device: Device
+    sender: User
+    id: str
+    t: float
+    sent_t: float
+    accepted_by: float
+
+
+class Delivery:
+    """Follows `apply`, `ack`, `shown`, `block` and `unblock`."""
+
+    def __init__(self, world: World, findings: Findings, limits: Limits) -> None:
+        self.applied = 0
+        self.blocks = Blocks(limits.block_grace_ms)
+        self._world = world
+        self._findings = findings
+        self._early: list[_Early] = []
+        self._suspects: list[_Suspect] = []
+
+    def apply(self, line: Line) -> None:
+        """Judges one event given to an application."""
+        id_ = line["id"]
+        device = self._world.device(line["actor"])
+        message = self._world.messages[id_]
+        self.applied += 1
+        if device in message.applied:
+            self._findings.add("double", line["t"], f"{device.name} applies {short(id_)} again", id_)
+            return
+        message.applied += (device,)
+        if line["ms"] != int(id_[:12], 16):
+            what = f"{device.name} sorts {short(id_)} by {line['ms']}, others by {int(id_[:12], 16)} of its id"
+            self._findings.add("order", line["t"], what, id_)
+        if line["kind"] == "message" and id_ > device.last_seen.get(line["conv"], ""):
+            device.last_seen[line["conv"]] = id_
+        if message.is_refused and device is not message.sender:
+            what = f"{device.name} applies {short(id_)}, which was refused for good"
+            self._findings.add("retry", line["t"], what, id_)
+        if message.sender is None:
+            self._early.append(_Early(device, message, line))
+        else:
+            self._judge_entitled(device, message, message.sender.user, line)
+
+    def ack(self, line: Line) -> None:
+        """Takes note of what a device has on its disk."""
+        device = self._world.device(line["actor"])
+        messages = self._world.messages
+        for id_ in line.get("ids", ()):
+            message = messages[id_]
+            if device not in message.acked:
+                message.acked += (device,)
+
+    def shown(self, line: Line) -> None:
+        """Judges the order in which a device displays messages."""
+        ids = line.get("ids", [])
+        for before, after in pairwise(ids):
+            if before >= after:
+                what = f"{line['actor']} displays {short(before)} above {short(after)}, which sorts before"
+                self._findings.add("order", line["t"], what, before, after)
+
+    def block(self, line: Line) -> None:
+        """Takes note of a block."""
+        by, whom = self._world.device(line["actor"]).user, self._world.user(line["whom"])
+        self.blocks.block(by, whom, line.get("at", line["t"]), line["t"])
+
+    def unblock(self, line: Line) -> None:
+        """Takes note of a block that was lifted."""
+        by, whom = self._world.device(line["actor"]).user, self._world.user(line["whom"])
+        self.blocks.lift(by, whom, line.get("at", line["t"]), line["t"])
+
+    def finish(self) -> None:
+        """Judges what could not be judged before all was read."""
+        invented: set[str] = set()
+        for device, message, line in self._early:
+            if message.sender is not None:
+                self._judge_entitled(device, message, message.sender.user, line)
+            elif line["id"] not in invented:
+                invented.add(line["id"])
+                what = f"{device.name} applies {short(line['id'])}, which nobody sent"
+                self._findings.add("invented", line["t"], what, line["id"])
+        for suspect in self._suspects:
+            by, sender = suspect.device.user, suspect.sender
+            if self.blocks.must_bite(by, sender, suspect.sent_t, suspect.accepted_by):
+                what = f"{suspect.device.name} applies {short(suspect.id)}, "
+                what += "accepted while its sender was blocked"
+                users = (by.name, sender.name)
+                self._findings.add("misdelivery", suspect.t, what, suspect.id, users=users)
+
+    def _judge_entitled(self, device: Device, message: Message, sender: User, line: Line) -> None:
+        id_, t, user = line["id"], line["t"], device.user
+        if line["sender"] != sender.name or line["conv"] != message.conv:
+            what = f"{device.name} is given {short(id_)} as from {short(line['sender'])} "
+            what += f"in {short(line['conv'])}, but it is from {short(sender.name)} in {short(message.conv)}"
+            self._findings.add("misdelivery", t, what, id_)
+        elif user is sender or message.to is None:
+            return
+        elif user is not message.to:
+            what = f"{device.name} applies {short(id_)}, which was sent to {short(message.to.name)}"
+            self._findings.add("misdelivery", t, what, id_)
+        elif self.blocks:
+            accepted_by = min(message.stored_t, t)
+            if self.blocks.must_bite(user, sender, message.sent_t, accepted_by):
+                self._suspects.append(_Suspect(device, sender, id_, t, message.sent_t, accepted_by))

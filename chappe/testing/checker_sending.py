@@ -1,0 +1,86 @@
+"""Judges the sending side: ids in order, and retries that make one message or one final no."""
+
+from chappe.testing.checker_report import short
+from chappe.testing.checker_state import Device, Findings, Limits, World
+from chappe.testing.history import Line
+
+
+class Sending:
+    """Follows `send`, `stored` and `refused`."""
+
+    def __init__(self, world: World, findings: Findings, limits: Limits) -> None:
+        self.sent = 0
+        self.acknowledged = 0
+        self._world = world
+        self._findings = findings
+        self._clock_lead_ms = limits.clock_lead_ms
+        self._convs: dict[str, str] = {}
+
+    def send(self, line: Line) -> None:
+        """Takes note of a message, and of its place; a retry says nothing new."""
+        device = self._world.device(line["actor"])
+        message = self._world.messages[line["id"]]
+        if message.sender is None:
+            self.sent += 1
+            message.sender = device
+            message.conv = self._convs.setdefault(line["conv"], line["conv"])
+            message.to = self._world.user(line["to"]) if line["to"] else None
+            message.kind = line["kind"]
+            message.sent_t = line["t"]
+            self._judge_place(device, line)
+            if "draft" in line:
+                self._judge_draft(device, line["draft"], line)
+        elif message.sender is not device:
+            what = f"{device.name} sends {short(line['id'])}, which is an id of {message.sender.name}"
+            self._findings.add("retry", line["t"], what, line["id"])
+
+    def stored(self, line: Line) -> None:
+        """Compares a SendAck with what was said before."""
+        id_, t = line["id"], line["t"]
+        message = self._world.messages[id_]
+        if message.sender is not self._world.device(line["actor"]):
+            self._findings.add("retry", t, f"{short(id_)} is acknowledged to a device that never sent it", id_)
+        elif message.is_refused:
+            self._findings.add("retry", t, f"{short(id_)} is stored after it was refused for good", id_)
+        elif not message.is_stored:
+            self.acknowledged += 1
+            message.stored_t = t
+            message.accepted_ms = line["accepted_ms"]
+        elif message.accepted_ms != line["accepted_ms"]:
+            what = f"{short(id_)} is acknowledged twice, accepted at {message.accepted_ms} and "
+            self._findings.add("retry", t, what + f"at {line['accepted_ms']}", id_)
+
+    def refused(self, line: Line) -> None:
+        """Holds a final no against what was said and shown before."""
+        id_ = line["id"]
+        message = self._world.messages[id_]
+        if not line["final"] or message.is_refused:
+            return
+        message.is_refused = True
+        if message.is_stored:
+            self._findings.add("retry", line["t"], f"{short(id_)} is refused for good after it was stored", id_)
+        elif any(device is not message.sender for device in message.applied):
+            what = f"{short(id_)} is refused for good after {message.applied[0].name} applied it"
+            self._findings.add("retry", line["t"], what, id_)
+
+    def _judge_place(self, device: Device, line: Line) -> None:
+        id_, t = line["id"], line["t"]
+        if line["attempt"] > 1:
+            # Loaded from disk by a process that does not know when it was minted.
+            return
+        if id_ <= device.last_sent:
+            what = f"{device.name} sends {short(id_)} after {short(device.last_sent)}, but it sorts before"
+            self._findings.add("order", t, what, device.last_sent, id_)
+        device.last_sent = max(id_, device.last_sent)
+        seen = device.last_seen.get(line["conv"], "")
+        if line["kind"] == "message" and id_ <= seen and int(seen[:12], 16) - t <= self._clock_lead_ms:
+            what = f"{device.name} had applied {short(seen)} when it sent {short(id_)}, which sorts before"
+            self._findings.add("order", t, what, seen, id_)
+
+    def _judge_draft(self, device: Device, draft: str, line: Line) -> None:
+        before = device.drafts.get(draft)
+        device.drafts[draft] = line["id"]
+        if before is not None and not self._world.messages[before].is_refused:
+            what = f"{device.name} sends {short(before)} again as {short(line['id'])}, "
+            what += "though the first was never refused for good"
+            self._findings.add("retry", line["t"], what, before, line["id"])

@@ -1,0 +1,149 @@
+"""Puts the judges together: every line goes to the one that follows its op, once, in order of time."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from pathlib import Path
+
+from chappe.testing.checker_delivery import Delivery
+from chappe.testing.checker_quiet import Quiet
+from chappe.testing.checker_report import Report, Violation, tell
+from chappe.testing.checker_sending import Sending
+from chappe.testing.checker_state import Findings, Limits, World
+from chappe.testing.checker_ticks import Ticks
+from chappe.testing.history import HistoryError, Line, read_batches
+
+
+def check(histories: Sequence[Path | str], limits: Limits | None = None) -> Report:
+    """Judges the histories of one run, given as files.
+
+    The files are read once; a second time only to tell the stories of what was found.
+    Memory grows with the messages, about a kilobyte for each, not with the lines.
+
+    Raises:
+        HistoryError: a line cannot be understood; the message says which.
+    """
+    return _check(lambda: read_batches(histories), limits or Limits())
+
+
+def check_lines(lines: Iterable[Line], limits: Limits | None = None) -> Report:
+    """Judges a history in memory, in any order; lines of one time keep the order given.
+
+    Raises:
+        HistoryError: a line lacks a field of its op.
+    """
+    ordered = sorted(lines, key=itemgetter("t"))
+    return _check(lambda: [ordered], limits or Limits())
+
+
+def _check(source: Callable[[], Iterable[Sequence[Line]]], limits: Limits) -> Report:
+    judge = _Judge(limits)
+    for batch in source():
+        judge.take(batch)
+    report = judge.finish()
+    if report.violations:
+        return replace(report, violations=_with_stories(source(), report.violations))
+    return report
+
+
+class _Judge:
+    def __init__(self, limits: Limits) -> None:
+        self._world = World()
+        self._findings = Findings(limits.stories)
+        self._sending = Sending(self._world, self._findings, limits)
+        self._delivery = Delivery(self._world, self._findings, limits)
+        self._ticks = Ticks(self._world, self._findings)
+        self._quiet = Quiet(self._world, self._findings, self._delivery)
+        self._lines = 0
+        self._last_t = 0.0
+        self._handlers = self._by_op()
+
+    def take(self, batch: Sequence[Line]) -> None:
+        """Judges lines that follow those before."""
+        handlers = self._handlers
+        self._lines += len(batch)
+        line: Line | None = None
+        try:
+            for line in batch:
+                handlers[line["op"]](line)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise HistoryError(
+                f"cannot understand the line {line}: {error!r}. chappe.testing.history lists the ops and the"
+                " fields of each."
+            ) from error
+        if line is not None:
+            self._last_t = line["t"]
+
+    def finish(self) -> Report:
+        """Judges what needed everything, and counts."""
+        self._delivery.finish()
+        if not self._quiet.ends:
+            what = "there is no end line, so nothing can be called lost; write one when all has arrived"
+            self._findings.add("unfinished", self._last_t, what)
+        messages = self._world.messages.values()
+        return Report(
+            violations=tuple(sorted(self._findings.kept, key=lambda violation: violation.t)),
+            counts=dict(self._findings.counts),
+            lines=self._lines,
+            sent=self._sending.sent,
+            acknowledged=self._sending.acknowledged,
+            applied=self._delivery.applied,
+            pending=sum(1 for m in messages if m.sender is not None and not m.is_stored and not m.is_refused),
+            unjudged=self._quiet.unjudged,
+        )
+
+    def _by_op(self) -> Mapping[str, Callable[[Line], None]]:
+        return {
+            "send": self._sending.send,
+            "stored": self._sending.stored,
+            "refused": self._sending.refused,
+            "apply": self._delivery.apply,
+            "ack": self._delivery.ack,
+            "shown": self._delivery.shown,
+            "block": self._delivery.block,
+            "unblock": self._delivery.unblock,
+            "read": self._ticks.read,
+            "tick": self._ticks.tick,
+            "device": self._quiet.device,
+            "gone": self._quiet.gone,
+            "connect": self._quiet.connect,
+            "end": self._quiet.end,
+            "disconnect": _pass_over,
+            "join": _pass_over,
+            "leave": _pass_over,
+        }
+
+
+def _pass_over(_line: Line) -> None:
+    pass
+
+
+def _with_stories(batches: Iterable[Sequence[Line]], violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    lines: list[list[Line]] = [[] for _ in violations]
+    by_id: dict[str, list[int]] = {}
+    by_users: dict[frozenset[str], list[int]] = {}
+    for number, violation in enumerate(violations):
+        for id_ in violation.ids:
+            by_id.setdefault(id_, []).append(number)
+        if violation.users:
+            by_users.setdefault(frozenset(violation.users), []).append(number)
+    for batch in batches:
+        for line in batch:
+            for number in _concerned(line, by_id, by_users):
+                if line["t"] <= violations[number].t:
+                    lines[number].append(line)
+    told = zip(violations, lines, strict=True)
+    return tuple(replace(violation, story=tell(chosen)) for violation, chosen in told)
+
+
+def _concerned(
+    line: Line, by_id: Mapping[str, list[int]], by_users: Mapping[frozenset[str], list[int]]
+) -> Iterable[int]:
+    if by_users and line["op"] in {"block", "unblock"}:
+        return by_users.get(frozenset((line["actor"].partition("/")[0], line["whom"])), ())
+    if "id" in line:
+        return by_id.get(line["id"], ())
+    ids = set(line.get("ids", ()))
+    if "upto" in line:
+        ids.add(line["upto"])
+    return sorted({number for id_ in ids & by_id.keys() for number in by_id[id_]})
