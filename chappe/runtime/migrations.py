@@ -1,0 +1,141 @@
+"""Brings the schema of a PostgreSQL database up to date from numbered files, and refuses one that is behind."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg import AsyncConnection
+
+from chappe.runtime.errors import ChappeError, UnavailableError
+
+_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_CONNECT_TIMEOUT_S: Final = 5
+# Any number would do, as long as every replica uses the same: the ASCII of "chappe".
+_LOCK: Final = int.from_bytes(b"chappe", "big")
+_TABLE: Final = """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        name text PRIMARY KEY,
+        checksum bytea NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+"""
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+
+class SchemaOutdatedError(ChappeError):
+    """Refuses to work on a schema that is not the program's; says what to run."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SCHEMA_OUTDATED"
+
+
+class Migration(NamedTuple):
+    """One numbered file, applied once and whole."""
+
+    name: str
+    """The file's name, for example `0001_messages.sql`."""
+    script: bytes
+    checksum: bytes
+
+
+def migrations(folder: Path) -> list[Migration]:
+    """Reads the migrations of a folder, in the order of their numbers.
+
+    Raises:
+        ValueError: If a name is not four digits and a word, or the numbers are not 1, 2, 3 and so on.
+    """
+    found = []
+    for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
+        match = _NAME.fullmatch(path.name)
+        if match is None or int(match[1]) != number:
+            raise ValueError(f"{path}: call it {number:04d}_<lower_case_words>.sql; numbers have no gap and no double")
+        script = path.read_bytes()
+        found.append(Migration(path.name, script, hashlib.sha256(script).digest()))
+    if not found:
+        raise ValueError(f"{folder} holds no migrations; a schema folder has 0001_<lower_case_words>.sql and so on")
+    return found
+
+
+async def migrate(dsn: str, folder: Path) -> list[str]:
+    """Applies what is missing, each file in a transaction of its own; returns the names of the files applied.
+
+    Idempotent; when several processes do it at once, one works and the others wait for it.
+    What is in the database and not in the folder comes from a newer program and is left alone.
+
+    Raises:
+        SchemaOutdatedError: If a file fails, or one that was applied has been edited since.
+        UnavailableError: If the database does not answer.
+    """
+    wanted = migrations(folder)
+    try:
+        async with await _connect(dsn) as connection:
+            # Held by the session: it ends with the connection, however this process ends.
+            await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            await connection.execute(_TABLE)
+            missing = _missing(wanted, await _applied(connection))
+            for migration in missing:
+                await _apply(connection, migration)
+    except psycopg.OperationalError as error:
+        raise UnavailableError("PostgreSQL", f"the migration of {folder} stopped: {error}") from error
+    return [migration.name for migration in missing]
+
+
+async def check(dsn: str, folder: Path) -> None:
+    """Returns when the database has everything that a folder asks for; more is allowed.
+
+    Raises:
+        SchemaOutdatedError: If a file was not applied, or was edited since; names the command.
+        UnavailableError: If the database does not answer.
+    """
+    wanted = migrations(folder)
+    try:
+        async with await _connect(dsn) as connection:
+            found = await connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+            row = await found.fetchone()
+            applied = await _applied(connection) if row is not None and row[0] else {}
+    except psycopg.OperationalError as error:
+        raise UnavailableError("PostgreSQL", f"the schema could not be looked at: {error}") from error
+    missing = [migration.name for migration in _missing(wanted, applied)]
+    if missing:
+        raise SchemaOutdatedError(f"the database lacks {', '.join(missing)}; run: {_command(folder)}")
+
+
+def _command(folder: Path) -> str:
+    # A service keeps its migrations in svc_x/schema.
+    return f"python -m {folder.resolve().parent.name} --migrate"
+
+
+async def _connect(dsn: str) -> Connection:
+    return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
+
+
+async def _applied(connection: Connection) -> dict[str, bytes]:
+    found = await connection.execute("SELECT name, checksum FROM schema_migrations")
+    return {str(name): bytes(checksum) for name, checksum in await found.fetchall()}
+
+
+def _missing(wanted: list[Migration], applied: dict[str, bytes]) -> list[Migration]:
+    for migration in wanted:
+        if applied.get(migration.name, migration.checksum) != migration.checksum:
+            raise SchemaOutdatedError(
+                f"{migration.name} was edited after it had been applied; restore it and put the change into a new file"
+            )
+    return [migration for migration in wanted if migration.name not in applied]
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.script)
+            await connection.execute(
+                "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (migration.name, migration.checksum)
+            )
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        raise SchemaOutdatedError(
+            f"{migration.name} failed and nothing of it was kept: {error}; mend the file or the database, run it again"
+        ) from error
