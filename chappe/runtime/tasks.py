@@ -1,0 +1,58 @@
+"""Background tasks that have a name, an owner and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Owns background tasks: holds them, logs the one that crashes, cancels all of them on close."""
+
+    def __init__(self, on_crash: Callable[[str, BaseException], None] | None = None) -> None:
+        """Makes an owner without tasks.
+
+        Args:
+            on_crash: Told the name and the error of a task that ended with one; a process stops itself here.
+        """
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_crash = on_crash
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Starts a task and returns it; nobody needs to keep it."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    async def aclose(self) -> None:
+        """Cancels every task and waits for their ends."""
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(tasks)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            return
+        _log.error("task %s crashed", task.get_name(), exc_info=error)
+        if self._on_crash is not None:
+            self._on_crash(task.get_name(), error)
