@@ -27,7 +27,7 @@ from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_r
 from chappe.api.type.v1 import stream_pb2 as chappe_dot_api_dot_type_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.chappe/api/identity/v1/directory_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"5\n\x14\x42\x61tchGetUsersRequest\x12\x1d\n\x08user_ids\x18\x01 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x04\"M\n\x15\x42\x61tchGetUsersResponse\x12\x34\n\x05users\x18\x01 \x03(\x0b\x32%.chappe.api.identity.v1.DirectoryUser\"\xae\x01\n\rDirectoryUser\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.chappe.api.identity.v1.UserState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x18\n\x10\x62locked_user_ids\x18\x04 \x03(\x0c\x12\x12\n\ndevice_ids\x18\x05 \x03(\r\x12\x1b\n\x13gives_read_receipts\x18\x06 \x01(\x08\"\xcf\x01\n\x13WatchChangesRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x32\n\x06\x63redit\x18\x02 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x17\n\x06\x63ursor\x18\x0f \x01(\x0c\x42\x07\x92\xb5\x18\x03 \x80\x08\x42\x07\n\x05\x66rame\"\xf7\x01\n\x14WatchChangesResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x34\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32#.chappe.api.identity.v1.ChangeBatchH\x00\x12<\n\theartbeat\x18\x03 \x01(\x0b\x32\'.chappe.api.identity.v1.ChangeHeartbeatH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"g\n\x0b\x43hangeBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x38\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\'.chappe.api.identity.v1.DirectoryChange\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\x95\x01\n\x0f\x44irectoryChange\x12\x39\n\x04kind\x18\x01 \x01(\x0e\x32+.chappe.api.identity.v1.DirectoryChangeKind\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x11\n\tdevice_id\x18\x04 \x01(\r\x12\x12\n\nsession_id\x18\x05 \x01(\x0c\"<\n\x0f\x43hangeHeartbeat\x12\x19\n\x11\x63omplete_until_ms\x18\x01 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c*n\n\tUserState\x12\x1a\n\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12USER_STATE_UNKNOWN\x10\x01\x12\x15\n\x11USER_STATE_ACTIVE\x10\x02\x12\x16\n\x12USER_STATE_DELETED\x10\x03*\xd2\x01\n\x13\x44irectoryChangeKind\x12%\n!DIRECTORY_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTORY_CHANGE_KIND_USER\x10\x01\x12!\n\x1d\x44IRECTORY_CHANGE_KIND_DEVICES\x10\x02\x12)\n%DIRECTORY_CHANGE_KIND_SESSION_REVOKED\x10\x03\x12&\n\"DIRECTORY_CHANGE_KIND_SIGNING_KEYS\x10\x04\x32\x8e\x02\n\x10\x44irectoryService\x12}\n\rBatchGetUsers\x12,.chappe.api.identity.v1.BatchGetUsersRequest\x1a-.chappe.api.identity.v1.BatchGetUsersResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01\x12{\n\x0cWatchChanges\x12+.chappe.api.identity.v1.WatchChangesRequest\x1a,.chappe.api.identity.v1.WatchChangesResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.chappe/api/identity/v1/directory_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"5\n\x14\x42\x61tchGetUsersRequest\x12\x1d\n\x08user_ids\x18\x01 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x04\"M\n\x15\x42\x61tchGetUsersResponse\x12\x34\n\x05users\x18\x01 \x03(\x0b\x32%.chappe.api.identity.v1.DirectoryUser\"\xca\x01\n\rDirectoryUser\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.chappe.api.identity.v1.UserState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x18\n\x10\x62locked_user_ids\x18\x04 \x03(\x0c\x12\x12\n\ndevice_ids\x18\x05 \x03(\r\x12\x1b\n\x13gives_read_receipts\x18\x06 \x01(\x08\x12\x1a\n\x12\x64\x65vice_generations\x18\x07 \x03(\r\"\xcf\x01\n\x13WatchChangesRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x32\n\x06\x63redit\x18\x02 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x17\n\x06\x63ursor\x18\x0f \x01(\x0c\x42\x07\x92\xb5\x18\x03 \x80\x08\x42\x07\n\x05\x66rame\"\xf7\x01\n\x14WatchChangesResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x34\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32#.chappe.api.identity.v1.ChangeBatchH\x00\x12<\n\theartbeat\x18\x03 \x01(\x0b\x32\'.chappe.api.identity.v1.ChangeHeartbeatH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"g\n\x0b\x43hangeBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x38\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\'.chappe.api.identity.v1.DirectoryChange\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\x95\x01\n\x0f\x44irectoryChange\x12\x39\n\x04kind\x18\x01 \x01(\x0e\x32+.chappe.api.identity.v1.DirectoryChangeKind\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x11\n\tdevice_id\x18\x04 \x01(\r\x12\x12\n\nsession_id\x18\x05 \x01(\x0c\"<\n\x0f\x43hangeHeartbeat\x12\x19\n\x11\x63omplete_until_ms\x18\x01 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c*n\n\tUserState\x12\x1a\n\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12USER_STATE_UNKNOWN\x10\x01\x12\x15\n\x11USER_STATE_ACTIVE\x10\x02\x12\x16\n\x12USER_STATE_DELETED\x10\x03*\xd2\x01\n\x13\x44irectoryChangeKind\x12%\n!DIRECTORY_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTORY_CHANGE_KIND_USER\x10\x01\x12!\n\x1d\x44IRECTORY_CHANGE_KIND_DEVICES\x10\x02\x12)\n%DIRECTORY_CHANGE_KIND_SESSION_REVOKED\x10\x03\x12&\n\"DIRECTORY_CHANGE_KIND_SIGNING_KEYS\x10\x04\x32\x8e\x02\n\x10\x44irectoryService\x12}\n\rBatchGetUsers\x12,.chappe.api.identity.v1.BatchGetUsersRequest\x1a-.chappe.api.identity.v1.BatchGetUsersResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01\x12{\n\x0cWatchChanges\x12+.chappe.api.identity.v1.WatchChangesRequest\x1a,.chappe.api.identity.v1.WatchChangesResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,26 +42,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTORYSERVICE'].methods_by_name['BatchGetUsers']._serialized_options = b'\220\002\001\212\265\030\010\n\004\001\002\003\005\020\001'
   _globals['_DIRECTORYSERVICE'].methods_by_name['WatchChanges']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['WatchChanges']._serialized_options = b'\212\265\030\010\n\004\001\002\003\005\020\001'
-  _globals['_USERSTATE']._serialized_start=1262
-  _globals['_USERSTATE']._serialized_end=1372
-  _globals['_DIRECTORYCHANGEKIND']._serialized_start=1375
-  _globals['_DIRECTORYCHANGEKIND']._serialized_end=1585
+  _globals['_USERSTATE']._serialized_start=1290
+  _globals['_USERSTATE']._serialized_end=1400
+  _globals['_DIRECTORYCHANGEKIND']._serialized_start=1403
+  _globals['_DIRECTORYCHANGEKIND']._serialized_end=1613
   _globals['_BATCHGETUSERSREQUEST']._serialized_start=172
   _globals['_BATCHGETUSERSREQUEST']._serialized_end=225
   _globals['_BATCHGETUSERSRESPONSE']._serialized_start=227
   _globals['_BATCHGETUSERSRESPONSE']._serialized_end=304
   _globals['_DIRECTORYUSER']._serialized_start=307
-  _globals['_DIRECTORYUSER']._serialized_end=481
-  _globals['_WATCHCHANGESREQUEST']._serialized_start=484
-  _globals['_WATCHCHANGESREQUEST']._serialized_end=691
-  _globals['_WATCHCHANGESRESPONSE']._serialized_start=694
-  _globals['_WATCHCHANGESRESPONSE']._serialized_end=941
-  _globals['_CHANGEBATCH']._serialized_start=943
-  _globals['_CHANGEBATCH']._serialized_end=1046
-  _globals['_DIRECTORYCHANGE']._serialized_start=1049
-  _globals['_DIRECTORYCHANGE']._serialized_end=1198
-  _globals['_CHANGEHEARTBEAT']._serialized_start=1200
-  _globals['_CHANGEHEARTBEAT']._serialized_end=1260
-  _globals['_DIRECTORYSERVICE']._serialized_start=1588
-  _globals['_DIRECTORYSERVICE']._serialized_end=1858
+  _globals['_DIRECTORYUSER']._serialized_end=509
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=512
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=719
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=722
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=969
+  _globals['_CHANGEBATCH']._serialized_start=971
+  _globals['_CHANGEBATCH']._serialized_end=1074
+  _globals['_DIRECTORYCHANGE']._serialized_start=1077
+  _globals['_DIRECTORYCHANGE']._serialized_end=1226
+  _globals['_CHANGEHEARTBEAT']._serialized_start=1228
+  _globals['_CHANGEHEARTBEAT']._serialized_end=1288
+  _globals['_DIRECTORYSERVICE']._serialized_start=1616
+  _globals['_DIRECTORYSERVICE']._serialized_end=1886
 # @@protoc_insertion_point(module_scope)

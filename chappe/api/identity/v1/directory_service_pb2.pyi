@@ -140,6 +140,7 @@ class DirectoryUser(_message.Message):
     BLOCKED_USER_IDS_FIELD_NUMBER: _builtins.int
     DEVICE_IDS_FIELD_NUMBER: _builtins.int
     GIVES_READ_RECEIPTS_FIELD_NUMBER: _builtins.int
+    DEVICE_GENERATIONS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.bytes
     """The user."""
     state: Global___UserState.ValueType
@@ -156,6 +157,12 @@ class DirectoryUser(_message.Message):
     def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The devices that are linked."""
 
+    @_builtins.property
+    def device_generations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For each linked device, in the order of `device_ids`, its generation. A revocation raises it: a token whose `gen` is
+        lower is refused, also by an edge that was not there when the session was revoked.
+        """
+
     def __init__(
         self,
         *,
@@ -165,10 +172,11 @@ class DirectoryUser(_message.Message):
         blocked_user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
         device_ids: _abc.Iterable[_builtins.int] | None = ...,
         gives_read_receipts: _builtins.bool = ...,
+        device_generations: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "device_ids", b"device_ids", "gives_read_receipts", b"gives_read_receipts", "state", b"state", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "device_generations", b"device_generations", "device_ids", b"device_ids", "gives_read_receipts", b"gives_read_receipts", "state", b"state", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,7 +193,9 @@ class WatchChangesRequest(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
-    """With the hello: start after this cursor; empty for only what changes from now on."""
+    """With the hello: start after this cursor; empty for only what changes from now on. A cursor that is older than what is
+    kept ends the stream with CURSOR_EXPIRED: the reader forgets what it has cached and starts with an empty one.
+    """
     @_builtins.property
     def hello(self) -> _stream_pb2.StreamHello:
         """Only as the first message."""
