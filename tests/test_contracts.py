@@ -40,8 +40,8 @@ def test_field_limits_change_only_on_purpose(root: Path, api: contract.Contract)
 
     golden = set((root / GOLDEN).read_text().splitlines())
 
-    assert limits - golden == set(), "new limits; if that is meant: python protos/generate.py --golden"
-    assert golden - limits == set(), "lost limits; if that is meant: python protos/generate.py --golden"
+    assert limits - golden == set(), "new limits; if that is meant: make protos ARGS=--golden"
+    assert golden - limits == set(), "lost limits; if that is meant: make protos ARGS=--golden"
 
 
 def test_every_rpc_says_who_may_call_it(api: contract.Contract) -> None:

@@ -175,6 +175,15 @@ def test_readme_is_short(root: Path) -> None:
     assert len(readme.read_text().splitlines()) <= MAX_README_LINES
 
 
+def test_every_command_that_the_pages_name_is_a_target_of_make(root: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), flags=re.MULTILINE))
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+
+    named = {name for page in pages for name in re.findall(r"`make ([a-z]+)", page.read_text())}
+
+    assert named - targets == set()
+
+
 def test_the_root_holds_only_what_is_expected(root: Path) -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True, text=True)
     entries = {name.split("/")[0] for name in listed.stdout.split("\0") if name}
