@@ -31,7 +31,7 @@ class PushRequest(_message.Message):
     VERIFY_ALL_FIELD_NUMBER: _builtins.int
     EDGE_BOOT_ID_FIELD_NUMBER: _builtins.int
     edge_boot_id: _builtins.int
-    """With the hello: the boot of the edge that is meant."""
+    """With the hello: the boot of the edge that is meant; zero for any."""
     @_builtins.property
     def hello(self) -> _stream_pb2.StreamHello:
         """Only as the first message."""

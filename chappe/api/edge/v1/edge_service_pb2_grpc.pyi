@@ -38,7 +38,8 @@ class EdgeServiceStub:
 
     Opened by svc_fanout, which finds the address in the edge id of a route; one stream for each pair of processes.
     First message of either side: its StreamHello; fanout's names the `boot_id` of the edge that it means to reach in
-    PushRequest.edge_boot_id, and an edge of another boot ends the call with FAILED_PRECONDITION.
+    PushRequest.edge_boot_id, zero for whichever is there, and an edge of another boot ends the call with
+    FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
     Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
     An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session
@@ -56,7 +57,8 @@ class EdgeServiceAsyncStub(EdgeServiceStub):
 
     Opened by svc_fanout, which finds the address in the edge id of a route; one stream for each pair of processes.
     First message of either side: its StreamHello; fanout's names the `boot_id` of the edge that it means to reach in
-    PushRequest.edge_boot_id, and an edge of another boot ends the call with FAILED_PRECONDITION.
+    PushRequest.edge_boot_id, zero for whichever is there, and an edge of another boot ends the call with
+    FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
     Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
     An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session
@@ -77,7 +79,8 @@ class EdgeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Opened by svc_fanout, which finds the address in the edge id of a route; one stream for each pair of processes.
         First message of either side: its StreamHello; fanout's names the `boot_id` of the edge that it means to reach in
-        PushRequest.edge_boot_id, and an edge of another boot ends the call with FAILED_PRECONDITION.
+        PushRequest.edge_boot_id, zero for whichever is there, and an edge of another boot ends the call with
+        FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
         Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
         An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
         Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session

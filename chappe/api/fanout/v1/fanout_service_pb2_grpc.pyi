@@ -37,7 +37,7 @@ class FanoutServiceStub:
     """Carries hints "push this item to these users" from the ledger.
 
     Opened by svc_message, one stream to every replica. First message of either side: its StreamHello.
-    Unit of credit: one hint, that is one user of one item; fanout grants as it has pushed or dropped them.
+    Unit of credit: one item; fanout grants as it has pushed or dropped its hints.
     An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
     all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
@@ -53,7 +53,7 @@ class FanoutServiceAsyncStub(FanoutServiceStub):
     """Carries hints "push this item to these users" from the ledger.
 
     Opened by svc_message, one stream to every replica. First message of either side: its StreamHello.
-    Unit of credit: one hint, that is one user of one item; fanout grants as it has pushed or dropped them.
+    Unit of credit: one item; fanout grants as it has pushed or dropped its hints.
     An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
     all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
@@ -72,7 +72,7 @@ class FanoutServiceServicer(metaclass=_abc_1.ABCMeta):
         """Carries hints "push this item to these users" from the ledger.
 
         Opened by svc_message, one stream to every replica. First message of either side: its StreamHello.
-        Unit of credit: one hint, that is one user of one item; fanout grants as it has pushed or dropped them.
+        Unit of credit: one item; fanout grants as it has pushed or dropped its hints.
         An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
         Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
         all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
