@@ -148,7 +148,7 @@ class OwnReadEvent(NamedTuple):
 
 
 class ForeignEvent(NamedTuple):
-    """An inbox event that another service caused; `item` is the serialised `chappe.api.edge.v1.Item` without position."""
+    """An inbox event that another service caused; `item` is a serialised `chappe.api.edge.v1.Item` without position."""
 
     position: Position
     change_id: bytes
@@ -252,3 +252,88 @@ class DirectoryUser(NamedTuple):
     blocked_user_ids: frozenset[bytes]
     device_ids: frozenset[int]
     gives_read_receipts: bool
+
+
+class SendMessage(NamedTuple):
+    """The action of a send: a message for one user."""
+
+    recipient_id: UserId
+    envelope: bytes
+
+
+class SendRead(NamedTuple):
+    """The action of a send: the user saw messages of the conversation with a peer."""
+
+    peer_id: UserId
+    read_upto: bytes
+    """Empty when only ids are named."""
+    message_ids: tuple[MessageId, ...]
+
+
+class SendRequest(NamedTuple):
+    """One change that a device made, with the principal that the edge authenticated."""
+
+    user_id: UserId
+    device_id: DeviceId
+    message_id: MessageId
+    attempt: int
+    """1 for the first transmission over any stream."""
+    action: SendMessage | SendRead
+
+
+class Stored(NamedTuple):
+    """The answer to a send that is durable."""
+
+    accepted_ms: int
+    conversation_id: ConversationId
+    is_duplicate: bool
+
+
+class Refused(NamedTuple):
+    """The answer to a send that is not: the reason by the name of its ErrorReason, and the same for people."""
+
+    reason: str
+    detail: str
+    is_retryable: bool = False
+    retry_after_ms: int = 0
+
+
+Answer = Stored | Refused
+
+
+class DeviceAck(NamedTuple):
+    """What a device has stored: keys of 64 bytes, one after the other, of other people's messages."""
+
+    user_id: UserId
+    device_id: DeviceId
+    keys: bytes
+    is_resent: bool
+
+
+class InboxQuery(NamedTuple):
+    """Asks what is new for one device."""
+
+    user_id: UserId
+    device_id: DeviceId
+    epoch: int
+    """0 with an empty cursor."""
+    cursor: bytes
+    """The position of the cursor; empty to start at the beginning of the log."""
+    after: bytes
+    """Where the page before ended; empty for the first of a pass."""
+    pass_bound: bytes
+    """The bound of the pass; empty for its first page."""
+    limit: int
+    is_garbled: bool = False
+    """The cursor's bytes were not a cursor."""
+
+
+class InboxAnswer(NamedTuple):
+    """What is new for one device; `cursor` is verified, nothing can still appear at or before it."""
+
+    events: list[Event]
+    has_more: bool
+    epoch: int
+    cursor: Position
+    pass_bound: Position
+    is_resync: bool

@@ -1,0 +1,45 @@
+"""How the ledger says no."""
+
+from chappe.runtime.errors import ChappeError
+
+
+class ClockUntrustedError(ChappeError):
+    """Says that this process's clock cannot be trusted at the moment: nothing is minted and no cursor moves."""
+
+    code = "UNAVAILABLE"
+    reason = "CLOCK_UNTRUSTED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; nothing is accepted until it agrees with the store's again", retry_after_ms=1000)
+
+
+class InvalidPageTokenError(ChappeError):
+    """Refuses a page token that was altered or belongs to another list."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_PAGE_TOKEN"
+
+    def __init__(self) -> None:
+        super().__init__("page_token: not one that this list gave to this user; start again without it")
+
+
+class OwnerNotAllowedError(ChappeError):
+    """Refuses a client that names somebody else as the owner of what it reads."""
+
+    code = "PERMISSION_DENIED"
+    reason = "NOT_IN_CONVERSATION"
+
+    def __init__(self) -> None:
+        super().__init__("owner_user_id: a client reads its own conversations; leave the field empty")
+
+
+class OwnerMissingError(ChappeError):
+    """Refuses an internal caller that does not say whose conversation it reads."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_FIELD"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "owner_user_id: an internal caller must say whose view it reads", metadata={"field": "owner_user_id"}
+        )

@@ -1,0 +1,181 @@
+"""The pure rules of the ledger: ids, positions, the horizon, and what makes two sends the same. No I/O.
+
+Sources: RFC 9562 for UUIDv7 and UUIDv8; the horizon rule and its parameters were settled by a discrete-event model in
+which the naive cursor ("last position seen") lost 8 to 15 % of acknowledged messages under faults, and this rule none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from svc_message.errors import ClockUntrustedError
+from svc_message.model import ConversationId, Position, UserId
+
+if TYPE_CHECKING:
+    from chappe.runtime.clock import Clock
+
+WRITE_WINDOW_S = 4.0
+"""W: a write is acknowledged only while its position is younger."""
+HORIZON_S = 10.0
+"""H: a cursor never passes now minus this; at least W and twice the greatest clock skew."""
+MAX_SKEW_S = 0.5
+"""S: how far a clock may be off before its process mints nothing."""
+MAX_STEP_S = 0.25
+"""How far wall and monotonic time may drift apart between two looks."""
+FUTURE_BOUND_MS = 5_000
+"""F: how far in the future a message id may lie."""
+FIRST_ACCEPT_AGE_MS = 10 * 60 * 1000
+"""A: how old a message id may be when it is first accepted."""
+RESYNC_AGE_MS = 30 * 24 * 3600 * 1000
+"""How long an inbox log is kept: an older cursor starts anew."""
+EPOCH_REWIND_MS = 3600 * 1000
+"""How far a cursor of another epoch is set back."""
+
+KEY_BYTES = 64
+_TAG_SHIFT = 14
+_LOW_62 = (1 << 62) - 1
+
+
+class MessageKey(NamedTuple):
+    """The 64 bytes that name an item everywhere on its way, taken apart."""
+
+    position: Position
+    message_id: bytes
+    conversation_id: bytes
+    sender_id: bytes
+
+    @classmethod
+    def of(cls, key: bytes) -> MessageKey:
+        """Takes one key apart."""
+        return cls(Position(key[:16]), key[16:32], key[32:48], key[48:64])
+
+
+def direct_conversation(one: bytes, other: bytes) -> ConversationId:
+    """Returns the id of the direct conversation of two users: a UUIDv8 that both derive and no client supplies."""
+    low, high = (one, other) if one <= other else (other, one)
+    digest = bytearray(hashlib.sha256(b"chappe-dm" + low + high).digest()[:16])
+    digest[6] = (digest[6] & 0x0F) | 0x80
+    digest[8] = (digest[8] & 0x3F) | 0x80
+    return ConversationId(bytes(digest))
+
+
+def mint_tag(user_id: bytes, device_id: int) -> bytes:
+    """Returns the 6 bytes that bind message ids to the device that minted them."""
+    return hashlib.sha256(b"chappe-mid" + user_id + device_id.to_bytes(4, "big")).digest()[:6]
+
+
+def tag_of(message_id: bytes) -> bytes:
+    """Returns the mint tag inside a message id."""
+    low = int.from_bytes(message_id[8:], "big") & _LOW_62
+    return (low >> _TAG_SHIFT).to_bytes(6, "big")
+
+
+def is_uuid7(value: bytes) -> bool:
+    """Tells whether 16 bytes carry the version and variant of a UUIDv7."""
+    return len(value) == 16 and value[6] >> 4 == 7 and value[8] >> 6 == 2  # noqa: PLR2004 - RFC 9562
+
+
+def milliseconds_of(uuid7: bytes) -> int:
+    """Returns the Unix milliseconds of a UUIDv7."""
+    return int.from_bytes(uuid7[:6], "big")
+
+
+def position_at(unix_ms: int) -> Position:
+    """Returns the least position of a millisecond."""
+    return Position(max(unix_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(1) + b"\x80" + bytes(7))
+
+
+def content_hash(recipient_id: bytes, envelope: bytes) -> bytes:
+    """Returns the 16 bytes by which two sends with one id are the same."""
+    return hashlib.blake2b(recipient_id + envelope, digest_size=16).digest()
+
+
+class Stamp(NamedTuple):
+    """A position with the two clocks at its minting."""
+
+    position: Position
+    wall_ms: int
+    monotonic_s: float
+
+
+class LedgerClock:
+    """Mints positions, tells their ages and the bound of cursors, and refuses while the clock cannot be trusted.
+
+    Wall minus monotonic time is compared at every use: a step freezes minting and cursors until a comparison with the
+    store's clock shows that the time is right again. Freezing is always safe.
+    """
+
+    def __init__(self, clock: Clock, node: bytes) -> None:
+        """Starts trusting the clock.
+
+        Args:
+            clock: The process's clock.
+            node: 8 random bytes that no other process has.
+        """
+        self._clock = clock
+        self._node = bytes([0x80 | (node[0] & 0x3F)]) + node[1:8]
+        self._last = 0
+        self._offset_s = clock.wall_ms() / 1000 - clock.monotonic_s()
+        self._distrust = ""
+
+    def check(self) -> None:
+        """Raises `ClockUntrustedError` when the wall clock stepped, or differed from the store's."""
+        offset_s = self._clock.wall_ms() / 1000 - self._clock.monotonic_s()
+        step_s = offset_s - self._offset_s
+        if abs(step_s) > MAX_STEP_S:
+            self._distrust = f"the clock stepped by {step_s:+.3f} s"
+        self._offset_s = offset_s
+        if self._distrust:
+            raise ClockUntrustedError(self._distrust)
+
+    def compare(self, store_ms: float) -> None:
+        """Compares with the store's clock, read just now: trust ends above 0.5 s and returns below."""
+        off_s = (self._clock.wall_ms() - store_ms) / 1000
+        self._offset_s = self._clock.wall_ms() / 1000 - self._clock.monotonic_s()
+        self._distrust = "" if abs(off_s) <= MAX_SKEW_S else f"the clock is {off_s:+.3f} s off the store's"
+
+    def mint(self) -> Stamp:
+        """Mints the next position; raises `ClockUntrustedError`."""
+        self.check()
+        wall_ms = self._clock.wall_ms()
+        ticks = max(self._last + 1, wall_ms << 12)
+        self._last = ticks
+        head = ((ticks >> 12) << 16 | 0x7000 | (ticks & 0xFFF)).to_bytes(8, "big")
+        return Stamp(Position(head + self._node), wall_ms, self._clock.monotonic_s())
+
+    def age_s(self, stamp: Stamp) -> float:
+        """Returns the age of a position: the larger of its wall age and its monotonic age."""
+        wall_age_s = (self._clock.wall_ms() - stamp.wall_ms) / 1000
+        return max(wall_age_s, self._clock.monotonic_s() - stamp.monotonic_s)
+
+    def is_fresh(self, stamp: Stamp) -> bool:
+        """Tells whether what was written under a position may be acknowledged now."""
+        return self.age_s(stamp) <= WRITE_WINDOW_S
+
+    def bound(self) -> Position:
+        """Returns the position that no cursor may pass now; to be taken before the first read of a pass."""
+        self.check()
+        return position_at(self._clock.wall_ms() - int(HORIZON_S * 1000))
+
+    def wall_ms(self) -> int:
+        """Returns Unix time in milliseconds."""
+        return self._clock.wall_ms()
+
+
+class TagCache:
+    """Remembers the mint tags of devices: one hash for each device, not for each message."""
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        """Makes an empty cache that forgets everything when it is full."""
+        self._tags: dict[tuple[bytes, int], bytes] = {}
+        self._capacity = capacity
+
+    def owns(self, user_id: UserId, device_id: int, message_id: bytes) -> bool:
+        """Tells whether the device minted the id."""
+        tag = self._tags.get((user_id, device_id))
+        if tag is None:
+            if len(self._tags) >= self._capacity:
+                self._tags.clear()
+            tag = self._tags[user_id, device_id] = mint_tag(user_id, device_id)
+        return tag_of(message_id) == tag

@@ -1,0 +1,303 @@
+"""Accepts messages: the checks, the first decision, the retry that completes, and the promise of the answer.
+
+Idempotency comes before every other check: a message that is found is acknowledged whatever has changed since, and a
+refusal that lets the client mint a new id first makes sure that the old one can never be accepted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from chappe.runtime.errors import ChappeError
+from svc_message.model import (
+    NO_POSITION,
+    Accepted,
+    Answer,
+    ConversationId,
+    MessageEvent,
+    MessageRef,
+    NewMessage,
+    Refused,
+    SendMessage,
+    SendRequest,
+    Stored,
+    Verdict,
+)
+from svc_message.protocol import (
+    FIRST_ACCEPT_AGE_MS,
+    FUTURE_BOUND_MS,
+    LedgerClock,
+    Stamp,
+    TagCache,
+    content_hash,
+    direct_conversation,
+    is_uuid7,
+    milliseconds_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from svc_message.model import DirectoryUser, UserId
+    from svc_message.ports import Directory, Dispatcher, MessageStore
+
+MAX_WRITES = 3
+"""How often a flush whose position grew too old is written again before its sends are refused as retryable."""
+
+_CONVERSATIONS_KEPT = 200_000
+
+
+class Candidate(NamedTuple):
+    """A message send on its way through the checks."""
+
+    slot: int
+    request: SendRequest
+    action: SendMessage
+    conversation_id: ConversationId
+    content_hash: bytes
+    is_known: bool
+    """Found by the look-up of a retry: it is completed without further checks."""
+
+    @property
+    def ref(self) -> MessageRef:
+        """Names the message for look-ups."""
+        request = self.request
+        return MessageRef(request.message_id, self.conversation_id, request.user_id, self.action.recipient_id)
+
+
+class Accepting:
+    """Accepts batches of message sends; one instance for the process, no state but caches."""
+
+    def __init__(self, store: MessageStore, directory: Directory, dispatcher: Dispatcher, clock: LedgerClock) -> None:
+        self._store = store
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._tags = TagCache()
+        self._conversations: dict[bytes, ConversationId] = {}
+
+    async def accept(self, batch: Sequence[SendRequest]) -> list[Answer]:
+        """Answers every send of a batch, in order; never raises for a store that does not answer.
+
+        Hints for the accepted are handed over before this returns, so before any answer leaves.
+        """
+        answers: list[Answer | None] = [None] * len(batch)
+        try:
+            self._clock.check()
+            rounds = _without_doubles(batch)
+            for indexes in rounds:
+                await self._accept_round(batch, indexes, answers)
+        except ChappeError as error:
+            refusal = retryable(error)
+            return [refusal if answer is None else answer for answer in answers]
+        return [answer for answer in answers if answer is not None]
+
+    async def _accept_round(
+        self, batch: Sequence[SendRequest], indexes: list[int], answers: list[Answer | None]
+    ) -> None:
+        candidates = [self._candidate(i, batch[i], answers) for i in indexes]
+        alive = [c for c in candidates if c is not None]
+        alive = await self._resolve_retries(alive, answers)
+        alive = await self._check_age(alive, answers)
+        messages = await self._decide(alive, answers)
+        await self._write(messages, answers)
+
+    def _candidate(self, index: int, request: SendRequest, answers: list[Answer | None]) -> Candidate | None:
+        action = request.action
+        assert isinstance(action, SendMessage)  # noqa: S101 - the door sorts sends by action
+        if not is_uuid7(request.message_id) or not self._tags.owns(
+            request.user_id, request.device_id, request.message_id
+        ):
+            answers[index] = Refused(
+                "INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device (see Welcome.mint_tag)"
+            )
+            return None
+        conversation_id = self._conversation(request.user_id, action.recipient_id)
+        hashed = content_hash(action.recipient_id, action.envelope)
+        return Candidate(index, request, action, conversation_id, hashed, is_known=False)
+
+    def _conversation(self, one: bytes, other: bytes) -> ConversationId:
+        key = one + other
+        found = self._conversations.get(key)
+        if found is None:
+            if len(self._conversations) >= _CONVERSATIONS_KEPT:
+                self._conversations.clear()
+            found = self._conversations[key] = direct_conversation(one, other)
+        return found
+
+    async def _resolve_retries(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[Candidate]:
+        retries = [c for c in candidates if c.request.attempt > 1]
+        if not retries:
+            return candidates
+        found = await self._store.find([c.ref for c in retries])
+        kept = {c.slot: c for c in candidates}
+        for candidate, earlier in zip(retries, found, strict=True):
+            if earlier is None:
+                continue
+            if earlier.is_void:
+                answers[candidate.slot] = _stale()
+            elif earlier.content_hash != candidate.content_hash:
+                answers[candidate.slot] = _conflict()
+            else:
+                kept[candidate.slot] = candidate._replace(is_known=True)
+                continue
+            del kept[candidate.slot]
+        return list(kept.values())
+
+    async def _check_age(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[Candidate]:
+        now_ms = self._clock.wall_ms()
+        kept: list[Candidate] = []
+        refused: list[tuple[Candidate, Refused]] = []
+        for candidate in candidates:
+            minted_ms = milliseconds_of(candidate.request.message_id)
+            if candidate.is_known or now_ms - FIRST_ACCEPT_AGE_MS <= minted_ms <= now_ms + FUTURE_BOUND_MS:
+                kept.append(candidate)
+            elif minted_ms > now_ms:
+                detail = f"message_id: {minted_ms - now_ms} ms in the future; correct the clock, mint a new id"
+                refused.append((candidate, Refused("CLOCK_SKEW", detail)))
+            else:
+                refused.append((candidate, _stale()))
+        return kept + await self._refuse_for_ever(refused, answers)
+
+    async def _refuse_for_ever(
+        self, refused: list[tuple[Candidate, Refused]], answers: list[Answer | None]
+    ) -> list[Candidate]:
+        """Refuses, and declares ids that may have been sent before void first; returns those that were there after all."""
+        retries = [(c, answer) for c, answer in refused if c.request.attempt > 1]
+        for candidate, answer in refused:
+            answers[candidate.slot] = answer
+        if not retries:
+            return []
+        voided = await self._store.declare_void([c.ref for c, _ in retries])
+        there = [c for (c, _), is_void in zip(retries, voided, strict=True) if not is_void]
+        for candidate in there:
+            answers[candidate.slot] = None
+        return [c._replace(is_known=True) for c in there]
+
+    async def _decide(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[tuple[int, NewMessage]]:
+        users = await self._recipients(candidates)
+        unknown = [c for c in candidates if not c.is_known and not users[c.action.recipient_id].is_active]
+        refusal = Refused("RECIPIENT_NOT_FOUND", "message.user_id: there is no such user")
+        there = await self._refuse_for_ever([(c, refusal) for c in unknown], answers)
+        gone = {c.slot for c in unknown}
+        accepted = [c for c in candidates if c.slot not in gone] + there
+        return [(c.slot, _message(c, users.get(c.action.recipient_id))) for c in accepted]
+
+    async def _recipients(self, candidates: list[Candidate]) -> dict[bytes, DirectoryUser]:
+        """Returns what the recipients allow: a cached yes may be up to 2 s old, a no is read through."""
+        users: dict[bytes, DirectoryUser] = {}
+        unsure: dict[UserId, None] = {}
+        for candidate in candidates:
+            if candidate.is_known:
+                continue
+            recipient_id = candidate.action.recipient_id
+            user = self._directory.cached(recipient_id)
+            if user is None or not user.is_active or candidate.request.user_id in user.blocked_user_ids:
+                unsure[recipient_id] = None
+            else:
+                users[recipient_id] = user
+        if unsure:
+            ids = list(unsure)
+            users.update(zip(ids, await self._directory.read(ids), strict=True))
+        return users
+
+    async def _write(self, messages: list[tuple[int, NewMessage]], answers: list[Answer | None]) -> None:
+        """Writes until the position of every acknowledged message is young enough; raises when it never is."""
+        left = messages
+        for attempt in range(MAX_WRITES):
+            if not left:
+                return
+            stamp = self._clock.mint()
+            fresh = [
+                message._replace(
+                    position=stamp.position, accepted_ms=stamp.wall_ms, is_retry=message.is_retry or attempt > 0
+                )
+                for _, message in left
+            ]
+            outcomes = await self._store.accept(fresh)
+            is_fresh = self._clock.is_fresh(stamp)
+            self._settle(left, fresh, outcomes, stamp if is_fresh else None, answers)
+            left = [entry for entry in left if answers[entry[0]] is None]
+        for index, _ in left:
+            answers[index] = Refused(
+                "DEPENDENCY_UNAVAILABLE", "the ledger is too slow at the moment; send again", is_retryable=True
+            )
+
+    def _settle(
+        self,
+        entries: list[tuple[int, NewMessage]],
+        fresh: list[NewMessage],
+        outcomes: list[Accepted],
+        stamp: Stamp | None,
+        answers: list[Answer | None],
+    ) -> None:
+        for (index, first), message, outcome in zip(entries, fresh, outcomes, strict=True):
+            if outcome.verdict is Verdict.CONFLICT:
+                answers[index] = _conflict()
+            elif outcome.verdict is Verdict.VOID:
+                answers[index] = _stale()
+            elif stamp is not None:
+                is_duplicate = outcome.verdict is Verdict.DUPLICATE and first.is_retry
+                answers[index] = Stored(outcome.accepted_ms, message.conversation_id, is_duplicate)
+                self._dispatch(message, outcome)
+
+    def _dispatch(self, message: NewMessage, outcome: Accepted) -> None:
+        event = MessageEvent(
+            message.position,
+            message.message_id,
+            message.conversation_id,
+            message.sender_id,
+            message.sender_device_id,
+            message.recipient_id,
+            outcome.accepted_ms,
+            message.envelope,
+        )
+        if outcome.is_withheld or message.recipient_id == message.sender_id:
+            users: tuple[UserId, ...] = (message.sender_id,)
+        else:
+            users = (message.recipient_id, message.sender_id)
+        self._dispatcher.dispatch(event, users, message.sender_device_id, wants_receipt=True)
+
+
+def retryable(error: ChappeError) -> Refused:
+    """Returns the refusal that tells a client to send the same bytes again."""
+    return Refused(error.reason, error.message, is_retryable=True, retry_after_ms=error.retry_after_ms)
+
+
+def _without_doubles(batch: Sequence[SendRequest]) -> list[list[int]]:
+    """Returns the indexes of a batch in rounds in which no message id occurs twice; nearly always one round."""
+    rounds: list[list[int]] = []
+    counts: dict[bytes, int] = {}
+    for index, request in enumerate(batch):
+        number = counts.get(request.message_id, 0)
+        counts[request.message_id] = number + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(index)
+    return rounds
+
+
+def _message(candidate: Candidate, recipient: DirectoryUser | None) -> NewMessage:
+    request, action = candidate.request, candidate.action
+    is_withheld = recipient is not None and request.user_id in recipient.blocked_user_ids
+    return NewMessage(
+        message_id=request.message_id,
+        conversation_id=candidate.conversation_id,
+        sender_id=request.user_id,
+        sender_device_id=request.device_id,
+        recipient_id=action.recipient_id,
+        envelope=action.envelope,
+        content_hash=candidate.content_hash,
+        is_withheld=is_withheld,
+        is_retry=request.attempt > 1,
+        position=NO_POSITION,
+        accepted_ms=0,
+    )
+
+
+def _stale() -> Refused:
+    return Refused("STALE_MESSAGE_ID", "message_id: too old to be accepted for the first time; mint a new one")
+
+
+def _conflict() -> Refused:
+    return Refused("DUPLICATE_CONFLICT", "message_id: used before with other content; the first is kept")

@@ -1,0 +1,100 @@
+"""Reads history: pages of a conversation and windows of the chat list, with tokens that belong to one list."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from svc_message.errors import InvalidPageTokenError
+from svc_message.model import ChatCursor, ConversationId, PageRead
+from svc_message.protocol import direct_conversation
+
+if TYPE_CHECKING:
+    from svc_message.model import ChatPage, StoredMessage, UserId
+    from svc_message.ports import MessageStore
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 200
+_ID_BYTES = 16
+_CHECK_BYTES = 8
+_TIME_BYTES = 8
+
+
+class HistoryPage(NamedTuple):
+    """Messages, newest first, and the token of the next page, empty for none."""
+
+    messages: list[StoredMessage]
+    next_page_token: str
+
+
+class ChatWindow(NamedTuple):
+    """Chats, newest first, and the token of the next window, empty for none."""
+
+    page: ChatPage
+    next_page_token: str
+
+
+class Reading:
+    """Answers what was said."""
+
+    def __init__(self, store: MessageStore) -> None:
+        self._store = store
+
+    async def page(
+        self, owner_id: UserId, peer_id: UserId, before: bytes, after: bytes, size: int, token: str
+    ) -> HistoryPage:
+        """Returns a page of the owner's conversation with a peer; raises `InvalidPageTokenError`."""
+        conversation_id = direct_conversation(owner_id, peer_id)
+        scope = b"page" + owner_id + conversation_id + (b"after" if after else b"before")
+        if token:
+            place = _open(scope, token, _ID_BYTES)
+            before, after = (b"", place) if after else (place, b"")
+        limit = _size(size)
+        rows = await self._store.read_page(PageRead(owner_id, conversation_id, before, after, limit + 1))
+        if len(rows) <= limit:
+            return HistoryPage(rows, "")
+        # One more than asked for was read, to know that there is more: it is at the far end of the direction.
+        rows = rows[1:] if after else rows[:limit]
+        last = rows[0] if after else rows[-1]
+        return HistoryPage(rows, _seal(scope, last.message.message_id))
+
+    async def chats(self, owner_id: UserId, size: int, token: str) -> ChatWindow:
+        """Returns a window of the owner's chat list; raises `InvalidPageTokenError`."""
+        scope = b"chats" + owner_id
+        after = None
+        if token:
+            place = _open(scope, token, _TIME_BYTES + _ID_BYTES)
+            after = ChatCursor(int.from_bytes(place[:_TIME_BYTES], "big"), ConversationId(place[_TIME_BYTES:]))
+        page = await self._store.list_chats(owner_id, after, _size(size))
+        cursor = page.next_cursor
+        if cursor is None:
+            return ChatWindow(page, "")
+        return ChatWindow(page, _seal(scope, cursor.last_ms.to_bytes(_TIME_BYTES, "big") + cursor.conversation_id))
+
+
+def _size(asked: int) -> int:
+    return min(asked, MAX_PAGE) if asked > 0 else DEFAULT_PAGE
+
+
+def _seal(scope: bytes, place: bytes) -> str:
+    """Returns a token for a place: a checksum ties it to its list. What it may show is decided by the principal."""
+    return base64.urlsafe_b64encode(place + _check(scope, place)).decode()
+
+
+def _open(scope: bytes, token: str, length: int) -> bytes:
+    try:
+        raw = base64.b64decode(token, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidPageTokenError from None
+    place = raw[:length]
+    if len(raw) != length + _CHECK_BYTES or raw[length:] != _check(scope, place):
+        raise InvalidPageTokenError
+    return place
+
+
+def _check(scope: bytes, place: bytes) -> bytes:
+    return hashlib.blake2b(
+        place, key=hashlib.blake2b(scope, digest_size=32).digest(), digest_size=_CHECK_BYTES
+    ).digest()

@@ -1,0 +1,157 @@
+"""Records receipts: what devices have stored and what users have read, coalesced for each conversation of a flush."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from chappe.runtime.errors import ChappeError, UnavailableError
+from svc_message.model import (
+    NO_POSITION,
+    Answer,
+    ConversationId,
+    DeviceAck,
+    MessageId,
+    ReceiptState,
+    ReceiptUpdate,
+    Refused,
+    SendRead,
+    SendRequest,
+    Stored,
+    UserId,
+)
+from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation, is_uuid7
+from svc_message.service.accept import MAX_WRITES, retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from svc_message.model import Applied
+    from svc_message.ports import Dispatcher, MessageStore
+
+
+class _Slot(NamedTuple):
+    """One conversation's part of a flush: the ids, and whether any of them must be told again."""
+
+    update: ReceiptUpdate
+    message_ids: dict[bytes, None]
+
+
+class Recording:
+    """Records batches of device acknowledgements and reads."""
+
+    def __init__(self, store: MessageStore, dispatcher: Dispatcher, clock: LedgerClock) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._tags = TagCache()
+
+    async def acknowledge(self, batch: Sequence[DeviceAck]) -> None:
+        """Makes the delivered receipts of a batch durable, in the inboxes of the senders; raises when it could not.
+
+        After an error the outcome is unknown: the caller repeats the batch with `is_resent`.
+        """
+        slots: dict[tuple[bytes, bytes], _Slot] = {}
+        for ack in batch:
+            keys = ack.keys
+            for start in range(0, len(keys) - KEY_BYTES + 1, KEY_BYTES):
+                self._gather(slots, ack, MessageKey.of(keys[start : start + KEY_BYTES]))
+        updates = [slot.update._replace(message_ids=tuple(map(MessageId, slot.message_ids))) for slot in slots.values()]
+        if updates:
+            await self._apply(updates)
+
+    def _gather(self, slots: dict[tuple[bytes, bytes], _Slot], ack: DeviceAck, key: MessageKey) -> None:
+        if key.sender_id == ack.user_id:
+            return
+        name = (ack.user_id, key.conversation_id)
+        slot = slots.get(name)
+        if slot is None:
+            update = ReceiptUpdate(
+                reader_id=ack.user_id,
+                reader_device_id=ack.device_id,
+                conversation_id=direct_conversation(ack.user_id, key.sender_id),
+                peer_id=UserId(key.sender_id),
+                state=ReceiptState.DELIVERED,
+                message_ids=(),
+                read_upto=b"",
+                is_forced=ack.is_resent,
+                position=NO_POSITION,
+                recorded_ms=0,
+            )
+            slots[name] = slot = _Slot(update, {})
+        elif ack.is_resent and not slot.update.is_forced:
+            slots[name] = slot = _Slot(slot.update._replace(is_forced=True), slot.message_ids)
+        slot.message_ids[key.message_id] = None
+
+    async def read(self, batch: Sequence[SendRequest]) -> list[Answer]:
+        """Answers every read of a batch, in order; never raises for a store that does not answer."""
+        answers: list[Answer | None] = [self._refusal(request) for request in batch]
+        updates = [_read_update(request) for request, answer in zip(batch, answers, strict=True) if answer is None]
+        try:
+            if updates:
+                await self._apply(updates)
+        except ChappeError as error:
+            refusal = retryable(error)
+            return [refusal if answer is None else answer for answer in answers]
+        now_ms = self._clock.wall_ms()
+        return [
+            Stored(now_ms, _conversation(request), is_duplicate=False) if answer is None else answer
+            for request, answer in zip(batch, answers, strict=True)
+        ]
+
+    def _refusal(self, request: SendRequest) -> Refused | None:
+        action = request.action
+        assert isinstance(action, SendRead)  # noqa: S101 - the door sorts sends by action
+        if not is_uuid7(request.message_id) or not self._tags.owns(
+            request.user_id, request.device_id, request.message_id
+        ):
+            return Refused("INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device")
+        if not action.read_upto and not action.message_ids:
+            return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
+        return None
+
+    async def _apply(self, updates: list[ReceiptUpdate]) -> None:
+        """Writes until the position is young enough to be relied on; a repetition tells everything again."""
+        for attempt in range(MAX_WRITES):
+            stamp = self._clock.mint()
+            fresh = [
+                update._replace(
+                    position=stamp.position, recorded_ms=stamp.wall_ms, is_forced=update.is_forced or attempt > 0
+                )
+                for update in updates
+            ]
+            applied = await self._store.apply_receipts(fresh)
+            for update, outcome in zip(fresh, applied, strict=True):
+                self._dispatch(update, outcome)
+            if self._clock.is_fresh(stamp):
+                return
+        raise UnavailableError("ledger", "receipts took longer than their positions may be old; send again")
+
+    def _dispatch(self, update: ReceiptUpdate, outcome: Applied) -> None:
+        for event in outcome.receipt_events:
+            self._dispatcher.dispatch(event, (update.peer_id,), 0, wants_receipt=False)
+        if outcome.own_read is not None:
+            self._dispatcher.dispatch(
+                outcome.own_read, (update.reader_id,), update.reader_device_id, wants_receipt=False
+            )
+
+
+def _conversation(request: SendRequest) -> ConversationId:
+    action = request.action
+    return direct_conversation(request.user_id, action.peer_id if isinstance(action, SendRead) else b"")
+
+
+def _read_update(request: SendRequest) -> ReceiptUpdate:
+    action = request.action
+    assert isinstance(action, SendRead)  # noqa: S101 - the door sorts sends by action
+    return ReceiptUpdate(
+        reader_id=request.user_id,
+        reader_device_id=request.device_id,
+        conversation_id=direct_conversation(request.user_id, action.peer_id),
+        peer_id=action.peer_id,
+        state=ReceiptState.READ,
+        message_ids=action.message_ids,
+        read_upto=action.read_upto,
+        is_forced=request.attempt > 1,
+        position=NO_POSITION,
+        recorded_ms=0,
+    )

@@ -1,0 +1,117 @@
+"""Reads inbox logs on, under the horizon rule: a cursor never passes what could still be overtaken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chappe.runtime.errors import UnavailableError
+from svc_message.model import (
+    NO_POSITION,
+    ForeignEvent,
+    InboxAnswer,
+    InboxQuery,
+    InboxRead,
+    MessageEvent,
+    OwnReadEvent,
+    Position,
+)
+from svc_message.protocol import EPOCH_REWIND_MS, RESYNC_AGE_MS, LedgerClock, milliseconds_of, position_at
+from svc_message.service.accept import MAX_WRITES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from svc_message.model import Event, ForeignAppend, InboxPage
+    from svc_message.ports import Dispatcher, MessageStore
+
+DEFAULT_LIMIT = 100
+
+
+class Syncing:
+    """Answers what is new in inboxes and appends what other services have to say."""
+
+    def __init__(self, store: MessageStore, dispatcher: Dispatcher, clock: LedgerClock) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._epoch = 0
+
+    async def start(self) -> None:
+        """Learns the epoch of the ledger."""
+        self._epoch = await self._store.epoch()
+
+    async def sync(self, queries: Sequence[InboxQuery]) -> list[InboxAnswer]:
+        """Answers every query, in order.
+
+        The bound is taken before the first read of a pass and stays for the whole of it, so nothing that was not yet
+        readable then can be passed by the cursor. Raises `ClockUntrustedError` and `UnavailableError`.
+        """
+        bound = self._clock.bound()
+        starts = [self._start(query) for query in queries]
+        pages = await self._store.read_inbox(
+            [
+                InboxRead(query.user_id, Position(start), query.limit or DEFAULT_LIMIT)
+                for query, (start, _) in zip(queries, starts, strict=True)
+            ]
+        )
+        answers = []
+        for query, (_, is_resync), page in zip(queries, starts, pages, strict=True):
+            filled = await self._fill(query, page)
+            answers.append(
+                self._answer(query, filled, Position(min(query.pass_bound or bound, bound)), is_resync=is_resync)
+            )
+        return answers
+
+    def _start(self, query: InboxQuery) -> tuple[bytes, bool]:
+        """Returns where to read on from, and whether the cursor could not be resumed from."""
+        if query.after:
+            return query.after, False
+        if query.is_garbled:
+            return NO_POSITION, True
+        if not query.cursor:
+            return NO_POSITION, False
+        cursor_ms, now_ms = milliseconds_of(query.cursor), self._clock.wall_ms()
+        if not now_ms - RESYNC_AGE_MS <= cursor_ms <= now_ms:
+            return NO_POSITION, True
+        if query.epoch != self._epoch:
+            return position_at(cursor_ms - EPOCH_REWIND_MS), False
+        return query.cursor, False
+
+    async def _fill(self, query: InboxQuery, page: InboxPage) -> InboxPage:
+        """Reads on while everything of a page is the device's own doing, so that a page with more is never empty."""
+        events = _of_others(query, page.events)
+        while page.has_more and not events:
+            after = page.events[-1].position
+            (page,) = await self._store.read_inbox([InboxRead(query.user_id, after, query.limit or DEFAULT_LIMIT)])
+            events = _of_others(query, page.events)
+        return page._replace(events=events)
+
+    def _answer(self, query: InboxQuery, page: InboxPage, bound: Position, *, is_resync: bool) -> InboxAnswer:
+        reached = min(bound, page.events[-1].position) if page.has_more else bound
+        least = b"" if is_resync or query.epoch != self._epoch else query.cursor
+        cursor = Position(max(reached, least) if least else reached)
+        return InboxAnswer(page.events, page.has_more, self._epoch, cursor, bound, is_resync)
+
+    async def append(self, batch: Sequence[ForeignAppend]) -> None:
+        """Appends events of other services durably and hands over hints; raises when the outcome is unknown."""
+        for _ in range(MAX_WRITES):
+            stamps = [self._clock.mint() for _ in batch]
+            fresh = [append._replace(position=stamp.position) for append, stamp in zip(batch, stamps, strict=True)]
+            await self._store.append_events(fresh)
+            for append in fresh:
+                event = ForeignEvent(append.position, append.change_id, append.item)
+                self._dispatcher.dispatch(event, append.user_ids, 0, wants_receipt=False)
+            if all(self._clock.is_fresh(stamp) for stamp in stamps):
+                return
+        raise UnavailableError("ledger", "events took longer than their positions may be old; append again")
+
+
+def _of_others(query: InboxQuery, events: list[Event]) -> list[Event]:
+    """Leaves out what the reading device did itself: it knows."""
+    return [event for event in events if not _is_own(query, event)]
+
+
+def _is_own(query: InboxQuery, event: Event) -> bool:
+    if isinstance(event, MessageEvent):
+        return event.sender_id == query.user_id and event.sender_device_id == query.device_id
+    return isinstance(event, OwnReadEvent) and event.origin_device_id == query.device_id
