@@ -22,6 +22,7 @@ class Quiet:
         self._blocks = delivery.blocks
         self._told: set[tuple[str, object]] = set()
         self._away: frozenset[Device] = frozenset()
+        self._known: set[User] = set()
         self._present: dict[User, list[Device]] = {}
 
     def device(self, line: Line) -> None:
@@ -46,6 +47,7 @@ class Quiet:
             user: [device for device in user.devices if device.since <= line["t"] and device not in self._away]
             for user in self._world.users.values()
         }
+        self._known = {device.user for device in self._world.devices.values() if device.since <= line["t"]}
         self.ends += 1
         self.unjudged = 0
         has_ticks = line.get("ticks", True)
@@ -63,7 +65,9 @@ class Quiet:
         to = message.to
         if to is None or to is sender.user:
             return
-        missing = [d for d in self._present[to] if d not in applied and d.since <= sent_t]
+        peers = self._present[to]
+        self.unjudged += not (peers or to in self._known)
+        missing = [d for d in peers if d not in applied and d.since <= sent_t]
         if missing and self._blocks.may_bite(to, sender.user, sent_t, message.stored_t):
             shown = [device for device in applied if device.user is to]
             if shown:
@@ -72,32 +76,31 @@ class Quiet:
             return
         for device in missing:
             self._lose(id_, device, t)
-        if not any(device.since <= t for device in to.devices):
-            self.unjudged += 1
 
     def _judge_ticks(self, id_: str, message: Message, sender: Device, t: float) -> None:
         ticks = message.ticks or {}
         own = self._present[sender.user]
         own = [device for device in own if device is sender or device.since <= message.sent_t]
-        peers = {by for _, by in ticks}
-        if message.to is not None and message.to is not sender.user:
-            peers.add(message.to)
-        for by in peers if own else ():
+        peers = {message.to} if message.to is not None else {by for _, by in ticks}
+        for by in peers.difference({sender.user}) if own else ():
             levels = [ticks.get((device, by), 0) for device in own]
             due = self._due(message, by)
+            if due <= min(levels) == max(levels):
+                continue
             low = own[levels.index(min(levels))]
             if max(levels) != min(levels):
                 high = own[levels.index(max(levels))]
                 what = f"{high.name} shows {short(id_)} as {_STATES[max(levels)]}, "
                 what += f"{low.name} as {_STATES[min(levels)]}"
                 self._diverge(id_, what, t)
-            elif min(levels) < due:
+            else:
                 what = f"{short(id_)} is {_STATES[due]}, but {low.name} shows {_STATES[min(levels)]}"
                 self._diverge(id_, what, t)
 
     def _due(self, message: Message, by: User) -> int:
-        if any(device.user is by and device not in self._away for device in message.readers):
-            return READ
+        for device in message.readers:
+            if device.user is by and device not in self._away:
+                return READ
         return DELIVERED if is_delivered(message, by, self._away) else 0
 
     def _lose(self, id_: str, device: Device, t: float) -> None:

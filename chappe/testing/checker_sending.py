@@ -33,6 +33,10 @@ class Sending:
         elif message.sender is not device:
             what = f"{device.name} sends {short(line['id'])}, which is an id of {message.sender.name}"
             self._findings.add("retry", line["t"], what, line["id"])
+        elif line["attempt"] == 1:
+            # Services write a first attempt without looking whether it is there.
+            what = f"{device.name} sends {short(line['id'])} again and calls it the first attempt"
+            self._findings.add("retry", line["t"], what, line["id"])
 
     def stored(self, line: Line) -> None:
         """Compares a SendAck with what was said before."""

@@ -25,7 +25,7 @@ class User:
     """A user, with every device that was heard of."""
 
     name: str
-    devices: list["Device"] = field(default_factory=list)
+    devices: list["Device"] = field(default_factory=list["Device"])
 
 
 @dataclass(slots=True, eq=False)
@@ -39,10 +39,10 @@ class Device:
     is_gone: bool = False
     last_sent: str = ""
     """The highest id that it has sent."""
-    last_seen: dict[str, str] = field(default_factory=dict)
+    last_seen: dict[str, str] = field(default_factory=dict[str, str])
     """By conversation, the highest id of a message that it has applied."""
-    read_upto: dict[str, str] = field(default_factory=dict)
-    drafts: dict[str, str] = field(default_factory=dict)
+    read_upto: dict[str, str] = field(default_factory=dict[str, str])
+    drafts: dict[str, str] = field(default_factory=dict[str, str])
     """By outbox entry, the id under which it was last sent."""
 
 

@@ -23,7 +23,8 @@ A `?` marks a field that may be left out. Unknown fields are ignored, unknown op
 | `join`, `leave` | `conv`, `whom` | a membership of a group has changed (kept for later, not judged) |
 | `end` | `absent`?, `ticks`? | all is quiet: what was acknowledged must have arrived by now |
 
-Lines that cause something (`send`, `ack`, `read`) are written before the bytes leave the device.
+Lines that cause something (`send`, `ack`, `read`) are written once it cannot be forgotten (it is in the
+outbox, on the disk) and before the bytes leave the device.
 `to` is the peer's user id, or empty in a group. `kind` is message, edit, revoke, reaction or read.
 `draft` names the outbox entry, so that a message sent again under a new id is known as the same one.
 `ms` is the time by which the device sorts the message, `how` is push, sync or history.
@@ -254,6 +255,7 @@ class _Source:
     def __init__(self, path: Path, block: int) -> None:
         self.times: list[float] = []
         self._lines: list[Line] = []
+        self._taken = 0
         self._path = path
         self._block = block
         self._offset = 0
@@ -276,9 +278,10 @@ class _Source:
 
     def take(self, bound: float) -> list[Line]:
         """Takes the lines up to and with this time."""
-        cut = bisect_right(self.times, bound)
-        taken, self._lines = self._lines[:cut], self._lines[cut:]
-        self.times = self.times[cut:]
+        start, self._taken = self._taken, bisect_right(self.times, bound, self._taken)
+        taken = self._lines[start : self._taken]
+        if self._taken == len(self.times):
+            self.times, self._lines, self._taken = [], [], 0
         return taken
 
     def _read_block(self) -> bytes:
@@ -306,7 +309,7 @@ class _Source:
     def _parse_one(self, number: int, text: bytes) -> Line:
         try:
             line: Line = json.loads(text)
-            float(line["t"])
+            fsum([line["t"]])
         except (ValueError, TypeError, KeyError) as error:
             raise HistoryError(
                 f"{self._path}:{number}: not a line of a history: {text[:120]!r}. Each line is one JSON"
