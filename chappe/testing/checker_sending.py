@@ -22,6 +22,8 @@ class Sending:
         message = self._world.messages[line["id"]]
         if message.sender is None:
             self.sent += 1
+            # Who sends exists, declared or not.
+            device.since = min(device.since, line["t"])
             message.sender = device
             message.conv = self._convs.setdefault(line["conv"], line["conv"])
             message.to = self._world.user(line["to"]) if line["to"] else None

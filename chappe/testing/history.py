@@ -29,6 +29,7 @@ outbox, on the disk) and before the bytes leave the device.
 `draft` names the outbox entry, so that a message sent again under a new id is known as the same one.
 `ms` is the time by which the device sorts the message, `how` is push, sync or history.
 `state` is delivered or read; `by` is who has it, by default the peer.
+A device that was never declared counts from its first `connect` or `send`.
 `absent` lists devices that cannot have caught up (switched off); all others must have, connected or not.
 `ticks` is false when senders do not write their ticks down, so that a missing one says nothing.
 

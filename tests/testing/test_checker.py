@@ -156,6 +156,10 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
         "loss",
         Scene("alice/1").add("bob/1", "connect", session="1", edge="e:1").accepted(1).end(),
     ),
+    "loss_on_a_device_known_by_what_it_sent": (
+        "loss",
+        Scene("alice/1").send("bob/1", 1, to="alice").accepted(2).end(),
+    ),
     "loss_of_what_came_after_the_end": ("loss", Scene().accepted(1).end().apply("bob/1", 1)),
     "loss_after_a_block_was_lifted": (
         "loss",
