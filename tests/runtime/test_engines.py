@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError
 
 from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey, EngineError, binaries, databases
 from chappe.runtime.engines.folders import socket_folder
-from chappe.runtime.engines.process import read_pid
+from chappe.runtime.engines.process import is_engine_of, read_pid
 
 LAUNCHER = """
 import asyncio, sys
@@ -24,10 +24,11 @@ from pathlib import Path
 from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey
 
 async def main():
-    kind = {"pg": EmbeddedPostgres, "vk": EmbeddedValkey}[sys.argv[1]]
-    engine = kind(Path(sys.argv[2]), dies_with_launcher=sys.argv[3] == "dies")
-    await engine.start()
-    print(engine.pid, flush=True)
+    folder, dies = Path(sys.argv[1]), sys.argv[2] == "dies"
+    for kind, name in ((EmbeddedPostgres, "pg"), (EmbeddedValkey, "vk")):
+        engine = kind(folder / name, dies_with_launcher=dies)
+        await engine.start()
+        print(engine.pid, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -73,15 +74,26 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def kill_a_launcher_of(kind: str, folder: Path, fate: str) -> int:
-    """Starts an engine in another process, kills that process with SIGKILL, and gives the engine's pid."""
-    command = (sys.executable, "-c", LAUNCHER, kind, str(folder), fate)
+async def kill_a_launcher(folder: Path, fate: str) -> tuple[int, int]:
+    """Starts both engines in another process, kills that with SIGKILL, and gives the engines' pids."""
+    command = (sys.executable, "-c", LAUNCHER, str(folder), fate)
     launcher = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert launcher.stdout is not None
-    pid = int(await launcher.stdout.readline())
-    launcher.kill()
-    await launcher.wait()
-    return pid
+    try:
+        return int(await launcher.stdout.readline()), int(await launcher.stdout.readline())
+    finally:
+        launcher.kill()
+        await launcher.wait()
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose orphans end with the test, whatever happens in it."""
+    yield tmp_path
+    for folder, pid_file in (("pg/cluster", "postmaster.pid"), ("vk", "valkey.pid")):
+        pid = read_pid(tmp_path / folder / pid_file)
+        if pid is not None and is_engine_of(pid, tmp_path / folder):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -184,27 +196,22 @@ async def test_postgres_starts_beside_a_stranger_who_has_the_pid_of_its_dead_ser
     await stranger.wait()
 
 
-@pytest.mark.parametrize("kind", ["pg", "vk"])
-async def test_an_engine_dies_with_its_launcher(kind: str, pg_folder: Path, tmp_path: Path) -> None:
-    pid = await kill_a_launcher_of(kind, tmp_path / kind, "dies")
+async def test_engines_die_with_their_launcher(pg_folder: Path, swept: Path) -> None:
+    postgres, server = await kill_a_launcher(swept, "dies")
 
-    await until(lambda: not is_alive(pid))
+    await until(lambda: not is_alive(postgres) and not is_alive(server))
 
 
-@pytest.mark.parametrize(("kind", "engine"), [("pg", EmbeddedPostgres), ("vk", EmbeddedValkey)])
-async def test_an_orphan_is_stopped_cleanly_by_the_next_start(
-    kind: str, engine: type[EmbeddedPostgres | EmbeddedValkey], pg_folder: Path, tmp_path: Path
-) -> None:
-    orphan = await kill_a_launcher_of(kind, tmp_path / kind, "outlives")
-    assert is_alive(orphan)
+async def test_orphans_are_stopped_cleanly_by_the_next_start(pg_folder: Path, swept: Path) -> None:
+    orphans = await kill_a_launcher(swept, "outlives")
+    assert all(is_alive(orphan) for orphan in orphans)
 
-    async with engine(tmp_path / kind) as successor:
-        assert not is_alive(orphan)
-        assert successor.is_running
-        assert successor.pid != orphan
-        log = successor.log.read_text()
-
-    assert "fast shutdown request" in log or "User requested shutdown" in log
+    async with EmbeddedPostgres(swept / "pg") as postgres, EmbeddedValkey(swept / "vk") as server:
+        assert not any(is_alive(orphan) for orphan in orphans)
+        assert postgres.pid not in orphans
+        assert server.pid not in orphans
+        assert "fast shutdown request" in postgres.log.read_text()
+        assert "Valkey is now ready to exit" in server.log.read_text()
 
 
 async def test_a_second_launcher_is_refused_and_the_first_serves_on(tmp_path: Path) -> None:
@@ -364,14 +371,22 @@ async def test_root_serves_a_private_folder_as_an_unprivileged_user(tmp_path: Pa
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_an_unprivileged_user_gets_postgres_too() -> None:
     # The interpreter may live under root's private home: everything is loaded before the user changes.
-    loaded = (
-        "import encodings.idna, os, redis.asyncio, psycopg\nasync def main():\n    os.setgid(65534); os.setuid(65534)"
-    )
-    script = LAUNCHER.replace("async def main():", loaded)
-    script = script.replace("await asyncio.Event().wait()", "await engine.stop()")
+    script = """
+import asyncio, encodings.idna, os, sys
+from pathlib import Path
+from chappe.runtime.engines import EmbeddedPostgres
+
+async def main():
+    os.setgid(65534)
+    os.setuid(65534)
+    async with EmbeddedPostgres(Path(sys.argv[1])):
+        pass
+
+asyncio.run(main())
+"""
     made = subprocess.run(("mktemp", "-d"), capture_output=True, text=True, check=True, user=65534)
     folder = made.stdout.strip()
-    command = (sys.executable, "-c", script, "pg", folder, "outlives")
+    command = (sys.executable, "-c", script, folder)
 
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 

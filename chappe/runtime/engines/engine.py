@@ -1,5 +1,6 @@
 """What both engines have in common: one folder, one owner, one process, an async life."""
 
+import contextlib
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -132,4 +133,8 @@ class Engine(ABC):
 
     def _let_go(self) -> None:
         self._process = None
+        if self._known_socket_folder is not None:
+            # A killed server leaves its socket, and so the folder, for the next start.
+            with contextlib.suppress(OSError):
+                self._known_socket_folder.rmdir()
         self._lock.release()
