@@ -124,7 +124,7 @@ def validate(message: Message) -> None:
     Raises:
         InvalidFieldError: The first field that breaks its limit, by its path, like "events[3].change_id".
     """
-    check = checker(cast("type[Any]", type(message)))
+    check = checker(cast("Any", type(message)))
     if check is not None:
         violation = check(message)
         if violation is not None:
@@ -132,9 +132,9 @@ def validate(message: Message) -> None:
 
 
 @functools.cache
-def checker(message_type: type[Any]) -> Check | None:
+def checker(message_type: Any) -> Check | None:
     """Compiles the limits of a message type, once; None when it has none, however deep."""
-    return compile_checks(cast("Descriptor", message_type.DESCRIPTOR))
+    return compile_checks(message_type.DESCRIPTOR)
 
 
 def compile_checks(root: Descriptor) -> Check | None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from chappe.api.edge.v1 import edge_service_pb2, send_pb2
+from chappe.api.edge.v1 import edge_service_pb2, item_pb2, send_pb2
 from chappe.api.fanout.v1 import fanout_service_pb2
 from chappe.api.identity.v1 import directory_service_pb2
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2, message_service_pb2
@@ -145,7 +145,7 @@ def test_a_message_without_limits_has_no_check() -> None:
 
 def test_the_error_names_the_field_in_a_real_contract() -> None:
     request = message_service_pb2.AppendEventsRequest(
-        events=[message_service_pb2.InboxEvent(change_id=b"1" * 16, user_ids=[b"2" * 16, b"3"], item={})]
+        events=[message_service_pb2.InboxEvent(change_id=b"1" * 16, user_ids=[b"2" * 16, b"3"], item=item_pb2.Item())]
     )
 
     with pytest.raises(InvalidFieldError, match=r"events\[0\].user_ids\[1\]: has 1 bytes") as caught:
