@@ -97,15 +97,6 @@ def swept(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """One server for the tests that only talk to it; engines are not bound to an event loop."""
-    postgres = EmbeddedPostgres(tmp_path_factory.mktemp("served") / "pg")
-    asyncio.run(postgres.start())
-    yield postgres
-    asyncio.run(postgres.stop())
-
-
-@pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stopped cluster to copy, because a copy is ten times faster than a new cluster."""
     folder = tmp_path_factory.mktemp("template") / "pg"
@@ -116,6 +107,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(make())
     return folder
+
+
+@pytest.fixture(scope="module")
+def served(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One server for the tests that only talk to it; engines are not bound to an event loop."""
+    folder = tmp_path_factory.mktemp("served")
+    folder.chmod(0o700)
+    subprocess.run(("cp", "-a", template, folder / "pg"), check=True)
+    postgres = EmbeddedPostgres(folder / "pg")
+    asyncio.run(postgres.start())
+    yield postgres
+    asyncio.run(postgres.stop())
 
 
 @pytest.fixture
@@ -360,12 +363,11 @@ def test_binaries_under_a_private_home_are_copied_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user to become")
-async def test_root_serves_a_private_folder_as_an_unprivileged_user(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir(mode=0o700)
+async def test_root_serves_a_private_folder_as_an_unprivileged_user(served: EmbeddedPostgres) -> None:
+    shown = await rows(served.dsn, "SHOW data_directory")
 
-    async with EmbeddedPostgres(tmp_path / "home" / "pg") as postgres:
-        assert owner_of(postgres.pid) == 65534
-        assert await rows(postgres.dsn, "SELECT 1") == [(1,)]
+    assert owner_of(served.pid) == 65534
+    assert shown == [("/proc/self/cwd",)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
