@@ -162,7 +162,7 @@ class Accepting:
     async def _refuse_for_ever(
         self, refused: list[tuple[Candidate, Refused]], answers: list[Answer | None]
     ) -> list[Candidate]:
-        """Refuses, and declares ids that may have been sent before void first; returns those that were there after all."""
+        """Refuses, after declaring void what may have been sent before; returns those that were there after all."""
         retries = [(c, answer) for c, answer in refused if c.request.attempt > 1]
         for candidate, answer in refused:
             answers[candidate.slot] = answer

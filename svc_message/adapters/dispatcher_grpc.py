@@ -1,0 +1,146 @@
+"""Hands hints to svc_fanout over one Dispatch stream to each replica."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
+from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.replicas import Replicas
+from chappe.runtime.streams import DialHandler, Identity, StreamClient
+from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, item_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc.aio
+
+    from chappe.runtime.clock import Seams
+    from chappe.runtime.tasks import Tasks
+    from svc_message.model import Event, UserId
+
+MAX_WAITING = 20_000
+"""How many hints may wait for one replica before new ones are dropped and counted."""
+
+
+class Hint(NamedTuple):
+    """One item for some users, as it goes into the columns of a batch."""
+
+    item: bytes
+    key: bytes
+    user_ids: tuple[UserId, ...]
+    origin_device_id: int
+    flags: int
+
+
+class _Stream(
+    DialHandler[Hint, fanout_service_pb2.DispatchRequest, fanout_service_pb2.DispatchResponse],
+):
+    """One replica's stream: encodes, and counts what was dropped so that the next batch can say it."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self.dropped = 0
+
+    def hello(self) -> fanout_service_pb2.DispatchRequest:
+        return fanout_service_pb2.DispatchRequest(hello=self._identity.hello(0))
+
+    def encode(self, number: int, items: list[Hint]) -> fanout_service_pb2.DispatchRequest:
+        dropped, self.dropped = self.dropped, 0
+        batch = fanout_service_pb2.DispatchBatch(
+            number=number,
+            items=[hint.item for hint in items],
+            keys=[hint.key for hint in items],
+            user_counts=[len(hint.user_ids) for hint in items],
+            user_ids=[user_id for hint in items for user_id in hint.user_ids],
+            origin_device_ids=[hint.origin_device_id for hint in items],
+            flags=[hint.flags for hint in items],
+            dropped_hints=dropped,
+        )
+        return fanout_service_pb2.DispatchRequest(batch=batch)
+
+    def drain(self, reason: str) -> fanout_service_pb2.DispatchRequest:
+        return fanout_service_pb2.DispatchRequest(drain=stream_pb2.StreamDrain(reason=reason))
+
+    def opened(self, hello: stream_pb2.StreamHello) -> None:
+        """Needs nothing: the credits are the stream's."""
+
+    def received(self, kind: str, response: fanout_service_pb2.DispatchResponse) -> None:
+        """Needs nothing: "taken into memory" changes nothing here."""
+
+    def closed(self, unsent: list[Hint], *, is_clean: bool) -> None:  # noqa: ARG002 - fanout judges the end
+        self.dropped += len(unsent)
+
+
+class _Client(StreamClient[Hint, fanout_service_pb2.DispatchRequest, fanout_service_pb2.DispatchResponse]):
+    """A dispatch stream with its handler at hand."""
+
+    handler: _Stream
+
+
+class GrpcDispatcher:
+    """The `Dispatcher` port over the replicas of svc_fanout."""
+
+    def __init__(
+        self,
+        target: str,
+        channel: Callable[[str], grpc.aio.Channel],
+        identity: Identity,
+        *,
+        tasks: Tasks,
+        seams: Seams,
+    ) -> None:
+        """Prepares; `start` dials.
+
+        Args:
+            target: The replicas, see `chappe.runtime.replicas`.
+            channel: Makes the channel to one address.
+            identity: Who this process is.
+            tasks: Owns the streams' tasks.
+            seams: Clock and randomness.
+        """
+        self._channel = channel
+        self._identity = identity
+        self._tasks = tasks
+        self._seams = seams
+        self._replicas: Replicas[_Client] = Replicas(target, self._connect, tasks=tasks, clock=seams.clock)
+        self.dropped_hints = 0
+
+    async def start(self) -> None:
+        """Dials every replica."""
+        await self._replicas.start()
+
+    async def aclose(self) -> None:
+        """Ends every stream politely."""
+        await self._replicas.aclose()
+
+    def dispatch(
+        self, event: Event, user_ids: tuple[UserId, ...], origin_device_id: int, *, wants_receipt: bool
+    ) -> None:
+        """Hands over a hint; drops it, and counts it, when no replica can take it."""
+        streams = self._replicas.accepting
+        if not streams:
+            self.dropped_hints += 1
+            return
+        key = item_key(event)
+        # One conversation stays with one replica while they last, which keeps its hints in order.
+        stream = streams[key[47] % len(streams)]
+        if stream.pending >= MAX_WAITING:
+            self.dropped_hints += 1
+            stream.handler.dropped += 1
+            return
+        flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
+        stream.add(Hint(item_bytes(event), key, user_ids, origin_device_id, flags))
+
+    def _connect(self, address: str) -> _Client:
+        stub: Any = fanout_service_pb2_grpc.FanoutServiceStub(self._channel(address))
+        handler = _Stream(self._identity)
+        client = _Client(
+            f"dispatch to {address}", stub.Dispatch, handler, tasks=self._tasks, seams=self._seams, weigh=_weigh
+        )
+        client.handler = handler
+        return client
+
+
+def _weigh(hint: Hint) -> int:
+    return len(hint.item) + len(hint.key) + 16 * len(hint.user_ids) + 16

@@ -1,0 +1,111 @@
+"""Builds the bytes of items: the one place from which push, sync and history get them.
+
+A message's item is put together by hand because it is built once for every message: its layout is fixed, and a test
+holds it to what protobuf itself would write. Everything rarer goes through the generated classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chappe.api.edge.v1 import item_pb2, server_frame_pb2
+from chappe.api.type.v1 import error_reason_pb2
+from svc_message.model import ForeignEvent, MessageEvent, OwnReadEvent, ReceiptEvent
+
+if TYPE_CHECKING:
+    from svc_message.model import Event, Refused, Stored
+
+FLAG_WANTS_RECEIPT = 1
+_NO_ID = bytes(16)
+_SINGLE_BYTE = 0x80
+
+
+def item_bytes(event: Event) -> bytes:
+    """Returns the serialised `chappe.api.edge.v1.Item` of an event."""
+    if isinstance(event, MessageEvent):
+        body = message_bytes(event)
+        return b"\x0a\x10" + event.position + b"\x12" + varint(len(body)) + body
+    if isinstance(event, ForeignEvent):
+        return b"\x0a\x10" + event.position + event.item
+    return _rare_item(event).SerializeToString()
+
+
+def message_bytes(event: MessageEvent) -> bytes:
+    """Returns the serialised `chappe.api.edge.v1.MessageEvent` of an event, written by hand."""
+    return b"".join(
+        (
+            b"\x0a\x10",
+            event.message_id,
+            b"\x12\x10",
+            event.conversation_id,
+            b"\x1a\x10",
+            event.sender_id,
+            b"\x20",
+            varint(event.sender_device_id),
+            b"\x2a\x10",
+            event.recipient_id,
+            b"\x30",
+            varint(event.accepted_ms),
+            b"\x3a",
+            varint(len(event.envelope)),
+            event.envelope,
+        )
+    )
+
+
+def item_key(event: Event) -> bytes:
+    """Returns the 64 bytes that name an item: position, message id, conversation id, user id of its causer."""
+    if isinstance(event, MessageEvent):
+        return event.position + event.message_id + event.conversation_id + event.sender_id
+    if isinstance(event, ReceiptEvent):
+        return event.position + event.message_ids[0] + event.conversation_id + event.reader_id
+    if isinstance(event, OwnReadEvent):
+        return event.position + event.read_upto + event.conversation_id + event.user_id
+    return event.position + event.change_id + _NO_ID + _NO_ID
+
+
+def stored_frame(message_id: bytes, answer: Stored) -> bytes:
+    """Returns the serialised `ServerFrame` with the SendAck of a durable send, written by hand."""
+    body = b"\x0a\x10" + message_id + b"\x10" + varint(answer.accepted_ms) + b"\x1a\x10" + answer.conversation_id
+    if answer.is_duplicate:
+        body += b"\x20\x01"
+    return b"\x12" + varint(len(body)) + body
+
+
+def refused_frame(message_id: bytes, answer: Refused, now_ms: int) -> bytes:
+    """Returns the serialised `ServerFrame` with the SendNack of a refused send."""
+    nack = server_frame_pb2.SendNack(
+        message_id=message_id,
+        reason=error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{answer.reason}"),
+        detail=answer.detail,
+        is_retryable=answer.is_retryable,
+        retry_after_ms=answer.retry_after_ms,
+        server_ms=now_ms,
+    )
+    return server_frame_pb2.ServerFrame(send_nack=nack).SerializeToString()
+
+
+def varint(value: int) -> bytes:
+    """Returns a number as a protobuf varint."""
+    if value < _SINGLE_BYTE:
+        return bytes((value,))
+    parts = bytearray()
+    while value >= _SINGLE_BYTE:
+        parts.append(value & 0x7F | _SINGLE_BYTE)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _rare_item(event: ReceiptEvent | OwnReadEvent) -> item_pb2.Item:
+    if isinstance(event, OwnReadEvent):
+        own_read = item_pb2.OwnReadEvent(conversation_id=event.conversation_id, read_upto=event.read_upto)
+        return item_pb2.Item(position=event.position, own_read=own_read)
+    receipt = item_pb2.ReceiptEvent(
+        conversation_id=event.conversation_id,
+        user_id=event.reader_id,
+        message_ids=event.message_ids,
+        states=[int(event.state)] * len(event.message_ids),  # type: ignore[list-item]  # the numbers are the contract's
+        recorded_ms=event.recorded_ms,
+    )
+    return item_pb2.Item(position=event.position, receipt=receipt)

@@ -1,0 +1,25 @@
+"""Everything that an operator of the ledger can set."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from chappe.runtime.config import Secret, ServerSettings, limited
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The settings of svc_message."""
+
+    server: ServerSettings = dataclasses.field(default_factory=ServerSettings)
+    """What every service has."""
+    store_dsn: Secret
+    """The PostgreSQL database of the ledger, as a libpq connection string or URL."""
+    identity_target: str
+    """Where svc_identity answers: dns:///name:port of a headless Service, or host:port,host:port."""
+    fanout_target: str
+    """Where the replicas of svc_fanout are: dns:///name:port of a headless Service, or host:port,host:port."""
+    store_writers: int = limited(2, least=1, most=16)
+    """How many connections write; two keep one commit in flight while the next gathers."""
+    store_readers: int = limited(2, least=1, most=64)
+    """How many connections read pages, inboxes and chat lists."""

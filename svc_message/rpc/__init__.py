@@ -1,0 +1,6 @@
+"""The gRPC door of the ledger: wire types to model and back, caller identity, nothing else."""
+
+from svc_message.rpc.history import ConversationRpc, HistoryRpc
+from svc_message.rpc.message import MessageRpc
+
+__all__ = ["ConversationRpc", "HistoryRpc", "MessageRpc"]

@@ -1,0 +1,148 @@
+"""The doors of HistoryService and ConversationService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.api.message.v1 import (
+    conversation_service_pb2,
+    conversation_service_pb2_grpc,
+    history_service_pb2,
+    history_service_pb2_grpc,
+)
+from chappe.api.type.v1 import position_pb2
+from chappe.runtime.principal import caller, principal
+from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, item_key, message_bytes
+from svc_message.errors import OwnerMissingError, OwnerNotAllowedError
+from svc_message.model import DeviceId, InboxAnswer, InboxQuery, MessageEvent, UserId
+
+if TYPE_CHECKING:
+    from svc_message.model import Chat, Event, StoredMessage
+    from svc_message.service.history import Reading
+    from svc_message.service.sync import Syncing
+
+
+class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
+    """Serves pages of conversations to people, and inbox logs to edges."""
+
+    def __init__(self, reading: Reading, syncing: Syncing) -> None:
+        self._reading = reading
+        self._syncing = syncing
+
+    async def ListMessages(
+        self, request: history_service_pb2.ListMessagesRequest, context: Any
+    ) -> history_service_pb2.ListMessagesResponse:
+        """Returns one page of the caller's conversation."""
+        del context
+        page = await self._reading.page(
+            _owner(request.owner_user_id),
+            UserId(request.peer_user_id),
+            request.before_message_id,
+            request.after_message_id,
+            request.page_size,
+            request.page_token,
+        )
+        return history_service_pb2.ListMessagesResponse(
+            messages=[stored_message(message) for message in page.messages], next_page_token=page.next_page_token
+        )
+
+    async def SyncInbox(
+        self, request: history_service_pb2.SyncInboxRequest, context: Any
+    ) -> history_service_pb2.SyncInboxResponse:
+        """Answers what is new in many inboxes."""
+        del context
+        queries = [_query(query) for query in request.queries]
+        answers = await self._syncing.sync(queries)
+        return history_service_pb2.SyncInboxResponse(
+            answers=[_answer(query.user_id, answer) for query, answer in zip(queries, answers, strict=True)]
+        )
+
+
+class ConversationRpc(conversation_service_pb2_grpc.ConversationServiceServicer):
+    """Serves the chat list."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    async def ListConversations(
+        self, request: conversation_service_pb2.ListConversationsRequest, context: Any
+    ) -> conversation_service_pb2.ListConversationsResponse:
+        """Returns a window of the caller's chat list."""
+        del context
+        window = await self._reading.chats(UserId(principal().user_id), request.page_size, request.page_token)
+        return conversation_service_pb2.ListConversationsResponse(
+            conversations=[_conversation(chat) for chat in window.page.chats], next_page_token=window.next_page_token
+        )
+
+
+def stored_message(stored: StoredMessage) -> history_service_pb2.StoredMessage:
+    """Returns the wire form of a message with how far it has come."""
+    return history_service_pb2.StoredMessage(
+        message=item_pb2.MessageEvent.FromString(message_bytes(stored.message)),
+        state=int(stored.state),  # type: ignore[arg-type]  # the numbers are the contract's
+        delivered_ms=stored.delivered_ms,
+        read_ms=stored.read_ms,
+    )
+
+
+def _owner(named: bytes) -> UserId:
+    """Returns whose view is read: the principal's own for a client, the one that is named for a service."""
+    if caller().principal is None:
+        if not named:
+            raise OwnerMissingError
+        return UserId(named)
+    own = principal().user_id
+    if named and named != own:
+        raise OwnerNotAllowedError
+    return UserId(own)
+
+
+def _query(query: history_service_pb2.InboxQuery) -> InboxQuery:
+    epoch, cursor, is_garbled = 0, b"", False
+    if query.cursor:
+        try:
+            parsed = position_pb2.Cursor.FromString(query.cursor)
+            epoch, cursor = parsed.epoch, parsed.position.value
+        except DecodeError:
+            is_garbled = True
+        is_garbled = is_garbled or len(cursor) != len(UserId(bytes(16)))
+    return InboxQuery(
+        user_id=UserId(query.user_id),
+        device_id=DeviceId(query.device_id),
+        epoch=epoch,
+        cursor=b"" if is_garbled else cursor,
+        after=query.after_position,
+        pass_bound=query.pass_bound,
+        limit=query.limit,
+        is_garbled=is_garbled,
+    )
+
+
+def _answer(user_id: UserId, answer: InboxAnswer) -> history_service_pb2.InboxAnswer:
+    cursor = position_pb2.Cursor(epoch=answer.epoch, position=position_pb2.Position(value=answer.cursor))
+    return history_service_pb2.InboxAnswer(
+        items=[item_bytes(event) for event in answer.events],
+        keys=[item_key(event) for event in answer.events],
+        flags=[_flags(user_id, event) for event in answer.events],
+        has_more=answer.has_more,
+        cursor=cursor.SerializeToString(),
+        pass_bound=answer.pass_bound,
+        is_resync=answer.is_resync,
+    )
+
+
+def _flags(user_id: UserId, event: Event) -> int:
+    return FLAG_WANTS_RECEIPT if isinstance(event, MessageEvent) and event.sender_id != user_id else 0
+
+
+def _conversation(chat: Chat) -> conversation_service_pb2.Conversation:
+    return conversation_service_pb2.Conversation(
+        conversation_id=chat.conversation_id,
+        peer_user_id=chat.peer_id,
+        last_message=None if chat.last_message is None else stored_message(chat.last_message),
+        unread_count=chat.unread_count,
+        read_upto=chat.read_upto,
+    )

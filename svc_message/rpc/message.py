@@ -1,0 +1,61 @@
+"""The door of MessageService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from chappe.api.message.v1 import message_service_pb2, message_service_pb2_grpc
+from chappe.runtime.streams import Identity, StreamServer
+from svc_message.model import NO_POSITION, ForeignAppend, UserId
+from svc_message.rpc.submit import CREDITS, Flushes, SubmitStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chappe.runtime.clock import Clock
+    from chappe.runtime.tasks import Tasks
+    from svc_message.service.sync import Syncing
+
+
+class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
+    """Serves Submit streams and AppendEvents."""
+
+    def __init__(self, flushes: Flushes, syncing: Syncing, identity: Identity, *, clock: Clock, tasks: Tasks) -> None:
+        self._flushes = flushes
+        self._syncing = syncing
+        self._identity = identity
+        self._clock = clock
+        self._tasks = tasks
+        self._streams: set[StreamServer[Any, Any, Any]] = set()
+
+    async def Submit(  # type: ignore[override]  # written with context.read and write
+        self, request_iterator: AsyncIterator[message_service_pb2.SubmitRequest], context: Any
+    ) -> None:
+        """Serves one edge until it half-closes."""
+        del request_iterator
+        handler = SubmitStream(self._flushes, self._identity, self._clock)
+        stream = handler.server = StreamServer(context, handler, tasks=self._tasks, credits_=CREDITS, name="submit")
+        self._streams.add(stream)
+        try:
+            await stream.serve()
+        finally:
+            self._streams.discard(stream)
+
+    async def AppendEvents(
+        self, request: message_service_pb2.AppendEventsRequest, context: Any
+    ) -> message_service_pb2.AppendEventsResponse:
+        """Appends events of another service."""
+        del context
+        appends = []
+        for event in request.events:
+            event.item.ClearField("position")
+            user_ids = tuple(UserId(user_id) for user_id in event.user_ids)
+            appends.append(ForeignAppend(event.change_id, user_ids, event.item.SerializeToString(), NO_POSITION))
+        await self._syncing.append(appends)
+        return message_service_pb2.AppendEventsResponse()
+
+    async def drain(self) -> None:
+        """Asks every edge to go elsewhere and answers what is left."""
+        await asyncio.gather(*(stream.drain("the ledger stops") for stream in self._streams))
+        await self._flushes.drain()

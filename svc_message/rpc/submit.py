@@ -1,0 +1,261 @@
+"""The Submit door: items of many edges gather into one flush of the ledger, and each gets its own answer.
+
+Group commit is here: whatever the edges have sent while a flush was in flight is the next flush. Nothing in this room
+waits for one message alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from chappe.api.edge.v1 import send_pb2
+from chappe.api.message.v1 import message_service_pb2
+from chappe.api.type.v1 import stream_pb2
+from chappe.runtime import contract
+from chappe.runtime.batching import Batcher
+from chappe.runtime.errors import ChappeError, InvalidFieldError
+from chappe.runtime.streams import Identity, ServeHandler, StreamServer
+from svc_message.adapters.item_protobuf import refused_frame, stored_frame
+from svc_message.model import (
+    Answer,
+    DeviceAck,
+    DeviceId,
+    MessageId,
+    Refused,
+    SendMessage,
+    SendRead,
+    SendRequest,
+    Stored,
+    UserId,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from chappe.runtime.clock import Clock
+    from chappe.runtime.tasks import Tasks
+    from svc_message.service.accept import Accepting
+    from svc_message.service.record import Recording
+
+CREDITS = 8192
+"""How many items of one edge may wait for their answers."""
+PARALLEL_FLUSHES = 2
+"""How many flushes of messages are in flight: while one commits, the next gathers and one more computes."""
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 1.0
+
+_STORED = message_service_pb2.SUBMIT_VERDICT_STORED
+_REFUSED = message_service_pb2.SUBMIT_VERDICT_REFUSED
+_MALFORMED = message_service_pb2.SUBMIT_VERDICT_MALFORMED
+
+
+class Result(NamedTuple):
+    """One answer on its way back; verdict 0 stands for an acknowledgement whose receipts are durable."""
+
+    item_id: int
+    verdict: int
+    frame: bytes
+
+
+class _Item(NamedTuple):
+    """A send that waits for its flush."""
+
+    stream: SubmitStream
+    item_id: int
+    request: SendRequest
+
+
+class _AckItem(NamedTuple):
+    """An acknowledgement that waits for its flush."""
+
+    stream: SubmitStream
+    item_id: int
+    ack: DeviceAck
+
+
+class Flushes:
+    """The group commits of the process: messages, reads and acknowledgements, each in batches of all edges' items."""
+
+    def __init__(self, accepting: Accepting, recording: Recording, clock: Clock, tasks: Tasks) -> None:
+        self._accepting = accepting
+        self._recording = recording
+        self._clock = clock
+        self.messages: Batcher[_Item] = Batcher(
+            self._flush_messages, tasks, name="accept", weigh=_weigh, parallel=PARALLEL_FLUSHES
+        )
+        self.reads: Batcher[_Item] = Batcher(self._flush_reads, tasks, name="read")
+        self.acks: Batcher[_AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
+
+    async def drain(self) -> None:
+        """Returns once everything that was taken has been answered."""
+        await asyncio.gather(self.messages.drain(), self.reads.drain(), self.acks.drain())
+
+    async def _flush_messages(self, items: list[_Item]) -> None:
+        await self._answer(items, self._accepting.accept)
+
+    async def _flush_reads(self, items: list[_Item]) -> None:
+        await self._answer(items, self._recording.read)
+
+    async def _answer(
+        self, items: list[_Item], decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
+    ) -> None:
+        answers = await decide([item.request for item in items])
+        now_ms = self._clock.wall_ms()
+        for item, answer in zip(items, answers, strict=True):
+            item.stream.answer(_result(item.item_id, item.request.message_id, answer, now_ms))
+
+    async def _flush_acks(self, items: list[_AckItem]) -> None:
+        """Repeats a flush until it is durable: an acknowledgement has no other answer, and credit bounds what waits."""
+        acks = [item.ack for item in items]
+        delay_s = FIRST_RETRY_S
+        while True:
+            try:
+                await self._recording.acknowledge(acks)
+            except ChappeError:
+                acks = [ack._replace(is_resent=True) for ack in acks]
+                await self._clock.sleep(delay_s)
+                delay_s = min(delay_s * 2, LAST_RETRY_S)
+            else:
+                break
+        for item in items:
+            item.stream.answer(Result(item.item_id, 0, b""))
+
+
+class SubmitStream(
+    ServeHandler[Result, message_service_pb2.SubmitRequest, message_service_pb2.SubmitResponse],
+):
+    """One edge's stream: takes batches apart, and puts answers together."""
+
+    def __init__(self, flushes: Flushes, identity: Identity, clock: Clock) -> None:
+        self._flushes = flushes
+        self._identity = identity
+        self._clock = clock
+        self._unanswered = 0
+        self._all_answered = asyncio.Event()
+        self.server: StreamServer[Result, message_service_pb2.SubmitRequest, message_service_pb2.SubmitResponse]
+
+    def opened(self, request: message_service_pb2.SubmitRequest) -> None:
+        """Needs nothing of the hello beyond what the stream checks."""
+
+    def hello(self) -> message_service_pb2.SubmitResponse:
+        """Grants the window."""
+        return message_service_pb2.SubmitResponse(hello=self._identity.hello(CREDITS))
+
+    def count(self, request: message_service_pb2.SubmitRequest) -> int:
+        """Counts sends and acknowledgements."""
+        return len(request.batch.item_ids) + len(request.batch.ack_item_ids)
+
+    def received(self, kind: str, request: message_service_pb2.SubmitRequest) -> None:
+        """Hands every item to its flush."""
+        batch = request.batch
+        sends = len(batch.item_ids)
+        if not len(batch.user_ids) == len(batch.device_ids) == len(batch.sends) == sends:
+            raise InvalidFieldError("batch.item_ids", "the columns of the sends have different lengths")
+        acks = len(batch.ack_item_ids)
+        if not len(batch.ack_user_ids) == len(batch.ack_device_ids) == len(batch.ack_keys) == acks:
+            raise InvalidFieldError("batch.ack_item_ids", "the columns of the acknowledgements have different lengths")
+        self._unanswered += sends + acks
+        self._take_sends(batch)
+        self._take_acks(batch)
+
+    def _take_sends(self, batch: message_service_pb2.SubmitBatch) -> None:
+        resends = list(batch.resends) or [0] * len(batch.item_ids)
+        messages: list[_Item] = []
+        for item_id, user_id, device_id, again, raw in zip(
+            batch.item_ids, batch.user_ids, batch.device_ids, resends, batch.sends, strict=True
+        ):
+            parsed = _parse(UserId(user_id), DeviceId(device_id), raw, again)
+            if isinstance(parsed, Result):
+                self.answer(parsed._replace(item_id=item_id))
+            elif isinstance(parsed.action, SendMessage):
+                messages.append(_Item(self, item_id, parsed))
+            else:
+                self._flushes.reads.add(_Item(self, item_id, parsed))
+        if messages:
+            self._flushes.messages.extend(messages)
+
+    def _take_acks(self, batch: message_service_pb2.SubmitBatch) -> None:
+        resends = list(batch.ack_resends) or [0] * len(batch.ack_item_ids)
+        acks = [
+            _AckItem(self, item_id, DeviceAck(UserId(user_id), DeviceId(device_id), keys, again > 0))
+            for item_id, user_id, device_id, keys, again in zip(
+                batch.ack_item_ids, batch.ack_user_ids, batch.ack_device_ids, batch.ack_keys, resends, strict=True
+            )
+        ]
+        if acks:
+            self._flushes.acks.extend(acks)
+
+    def answer(self, result: Result) -> None:
+        """Sends one answer, with the next batch of answers."""
+        self._unanswered -= 1
+        self.server.add(result)
+        self.server.grant(1)
+        if self._unanswered == 0:
+            self._all_answered.set()
+
+    def encode(self, items: list[Result]) -> message_service_pb2.SubmitResponse:
+        """Puts answers into columns."""
+        sends = [item for item in items if item.verdict]
+        results = message_service_pb2.SubmitResults(
+            item_ids=[item.item_id for item in sends],
+            verdicts=[item.verdict for item in sends],  # type: ignore[misc]  # the numbers are the contract's
+            frames=[item.frame for item in sends],
+            acked_item_ids=[item.item_id for item in items if not item.verdict],
+        )
+        return message_service_pb2.SubmitResponse(results=results)
+
+    def credit(self, items: int) -> message_service_pb2.SubmitResponse:
+        """Grants more items."""
+        return message_service_pb2.SubmitResponse(credit=stream_pb2.StreamCredit(items=items))
+
+    def drain(self, reason: str) -> message_service_pb2.SubmitResponse:
+        """Ends politely."""
+        return message_service_pb2.SubmitResponse(drain=stream_pb2.StreamDrain(reason=reason))
+
+    async def settled(self) -> None:
+        """Returns once every item has its answer."""
+        while self._unanswered:
+            self._all_answered.clear()
+            await self._all_answered.wait()
+
+    def closed(self, *, is_clean: bool) -> None:
+        """Needs nothing: flushes of a stream that ended go on, and their answers are dropped."""
+
+
+def _parse(user_id: UserId, device_id: DeviceId, raw: bytes, resends: int) -> SendRequest | Result:
+    """Returns the send, or the answer to one that cannot be taken."""
+    send = send_pb2.Send()
+    try:
+        send.ParseFromString(raw)
+    except DecodeError:
+        refusal = Refused("MALFORMED", "send: the bytes are not a chappe.api.edge.v1.Send")
+        return Result(0, _MALFORMED, refused_frame(b"", refusal, 0))
+    action = send.WhichOneof("action")
+    try:
+        contract.validate(send)
+    except InvalidFieldError as error:
+        return Result(0, _REFUSED, refused_frame(send.message_id, Refused("INVALID_FIELD", error.message), 0))
+    if action is None:
+        refusal = Refused("INVALID_FIELD", "action: none that this server knows; set message or read")
+        return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
+    attempt = send.attempt + resends
+    if action == "message":
+        message = SendMessage(UserId(send.message.user_id), send.message.envelope.SerializeToString())
+        return SendRequest(user_id, device_id, MessageId(send.message_id), attempt, message)
+    ids = tuple(MessageId(message_id) for message_id in send.read.message_ids)
+    read = SendRead(UserId(send.read.peer_user_id), send.read.read_upto, ids)
+    return SendRequest(user_id, device_id, MessageId(send.message_id), attempt, read)
+
+
+def _result(item_id: int, message_id: bytes, answer: Answer, now_ms: int) -> Result:
+    if isinstance(answer, Stored):
+        return Result(item_id, _STORED, stored_frame(message_id, answer))
+    return Result(item_id, _REFUSED, refused_frame(message_id, answer, now_ms))
+
+
+def _weigh(item: _Item) -> int:
+    action = item.request.action
+    return len(action.envelope) if isinstance(action, SendMessage) else 0
