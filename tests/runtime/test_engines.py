@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -94,6 +95,8 @@ def swept(tmp_path: Path) -> Iterator[Path]:
         pid = read_pid(tmp_path / folder / pid_file)
         if pid is not None and is_engine_of(pid, tmp_path / folder):
             os.kill(pid, signal.SIGKILL)
+    # The launcher was killed, so nobody else removes the folder of the server's socket.
+    shutil.rmtree(socket_folder(tmp_path / "pg", ".s.PGSQL.5432", 65534 if os.geteuid() == 0 else None))
 
 
 @pytest.fixture(scope="module")
