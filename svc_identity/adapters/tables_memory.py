@@ -1,0 +1,158 @@
+"""What the stores in memory share: plain tables, and the log of changes."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from svc_identity.model import (
+    Change,
+    ChangeKind,
+    Charge,
+    Contact,
+    Cursor,
+    Device,
+    DeviceId,
+    DeviceRef,
+    Phone,
+    SessionId,
+    SigningKey,
+    UserId,
+    Verification,
+)
+from svc_identity.protocol.limit import check_charge, day_of
+
+
+@dataclass(kw_only=True, slots=True)
+class UserRow:
+    """An account."""
+
+    user_id: UserId
+    phone: Phone
+    profile_name: str
+    about: str = ""
+    version: int = 1
+    next_device_id: int = 1
+
+
+@dataclass(kw_only=True, slots=True)
+class SessionRow:
+    """A sign-in session."""
+
+    session_id: SessionId
+    device: DeviceRef
+    create_ms: int
+    refresh_ms: int
+    revoke_ms: int = 0
+    """Zero while it lives."""
+
+
+@dataclass(kw_only=True, slots=True)
+class VerificationRow:
+    """A verification and what became of it."""
+
+    verification: Verification
+    attempts: int = 0
+    is_used: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class GrantRow:
+    """A registration token or a link code, and who used it."""
+
+    expire_ms: int
+    phone: Phone | None = None
+    user_id: UserId | None = None
+    public_key: bytes = b""
+    joined: DeviceRef | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Tables:
+    """Everything that is remembered; lost with the process."""
+
+    changed: asyncio.Event
+    """Set after every mutation."""
+    wall_ms: Callable[[], int]
+    """The time of the store."""
+    users: dict[UserId, UserRow] = field(default_factory=dict)
+    devices: dict[DeviceRef, Device] = field(default_factory=dict)
+    sessions: dict[SessionId, SessionRow] = field(default_factory=dict)
+    nonces: dict[tuple[DeviceRef, bytes], int] = field(default_factory=dict)
+    verifications: dict[bytes, VerificationRow] = field(default_factory=dict)
+    tokens: dict[bytes, GrantRow] = field(default_factory=dict)
+    links: dict[bytes, GrantRow] = field(default_factory=dict)
+    keys: list[SigningKey] = field(default_factory=list)
+    contacts: dict[tuple[UserId, Phone], Contact] = field(default_factory=dict)
+    blocks: set[tuple[UserId, UserId]] = field(default_factory=set)
+    budgets: dict[tuple[UserId, str, int], int] = field(default_factory=dict)
+    changes: list[tuple[int, Change]] = field(default_factory=list)
+    """Each with the time of the store at which it was made, ms."""
+    next_xid: int = 1
+    epoch: int = 1
+    floor_xid: int = 0
+    mark: Cursor | None = None
+
+    def user_of(self, phone: Phone) -> UserRow | None:
+        """Returns the account of a number."""
+        return next((user for user in self.users.values() if user.phone == phone), None)
+
+    def linked(self, user_id: UserId) -> list[Device]:
+        """Returns the linked devices of an account, by id."""
+        devices = [device for ref, device in self.devices.items() if ref.user_id == user_id and device.is_linked]
+        return sorted(devices, key=lambda device: device.device_id)
+
+    def live_session(self, device: DeviceRef) -> SessionRow | None:
+        """Returns the session of a device that is not revoked."""
+        found = (row for row in self.sessions.values() if row.device == device and not row.revoke_ms)
+        return next(found, None)
+
+    def record(self, kind: ChangeKind, user_id: UserId, *, device_id: int = 0, session_id: bytes = b"") -> None:
+        """Raises the version of an account and appends to the log."""
+        version = 0
+        if user_id in self.users:
+            self.users[user_id].version += 1
+            version = self.users[user_id].version
+        change = Change(self.next_xid, self.next_xid, kind, user_id, version, device_id, session_id)
+        self.changes.append((self.wall_ms(), change))
+        self.next_xid += 1
+        self.changed.set()
+
+    def add_device(self, user: UserRow, public_key: bytes, platform: str, now_ms: int) -> DeviceRef:
+        """Links a device under an id that was never used."""
+        ref = DeviceRef(user.user_id, DeviceId(user.next_device_id))
+        user.next_device_id += 1
+        self.devices[ref] = Device(
+            device_id=ref.device_id,
+            public_key=public_key,
+            platform=platform,
+            generation=1,
+            link_ms=now_ms,
+            is_linked=True,
+        )
+        self.record(ChangeKind.DEVICES, user.user_id, device_id=ref.device_id)
+        return ref
+
+    def revoke(self, device: DeviceRef, now_ms: int, *, is_unlinked: bool) -> None:
+        """Ends the session of a device, and its link if asked."""
+        known = self.devices[device]
+        session = self.live_session(device)
+        if session is not None:
+            session.revoke_ms = now_ms
+        if session is None and not (is_unlinked and known.is_linked):
+            return
+        is_linked = known.is_linked and not is_unlinked
+        self.devices[device] = replace(known, generation=known.generation + 1, is_linked=is_linked)
+        if session is not None:
+            self.record(
+                ChangeKind.SESSION_REVOKED,
+                device.user_id,
+                device_id=device.device_id,
+                session_id=session.session_id,
+            )
+        if is_unlinked and known.is_linked:
+            self.record(ChangeKind.DEVICES, device.user_id, device_id=device.device_id)
+
+    def charge(self, user_id: UserId, charge: Charge) -> None:
+        """Takes a charge from a budget, or refuses it."""
+        key = (user_id, charge.budget, day_of(charge.now_ms))
+        self.budgets[key] = check_charge(charge, self.budgets.get(key, 0))

@@ -1,0 +1,1 @@
+"""Decisions without I/O: proofs, tokens, codes, pages, cursors and the limits of accounts."""
