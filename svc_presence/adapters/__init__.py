@@ -1,0 +1,1 @@
+"""The registry's store on Redis or Valkey, and in memory."""

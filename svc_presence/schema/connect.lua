@@ -1,0 +1,36 @@
+-- connect: registers sessions that begin; a new session always wins over an older one of its device.
+--
+-- KEYS, four for each session, all in the slot of {uid} (32 hexadecimal digits):
+--   connection:{uid}     HASH device -> "edge_id|boot|session|expires_ms"; 60 s; written by connect and refresh
+--   online:{uid}         "1"; 45 s; written by connect and refresh
+--   lastseen:{uid}       Unix time in ms; 30 days; written by connect, refresh and bye
+--   nonce:{uid}:<nonce>  "edge_id|boot|session" that used the nonce of its Hello; 120 s; written by connect
+-- ARGV: "edge_id|boot|" of the edge, then for each session: device, session (16 hexadecimal digits).
+-- Source of times: the server's clock. Source of everything else: svc_edge, through Track.
+--
+-- Returns for each session: "" when it is registered; "!" when another session has used its nonce; else the value of
+-- the field that it replaced. The nonce knows the session that used it, so a call may be repeated, and a repeated one
+-- no longer wins over a session that came after the first.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local expires = string.format('|%.0f', now + 60000)
+local results = {}
+for i = 0, #KEYS / 4 - 1 do
+    local connection, device = KEYS[4 * i + 1], ARGV[2 * i + 2]
+    local session = ARGV[1] .. ARGV[2 * i + 3]
+    local user = redis.call('SET', KEYS[4 * i + 4], session, 'NX', 'GET', 'EX', 120)
+    local stored = redis.call('HGET', connection, device)
+    local is_other = stored and string.sub(stored, 1, #session + 1) ~= session .. '|'
+    if user and user ~= session then
+        results[i + 1] = '!'
+    elseif user and is_other and tonumber(string.match(stored, '%d+$')) > now then
+        results[i + 1] = ''
+    else
+        results[i + 1] = is_other and stored or ''
+        redis.call('HSET', connection, device, session .. expires)
+        redis.call('EXPIRE', connection, 60)
+        redis.call('SET', KEYS[4 * i + 2], '1', 'EX', 45)
+        redis.call('SET', KEYS[4 * i + 3], string.format('%.0f', now), 'EX', 2592000)
+    end
+end
+return results

@@ -1,0 +1,451 @@
+"""The conformance suite of the port `PresenceStore`: in memory, on one Valkey, and on a Valkey Cluster."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from chappe.runtime.engines import EmbeddedValkey
+from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
+from svc_presence.adapters.presence_store_redis import RedisPresenceStore
+from svc_presence.model import (
+    Changes,
+    Connected,
+    DeviceId,
+    Edge,
+    Located,
+    NewSession,
+    Replaced,
+    Route,
+    Session,
+    SessionId,
+    UserId,
+    Written,
+)
+from svc_presence.ports import PresenceStore
+
+PARIS = Edge("paris.example:7443", 2**64 - 1)
+LILLE = Edge("[::1]:7443", 7)
+ALICE = UserId(bytes(range(16)))
+# Its bytes are `}`, which would end a hash tag.
+BOB = UserId(b"}" * 16)
+
+
+class ValkeyCluster(EmbeddedValkey):
+    """A Cluster of one node, which is as strict about slots as one of a hundred."""
+
+    def _configuration(self) -> str:
+        return super()._configuration() + "cluster-enabled yes\ncluster-require-full-coverage no\n"
+
+
+class MovedClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_700_000_000_000
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic_s(self) -> float:
+        return self.now_ms / 1000
+
+    async def sleep(self, delay_s: float) -> None:
+        raise NotImplementedError
+
+
+class MemoryHarness:
+    """The fake, and what a test may do to it."""
+
+    def __init__(self) -> None:
+        self.clock = MovedClock()
+        self.store = MemoryPresenceStore(self.clock)
+
+    async def age(self, seconds: int) -> None:
+        self.clock.now_ms += seconds * 1000
+
+    async def is_online(self, user_id: UserId) -> bool:
+        return self.store.is_online(user_id)
+
+    async def was_seen(self, user_id: UserId) -> bool:
+        return self.store.last_seen_ms(user_id) > 0
+
+
+class ValkeyHarness:
+    """A real store, and what a test may do to it."""
+
+    def __init__(self, url: str, *, is_cluster: bool) -> None:
+        self.store = RedisPresenceStore(url, is_cluster=is_cluster, timeout_s=10)
+        # A Cluster of one node owns every slot, so that a plain client reads everything.
+        self.client: Redis = Redis.from_url(url)
+
+    async def age(self, seconds: int) -> None:
+        """Makes everything older: the times in the values, and the times to live."""
+        async for key in self.client.scan_iter():
+            if key.startswith(b"connection:"):
+                fields: dict[bytes, bytes] = await self.client.hgetall(key)  # type: ignore[misc] - sync or async
+                aged = {device: older(value, seconds) for device, value in fields.items()}
+                await self.client.hset(key, mapping=aged)  # type: ignore[misc, arg-type] - sync or async
+            await self.client.pexpire(key, await self.client.pttl(key) - seconds * 1000)
+
+    async def is_online(self, user_id: UserId) -> bool:
+        return await self.client.get(f"online:{{{user_id.hex()}}}") == b"1"
+
+    async def was_seen(self, user_id: UserId) -> bool:
+        return await self.client.get(f"lastseen:{{{user_id.hex()}}}") is not None
+
+    async def ttl_s(self, key: str) -> int:
+        return round(await self.client.pttl(key) / 1000)
+
+    async def aclose(self) -> None:
+        await self.client.flushall()
+        await self.client.aclose()
+        await self.store.aclose()
+
+
+Harness = MemoryHarness | ValkeyHarness
+
+
+def older(value: bytes, seconds: int) -> bytes:
+    rest, _, expires_ms = value.rpartition(b"|")
+    return rest + b"|%d" % (int(expires_ms) - seconds * 1000)
+
+
+def free_port() -> int:
+    """Finds a port whose Cluster bus port, 10,000 above, exists."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 55_000:
+            return port
+
+
+async def make_cluster(url: str) -> None:
+    client: Redis = Redis.from_url(url)
+    await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    async with asyncio.timeout(10):
+        while b"cluster_state:ok" not in await client.execute_command("CLUSTER", "INFO"):
+            await asyncio.sleep(0.02)
+    await client.aclose()
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    engine = EmbeddedValkey(tmp_path_factory.mktemp("valkey") / "vk")
+    asyncio.run(engine.start())
+    yield engine.url
+    asyncio.run(engine.stop())
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    engine = ValkeyCluster(tmp_path_factory.mktemp("cluster") / "vk", port=free_port())
+    asyncio.run(engine.start())
+    asyncio.run(make_cluster(engine.tcp_url))
+    yield engine.tcp_url
+    asyncio.run(engine.stop())
+
+
+@pytest.fixture
+async def real(valkey: str) -> AsyncIterator[ValkeyHarness]:
+    harness = ValkeyHarness(valkey, is_cluster=False)
+    yield harness
+    await harness.aclose()
+
+
+@pytest.fixture(params=["memory", "valkey", "cluster"])
+def engine(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Returns which adapter, and the address of its engine."""
+    return request.param, "" if request.param == "memory" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def harness(engine: tuple[str, str]) -> AsyncIterator[Harness]:
+    name, url = engine
+    if name == "memory":
+        yield MemoryHarness()
+        return
+    made = ValkeyHarness(url, is_cluster=name == "cluster")
+    yield made
+    await made.aclose()
+
+
+def session(number: int, user_id: UserId = ALICE, device_id: int = 1) -> Session:
+    return Session(user_id, DeviceId(device_id), SessionId(number))
+
+
+def nonce(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def user(number: int) -> UserId:
+    return UserId(number.to_bytes(16, "big"))
+
+
+async def connect(store: PresenceStore, edge: Edge, *sessions: Session) -> list[Connected]:
+    """Connects with a nonce that no other session uses."""
+    connects = [NewSession(one, nonce(one.session_id)) for one in sessions]
+    return (await store.write(edge, Changes(connects, [], []))).connects
+
+
+async def refresh(store: PresenceStore, edge: Edge, *sessions: Session) -> list[Session]:
+    return (await store.write(edge, Changes([], list(sessions), []))).replaced
+
+
+async def bye(store: PresenceStore, edge: Edge, *sessions: Session) -> Written:
+    return await store.write(edge, Changes([], [], list(sessions)))
+
+
+def route(edge: Edge, session: Session) -> Route:
+    return Route(*session, edge)
+
+
+async def test_a_connected_session_is_located_and_its_user_online(harness: Harness) -> None:
+    connected = await connect(harness.store, PARIS, session(2**64 - 1))
+
+    assert connected == [Connected(is_refused=False, replaced=None)]
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2**64 - 1), PARIS)]
+    assert await harness.is_online(ALICE)
+    assert await harness.was_seen(ALICE)
+
+
+async def test_a_connect_wins_and_tells_what_it_replaced(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    connected = await connect(harness.store, LILLE, session(2))
+
+    assert connected == [Connected(is_refused=False, replaced=Replaced(PARIS, SessionId(1)))]
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), LILLE)]
+
+
+async def test_sessions_of_other_devices_and_users_are_left_alone(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    connected = await connect(harness.store, LILLE, session(2, device_id=2), session(3, BOB))
+
+    assert connected == [Connected(is_refused=False, replaced=None)] * 2
+    assert len(await harness.store.locate([ALICE, BOB], [])) == 3
+
+
+async def test_a_used_nonce_refuses_another_session_and_nothing_is_written(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    written = await harness.store.write(LILLE, Changes([NewSession(session(2), nonce(1))], [], []))
+
+    assert written.connects == [Connected(is_refused=True, replaced=None)]
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
+
+
+async def test_a_nonce_is_free_for_other_users_and_again_after_its_time(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    of_bob = await harness.store.write(LILLE, Changes([NewSession(session(2, BOB), nonce(1))], [], []))
+    await harness.age(121)
+    of_alice = await harness.store.write(LILLE, Changes([NewSession(session(3), nonce(1))], [], []))
+
+    assert not of_bob.connects[0].is_refused
+    assert not of_alice.connects[0].is_refused
+
+
+async def test_a_repeated_connect_is_accepted_again(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    connected = await connect(harness.store, PARIS, session(1))
+
+    assert connected == [Connected(is_refused=False, replaced=None)]
+
+
+async def test_a_repeated_connect_does_not_win_over_a_session_that_came_after_it(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+    await connect(harness.store, LILLE, session(2))
+
+    connected = await connect(harness.store, PARIS, session(1))
+
+    assert connected == [Connected(is_refused=False, replaced=None)]
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), LILLE)]
+
+
+async def test_a_route_expires_after_a_minute_and_online_after_45_seconds(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    await harness.age(46)
+    at_46_s = (await harness.is_online(ALICE), len(await harness.store.locate([ALICE], [])))
+    await harness.age(15)
+
+    assert at_46_s == (False, 1)
+    assert await harness.store.locate([ALICE], []) == []
+    assert await harness.was_seen(ALICE)
+
+
+async def test_last_seen_is_forgotten_after_30_days(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    await harness.age(30 * 86_400 + 1)
+
+    assert not await harness.was_seen(ALICE)
+
+
+async def test_a_refresh_keeps_a_route_alive_while_another_device_expires(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1), session(2, device_id=2))
+    await harness.age(40)
+
+    replaced = await refresh(harness.store, PARIS, session(2, device_id=2))
+    await harness.age(21)
+
+    assert replaced == []
+    assert await harness.is_online(ALICE)
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(2), SessionId(2), PARIS)]
+
+
+async def test_a_refresh_registers_again_after_everything_was_lost(harness: Harness) -> None:
+    replaced = await refresh(harness.store, PARIS, session(1))
+
+    assert replaced == []
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
+
+
+@pytest.mark.parametrize(
+    ("edge", "number"),
+    [(PARIS, 2), (LILLE, 1), (Edge(PARIS.edge_id, 9), 1), (PARIS, 0x10)],
+    ids=["another session", "another edge", "another boot", "a longer number"],
+)
+async def test_a_refresh_does_not_write_over_another_live_session(harness: Harness, edge: Edge, number: int) -> None:
+    await connect(harness.store, PARIS, session(1))
+
+    replaced = await refresh(harness.store, edge, session(number))
+
+    assert replaced == [session(number)]
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
+
+
+async def test_a_refresh_writes_over_a_session_that_has_expired(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1), session(2, device_id=2))
+    await harness.age(40)
+    await refresh(harness.store, PARIS, session(2, device_id=2))
+    await harness.age(21)
+
+    replaced = await refresh(harness.store, LILLE, session(3))
+
+    assert replaced == []
+    assert len(await harness.store.locate([ALICE], [])) == 2
+
+
+async def test_a_bye_forgets_the_route_and_the_last_one_the_online_mark(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1), session(2, device_id=2))
+
+    await bye(harness.store, PARIS, session(1))
+    after_first = await harness.is_online(ALICE)
+    await bye(harness.store, PARIS, session(2, device_id=2))
+
+    assert after_first
+    assert not await harness.is_online(ALICE)
+    assert await harness.was_seen(ALICE)
+    assert await harness.store.locate([ALICE], []) == []
+
+
+async def test_a_bye_of_an_older_session_changes_nothing(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+    await connect(harness.store, LILLE, session(2))
+
+    await bye(harness.store, PARIS, session(1))
+    await bye(harness.store, Edge(LILLE.edge_id, 8), session(2))
+
+    assert await harness.is_online(ALICE)
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), LILLE)]
+
+
+async def test_gone_routes_are_forgotten_unless_replaced(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1), session(2, BOB))
+    await connect(harness.store, LILLE, session(3, BOB))
+
+    located = await harness.store.locate([ALICE, BOB], [route(PARIS, session(1)), route(PARIS, session(2, BOB))])
+
+    assert located == [Located(1, DeviceId(1), SessionId(3), LILLE)]
+    assert not await harness.is_online(ALICE)
+    assert await harness.is_online(BOB)
+
+
+async def test_routes_are_ordered_by_user_as_asked_and_device(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1, device_id=10), session(2, device_id=9), session(3, BOB))
+
+    located = await harness.store.locate([BOB, user(5), ALICE, BOB], [])
+
+    assert [(one.user_index, one.device_id) for one in located] == [(0, 1), (2, 9), (2, 10), (3, 1)]
+
+
+async def test_one_batch_connects_before_it_refreshes_and_refreshes_before_byes(harness: Harness) -> None:
+    changes = Changes(
+        [NewSession(session(1), nonce(1))],
+        [session(1), session(2), session(3, BOB)],
+        [session(3, BOB), session(4)],
+    )
+
+    written = await harness.store.write(PARIS, changes)
+
+    assert written == Written([Connected(is_refused=False, replaced=None)], [session(2)])
+    assert await harness.store.locate([ALICE, BOB], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
+
+
+async def test_a_thousand_sessions_are_written_and_located_in_order(harness: Harness) -> None:
+    sessions = [session(number, user(number)) for number in range(1, 1001)]
+    await connect(harness.store, PARIS, *sessions[::2])
+
+    connected = await connect(harness.store, LILLE, *[session(one.session_id + 5000, one.user_id) for one in sessions])
+    replaced = await refresh(harness.store, PARIS, *sessions)
+    located = await harness.store.locate([one.user_id for one in sessions], [])
+
+    expected = [Replaced(PARIS, one.session_id) if one in sessions[::2] else None for one in sessions]
+    assert [one.replaced for one in connected] == expected
+    assert sorted(replaced) == sessions
+    assert [one.session_id for one in located] == [one.session_id + 5000 for one in sessions]
+
+
+async def test_an_empty_batch_and_an_empty_question_are_answered(harness: Harness) -> None:
+    await harness.store.check()
+
+    assert await harness.store.write(PARIS, Changes([], [], [])) == Written([], [])
+    assert await harness.store.locate([], []) == []
+
+
+async def test_scripts_that_the_server_has_forgotten_are_loaded_again(real: ValkeyHarness) -> None:
+    await connect(real.store, PARIS, session(1))
+    await real.client.script_flush()
+
+    connected = await connect(real.store, LILLE, session(2))
+
+    assert connected == [Connected(is_refused=False, replaced=Replaced(PARIS, SessionId(1)))]
+
+
+async def test_every_key_has_the_time_to_live_that_its_script_names(real: ValkeyHarness) -> None:
+    await connect(real.store, PARIS, session(1))
+
+    names = ["connection", "online", "lastseen", "nonce"]
+    keys = [f"{name}:{{{ALICE.hex()}}}" for name in names]
+    keys[3] += ":" + nonce(1).hex()
+    assert [await real.ttl_s(key) for key in keys] == [60, 45, 30 * 86_400, 120]
+    assert await real.client.dbsize() == 4
+
+
+async def test_an_expired_field_is_dropped_when_it_is_read(real: ValkeyHarness) -> None:
+    await connect(real.store, PARIS, session(1), session(2, device_id=2))
+    await real.age(40)
+    await refresh(real.store, PARIS, session(2, device_id=2))
+    await real.age(21)
+
+    await real.store.locate([ALICE], [])
+
+    fields: Any = await real.client.hgetall(f"connection:{{{ALICE.hex()}}}")  # type: ignore[misc] - sync or async
+    assert list(fields) == [b"2"]
+
+
+@pytest.mark.parametrize("script", ["connect", "refresh", "bye", "forget", "locate"])
+def test_every_script_names_its_keys_their_values_times_and_source(root: Path, script: str) -> None:
+    header = (root / "svc_presence" / "schema" / f"{script}.lua").read_text().partition("\nlocal")[0]
+
+    assert header.startswith(f"-- {script}: ")
+    assert all(word in header for word in ("-- KEYS", "-- ARGV", "-- Source", "-- Returns", "connection:{uid}"))
