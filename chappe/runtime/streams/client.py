@@ -1,0 +1,185 @@
+"""The half of a stream that dials."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Generic
+
+import grpc
+import grpc.aio
+
+from chappe.runtime.batching import Batcher
+from chappe.runtime.errors import ChappeError
+from chappe.runtime.streams.protocol import (
+    HELLO_TIMEOUT_S,
+    DialHandler,
+    Item,
+    Request,
+    Response,
+    StreamBrokenError,
+    check_hello,
+    describe,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chappe.runtime.clock import Seams
+    from chappe.runtime.tasks import Tasks
+
+CLOSE_TIMEOUT_S = 5.0
+FIRST_BACKOFF_S = 0.05
+LAST_BACKOFF_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class StreamClient(Generic[Item, Request, Response]):
+    """The dialling side of a stream to one address: dials for ever, with jitter, until it is closed."""
+
+    def __init__(
+        self,
+        name: str,
+        dial: Callable[[], Any],
+        handler: DialHandler[Item, Request, Response],
+        *,
+        tasks: Tasks,
+        seams: Seams,
+        weigh: Callable[[Item], int] | None = None,
+    ) -> None:
+        """Starts to dial.
+
+        Args:
+            name: Of the stream, for logs: "submit to 10.0.0.7:7000".
+            dial: Starts the RPC and returns its `StreamStreamCall`.
+            handler: The owner's part.
+            tasks: Owns the stream's tasks.
+            seams: For jitter and waiting.
+            weigh: The bytes of an item, where batches could pass 256 KiB.
+        """
+        self.name = name
+        self._dial = dial
+        self._handler = handler
+        self._seams = seams
+        self._tasks = tasks
+        self._call: Any = None
+        self._write_lock = asyncio.Lock()
+        self._credits = 0
+        self._number = 0
+        self._is_draining = False
+        self._is_closing = False
+        self.is_open = False
+        self._batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name, limit=self._sendable, weigh=weigh)
+        self._runner = tasks.spawn(self._run(), name=f"{name}-reader")
+
+    @property
+    def pending(self) -> int:
+        """How many items wait to be written."""
+        return self._batcher.pending
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether items that are added now go out on the present stream."""
+        return self.is_open and not self._is_draining
+
+    @property
+    def credits(self) -> int:
+        """How many items the other side still takes."""
+        return self._credits
+
+    def add(self, item: Item) -> None:
+        """Appends an item to the next batch."""
+        self._batcher.add(item)
+
+    async def aclose(self) -> None:
+        """Ends politely: writes what waits (bounded), sends the marker, half-closes, reads to the end."""
+        self._is_closing = True
+        if self.is_accepting:
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._batcher.drain()
+                    await self._write(self._handler.drain("the process stops"))
+                    await self._half_close()
+                    await asyncio.shield(self._runner)
+            except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                _log.info("%s: the polite end did not succeed in time", self.name)
+        self._runner.cancel()
+        self._batcher.close()
+
+    def _sendable(self) -> int:
+        return self._credits if self.is_open and not self._is_draining else 0
+
+    async def _run(self) -> None:
+        attempt = 0
+        while not self._is_closing:
+            is_clean, was_open = False, False
+            try:
+                is_clean = await self._session()
+            except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, ChappeError) as error:
+                _log.info("%s: %s", self.name, describe(error))
+            finally:
+                was_open, self.is_open, self._call = self.is_open, False, None
+                if was_open:
+                    self._handler.closed(self._batcher.take_pending(), is_clean=is_clean)
+            if self._is_closing:
+                return
+            attempt = 0 if was_open else attempt + 1
+            longest = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt, 10))
+            await self._seams.clock.sleep(self._seams.randomness.uniform(longest / 4, longest))
+
+    async def _session(self) -> bool:
+        call = self._dial()
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await call.write(self._handler.hello())
+                first = await call.read()
+            if first is grpc.aio.EOF or first.WhichOneof("frame") != "hello":
+                await self._raise_end(call)
+            check_hello(first.hello)
+            self._credits, self._number, self._is_draining = first.hello.credits, 0, False
+            self._call, self.is_open = call, True
+            self._handler.opened(first.hello)
+            self._batcher.wake()
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self._take(response)
+            code = await call.code()
+            return self._is_draining and code == grpc.StatusCode.OK
+        finally:
+            call.cancel()
+
+    async def _raise_end(self, call: Any) -> None:
+        code, details = await call.code(), await call.details()
+        message = f"the other side ended the stream before its hello: {code.name} {details}"
+        raise StreamBrokenError(message)
+
+    def _take(self, response: Response) -> None:
+        kind = response.WhichOneof("frame")
+        if kind == "credit":
+            self._credits += response.credit.items
+            self._batcher.wake()
+        elif kind == "drain":
+            self._is_draining = True
+            self._tasks.spawn(self._half_close(), name=f"{self.name}-half-close")
+        elif kind is not None:
+            self._handler.received(kind, response)
+
+    async def _write_batch(self, items: list[Item]) -> None:
+        self._number += 1
+        self._credits -= len(items)
+        try:
+            await self._write(self._handler.encode(self._number, items))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            # The reader learns of the end by itself; what was in this batch has an unknown outcome.
+            _log.info("%s: a batch of %d items could not be written: %s", self.name, len(items), describe(error))
+
+    async def _write(self, request: Request) -> None:
+        async with self._write_lock:
+            if self._call is not None:
+                await self._call.write(request)
+
+    async def _half_close(self) -> None:
+        self._is_draining = True
+        async with self._write_lock:
+            if self._call is not None:
+                await self._call.done_writing()
