@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from svc_presence.adapters.scripts_redis import Call, RedisScripts
 from svc_presence.model import Connected, DeviceId, Edge, Located, Replaced, SessionId, Written
@@ -65,10 +65,9 @@ class RedisPresenceStore:
         )
         edges: dict[bytes, Edge] = {}
         located: list[Located] = []
+        flat: list[Any]
         for group, flat in zip(groups, results[len(forget_groups) :], strict=True):
-            located += [
-                _located(group[flat[at]], flat[at + 1], flat[at + 2], edges) for at in range(0, len(flat), 3)
-            ]
+            located += [_located(group[flat[at]], flat[at + 1], flat[at + 2], edges) for at in range(0, len(flat), 3)]
         # Groups of a Cluster, and the fields of a hash, come in any order.
         located.sort()
         return located

@@ -103,10 +103,20 @@ class RedisScripts:
     async def _execute(self, calls: Sequence[Call]) -> list[Any]:
         if not calls:
             return []
+        if len(calls) == 1:
+            # A pipeline of one costs twice as much as the command.
+            return [await self._execute_one(calls[0])]
         pipeline = self._client.pipeline(transaction=False)
         for script, keys, arguments in calls:
             pipeline.execute_command("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
         return list(await pipeline.execute(raise_on_error=False))
+
+    async def _execute_one(self, call: Call) -> Any:
+        script, keys, arguments = call
+        try:
+            return await self._client.execute_command("EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+        except NoScriptError as error:
+            return error
 
     async def _load(self) -> None:
         for source in self._sources.values():

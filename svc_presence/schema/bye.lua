@@ -1,7 +1,7 @@
 -- bye: forgets sessions that ended, unless a newer session of the device stands there.
 --
 -- KEYS, three for each session, all in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms"; 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; deleted here when no live device is left
 --   lastseen:{uid}    Unix time in ms; 30 days; written by connect, refresh and bye
 -- ARGV: for each session: device, "edge_id|boot|session".
@@ -20,7 +20,7 @@ for i = 0, #KEYS / 3 - 1 do
         redis.call('SET', KEYS[3 * i + 3], string.format('%.0f', now), 'EX', 2592000)
         local is_alone = true
         for _, value in ipairs(redis.call('HVALS', connection)) do
-            is_alone = is_alone and tonumber(string.match(value, '%d+$')) <= now
+            is_alone = is_alone and tonumber(string.sub(value, -13)) <= now
         end
         if is_alone then
             redis.call('DEL', KEYS[3 * i + 2])

@@ -1,7 +1,7 @@
 -- connect: registers sessions that begin; a new session always wins over an older one of its device.
 --
 -- KEYS, four for each session, all in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}     HASH device -> "edge_id|boot|session|expires_ms"; 60 s; written by connect and refresh
+--   connection:{uid}     HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}         "1"; 45 s; written by connect and refresh
 --   lastseen:{uid}       Unix time in ms; 30 days; written by connect, refresh and bye
 --   nonce:{uid}:<nonce>  "edge_id|boot|session" that used the nonce of its Hello; 120 s; written by connect
@@ -23,7 +23,7 @@ for i = 0, #KEYS / 4 - 1 do
     local is_other = stored and string.sub(stored, 1, #session + 1) ~= session .. '|'
     if user and user ~= session then
         results[i + 1] = '!'
-    elseif user and is_other and tonumber(string.match(stored, '%d+$')) > now then
+    elseif user and is_other and tonumber(string.sub(stored, -13)) > now then
         results[i + 1] = ''
     else
         results[i + 1] = is_other and stored or ''

@@ -1,7 +1,7 @@
 -- forget: forgets routes that were found gone, unless a newer session of the device stands there.
 --
 -- KEYS, two for each route, all in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms"; 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; deleted here when no live device is left
 -- ARGV: for each route: device, "edge_id|boot|session".
 -- Source of times: the server's clock. Source of everything else: svc_fanout, through Locate.
@@ -18,7 +18,7 @@ for i = 0, #KEYS / 2 - 1 do
         redis.call('HDEL', connection, device)
         local is_alone = true
         for _, value in ipairs(redis.call('HVALS', connection)) do
-            is_alone = is_alone and tonumber(string.match(value, '%d+$')) <= now
+            is_alone = is_alone and tonumber(string.sub(value, -13)) <= now
         end
         if is_alone then
             redis.call('DEL', KEYS[2 * i + 2])

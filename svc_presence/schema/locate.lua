@@ -1,7 +1,7 @@
 -- locate: reads the live routes of users, and drops the fields that have expired.
 --
 -- KEYS, one for each user, in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms"; 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 -- ARGV: none.
 -- Source of times: the server's clock.
 --
@@ -13,7 +13,7 @@ local count = 0
 for i, connection in ipairs(KEYS) do
     local fields = redis.call('HGETALL', connection)
     for j = 1, #fields, 2 do
-        if tonumber(string.match(fields[j + 1], '%d+$')) > now then
+        if tonumber(string.sub(fields[j + 1], -13)) > now then
             results[count + 1] = i - 1
             results[count + 2] = fields[j]
             results[count + 3] = fields[j + 1]

@@ -1,7 +1,7 @@
 -- refresh: keeps sessions registered that have shown that they live, and registers them again after a loss.
 --
 -- KEYS, three for each session, all in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms"; 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; written by connect and refresh
 --   lastseen:{uid}    Unix time in ms; 30 days; written by connect, refresh and bye
 -- ARGV: "edge_id|boot|" of the edge, then for each session: device, session (16 hexadecimal digits).
@@ -18,7 +18,7 @@ for i = 0, #KEYS / 3 - 1 do
     local stored = redis.call('HGET', connection, device)
     local is_free = not stored
         or string.sub(stored, 1, #session + 1) == session .. '|'
-        or tonumber(string.match(stored, '%d+$')) <= now
+        or tonumber(string.sub(stored, -13)) <= now
     if is_free then
         redis.call('HSET', connection, device, session .. expires)
         redis.call('EXPIRE', connection, 60)

@@ -1,0 +1,316 @@
+"""The door of the registry, over real loopback gRPC and the store in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
+from chappe.api.type.v1 import error_reason_pb2, stream_pb2
+from chappe.runtime.clock import SystemClock
+from chappe.runtime.errors import RemoteError, UnavailableError, from_rpc_error
+from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor, Gate, Realm
+from chappe.runtime.pki import SpiffeId
+from chappe.runtime.streams import Identity
+from chappe.runtime.tasks import Tasks
+from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
+from svc_presence.model import Changes, Edge, Located, Route, UserId, Written
+from svc_presence.rpc import TRACK_CREDITS, PresenceRpc
+from svc_presence.service import PresenceService
+
+ALICE = bytes(15) + b"a"
+BOB = bytes(15) + b"b"
+EDGE_ID = "10.0.0.17:7443"
+BOOT = 2**63 + 5
+
+
+class StoppableStore(MemoryPresenceStore):
+    """A store that can be told not to answer, or to answer wrongly."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.failure: Exception | None = None
+        self.writes = 0
+
+    async def write(self, edge: Edge, changes: Changes) -> Written:
+        self.writes += 1
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        return await super().write(edge, changes)
+
+    async def locate(self, user_ids: Sequence[UserId], gone: Sequence[Route]) -> list[Located]:
+        if self.failure is not None:
+            raise self.failure
+        return await super().locate(user_ids, gone)
+
+
+class Door:
+    """A served registry, and stubs that speak as the edge and as fanout."""
+
+    def __init__(self, store: StoppableStore, rpc: PresenceRpc, stubs: dict[str, Any]) -> None:
+        self.store = store
+        self.rpc = rpc
+        self._stubs = stubs
+
+    def stub(self, service: str) -> Any:
+        return self._stubs[service]
+
+    async def track(self, edge_id: str = EDGE_ID) -> "Track":
+        track = Track(self.stub("svc-edge").Track())
+        hello = stream_pb2.StreamHello(protocol=1, peer_id="edge-1", boot_id=BOOT)
+        await track.call.write(presence_service_pb2.TrackRequest(hello=hello, edge_id=edge_id))
+        return track
+
+
+class Track:
+    """One stream as an edge sees it."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    async def write(self, number: int, **fields: Any) -> None:
+        batch = presence_service_pb2.TrackBatch(number=number, **fields)
+        await self.call.write(presence_service_pb2.TrackRequest(batch=batch))
+
+    async def read(self) -> presence_service_pb2.TrackResponse:
+        response: presence_service_pb2.TrackResponse = await self.call.read()
+        return response
+
+    async def refusal(self) -> RemoteError:
+        """Returns why the registry ended the stream."""
+        try:
+            while await self.call.read() is not grpc.aio.EOF:
+                pass
+        except grpc.aio.AioRpcError as caught:
+            error = from_rpc_error(caught)
+        assert isinstance(error, RemoteError)
+        return error
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    conformance = ConformanceInterceptor()
+    who = {"chappe-test-service": ""}
+
+    def identify(context: Any) -> SpiffeId:
+        given = dict(context.invocation_metadata())
+        return SpiffeId(trust_domain="chappe.test", service=str(given[next(iter(who))]))
+
+    gate = Gate(Realm("chappe.test", "chappe", ()), identify)
+    async with Tasks() as tasks:
+        store = StoppableStore()
+        rpc = PresenceRpc(PresenceService(store), identity=Identity("presence-1", 99), tasks=tasks)
+        server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)])
+        presence_service_pb2_grpc.add_PresenceServiceServicer_to_server(rpc, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = presence_service_pb2_grpc.PresenceServiceStub(channel)
+            yield Door(store, rpc, {name: Speaking(stub, name) for name in ("svc-edge", "svc-fanout")})
+        await server.stop(0)
+    conformance.check()
+
+
+class Speaking:
+    """A stub whose calls carry a name for the test's gate."""
+
+    def __init__(self, stub: Any, name: str) -> None:
+        self._stub = stub
+        self._metadata = (("chappe-test-service", name),)
+
+    def Track(self) -> Any:
+        return self._stub.Track(metadata=self._metadata)
+
+    async def Locate(self, **fields: Any) -> presence_service_pb2.LocateResponse:
+        request = presence_service_pb2.LocateRequest(**fields)
+        response: presence_service_pb2.LocateResponse = await self._stub.Locate(request, metadata=self._metadata)
+        return response
+
+
+def ref(number: int, user_id: bytes = ALICE, device_id: int = 1) -> presence_service_pb2.SessionRef:
+    return presence_service_pb2.SessionRef(user_id=user_id, device_id=device_id, session_id=number)
+
+
+def connect(number: int, user_id: bytes = ALICE, device_id: int = 1, nonce: int = 0) -> presence_service_pb2.Connect:
+    used = (nonce or number).to_bytes(16, "big")
+    return presence_service_pb2.Connect(item_id=number + 100, session=ref(number, user_id, device_id), nonce=used)
+
+
+async def test_both_sides_say_hello_and_the_registry_grants_credit(door: Door) -> None:
+    track = await door.track()
+
+    hello = (await track.read()).hello
+
+    assert (hello.protocol, hello.peer_id, hello.boot_id, hello.credits) == (1, "presence-1", 99, TRACK_CREDITS)
+
+
+async def test_connects_are_answered_and_located(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+
+    await track.write(1, connects=[connect(1), connect(2, BOB, 3)])
+    results = (await track.read()).results
+    located = await door.stub("svc-fanout").Locate(user_ids=[BOB, bytes(16), ALICE])
+
+    assert results.number == 1
+    assert [(one.item_id, one.refused_reason, one.replaced_session_id) for one in results.connects] == [
+        (101, 0, 0),
+        (102, 0, 0),
+    ]
+    assert (located.user_indexes, located.device_ids, located.session_ids) == ([0, 2], [3, 1], [2, 1])
+    assert (located.edge_indexes, located.edge_ids, located.boot_ids) == ([0, 0], [EDGE_ID], [BOOT])
+
+
+async def test_a_replaced_session_of_the_same_stream_is_told(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+    await track.write(1, connects=[connect(1)])
+    await track.read()
+
+    await track.write(2, connects=[connect(2)], refreshes=[ref(1)], byes=[ref(1)])
+    results = (await track.read()).results
+
+    assert results.connects[0].replaced_session_id == 1
+    assert results.replaced_session_ids == [1]
+
+
+async def test_a_used_nonce_is_refused_with_invalid_proof(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+
+    await track.write(1, connects=[connect(1), connect(2, nonce=1)])
+    results = (await track.read()).results
+
+    assert [one.refused_reason for one in results.connects] == [0, error_reason_pb2.ERROR_REASON_INVALID_PROOF]
+
+
+async def test_every_batch_has_an_answer_of_its_own_in_order(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+
+    for number in range(1, 21):
+        await track.write(number, connects=[connect(number, bytes(15) + bytes([number]))])
+    answers = [(await track.read()).results for _ in range(20)]
+
+    assert [(one.number, one.connects[0].item_id) for one in answers] == [(n, n + 100) for n in range(1, 21)]
+    assert door.store.writes == 20
+
+
+@pytest.mark.parametrize("failure", [UnavailableError("redis", "gone"), ValueError("a bug")])
+async def test_a_batch_that_cannot_be_written_fails_and_the_stream_goes_on(door: Door, failure: Exception) -> None:
+    track = await door.track()
+    await track.read()
+    door.store.failure = failure
+
+    await track.write(1, refreshes=[ref(1)])
+    failed = (await track.read()).results
+    door.store.failure = None
+    await track.write(2, refreshes=[ref(1)])
+    written = (await track.read()).results
+
+    assert (failed.number, failed.is_failed) == (1, True)
+    assert (written.number, written.is_failed) == (2, False)
+
+
+async def test_credit_comes_back_as_batches_are_answered(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+    quarter = TRACK_CREDITS // 4
+
+    await track.write(1, refreshes=[ref(number) for number in range(1, quarter + 1)])
+    frames = [await track.read(), await track.read()]
+
+    assert {frame.WhichOneof("frame") for frame in frames} == {"results", "credit"}
+    assert sum(frame.credit.items for frame in frames) == quarter
+
+
+async def test_an_edge_beyond_its_credit_is_cut_off(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+
+    await track.write(1, refreshes=[ref(number) for number in range(1, TRACK_CREDITS + 2)])
+
+    assert (await track.refusal()).code == "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize("edge_id", ["", "10.0.0.17", ":7443", "10.0.0.17:http", "a|b:7443", "a" * 255 + ":1"])
+async def test_an_edge_that_nobody_could_dial_is_refused(door: Door, edge_id: str) -> None:
+    track = await door.track(edge_id)
+
+    refusal = await track.refusal()
+
+    assert (refusal.reason, refusal.metadata["field"]) == ("INVALID_FIELD", "edge_id")
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (ref(0), "refreshes[1].session_id"),
+        (ref(1, b"short"), "refreshes[1].user_id"),
+        (ref(1, device_id=0), "refreshes[1].device_id"),
+    ],
+)
+async def test_a_session_without_a_proper_name_ends_the_stream(
+    door: Door, bad: presence_service_pb2.SessionRef, field: str
+) -> None:
+    track = await door.track()
+
+    await track.write(1, refreshes=[ref(1), bad])
+
+    assert (await track.refusal()).metadata["field"] == field
+
+
+async def test_a_draining_registry_answers_what_it_has_and_ends(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+    await track.write(1, connects=[connect(1)])
+
+    await door.rpc.drain("the process stops")
+    await track.call.done_writing()
+    frames = []
+    while (frame := await track.call.read()) is not grpc.aio.EOF:
+        frames.append(frame.WhichOneof("frame"))
+
+    assert sorted(frames) == ["drain", "results"]
+    assert await track.call.code() == grpc.StatusCode.OK
+
+
+async def test_gone_routes_are_forgotten(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+    await track.write(1, connects=[connect(1)])
+    await track.read()
+    gone = presence_service_pb2.Route(user_id=ALICE, device_id=1, session_id=1, boot_id=BOOT, edge_id=EDGE_ID)
+
+    located = await door.stub("svc-fanout").Locate(user_ids=[ALICE], gone=[gone])
+
+    assert len(located.user_indexes) == 0
+
+
+@pytest.mark.parametrize("user_ids", [[b"short"], [bytes(16)] * 2049], ids=["a short id", "too many"])
+async def test_locate_keeps_its_limits(door: Door, user_ids: list[bytes]) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.stub("svc-fanout").Locate(user_ids=user_ids)
+
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_locate_says_that_the_store_does_not_answer(door: Door) -> None:
+    door.store.failure = UnavailableError("redis", "gone")
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.stub("svc-fanout").Locate(user_ids=[ALICE])
+
+    error = from_rpc_error(caught.value)
+    assert (error.code, error.reason) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
+
+
+async def test_locate_is_for_fanout_alone(door: Door) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.stub("svc-edge").Locate(user_ids=[ALICE])
+
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
