@@ -1,0 +1,143 @@
+"""Batches gather while a flush is in flight, keep their order, and obey limits."""
+
+import asyncio
+
+import pytest
+
+from chappe.runtime.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batcher
+from chappe.runtime.tasks import Tasks
+
+
+class Sink:
+    """Takes batches, and holds them up while its gate is shut."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.arrived = asyncio.Event()
+
+    async def flush(self, items: list[int]) -> None:
+        self.batches.append(items)
+        self.arrived.set()
+        await self.gate.wait()
+
+
+async def test_items_of_one_turn_are_one_batch() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test")
+
+        for item in range(10):
+            batcher.add(item)
+        await batcher.drain()
+
+        assert sink.batches == [list(range(10))]
+
+
+async def test_items_gather_while_a_flush_is_in_flight() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        sink.gate.clear()
+        batcher = Batcher(sink.flush, tasks, name="test")
+        batcher.add(0)
+        await sink.arrived.wait()
+
+        batcher.extend([1, 2])
+        batcher.add(3)
+        sink.gate.set()
+        await batcher.drain()
+
+        assert sink.batches == [[0], [1, 2, 3]]
+
+
+async def test_a_batch_has_at_most_512_items_and_order_is_kept() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test")
+
+        batcher.extend(range(1200))
+        await batcher.drain()
+
+        assert [len(batch) for batch in sink.batches] == [MAX_BATCH_ITEMS, MAX_BATCH_ITEMS, 176]
+        assert [item for batch in sink.batches for item in batch] == list(range(1200))
+
+
+async def test_a_batch_stays_under_the_byte_limit_but_a_single_large_item_passes() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test", weigh=lambda item: item)
+
+        batcher.extend([MAX_BATCH_BYTES - 10, 20, MAX_BATCH_BYTES + 1, 5])
+        await batcher.drain()
+
+        assert sink.batches == [[MAX_BATCH_BYTES - 10], [20], [MAX_BATCH_BYTES + 1], [5]]
+
+
+async def test_nothing_is_flushed_beyond_the_limit_until_it_rises() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        allowed = 2
+
+        async def flush(items: list[int]) -> None:
+            nonlocal allowed
+            allowed -= len(items)
+            await sink.flush(items)
+
+        batcher = Batcher(flush, tasks, name="test", limit=lambda: allowed)
+        batcher.extend(range(5))
+        await sink.arrived.wait()
+        assert sink.batches == [[0, 1]]
+
+        allowed = 10
+        batcher.wake()
+        await batcher.drain()
+
+        assert sink.batches == [[0, 1], [2, 3, 4]]
+
+
+async def test_a_flush_that_fails_does_not_end_those_that_follow(caplog: pytest.LogCaptureFixture) -> None:
+    async with Tasks() as tasks:
+        flushed: list[int] = []
+
+        async def flush(items: list[int]) -> None:
+            if 1 in items:
+                raise ValueError("a bug")
+            flushed.extend(items)
+
+        batcher = Batcher(flush, tasks, name="test")
+        batcher.add(1)
+        await batcher.drain()
+        batcher.add(2)
+        await batcher.drain()
+
+        assert flushed == [2]
+        assert "a flush of 1 items failed" in caplog.text
+
+
+async def test_two_flushes_are_in_flight_when_two_are_allowed() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        sink.gate.clear()
+        batcher = Batcher(sink.flush, tasks, name="test", parallel=2)
+        batcher.add(1)
+        await sink.arrived.wait()
+        sink.arrived.clear()
+
+        batcher.add(2)
+        await sink.arrived.wait()
+
+        assert sink.batches == [[1], [2]]
+        sink.gate.set()
+        await batcher.drain()
+
+
+async def test_what_waits_can_be_taken_back() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test", limit=lambda: 0)
+        batcher.extend([1, 2])
+
+        assert batcher.take_pending() == [1, 2]
+        await batcher.drain()
+        assert sink.batches == []

@@ -1,0 +1,39 @@
+"""Background tasks are held, told of when they crash, and ended with their owner."""
+
+import asyncio
+
+import pytest
+
+from chappe.runtime.tasks import Tasks
+
+
+async def test_a_crash_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    crashes: list[str] = []
+    async with Tasks(on_crash=lambda name, error: crashes.append(f"{name}: {error}")) as tasks:
+
+        async def crash() -> None:
+            raise ValueError("a bug")
+
+        await asyncio.wait([tasks.spawn(crash(), name="crasher")])
+        await asyncio.sleep(0)
+
+    assert crashes == ["crasher: a bug"]
+    assert "task crasher crashed" in caplog.text
+
+
+async def test_close_cancels_every_task_and_waits_for_its_end() -> None:
+    ended = asyncio.Event()
+
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    tasks = Tasks()
+    task = tasks.spawn(run(), name="runner")
+    await asyncio.sleep(0)
+    await tasks.aclose()
+
+    assert ended.is_set()
+    assert task.cancelled()
