@@ -1,0 +1,1 @@
+"""The ways of the ledger to its store and its peers."""

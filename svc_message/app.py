@@ -1,0 +1,102 @@
+"""Wires the ledger: the store, the ways to its peers, the rules and the doors."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chappe.api.fanout.v1 import fanout_service_pb2
+from chappe.api.identity.v1 import directory_service_pb2
+from chappe.api.message.v1 import (
+    conversation_service_pb2_grpc,
+    history_service_pb2_grpc,
+    message_service_pb2_grpc,
+)
+from chappe.runtime import channels, migrations
+from chappe.runtime.streams import Identity
+from svc_message.adapters.directory_grpc import GrpcDirectory
+from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
+from svc_message.adapters.message_store_postgres import PostgresMessageStore
+from svc_message.protocol import LedgerClock
+from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
+from svc_message.rpc.submit import Flushes
+from svc_message.service.accept import Accepting
+from svc_message.service.history import Reading
+from svc_message.service.record import Recording
+from svc_message.service.sync import Syncing
+from svc_message.worker import compare_clocks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc.aio
+
+    from chappe.runtime.app import App
+    from svc_message.config import Config
+    from svc_message.ports import MessageStore
+
+SCHEMA = Path(__file__).parent / "schema"
+
+
+async def build(config: Config, app: App) -> None:
+    """Adds the parts of the ledger to its app; raises `SchemaOutdatedError` naming the command that migrates."""
+    dsn = config.store_dsn.reveal()
+    await migrations.check(dsn, SCHEMA)
+    store: MessageStore = await app.add_store(
+        PostgresMessageStore(dsn, writers=config.store_writers, readers=config.store_readers), name="postgres"
+    )
+    app.health.add("postgres", store.ready)
+    directory = await app.add_peer(_directory(config, app), name="svc_identity")
+    app.health.add("svc_identity", directory.ready)
+    dispatcher = await app.add_peer(_dispatcher(config, app), name="svc_fanout")
+    clock = LedgerClock(app.seams.clock, app.seams.randomness.token(8))
+    syncing = Syncing(store, dispatcher, clock)
+    await syncing.start()
+    app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
+    accepting = Accepting(store, directory, dispatcher, clock)
+    flushes = Flushes(accepting, Recording(store, dispatcher, clock), app.seams.clock, app.tasks)
+    door = MessageRpc(flushes, syncing, _identity(app), clock=app.seams.clock, tasks=app.tasks)
+    reading = Reading(store)
+    app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
+    app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
+    app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, ConversationRpc(reading))
+    app.on_drain(door.drain)
+    _add_metrics(app, flushes, dispatcher)
+
+
+def _identity(app: App) -> Identity:
+    return Identity(app.peer_name, app.boot_id)
+
+
+@contextlib.asynccontextmanager
+async def _directory(config: Config, app: App) -> AsyncIterator[GrpcDirectory]:
+    contracts = [directory_service_pb2.DESCRIPTOR]
+    async with channels.channel(
+        config.identity_target, app.tls, server_name="svc-identity", contracts=contracts
+    ) as channel:
+        directory = GrpcDirectory(channel, _identity(app), tasks=app.tasks, seams=app.seams)
+        yield directory
+        await directory.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _dispatcher(config: Config, app: App) -> AsyncIterator[GrpcDispatcher]:
+    def connect(address: str) -> grpc.aio.Channel:
+        return channels.channel(address, app.tls, server_name="svc-fanout", contracts=[fanout_service_pb2.DESCRIPTOR])
+
+    dispatcher = GrpcDispatcher(config.fanout_target, connect, _identity(app), tasks=app.tasks, seams=app.seams)
+    await dispatcher.start()
+    yield dispatcher
+    await dispatcher.aclose()
+
+
+def _add_metrics(app: App, flushes: Flushes, dispatcher: GrpcDispatcher) -> None:
+    metrics = app.metrics
+    metrics.counter("message_flushes", "Flushes of messages.", lambda: flushes.messages.flushed_batches)
+    metrics.counter("messages", "Messages that were flushed.", lambda: flushes.messages.flushed_items)
+    metrics.counter("ack_flushes", "Flushes of acknowledgements.", lambda: flushes.acks.flushed_batches)
+    metrics.counter("acks", "Acknowledgements that were flushed.", lambda: flushes.acks.flushed_items)
+    metrics.counter("reads", "Reads that were flushed.", lambda: flushes.reads.flushed_items)
+    metrics.counter("dropped_hints", "Hints that no fanout could take.", lambda: dispatcher.dropped_hints)
+    metrics.gauge("waiting_messages", "Messages that wait for a flush.", lambda: flushes.messages.pending)
