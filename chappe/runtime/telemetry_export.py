@@ -46,5 +46,8 @@ class Exporters:
 
 def to_endpoint(endpoint: str, resource: Resource, interval_ms: int) -> Exporters:
     """Starts to export by OTLP over gRPC, metrics at an interval."""
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S), interval_ms)
-    return Exporters(OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S), reader, resource)
+    reader = PeriodicExportingMetricReader(
+        OTLPMetricExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S), interval_ms
+    )
+    spans = OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S)
+    return Exporters(spans, reader, resource)

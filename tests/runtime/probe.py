@@ -68,13 +68,20 @@ MAKERS: dict[str, Any] = {
 }
 
 
-def handlers(behaviours: dict[str, Callable[..., Any]]) -> grpc.GenericRpcHandler:
-    """Returns the service with one behaviour for each named method."""
-    made = {}
+def method_handlers(behaviours: dict[str, Callable[..., Any]]) -> dict[str, Any]:
+    """Returns a handler for each named method."""
+    made: dict[str, Any] = {}
     for name, behaviour in behaviours.items():
         make = MAKERS.get(name, grpc.unary_unary_rpc_method_handler)
         made[name] = make(behaviour, Probe.FromString, Probe.SerializeToString)
-    return grpc.method_handlers_generic_handler(SERVICE, made)
+    return made
+
+
+def add_probe(server: Any, behaviours: dict[str, Callable[..., Any]]) -> None:
+    """Adds the service to a server, as a generated function would."""
+    made = method_handlers(behaviours)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, made),))
+    server.add_registered_method_handlers(SERVICE, made)
 
 
 def callable_of(channel: grpc.aio.Channel, name: str) -> Any:
@@ -104,7 +111,7 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """Serves the probe on a free port of the loopback interface."""
     server = grpc.aio.server(interceptors=list(interceptors), options=list(options))
-    server.add_generic_rpc_handlers((handlers(behaviours),))
+    add_probe(server, behaviours)
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:
