@@ -291,6 +291,7 @@ class InboxEvent(NamedTuple):
     version: int
     recipients: tuple[UserId, ...]
     """The user itself, or those whose contact it is."""
+    is_for_others: bool
 
 
 class Inbox(Protocol):

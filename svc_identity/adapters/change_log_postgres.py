@@ -17,6 +17,7 @@ from svc_identity.protocol.cursor import decode_cursor, encode_cursor
 _LEAD_LOCK = int.from_bytes(b"identity")
 _CONNECT_TIMEOUT_S = 5
 # now() is taken when the statement begins, before its snapshot: what was committed by then is in the snapshot.
+# now() is taken when a statement begins, before its snapshot: what was committed by then is in the snapshot.
 _HEAD = """
     SELECT epoch, floor_xid::text::bigint, pg_current_snapshot()::text, floor(extract(epoch FROM now()) * 1000)::bigint
     FROM identity_log

@@ -1,0 +1,84 @@
+"""Keeps address books and blocks."""
+
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from chappe.runtime.clock import Clock
+from svc_identity.errors import SelfNotAllowedError
+from svc_identity.model import Charge, Contact, Phone, UserId
+from svc_identity.ports import ContactStore
+from svc_identity.protocol.page import page_size, page_start, page_token
+
+LOOKUPS = "look-ups of phone numbers"
+"""The daily budget of everything that tells whether a number has an account."""
+
+_CONTACTS = "contacts"
+_BLOCKS = "blocks"
+_Entry = TypeVar("_Entry")
+
+
+class Page(NamedTuple, Generic[_Entry]):
+    """Some entries of a list."""
+
+    entries: list[_Entry]
+    next_token: str
+    """Empty after the last page."""
+
+
+class ContactRules:
+    """Says whom a user knows and whom it wants to hear nothing from."""
+
+    def __init__(self, store: ContactStore, clock: Clock, pepper: bytes, lookups_per_day: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._pepper = pepper
+        self._lookups_per_day = lookups_per_day
+
+    async def add(self, owner_id: UserId, phone: Phone, name: str) -> Contact:
+        """Adds a person, who need not have an account, or renames it."""
+        return await self._store.add_contact(owner_id, phone, name, self._charge(1))
+
+    async def remove(self, owner_id: UserId, phone: Phone) -> None:
+        """Removes a person."""
+        await self._store.remove_contact(owner_id, phone)
+
+    async def contacts(self, owner_id: UserId, asked_size: int, token: str) -> Page[Contact]:
+        """Returns a page of the address book, by number."""
+        size = page_size(asked_size)
+        after = page_start(self._pepper, _CONTACTS, owner_id, token).decode()
+        found = await self._store.list_contacts(owner_id, after, size + 1)
+        last = found[size - 1].phone.encode() if len(found) > size else b""
+        return Page(found[:size], self._next(_CONTACTS, owner_id, last))
+
+    async def lookup(self, owner_id: UserId, phones: Sequence[Phone]) -> list[UserId | None]:
+        """Returns who has which number, in order; every number is charged."""
+        return await self._store.lookup(owner_id, phones, self._charge(len(phones)))
+
+    async def block(self, blocker_id: UserId, blocked_id: UserId) -> None:
+        """Blocks a user.
+
+        Raises:
+            SelfNotAllowedError: It is the user itself.
+        """
+        if blocker_id == blocked_id:
+            raise SelfNotAllowedError("a user cannot block itself")
+        await self._store.block(blocker_id, blocked_id)
+
+    async def unblock(self, blocker_id: UserId, blocked_id: UserId) -> None:
+        """Lets a user through again."""
+        await self._store.unblock(blocker_id, blocked_id)
+
+    async def blocks(self, blocker_id: UserId, asked_size: int, token: str) -> Page[UserId]:
+        """Returns a page of the blocked users, by id."""
+        size = page_size(asked_size)
+        after = page_start(self._pepper, _BLOCKS, blocker_id, token)
+        found = await self._store.list_blocks(blocker_id, after, size + 1)
+        last = found[size - 1] if len(found) > size else b""
+        return Page(found[:size], self._next(_BLOCKS, blocker_id, last))
+
+    def _charge(self, amount: int) -> Charge:
+        now_ms = self._clock.wall_ms()
+        return Charge(budget=LOOKUPS, amount=amount, limit=self._lookups_per_day, now_ms=now_ms)
+
+    def _next(self, what: str, user_id: UserId, last: bytes) -> str:
+        return page_token(self._pepper, what, user_id, last) if last else ""
