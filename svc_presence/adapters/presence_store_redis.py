@@ -67,7 +67,9 @@ class RedisPresenceStore:
         located: list[Located] = []
         flat: list[Any]
         for group, flat in zip(groups, results[len(forget_groups) :], strict=True):
-            located += [_located(group[flat[at]], flat[at + 1], flat[at + 2], edges) for at in range(0, len(flat), 3)]
+            located += [
+                _located(group[int(flat[at])], flat[at + 1], flat[at + 2], edges) for at in range(0, len(flat), 3)
+            ]
         # Groups of a Cluster, and the fields of a hash, come in any order.
         located.sort()
         return located

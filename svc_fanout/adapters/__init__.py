@@ -1,0 +1,1 @@
+"""The carrier's ways to svc_presence and to the edges."""

@@ -1,0 +1,114 @@
+"""Keeps one Push stream to every edge: to those that the operator names, and to those that users were found on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from chappe.runtime.replicas import Replicas
+from svc_fanout.adapters.push_grpc import PushStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import grpc.aio
+
+    from chappe.runtime.clock import Seams
+    from chappe.runtime.streams import Identity
+    from chappe.runtime.tasks import Tasks
+    from svc_fanout.model import Delivery
+
+IDLE_S = 600.0
+"""A stream to an edge that nobody was found on for so long is ended, unless the operator names the edge."""
+
+
+class GrpcEdges:
+    """The `Edges` port over EdgeService."""
+
+    def __init__(
+        self,
+        target: str,
+        connect: Callable[[str], grpc.aio.Channel],
+        *,
+        identity: Identity,
+        tasks: Tasks,
+        seams: Seams,
+    ) -> None:
+        """Prepares; nothing is dialled before `start`.
+
+        Args:
+            target: The edges that always have a stream, as in `chappe.runtime.replicas`; empty for none.
+            connect: Opens the channel to one address.
+            identity: Of this process.
+            tasks: Owns the streams.
+            seams: For jitter and waiting.
+        """
+        self._connect = connect
+        self._identity = identity
+        self._tasks = tasks
+        self._seams = seams
+        self._named: Replicas[PushStream] = Replicas(target, self._stream_to, tasks=tasks, clock=seams.clock)
+        self._found: dict[str, PushStream] = {}
+        self._seen_s: dict[str, float] = {}
+        self.on_returned: Callable[[list[Delivery]], None] = _ignore
+        """Takes deliveries whose route is gone; the owner sets it before `start`."""
+
+    async def start(self) -> None:
+        """Opens the streams to the edges that the operator names."""
+        await self._named.start()
+
+    def push(self, edge_id: str, deliveries: list[Delivery]) -> None:
+        """Sends deliveries to an edge, each only if the edge still has the boot of its route."""
+        stream = self._named.streams.get(edge_id) or self._found.get(edge_id)
+        if stream is None:
+            stream = self._found[edge_id] = self._stream_to(edge_id)
+            self._seen_s[edge_id] = self._seams.clock.monotonic_s()
+        stream.push(deliveries)
+
+    def seen(self, edge_ids: Iterable[str]) -> None:
+        """Opens streams to edges that are new, and keeps those to the others."""
+        now_s = self._seams.clock.monotonic_s()
+        for edge_id in edge_ids:
+            if edge_id in self._named.streams:
+                continue
+            self._seen_s[edge_id] = now_s
+            if edge_id not in self._found:
+                self._found[edge_id] = self._stream_to(edge_id)
+
+    def verify_all(self, reason: str, spread_ms: int) -> None:
+        """Asks every edge, now or when it can be reached again, to let all its sessions read their logs."""
+        for stream in (*self._named.streams.values(), *self._found.values()):
+            stream.verify_all(reason, spread_ms)
+
+    def sweep(self) -> None:
+        """Ends the streams to edges that nobody was found on for long."""
+        oldest_s = self._seams.clock.monotonic_s() - IDLE_S
+        for edge_id in [edge_id for edge_id in self._found if self._seen_s[edge_id] < oldest_s]:
+            del self._seen_s[edge_id]
+            self._tasks.spawn(self._found.pop(edge_id).aclose(), name=f"close push to {edge_id}")
+
+    async def aclose(self) -> None:
+        """Ends every stream politely."""
+        found, self._found = list(self._found.values()), {}
+        await asyncio.gather(self._named.aclose(), *(stream.aclose() for stream in found))
+
+    def _stream_to(self, edge_id: str) -> PushStream:
+        # An edge that users were found on may be named later; one stream is enough.
+        known = self._found.pop(edge_id, None)
+        if known is not None:
+            return known
+        return PushStream(
+            edge_id,
+            self._connect(edge_id),
+            self._give_back,
+            identity=self._identity,
+            tasks=self._tasks,
+            seams=self._seams,
+        )
+
+    def _give_back(self, deliveries: list[Delivery]) -> None:
+        self.on_returned(deliveries)
+
+
+def _ignore(deliveries: list[Delivery]) -> None:
+    """Stands in until there is an owner."""

@@ -1,0 +1,50 @@
+"""What the carrier needs from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from svc_fanout.model import Delivery, Located, Route, UserId
+
+MAX_LOCATED_USERS = 2048
+"""How many users one question may name, and how many routes that were found gone."""
+
+
+class Registry(Protocol):
+    """Knows where users are: svc_presence."""
+
+    async def locate(self, user_ids: Sequence[UserId], gone: Sequence[Route]) -> Located:
+        """Returns the live routes of at most 2048 users, after forgetting the routes that were found gone.
+
+        Raises:
+            ChappeError: It does not answer, or refuses.
+        """
+        ...
+
+
+class Edges(Protocol):
+    """The edges, each at the end of one stream. Nothing here waits: an edge that is slow holds nobody."""
+
+    def push(self, edge_id: str, deliveries: list[Delivery]) -> None:
+        """Sends deliveries to an edge, each only if the edge still has the boot of its route."""
+        ...
+
+    def seen(self, edge_ids: Iterable[str]) -> None:
+        """Learns that edges exist, and keeps a stream to each for a while."""
+        ...
+
+    def verify_all(self, reason: str, spread_ms: int) -> None:
+        """Asks every edge, now or when it can be reached again, to let all its sessions read their logs.
+
+        Args:
+            reason: For people.
+            spread_ms: Over how long the edges spread the reads.
+        """
+        ...
+
+    def sweep(self) -> None:
+        """Ends the streams to edges that have not been seen for long."""
+        ...

@@ -1,0 +1,104 @@
+"""The rules of the carrier: whom an item is pushed to, and what happens to what did not arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from svc_fanout.model import SENDER_IN_KEY, Delivery, Hint, Located, Route, UserId
+from svc_fanout.ports import MAX_LOCATED_USERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from svc_fanout.ports import Edges, Registry
+
+MAX_GONE_ROUTES = 65_536
+
+
+class FanoutService:
+    """Finds the devices of hints, and decides what goes to which edge."""
+
+    def __init__(self, registry: Registry, edges: Edges) -> None:
+        self._registry = registry
+        self._edges = edges
+        # A dictionary without values keeps the order and drops doubles.
+        self._gone: dict[Route, None] = {}
+
+    async def locate(self, hints: Sequence[Hint]) -> Located:
+        """Returns where the users of hints are, and tells the registry the routes that were found gone.
+
+        Raises:
+            ChappeError: The registry does not answer; the hints cannot be delivered.
+        """
+        users = list(dict.fromkeys(chain.from_iterable(hint.user_ids for hint in hints)))
+        gone = self._take_gone()
+        if len(users) <= MAX_LOCATED_USERS and len(gone) <= MAX_LOCATED_USERS:
+            return await self._registry.locate(users, gone)
+        starts = range(0, max(len(users), len(gone)), MAX_LOCATED_USERS)
+        parts = await asyncio.gather(
+            *(
+                self._registry.locate(users[start : start + MAX_LOCATED_USERS], gone[start : start + MAX_LOCATED_USERS])
+                for start in starts
+            )
+        )
+        routes = {user_id: found for part in parts for user_id, found in part.routes.items()}
+        return Located(routes, [edge_id for part in parts for edge_id in part.edge_ids])
+
+    async def can_locate(self, user_id: UserId) -> None:
+        """Returns when the registry answers.
+
+        Raises:
+            ChappeError: It does not.
+        """
+        await self._registry.locate([user_id], [])
+
+    def push(self, hints: Sequence[Hint], located: Located) -> None:
+        """Sends every hint to the devices of its users, but for the one that caused it."""
+        self._edges.seen(located.edge_ids)
+        deliveries: dict[str, list[Delivery]] = {}
+        for hint in hints:
+            for route in _targets(hint, located.routes):
+                batch = deliveries.get(route.edge_id)
+                if batch is None:
+                    batch = deliveries[route.edge_id] = []
+                batch.append(Delivery(hint, route))
+        for edge_id, batch in deliveries.items():
+            self._edges.push(edge_id, batch)
+
+    def returned(self, deliveries: Sequence[Delivery]) -> list[Hint]:
+        """Takes note of routes that are gone, and returns the hints that deserve a second attempt.
+
+        A device that is not found twice is gone: its next session reads the log.
+        """
+        for delivery in deliveries:
+            if len(self._gone) < MAX_GONE_ROUTES:
+                self._gone[delivery.route] = None
+        return [
+            hint._replace(user_ids=(route.user_id,), only_device_id=route.device_id, grant=_grant_nothing)
+            for hint, route in deliveries
+            if not hint.only_device_id
+        ]
+
+    def _take_gone(self) -> list[Route]:
+        if not self._gone:
+            return []
+        gone, self._gone = list(self._gone), {}
+        return gone
+
+
+def _targets(hint: Hint, routes: dict[UserId, list[Route]]) -> Iterator[Route]:
+    for user_id in hint.user_ids:
+        found = routes.get(user_id)
+        if found is None:
+            continue
+        if hint.only_device_id:
+            found = [route for route in found if route.device_id == hint.only_device_id]
+        if hint.origin_device_id and user_id == hint.key[SENDER_IN_KEY]:
+            found = [route for route in found if route.device_id != hint.origin_device_id]
+        yield from found
+
+
+def _grant_nothing(hints: int) -> None:
+    """Stands in where credit was given back already: at the end of the first attempt."""
