@@ -41,7 +41,8 @@ class App:
     """One service: stores, then peers, then doors, then SERVING; and back, politely.
 
     Use it as an async context manager: build the parts, `start`, wait for `ended`, leave. Leaving says NOT_SERVING,
-    runs the drain hooks and waits for calls, both within `drain_s`, and then closes listeners, peers and stores.
+    runs the drain hooks and waits for calls, both within `drain_s`, then closes peers, cancels the tasks and closes
+    the stores.
     While building, `tls` is the certificate for channels (None only in tests), `address` where the gRPC server is
     bound, `addresses` what the ready line says, and `tasks`, `metrics`, `telemetry`, `health`, `seams`, `peer_name`
     and `boot_id` are there to be used.
@@ -64,7 +65,7 @@ class App:
         self.peer_name = settings.peer_name or f"{socket.gethostname()}-{os.getpid()}"
         # Names this start of the process on every stream.
         self.boot_id = seams.randomness.nonzero_u64()
-        self.tasks = Tasks(lambda name, error: self.fail(f"task {name} crashed: {error!r}"))
+        self.tasks = Tasks(self._task_crashed)
         self.metrics = Metrics(f"chappe_{service}")
         self.telemetry = Telemetry(seams.randomness, settings.trace_sample_ratio)
         self.health = Health({}, clock=seams.clock)
@@ -96,6 +97,7 @@ class App:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self.ended.set()
         self.health.drain()
         try:
             await self._drain()
@@ -104,8 +106,9 @@ class App:
             async with AsyncExitStack() as steps:
                 steps.push_async_callback(asyncio.to_thread, self.telemetry.close)
                 steps.push_async_callback(self._stores.aclose)
-                steps.push_async_callback(self._peers.aclose)
                 steps.push_async_callback(self.tasks.aclose)
+                # While the tasks still run: the streams to peers need their readers for a polite end.
+                steps.push_async_callback(self._peers.aclose)
                 if self._probes is not None:
                     steps.push_async_callback(self._probes.stop, None)
                 steps.push_async_callback(self._server.stop, None)
@@ -182,6 +185,11 @@ class App:
         """Cuts a drain short."""
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time())
+
+    def _task_crashed(self, name: str, error: BaseException) -> None:
+        # A task that trips over what is being closed changes nothing any more; Tasks has logged it.
+        if not self.ended.is_set():
+            self.fail(f"task {name} crashed: {error!r}")
 
     async def _start_probes(self) -> None:
         settings = self.settings

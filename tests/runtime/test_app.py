@@ -170,6 +170,42 @@ async def test_a_crashed_task_ends_the_process() -> None:
         assert "task submit crashed" in app.health.failures["live"]
 
 
+async def test_tasks_run_until_the_peers_are_closed() -> None:
+    log: list[str] = []
+
+    async def read() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("cancel reader")
+
+    async with make() as app:
+        await app.add_store(part("store", log), name="postgres")
+        await app.add_peer(part("peer", log), name="svc_message")
+        app.tasks.spawn(read(), name="reader")
+        await app.start()
+
+    assert log[2:] == ["close peer", "cancel reader", "close store"]
+
+
+async def test_a_task_that_crashes_while_all_is_closed_does_not_fail_the_process() -> None:
+    may_crash = asyncio.Event()
+
+    async def crash() -> None:
+        await may_crash.wait()
+        raise OSError("the store is closed")
+
+    async def drain() -> None:
+        may_crash.set()
+
+    async with make() as app:
+        app.tasks.spawn(crash(), name="late")
+        app.on_drain(drain)
+        await app.start()
+
+    assert app.exit_code == 0
+
+
 async def test_a_process_without_certificates_does_not_start() -> None:
     with pytest.raises(StartError, match="set CHAPPE_PAINT_TLS_CERT_FILE"):
         await make(identify=None).__aenter__()
