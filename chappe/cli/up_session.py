@@ -1,0 +1,135 @@
+"""One run of `chappe up`: from the first line of progress to the last process stopped."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from chappe.cli.launcher import Mesh, Plan, Supervisor
+from chappe.cli.up import DEFAULT_PORT
+from chappe.runtime.clock import SystemClock
+from chappe.runtime.tasks import Tasks
+
+STATE_FILE: Final = "up.json"
+"""In the data folder while the system is up: what `--json` prints, for `chappe doctor` and scripts."""
+
+_INTERRUPTED: Final = 130
+
+
+class UpSession:
+    """Starts a mesh, says where it is, watches over it, stops it."""
+
+    def __init__(self, plan: Plan, *, is_supervised: bool, is_json: bool) -> None:
+        """Prepares.
+
+        Args:
+            plan: What to start.
+            is_supervised: Whether what dies is started again.
+            is_json: Whether one line of JSON is printed instead of text for people.
+        """
+        self._mesh = Mesh(plan, self._say)
+        self._is_supervised = is_supervised
+        self._is_json = is_json
+        self._ended = asyncio.Event()
+        self._starting: asyncio.Task[Any] | None = None
+        self._start_s = time.monotonic()
+
+    async def run(self) -> int:
+        """Returns the exit code, once everything has stopped.
+
+        Raises:
+            LaunchError: Something did not come up.
+        """
+        self._starting = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled)
+        try:
+            await self._mesh.start()
+        except asyncio.CancelledError:
+            self._say("stopped before everything was up")
+            return _INTERRUPTED
+        self._starting = None
+        state_file = self._mesh.plan.data / STATE_FILE
+        state_file.write_text(self._line() + "\n", encoding="utf-8")
+        # One write: whoever reads the line sees it whole.
+        sys.stdout.write((self._line() if self._is_json else self._text()) + "\n")
+        sys.stdout.flush()
+        async with Tasks() as tasks:
+            if self._is_supervised:
+                Supervisor(self._mesh, tasks=tasks, clock=SystemClock(), report=self._say).start()
+            await self._ended.wait()
+        state_file.unlink(missing_ok=True)
+        self._say("stopping; Ctrl-C again stops at once")
+        await self._mesh.stop()
+        self._say("everything has stopped; the data stays in " + _short(self._mesh.plan.data))
+        return 0
+
+    def _signalled(self) -> None:
+        if self._ended.is_set():
+            self._mesh.hurry()
+            return
+        self._ended.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - self._start_s:6.1f} s  {line}\n")
+        sys.stderr.flush()
+
+    def _line(self) -> str:
+        return json.dumps(
+            {
+                "ready": True,
+                "ws": self._mesh.ws,
+                "grpc": self._mesh.grpc,
+                "pki": str(self._mesh.foundation.pki),
+                "data": str(self._mesh.plan.data),
+                "pids": self._mesh.pids | {"launcher": [os.getpid()]},
+            }
+        )
+
+    def _text(self) -> str:
+        command, ws = _command(), self._mesh.ws
+        first, last = (_server(address) for address in (ws[0], ws[-1]))
+        services = "\n".join(f"                {name:<9} {', '.join(at)}" for name, at in self._mesh.grpc.items())
+        return f"""
+Chappe is up, {time.monotonic() - self._start_s:.1f} s after the start.
+
+  clients       {", ".join(ws)}
+  gRPC
+{services}
+  data          {_short(self._mesh.plan.data)}, logs in {_short(self._mesh.foundation.logs)}
+  certificates  {_short(self._mesh.foundation.pki)}, tool.crt and tool.key for grpcurl and scripts
+
+Two people, in two more terminals:
+
+  {command} --profile alice{first} register +12025550101 --name Alice
+  {command} --profile bob{last} register +12025550102 --name Bob
+
+  {command} --profile bob listen --read
+  {command} --profile alice send +12025550102 "Hello Bob" --wait
+
+Content is not encrypted end to end yet (suite NONE): whoever runs the servers can read it.
+Ctrl-C stops everything; the data stays."""
+
+
+def _command() -> str:
+    """Returns how to type this command from here."""
+    own = Path(sys.argv[0]).absolute()
+    found = shutil.which("chappe")
+    return "chappe" if found and Path(found).absolute() == own else _short(own)
+
+
+def _server(address: str) -> str:
+    return "" if address == f"ws://127.0.0.1:{DEFAULT_PORT}" else f" --server {address}"
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
