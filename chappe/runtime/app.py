@@ -166,11 +166,12 @@ class App:
         if self.settings.may_reflect:
             names = [*self._services, "grpc.health.v1.Health", reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._server)
-        await self.health.refresh()
         await self._server.start()
         for listener in self._pending:
             await self._listeners.enter_async_context(listener)
         await self._start_probes()
+        # Only now, or two services that ask each other would both wait for the other's door.
+        await self.health.refresh()
         self.health.start(self.tasks)
         self.health.open()
 
@@ -183,7 +184,7 @@ class App:
 
     def hurry(self) -> None:
         """Cuts a drain short."""
-        if self._limit is not None and not self._limit.expired():
+        if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     def _task_crashed(self, name: str, error: BaseException) -> None:
@@ -218,6 +219,7 @@ class App:
         except TimeoutError:
             _log.warning("svc_%s did not drain in time: what is still open is cut off", self.service)
         finally:
+            self._limit = None
             self.health.close()
 
 

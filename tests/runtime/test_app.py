@@ -140,6 +140,28 @@ async def test_a_call_that_does_not_end_is_cut_off(*, is_hurried: bool) -> None:
             await call
 
 
+async def test_hurrying_changes_nothing_when_nothing_drains() -> None:
+    app = make()
+    app.hurry()
+
+    async with app:
+        app.hurry()
+
+    app.hurry()
+    assert app.ended.is_set()
+
+
+async def test_a_peer_can_be_asked_for_health() -> None:
+    async def check() -> None:
+        raise OSError("no route")
+
+    async with make() as app:
+        await app.add_peer(part("peer", []), name="svc_message", check=check)
+        await app.start()
+
+        assert app.health.failures == {"svc_message": "no route"}
+
+
 async def test_a_drain_hook_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     log: list[str] = []
 

@@ -87,6 +87,7 @@ Rules = rules_pb2.FieldRules
         ("string", Rules(min_len=2), "", None),
         ("string", Rules(min_len=2), "a", "v: has 1 characters, the least is 2"),
         ("string", Rules(max_len=2), "abc", "v: has 3 characters, the most is 2"),
+        ("int64", Rules(), 0, None),
         ("int64", Rules(required=True), 0, "v: must be set"),
         ("int64", Rules(gte=-2), -3, "v: is -3, the least is -2"),
         ("int64", Rules(gte=0, lte=5), 0, None),

@@ -12,10 +12,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chappe.api.type.v1 import principal_pb2
 from chappe.runtime import errors, pki, principal, tls
+from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import ChappeError, UnavailableError, from_rpc_error
+from chappe.runtime.health import SERVING, Health, add_health
 from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor, Gate, Realm
 from tests.runtime.probe import METHODS, REALM, SERVICE, Probe, callable_of, serve
 
@@ -425,6 +428,42 @@ async def test_conformance_notices_an_answer_without_details(ending: Callable[[A
 
     with pytest.raises(AssertionError, match=why):
         probing.conformance.check()
+
+
+async def test_conformance_notices_a_code_that_no_service_may_use() -> None:
+    status = errors.to_status(UnavailableError("postgres", "gone"))
+    status.code = grpc.StatusCode.DATA_LOSS.value[0]
+    foreign = errors.to_status(UnavailableError("postgres", "gone"))
+    del foreign.details[:]
+
+    async def behave(request: Any, context: Any) -> Any:
+        sent = status if request.value else foreign
+        details = ((errors.STATUS_KEY, sent.SerializeToString()),)
+        await context.abort(grpc.StatusCode.DATA_LOSS, "gone", details)
+
+    probing = Probing()
+    for value in ("odd code", ""):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await probing.call("Edge", behave, Probe(value=value))
+
+    assert "ended with DATA_LOSS, which no service may use" in probing.conformance.violations[0]
+    assert "no ErrorInfo of the mesh" in probing.conformance.violations[1]
+
+
+async def test_conformance_leaves_health_alone() -> None:
+    conformance = ConformanceInterceptor()
+    server = grpc.aio.server(interceptors=[conformance, door()])
+    add_health(Health({}, clock=SystemClock()), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        reply = await health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(service="live"), timeout=5
+        )
+    await server.stop(0)
+
+    assert reply.status == SERVING
+    conformance.check()
 
 
 async def test_conformance_notices_what_would_leave_as_unknown() -> None:

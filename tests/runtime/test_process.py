@@ -119,7 +119,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 async def start(folder: Path, files: TlsFiles | None, trouble: str) -> AsyncIterator[Started]:
     script = folder / "paint.py"
     script.write_text(SCRIPT.format(root=os.getcwd()))  # noqa: PTH109 - the root that this test was started in
-    environ = {"PATH": os.environ["PATH"], "CHAPPE_PAINT_COLOUR": trouble, "CHAPPE_PAINT_DRAIN_S": "60"}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHAPPE_")}
+    environ |= {"CHAPPE_PAINT_COLOUR": trouble, "CHAPPE_PAINT_DRAIN_S": "60"}
     if files is not None:
         names = {"CERT": files.cert, "KEY": files.key, "CA": files.ca}
         environ |= {f"CHAPPE_PAINT_TLS_{name}_FILE": str(path) for name, path in names.items()}
