@@ -99,8 +99,11 @@ class StreamServer(Generic[Item, Request, Response]):
             self._handler.closed(is_clean=is_clean)
 
     async def _open(self) -> None:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            request = await self._context.read()
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                request = await self._context.read()
+        except TimeoutError:
+            raise InvalidFieldError("frame", f"no hello within {HELLO_TIMEOUT_S:.0f} s") from None
         if request is grpc.aio.EOF or request.WhichOneof("frame") != "hello":
             raise InvalidFieldError("frame", "the first message of a stream must be its hello")
         check_hello(request.hello)
