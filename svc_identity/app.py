@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc.aio
-
 from chappe.api.identity.v1 import (
     block_service_pb2_grpc,
     contact_service_pb2_grpc,
@@ -18,11 +16,12 @@ from chappe.api.identity.v1 import (
     registration_service_pb2_grpc,
     session_service_pb2_grpc,
 )
-from chappe.runtime import migrations
-from chappe.runtime.clock import Seams
-from chappe.runtime.tasks import Tasks
-from svc_identity.adapters.database_postgres import Database
+from chappe.api.message.v1 import message_service_pb2
+from chappe.runtime import channels, migrations
+from chappe.runtime.app import App
+from svc_identity.adapters.database_postgres import NAME, Database
 from svc_identity.adapters.identity_store_postgres import postgres_identity_store
+from svc_identity.adapters.inbox_grpc import GrpcInbox
 from svc_identity.adapters.sms_sender_console import ConsoleSmsSender
 from svc_identity.config import Config
 from svc_identity.model import SendPolicy
@@ -57,86 +56,77 @@ class Outside:
     """Set by the store after every write of this process."""
     sms: SmsSender
     inbox: Inbox
-    seams: Seams
-    tasks: Tasks
 
 
-class Directory:
-    """The rules and doors of the directory over whatever it stands on."""
-
-    def __init__(self, config: Config, outside: Outside) -> None:
-        self._config = config
-        self._outside = outside
-        store, seams, pepper = outside.store, outside.seams, config.pepper.reveal().encode()
-        policy = SendPolicy(wait_ms=int(config.resend_wait_s * 1000), per_day=config.codes_per_day)
-        self.registration = RegistrationRules(store.registrations, outside.sms, seams, policy, pepper)
-        self.sessions = SessionRules(store.sessions, seams)
-        self.devices = DeviceRules(store.devices, seams, pepper, config.links_per_day)
-        self.profiles = ProfileRules(store.profiles)
-        self.contacts = ContactRules(store.contacts, seams.clock, pepper, config.lookups_per_day)
-        self.feed = ChangeFeed(store.changes, outside.changed, config.change_poll_s)
-        self.worker = InboxWorker(self.feed, outside.inbox, seams, config.change_keep_s)
-        self._door = DirectoryRpc(self.profiles, self.feed, self._watch_settings())
-
-    def serve(self, server: grpc.aio.Server) -> None:
-        """Opens the doors on a server."""
-        shows_codes = self._config.development_codes
-        registration = RegistrationRpc(self.registration, shows_codes=shows_codes)
-        registration_service_pb2_grpc.add_RegistrationServiceServicer_to_server(registration, server)
-        session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionRpc(self.sessions), server)
-        device_service_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceRpc(self.devices), server)
-        profile_service_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileRpc(self.profiles), server)
-        contact_service_pb2_grpc.add_ContactServiceServicer_to_server(ContactRpc(self.contacts), server)
-        block_service_pb2_grpc.add_BlockServiceServicer_to_server(BlockRpc(self.contacts), server)
-        directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(self._door, server)
-
-    async def start(self) -> None:
-        """Makes sure that there is a signing key, and starts to read the log of changes."""
-        await self.sessions.ensure_key()
-        self._outside.tasks.spawn(self.feed.run(), name="change-feed")
-        self._outside.tasks.spawn(self.worker.run(), name="inbox-worker")
-
-    def drain(self) -> None:
-        """Asks every reader of changes to go to another replica."""
-        self._door.drain()
-
-    def _watch_settings(self) -> WatchSettings:
-        seams = self._outside.seams
-        return WatchSettings(
-            peer_id=self._config.server.peer_name or "svc-identity",
-            boot_id=seams.randomness.nonzero_u64(),
-            heartbeat_s=self._config.heartbeat_s,
-            tasks=self._outside.tasks,
-            clock=seams.clock,
-        )
-
-
-@asynccontextmanager
-async def postgres_directory(config: Config, inbox: Inbox, seams: Seams, tasks: Tasks) -> AsyncIterator[Directory]:
-    """Gives a directory on PostgreSQL that has started.
+async def build(config: Config, app: App) -> None:
+    """Adds the parts of the directory to its app.
 
     Raises:
         SchemaOutdatedError: The schema is older than this program; the message names the command.
         UnavailableError: PostgreSQL does not answer.
     """
-    dsn = config.postgres_dsn.reveal()
+    dsn = config.store_dsn.reveal()
     await migrations.check(dsn, SCHEMA)
     changed = asyncio.Event()
-    database = Database(dsn, size=config.pool_size, changed=changed)
-    await database.open()
-    try:
-        outside = Outside(
-            store=postgres_identity_store(database),
-            changed=changed,
-            sms=ConsoleSmsSender(),
-            inbox=inbox,
-            seams=seams,
-            tasks=tasks,
-        )
-        if config.development_codes:
-            _log.warning("one-time codes are given to whoever asks: this is a development system")
-        directory = Directory(config, outside)
-        await directory.start()
-        yield directory
-    finally:
-        await database.close()
+    database = await app.add_store(Database(dsn, size=config.pool_size, changed=changed), name=NAME)
+    app.health.add(NAME, database.check)
+    inbox = await app.add_peer(_inbox(config, app), name="svc_message")
+    store = postgres_identity_store(database)
+    await assemble(config, app, Outside(store=store, changed=changed, sms=ConsoleSmsSender(), inbox=inbox))
+
+
+async def assemble(config: Config, app: App, outside: Outside) -> None:
+    """Adds rules, doors and background work to an app, over whatever they stand on."""
+    if config.development_codes:
+        _log.warning("one-time codes are given to whoever asks: this is a development system")
+    store, seams, pepper = outside.store, app.seams, config.pepper.reveal().encode()
+    policy = SendPolicy(wait_ms=int(config.resend_wait_s * 1000), per_day=config.codes_per_day)
+    registration = RegistrationRules(store.registrations, outside.sms, seams, policy, pepper)
+    sessions = SessionRules(store.sessions, seams)
+    devices = DeviceRules(store.devices, seams, pepper, config.links_per_day)
+    profiles = ProfileRules(store.profiles)
+    contacts = ContactRules(store.contacts, seams.clock, pepper, config.lookups_per_day)
+    feed = ChangeFeed(store.changes, outside.changed, config.change_poll_s)
+    worker = InboxWorker(feed, outside.inbox, seams, config.change_keep_s)
+    await sessions.ensure_key()
+    app.tasks.spawn(feed.run(), name="change feed")
+    app.tasks.spawn(worker.run(), name="inbox worker")
+    doors = (
+        (
+            registration_service_pb2_grpc.add_RegistrationServiceServicer_to_server,
+            RegistrationRpc(registration, shows_codes=config.development_codes),
+        ),
+        (session_service_pb2_grpc.add_SessionServiceServicer_to_server, SessionRpc(sessions)),
+        (device_service_pb2_grpc.add_DeviceServiceServicer_to_server, DeviceRpc(devices)),
+        (profile_service_pb2_grpc.add_ProfileServiceServicer_to_server, ProfileRpc(profiles)),
+        (contact_service_pb2_grpc.add_ContactServiceServicer_to_server, ContactRpc(contacts)),
+        (block_service_pb2_grpc.add_BlockServiceServicer_to_server, BlockRpc(contacts)),
+    )
+    for register, door in doors:
+        app.add_door(register, door)
+    _add_directory(app, DirectoryRpc(profiles, feed, _watch_settings(config, app)))
+    app.metrics.counter("told_events", "Events that inboxes were told of.", lambda: worker.told)
+
+
+def _add_directory(app: App, door: DirectoryRpc) -> None:
+    app.add_door(directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server, door)
+    app.on_drain(door.drain)
+    app.metrics.gauge("change_readers", "Readers of changes.", lambda: door.reader_count)
+
+
+def _watch_settings(config: Config, app: App) -> WatchSettings:
+    return WatchSettings(
+        peer_id=app.peer_name,
+        boot_id=app.boot_id,
+        heartbeat_s=config.heartbeat_s,
+        tasks=app.tasks,
+        clock=app.seams.clock,
+    )
+
+
+@asynccontextmanager
+async def _inbox(config: Config, app: App) -> AsyncIterator[GrpcInbox]:
+    contracts = [message_service_pb2.DESCRIPTOR]
+    target = config.message_target
+    async with channels.channel(target, app.tls, server_name="svc-message", contracts=contracts) as channel:
+        yield GrpcInbox(channel)

@@ -13,7 +13,7 @@ class Config:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     """What every service lets an operator set."""
-    postgres_dsn: Secret
+    store_dsn: Secret
     """The PostgreSQL database of the directory, which nobody else uses."""
     pool_size: int = limited(8, least=2, most=200)
     """How many connections to PostgreSQL one process holds at most."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -18,7 +18,7 @@ from svc_identity.errors import UserNotFoundError
 from svc_identity.model import ChangeKind, Charge, DeviceId, DeviceRef, UserId
 from svc_identity.protocol.limit import check_charge, day_of
 
-NAME = "PostgreSQL"
+NAME = "postgres"
 
 Row = tuple[Any, ...]
 Connection = AsyncConnection[Row]
@@ -151,7 +151,7 @@ class Database:
     """The pool of connections to the directory's database."""
 
     def __init__(self, dsn: str, *, size: int, changed: asyncio.Event) -> None:
-        """Prepares; nothing is dialled before `open`.
+        """Prepares; nothing is dialled before it is entered.
 
         Args:
             dsn: The address of the database.
@@ -171,27 +171,30 @@ class Database:
             configure=prepare,
         )
 
-    async def open(self) -> None:
-        """Opens the first connections.
-
-        Raises:
-            UnavailableError: The database does not answer.
-        """
+    async def __aenter__(self) -> Self:
         try:
             await self._pool.open(wait=True, timeout=_TIMEOUT_S)
         except PoolTimeout as error:
             await self._pool.close()
             raise UnavailableError(NAME, f"no connection within {_TIMEOUT_S:.0f} s; is it running?") from error
+        return self
 
-    async def close(self) -> None:
-        """Closes all connections."""
+    async def __aexit__(self, *exc_info: object) -> None:
         await self._pool.close()
+
+    async def check(self) -> None:
+        """Returns when the database answers.
+
+        Raises:
+            UnavailableError: It does not.
+        """
+        async with self.read() as work:
+            await work.row("SELECT 1")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Work]:
         """Gives a connection outside a transaction: every query is its own."""
-        with_error = _Translated()
-        async with with_error, self._pool.connection() as connection:
+        async with _Translated(), self._pool.connection() as connection:
             yield Work(connection)
 
     async def write(self, work: Callable[[Work], Awaitable[_Result]]) -> _Result:

@@ -1,5 +1,6 @@
 """The door of DirectoryService."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +22,11 @@ class DirectoryRpc(directory_service_pb2_grpc.DirectoryServiceServicer):
         self._watches: set[Watch] = set()
         self._is_draining = False
 
+    @property
+    def reader_count(self) -> int:
+        """How many readers of changes there are."""
+        return len(self._watches)
+
     async def BatchGetUsers(self, request: wire.BatchGetUsersRequest, context: Any) -> wire.BatchGetUsersResponse:
         """Returns what the other services need to know of users."""
         users = await self._rules.users([UserId(user_id) for user_id in request.user_ids])
@@ -37,12 +43,15 @@ class DirectoryRpc(directory_service_pb2_grpc.DirectoryServiceServicer):
                 yield response
         finally:
             self._watches.discard(watch)
+            watch.closed.set()
 
-    def drain(self) -> None:
-        """Ends every stream politely: its reader gets the marker and half-closes."""
+    async def drain(self) -> None:
+        """Ends every stream politely: its reader gets the marker and half-closes; returns when all have."""
         self._is_draining = True
-        for watch in self._watches:
+        watches = list(self._watches)
+        for watch in watches:
             watch.drain()
+        await asyncio.gather(*(watch.closed.wait() for watch in watches))
 
 
 def _to_wire(user: DirectoryUser) -> wire.DirectoryUser:

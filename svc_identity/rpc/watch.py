@@ -58,6 +58,8 @@ class Watch:
         self._mistake: ChappeError | None = None
         self._has_ended = asyncio.Event()
         self._has_news = asyncio.Event()
+        self.closed = asyncio.Event()
+        """Set by the door when the stream is over."""
 
     def drain(self) -> None:
         """Stops sending changes; the marker follows what is on its way."""

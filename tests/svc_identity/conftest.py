@@ -1,9 +1,7 @@
 """Fixtures of the directory's tests: stores in memory and on PostgreSQL, people, and a clock that is told the time."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -48,10 +46,8 @@ def empty(dsn: str) -> None:
 async def database(postgres_dsn: str, changed: asyncio.Event) -> AsyncIterator[Database]:
     """Returns an open, empty database."""
     empty(postgres_dsn)
-    database = Database(postgres_dsn, size=8, changed=changed)
-    await database.open()
-    yield database
-    await database.close()
+    async with Database(postgres_dsn, size=8, changed=changed) as database:
+        yield database
 
 
 @pytest.fixture
@@ -72,15 +68,3 @@ def store(request: pytest.FixtureRequest, changed: asyncio.Event, clock: ToldClo
     if request.param == "memory":
         return memory_identity_store(changed, clock.wall_ms, PAGE_SIZE)
     return postgres_identity_store(request.getfixturevalue("database"), PAGE_SIZE)
-
-
-@pytest.fixture
-def phones() -> Iterator[str]:
-    """Returns numbers that nobody has used."""
-    return (f"+4477{number:08d}" for number in itertools.count(1))
-
-
-@pytest.fixture
-def schema() -> Path:
-    """Returns the folder of the migrations."""
-    return SCHEMA
