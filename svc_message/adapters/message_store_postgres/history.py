@@ -1,0 +1,140 @@
+"""Reads pages of conversations and windows of chat lists."""
+
+from typing import Final
+
+from psycopg.types.numeric import Int4, Int8
+
+from svc_message.adapters.message_store_postgres.arrays import Uuid
+from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
+from svc_message.model import (
+    NO_POSITION,
+    Chat,
+    ChatCursor,
+    ChatPage,
+    ConversationId,
+    MessageEvent,
+    PageRead,
+    ReceiptState,
+    StoredMessage,
+    UserId,
+)
+
+_FIRST_ID: Final = bytes(16)
+_LAST_ID: Final = b"\xff" * 16
+_FIRST_PLACE: Final = ChatCursor(2**62, ConversationId(_FIRST_ID))
+_CHAT_COLUMNS: Final = 5
+_STATES: Final = {state.value: state for state in ReceiptState}
+
+# The recipient's receipt is what the peer did with the owner's messages, and what the owner did with the peer's.
+_PAGE: Final = """
+    SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, m.envelope,
+        coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0)
+    FROM (
+        SELECT * FROM messages
+        WHERE conversation_id = %b AND message_id > %b AND message_id < %b AND kind = 1
+            AND (sender_id = %b OR recipient_id = %b AND NOT is_withheld)
+        ORDER BY message_id {direction} LIMIT %b
+    ) m
+    LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
+        AND r.user_id = m.recipient_id
+"""
+_NEWEST: Final = _PAGE.format(direction="DESC").encode()
+_OLDEST: Final = _PAGE.format(direction="ASC").encode()
+
+# Unread is what the peer sent after the place up to which everything is read and what has no read receipt of its own,
+# among the newest 1,000 messages.
+_CHATS: Final = b"""
+    SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, last.message_id, last.conversation_id,
+        last.sender_id, last.sender_device_id, last.recipient_id, last.accepted_ms, last.envelope,
+        coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0)
+    FROM (
+        SELECT * FROM conversations
+        WHERE user_id = %b AND last_ms <= %b AND (last_ms < %b OR conversation_id > %b)
+        ORDER BY last_ms DESC, conversation_id LIMIT %b
+    ) c
+    LEFT JOIN LATERAL (
+        SELECT * FROM messages m
+        WHERE m.conversation_id = c.conversation_id AND m.kind = 1
+            AND (m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld)
+        ORDER BY m.message_id DESC LIMIT 1
+    ) last ON true
+    LEFT JOIN receipts r ON r.conversation_id = last.conversation_id AND r.message_id = last.message_id
+        AND r.user_id = last.recipient_id
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count FROM (
+            SELECT FROM (
+                SELECT m.conversation_id, m.message_id, m.sender_id, m.kind, m.is_withheld FROM messages m
+                WHERE m.conversation_id = c.conversation_id
+                    AND m.message_id > coalesce(c.read_upto, '00000000-0000-0000-0000-000000000000')
+                ORDER BY m.message_id DESC LIMIT 1000
+            ) near
+            WHERE near.sender_id = c.peer_id AND c.peer_id <> c.user_id AND near.kind = 1 AND NOT near.is_withheld
+                AND NOT EXISTS (
+                    SELECT FROM receipts s
+                    WHERE s.conversation_id = near.conversation_id AND s.message_id = near.message_id
+                        AND s.user_id = c.user_id AND s.state >= 3)
+            LIMIT 100
+        ) counted
+    ) unread
+"""
+
+
+async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
+    """Reads messages of a conversation, newest first."""
+    query = _OLDEST if read.after else _NEWEST
+    owner = Uuid(read.owner_id)
+    parameters = (
+        Uuid(read.conversation_id),
+        Uuid(read.after or _FIRST_ID),
+        Uuid(read.before or _LAST_ID),
+        owner,
+        owner,
+        Int4(read.limit),
+    )
+    rows = await connections.run(Statement(query, parameters))
+    messages = [_stored(row) for row in rows]
+    messages.sort(key=_message_id, reverse=True)
+    return messages
+
+
+async def list_chats(connections: Connections, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
+    """Reads a window of a chat list.
+
+    Windows are cut by the time that the list knows, which may be a minute behind; inside a window the newest messages
+    themselves decide.
+    """
+    last_ms, conversation_id = after or _FIRST_PLACE
+    place = (Int8(last_ms), Int8(last_ms), Uuid(conversation_id))
+    rows = await connections.run(Statement(_CHATS, (Uuid(owner_id), *place, Int4(limit + 1))))
+    rows.sort(key=_listed)
+    has_more = len(rows) > limit
+    rows = rows[:limit]
+    cursor = ChatCursor(rows[-1][2], rows[-1][0]) if has_more and rows else None
+    chats = [_chat(row) for row in rows]
+    chats.sort(key=_newest, reverse=True)
+    return ChatPage(chats, cursor)
+
+
+def _stored(row: Row) -> StoredMessage:
+    *message, state, delivered_ms, read_ms = row
+    return StoredMessage(MessageEvent(NO_POSITION, *message), _STATES[state], delivered_ms, read_ms)
+
+
+def _chat(row: Row) -> Chat:
+    conversation_id, peer_id, _, read_upto, unread_count = row[:_CHAT_COLUMNS]
+    last = row[_CHAT_COLUMNS:]
+    return Chat(
+        conversation_id, peer_id, _stored(last) if last[0] is not None else None, unread_count, read_upto or b""
+    )
+
+
+def _message_id(stored: StoredMessage) -> bytes:
+    return stored.message.message_id
+
+
+def _newest(chat: Chat) -> bytes:
+    return b"" if chat.last_message is None else chat.last_message.message.message_id
+
+
+def _listed(row: Row) -> tuple[int, bytes]:
+    return -row[2], row[0]

@@ -1,0 +1,98 @@
+"""Reads on in the inboxes, and appends what other services tell."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, uuids
+from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
+from svc_message.adapters.message_store_postgres.events import (
+    CHANGE_ID_BYTES,
+    FOREIGN,
+    MESSAGE,
+    RECEIPT,
+    foreign_of,
+    own_read_of,
+    receipt_of,
+)
+from svc_message.model import Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
+
+ROWS_APPENDED: Final = 4096
+_N, _KIND, _POSITION, _CONVERSATION, _DATA = 0, 1, 2, 4, 10
+
+# One row more than asked for tells whether there are more; its whole position comes with it, and all or nothing of a
+# position is given, because who reads on does so after a position.
+_READ: Final = b"""
+    SELECT t.n, i.kind, i.pos, i.message_id, i.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id,
+        m.accepted_ms, m.envelope, i.data
+    FROM unnest(%b, %b, %b, %b) AS t (n, user_id, after, count)
+    CROSS JOIN LATERAL (
+        SELECT * FROM inbox WHERE user_id = t.user_id AND pos > t.after
+        ORDER BY pos FETCH FIRST (t.count) ROWS WITH TIES
+    ) i
+    LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.message_id = i.message_id
+"""
+
+_APPEND: Final = b"""
+    WITH items AS (SELECT %b AS data)
+    INSERT INTO inbox (user_id, pos, kind, data)
+    SELECT t.user_id, t.pos, 4, items.data[t.n] FROM items, unnest(%b, %b, %b) AS t (n, user_id, pos)
+"""
+
+
+async def read_inbox(connections: Connections, reads: Sequence[InboxRead]) -> list[InboxPage]:
+    """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
+    if not reads:
+        return []
+    parameters = (
+        int4s(range(len(reads))),
+        uuids([read.user_id for read in reads]),
+        uuids([read.after for read in reads]),
+        int4s([read.limit + 1 for read in reads]),
+    )
+    found: list[list[Row]] = [[] for _ in reads]
+    for row in await connections.run(Statement(_READ, parameters)):
+        found[row[_N]].append(row)
+    return [_page(read, rows) for read, rows in zip(reads, found, strict=True)]
+
+
+async def append_events(connections: Connections, batch: Sequence[ForeignAppend]) -> None:
+    """Appends events for all of their users."""
+    if any(len(append.change_id) != CHANGE_ID_BYTES for append in batch):
+        raise ValueError("a change id is not 16 bytes long")
+    wanted = [(n, user_id) for n, append in enumerate(batch) for user_id in append.user_ids]
+    for start in range(0, len(wanted), ROWS_APPENDED):
+        rows = wanted[start : start + ROWS_APPENDED]
+        first, last = rows[0][0], rows[-1][0]
+        parameters = (
+            byte_strings([append.change_id + append.item for append in batch[first : last + 1]]),
+            int4s([n - first + 1 for n, _ in rows]),
+            uuids([user_id for _, user_id in rows]),
+            uuids([batch[n].position for n, _ in rows]),
+        )
+        await connections.run(Statement(_APPEND, parameters))
+
+
+def _page(read: InboxRead, rows: list[Row]) -> InboxPage:
+    rows.sort(key=_position)
+    has_more = len(rows) > read.limit
+    if has_more:
+        end = rows[read.limit][_POSITION]
+        # A position with more events than the limit is given whole; the next page may then be empty.
+        rows = [row for row in rows if row[_POSITION] < end] or rows
+    return InboxPage([_event(read, row) for row in rows], has_more)
+
+
+def _position(row: Row) -> Position:
+    position: Position = row[_POSITION]
+    return position
+
+
+def _event(read: InboxRead, row: Row) -> Event:
+    kind = row[_KIND]
+    if kind == MESSAGE:
+        return MessageEvent._make(row[_POSITION:_DATA])
+    if kind == RECEIPT:
+        return receipt_of(row[_POSITION], row[_CONVERSATION], row[_DATA])
+    if kind == FOREIGN:
+        return foreign_of(row[_POSITION], row[_DATA])
+    return own_read_of(row[_POSITION], read.user_id, row[_CONVERSATION], row[_DATA])

@@ -1,0 +1,247 @@
+"""Raises receipts and tells of it: one statement for what was received, two more for what was read."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from svc_message.adapters.message_store_postgres.arrays import bools, int2s, int4s, int8s, uuids
+from svc_message.adapters.message_store_postgres.connections import Connections, Statement
+from svc_message.adapters.message_store_postgres.events import own_read_of, receipt_of
+from svc_message.model import Applied, MessageId, OwnReadEvent, ReceiptEvent, ReceiptState, ReceiptUpdate
+
+EVENT_IDS: Final = 40
+EXPANDED: Final = 1000
+_ID_BYTES: Final = 16
+
+# What `read_upto` stands for: the newest message at or before it that the reader sees, and which of the 1,000 newest
+# messages up to there are the peer's and unread. Nothing that was minted more than 11 minutes before the last
+# `read_upto` can be unread: an id is accepted for the first time for 10 minutes only.
+_EXPAND: Final = b"""
+    SELECT t.n, seen.message_id, unread.ids
+    FROM unnest(%b, %b, %b, %b, %b, %b) AS t (n, reader_id, conversation_id, peer_id, read_upto, is_forced)
+    CROSS JOIN LATERAL (
+        SELECT m.message_id FROM messages m
+        WHERE m.conversation_id = t.conversation_id AND m.message_id <= t.read_upto AND m.kind = 1
+            AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
+        ORDER BY m.message_id DESC LIMIT 1
+    ) seen
+    LEFT JOIN LATERAL (
+        SELECT (lpad(to_hex(greatest(
+            ('x' || lpad(encode(substring(uuid_send(c.read_upto) FROM 1 FOR 6), 'hex'), 16, '0'))::bit(64)::bigint
+            - 660000, 0)), 12, '0') || repeat('0', 20))::uuid AS message_id
+        FROM conversations c
+        WHERE c.user_id = t.reader_id AND c.conversation_id = t.conversation_id AND NOT t.is_forced
+    ) least ON true
+    CROSS JOIN LATERAL (
+        SELECT string_agg(uuid_send(near.message_id), ''::bytea) AS ids
+        FROM (
+            SELECT m.message_id, m.sender_id, m.recipient_id, m.kind, m.is_withheld FROM messages m
+            WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
+                AND m.message_id >= coalesce(least.message_id, '00000000-0000-0000-0000-000000000000')
+            ORDER BY m.message_id DESC LIMIT 1000
+        ) near
+        WHERE near.sender_id = t.peer_id AND near.recipient_id = t.reader_id AND near.kind = 1 AND NOT near.is_withheld
+            AND (t.is_forced OR NOT EXISTS (
+                SELECT FROM receipts r
+                WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
+                    AND r.user_id = t.reader_id AND r.state >= 3))
+    ) unread
+"""
+
+# Ids that are not the peer's messages to the reader fall out of the join with `messages`.
+_RAISE: Final = b"""
+    WITH asked AS MATERIALIZED (
+        SELECT t.part, t.reader_id, t.peer_id, t.state, t.is_forced, t.recorded_ms, t.pos, m.conversation_id,
+            m.message_id, coalesce(r.state, 1) < t.state AS is_rising
+        FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+            part, message_id, conversation_id, reader_id, peer_id, state, is_forced, recorded_ms, pos)
+        JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
+            AND m.sender_id = t.peer_id AND m.recipient_id = t.reader_id AND m.kind = 1 AND NOT m.is_withheld
+        LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
+            AND r.user_id = m.recipient_id
+    ), raised AS (
+        INSERT INTO receipts AS r (conversation_id, message_id, user_id, delivered_ms, read_ms, state)
+        SELECT conversation_id, message_id, reader_id, recorded_ms, CASE state WHEN 3 THEN recorded_ms ELSE 0 END, state
+        FROM asked WHERE is_rising
+        ON CONFLICT (conversation_id, message_id, user_id) DO UPDATE
+        SET state = excluded.state, read_ms = excluded.read_ms WHERE r.state < excluded.state
+    ), told AS (
+        SELECT part, peer_id, pos, conversation_id,
+            int2send(state) || int8send(recorded_ms) || uuid_send(reader_id)
+                || string_agg(uuid_send(message_id), ''::bytea) AS data
+        FROM asked WHERE is_rising OR is_forced
+        GROUP BY part, peer_id, pos, conversation_id, reader_id, state, recorded_ms
+    ), pointers AS (
+        INSERT INTO inbox (user_id, pos, conversation_id, kind, data)
+        SELECT peer_id, pos, conversation_id, 2, data FROM told
+    )
+    SELECT part, data FROM told
+"""
+
+# A place that was named by single ids counts only when nothing before it is unread.
+_MOVE: Final = b"""
+    WITH asked AS MATERIALIZED (
+        SELECT t.n, t.reader_id, t.conversation_id, t.device_id, t.pos, greatest(t.read_upto, c.read_upto) AS read_upto,
+            c.read_upto IS NULL OR c.read_upto < t.read_upto AS is_rising, t.is_forced
+        FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+            reader_id, conversation_id, n, peer_id, device_id, read_upto, is_whole, is_forced, pos)
+        JOIN conversations c ON c.user_id = t.reader_id AND c.conversation_id = t.conversation_id
+        WHERE t.is_whole OR NOT EXISTS (
+            SELECT FROM messages m
+            WHERE m.conversation_id = t.conversation_id AND m.message_id < t.read_upto AND m.kind = 1
+                AND m.message_id > coalesce(c.read_upto, '00000000-0000-0000-0000-000000000000')
+                AND m.sender_id = t.peer_id AND m.recipient_id = t.reader_id AND NOT m.is_withheld
+                AND NOT EXISTS (
+                    SELECT FROM receipts r
+                    WHERE r.conversation_id = m.conversation_id AND r.message_id = m.message_id
+                        AND r.user_id = t.reader_id AND r.state >= 3))
+    ), moved AS (
+        UPDATE conversations c SET read_upto = a.read_upto FROM asked a
+        WHERE c.user_id = a.reader_id AND c.conversation_id = a.conversation_id AND a.is_rising
+            AND (c.read_upto IS NULL OR c.read_upto < a.read_upto)
+    ), told AS (
+        SELECT n, reader_id, conversation_id, pos, uuid_send(read_upto) || int4send(device_id) AS data
+        FROM asked WHERE is_rising OR is_forced
+    ), pointers AS (
+        INSERT INTO inbox (user_id, pos, conversation_id, kind, data)
+        SELECT reader_id, pos, conversation_id, 3, data FROM told
+    )
+    SELECT n, data FROM told
+"""
+
+
+class _Part(NamedTuple):
+    """Up to 40 messages of one update: what becomes one event."""
+
+    n: int
+    """The update's place in the batch."""
+    message_ids: list[MessageId]
+
+
+class _Place(NamedTuple):
+    """Up to where one reader has read one conversation, by the update at place `n`; the larger one stands."""
+
+    is_whole: bool
+    """Everything before it is read too; or else it was named by single ids."""
+    read_upto: bytes
+    n: int
+    is_forced: bool
+
+
+async def apply_receipts(connections: Connections, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
+    """Raises what a batch raises; at most three round trips, one when nothing was read."""
+    seen, expanded = await _expand(connections, batch)
+    events = await _raise(connections, batch, _parts(batch, expanded))
+    reads = await _move(connections, batch, _places(batch, seen, events))
+    return [Applied(tuple(events.get(n, ())), reads.get(n)) for n in range(len(batch))]
+
+
+async def _expand(
+    connections: Connections, batch: Sequence[ReceiptUpdate]
+) -> tuple[dict[int, bytes], dict[int, list[MessageId]]]:
+    """Returns by update the message that `read_upto` comes down to, and the messages that it stands for."""
+    named = [(n, update) for n, update in enumerate(batch) if update.read_upto and update.state is ReceiptState.READ]
+    if not named:
+        return {}, {}
+    updates = [update for _, update in named]
+    parameters = (
+        int4s([n for n, _ in named]),
+        uuids([update.reader_id for update in updates]),
+        uuids([update.conversation_id for update in updates]),
+        uuids([update.peer_id for update in updates]),
+        uuids([update.read_upto for update in updates]),
+        bools([update.is_forced for update in updates]),
+    )
+    rows = await connections.run(Statement(_EXPAND, parameters))
+    return {n: upto for n, upto, _ in rows}, {n: _split(ids or b"") for n, _, ids in rows}
+
+
+def _parts(batch: Sequence[ReceiptUpdate], expanded: dict[int, list[MessageId]]) -> list[_Part]:
+    """Cuts a batch into events. Of two updates for one message the higher state stands, or the later one."""
+    winners: dict[tuple[bytes, bytes, MessageId], int] = {}
+    for n, update in enumerate(batch):
+        for message_id in (*update.message_ids, *expanded.get(n, ())):
+            key = (update.reader_id, update.conversation_id, message_id)
+            rival = winners.get(key)
+            if rival is None or batch[rival].state <= update.state:
+                winners[key] = n
+    ids: dict[int, list[MessageId]] = {}
+    for (_, _, message_id), n in winners.items():
+        ids.setdefault(n, []).append(message_id)
+    return [
+        _Part(n, sorted(found)[start : start + EVENT_IDS])
+        for n, found in ids.items()
+        for start in range(0, len(found), EVENT_IDS)
+    ]
+
+
+async def _raise(
+    connections: Connections, batch: Sequence[ReceiptUpdate], parts: list[_Part]
+) -> dict[int, list[ReceiptEvent]]:
+    if not parts:
+        return {}
+    forced = {(u.reader_id, u.conversation_id) for u in batch if u.is_forced}
+    # Sorted, so that two batches with the same messages never wait for each other in a circle.
+    rows = sorted((message_id, number) for number, part in enumerate(parts) for message_id in part.message_ids)
+    updates = [batch[parts[number].n] for _, number in rows]
+    parameters = (
+        int4s([number for _, number in rows]),
+        uuids([message_id for message_id, _ in rows]),
+        uuids([update.conversation_id for update in updates]),
+        uuids([update.reader_id for update in updates]),
+        uuids([update.peer_id for update in updates]),
+        int2s([update.state for update in updates]),
+        bools([(update.reader_id, update.conversation_id) in forced for update in updates]),
+        int8s([update.recorded_ms for update in updates]),
+        uuids([update.position for update in updates]),
+    )
+    events: dict[int, list[ReceiptEvent]] = {}
+    for number, data in await connections.run(Statement(_RAISE, parameters)):
+        n = parts[number].n
+        events.setdefault(n, []).append(receipt_of(batch[n].position, batch[n].conversation_id, data))
+    return events
+
+
+def _places(
+    batch: Sequence[ReceiptUpdate], seen: dict[int, bytes], events: dict[int, list[ReceiptEvent]]
+) -> dict[tuple[bytes, bytes], _Place]:
+    """Returns for each reader and conversation the furthest place that a batch names; single ids come second."""
+    places: dict[tuple[bytes, bytes], _Place] = {}
+    for n, update in enumerate(batch):
+        told = [message_id for event in events.get(n, ()) for message_id in event.message_ids]
+        read_upto = seen.get(n) or max(told, default=b"")
+        if update.state is not ReceiptState.READ or not read_upto:
+            continue
+        key = (update.reader_id, update.conversation_id)
+        place = _Place(n in seen, read_upto, n, update.is_forced)
+        rival = places.get(key, place)
+        places[key] = max(rival, place)._replace(is_forced=rival.is_forced or place.is_forced)
+    return places
+
+
+async def _move(
+    connections: Connections, batch: Sequence[ReceiptUpdate], places: dict[tuple[bytes, bytes], _Place]
+) -> dict[int, OwnReadEvent]:
+    if not places:
+        return {}
+    keys = sorted(places)
+    updates = [batch[places[key].n] for key in keys]
+    parameters = (
+        uuids([reader for reader, _ in keys]),
+        uuids([conversation for _, conversation in keys]),
+        int4s([places[key].n for key in keys]),
+        uuids([update.peer_id for update in updates]),
+        int4s([update.reader_device_id for update in updates]),
+        uuids([places[key].read_upto for key in keys]),
+        bools([places[key].is_whole for key in keys]),
+        bools([places[key].is_forced for key in keys]),
+        uuids([update.position for update in updates]),
+    )
+    reads: dict[int, OwnReadEvent] = {}
+    for n, data in await connections.run(Statement(_MOVE, parameters)):
+        update = batch[n]
+        reads[n] = own_read_of(update.position, update.reader_id, update.conversation_id, data)
+    return reads
+
+
+def _split(ids: bytes) -> list[MessageId]:
+    return [MessageId(ids[start : start + _ID_BYTES]) for start in range(0, len(ids), _ID_BYTES)]
