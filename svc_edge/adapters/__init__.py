@@ -1,0 +1,1 @@
+"""The four services behind the edge, over gRPC."""

@@ -1,0 +1,91 @@
+"""The `Bridge` port: unary methods of the other services, as opaque bytes, where the contract opens them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+from google.protobuf import message_factory
+from google.protobuf.message import DecodeError
+
+from chappe.runtime import contract
+from chappe.runtime.errors import MalformedError, MethodNotAllowedError, TooLargeError, from_rpc_error
+from chappe.runtime.principal import Principal, principal_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.descriptor import FileDescriptor
+
+    from svc_edge.model import Member
+
+CALL_TIMEOUT_S = 10.0
+MAX_REQUEST_BYTES = 256 * 1024
+_PACKAGE_DEPTH = 2
+
+
+def contract_files(service: str) -> list[FileDescriptor]:
+    """Imports the contracts of a service and returns them, so that a new method needs no change here."""
+    package = importlib.import_module(f"chappe.api.{service}.v1")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name.endswith("_pb2")]
+    return [importlib.import_module(f"{package.__name__}.{name}").DESCRIPTOR for name in names]
+
+
+class GrpcBridge:
+    """Forwards the calls of clients with metadata that is made from scratch."""
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
+        """Prepares.
+
+        Args:
+            channels: The channel to each service by its name in the contract, like "message".
+        """
+        for service in channels:
+            contract_files(service)
+        self._channels = channels
+        self._methods: dict[str, Any] = {}
+
+    async def call(self, method: str, payload: bytes, member: Member | None) -> bytes:
+        """Forwards a call and returns the serialised response; raises what the contract or the service refuses with."""
+        path = "/" + method.removeprefix("/")
+        stub = self._stub(path, is_signed_in=member is not None)
+        self._check(path, payload)
+        metadata: list[tuple[str, str | bytes]] = []
+        if member is not None:
+            metadata.append(principal_metadata(Principal(member.user_id, member.device_id, member.sign_in_id)))
+        try:
+            response: bytes = await stub(payload, metadata=metadata, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, dependency=f"svc_{_service_of(path)}") from error
+        return response
+
+    def _stub(self, path: str, *, is_signed_in: bool) -> Any:
+        try:
+            access = contract.access_of(path)
+            descriptor = contract.method_descriptor(path)
+        except contract.ContractError:
+            raise MethodNotAllowedError(path.removeprefix("/")) from None
+        is_allowed = access.is_open or (is_signed_in and access.is_for_clients)
+        channel = self._channels.get(_service_of(path))
+        if not is_allowed or channel is None or descriptor.client_streaming or descriptor.server_streaming:
+            raise MethodNotAllowedError(path.removeprefix("/"))
+        if path not in self._methods:
+            self._methods[path] = channel.unary_unary(path)
+        return self._methods[path]
+
+    def _check(self, path: str, payload: bytes) -> None:
+        if len(payload) > MAX_REQUEST_BYTES:
+            message = f"call.payload has {len(payload)} bytes, the most is {MAX_REQUEST_BYTES}"
+            raise TooLargeError(message, limit=MAX_REQUEST_BYTES)
+        request_type = message_factory.GetMessageClass(contract.method_descriptor(path).input_type)
+        try:
+            contract.validate(request_type.FromString(payload))
+        except DecodeError:
+            raise MalformedError(f"call.payload is not a {request_type.DESCRIPTOR.full_name}") from None
+
+
+def _service_of(path: str) -> str:
+    parts = path.removeprefix("/").split(".")
+    return parts[_PACKAGE_DEPTH] if len(parts) > _PACKAGE_DEPTH else ""

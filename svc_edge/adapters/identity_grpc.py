@@ -1,0 +1,204 @@
+"""The `Identity` port over svc_identity: signing keys, the generations of devices, and the stream of changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from chappe.api.identity.v1 import directory_service_pb2, session_service_pb2
+from chappe.api.identity.v1.directory_service_pb2_grpc import DirectoryServiceStub
+from chappe.api.identity.v1.session_service_pb2_grpc import SessionServiceStub
+from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.batching import Batcher
+from chappe.runtime.errors import ChappeError, RemoteError, from_rpc_error
+from chappe.runtime.streams import check_hello
+from svc_edge.model import DeviceId, Revocation, SignInId, UserId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chappe.runtime.clock import Seams
+    from chappe.runtime.streams import Identity as Peer
+    from chappe.runtime.tasks import Tasks
+    from svc_edge.ports import IdentityListener
+
+CALL_TIMEOUT_S = 1.0
+HELLO_TIMEOUT_S = 5.0
+KEY_REFRESH_INTERVAL_S = 5.0
+WINDOW = 4096
+FIRST_BACKOFF_S = 0.05
+LAST_BACKOFF_S = 2.0
+SKEW_S = 2.0
+"""How far the clocks of svc_identity and the edge may be apart."""
+
+_log = logging.getLogger(__name__)
+
+_Question = tuple[UserId, DeviceId, "asyncio.Future[int]"]
+
+
+class GrpcIdentity:
+    """Knows the signing keys, asks for generations in batches, and watches changes for revocations."""
+
+    listener: IdentityListener
+
+    def __init__(self, channel: grpc.aio.Channel, peer: Peer, *, tasks: Tasks, seams: Seams) -> None:
+        """Prepares; `start` begins to watch.
+
+        Args:
+            channel: To svc_identity.
+            peer: Who this process is on its streams.
+            tasks: Owns the watching.
+            seams: Clock and randomness.
+        """
+        self._directory: Any = DirectoryServiceStub(channel)
+        self._session: Any = SessionServiceStub(channel)
+        self._peer = peer
+        self._tasks = tasks
+        self._seams = seams
+        self._keys: dict[str, bytes] = {}
+        self._next_refresh_s = 0.0
+        self._cursor = b""
+        self._complete_since_s = float("inf")
+        self._ungranted = 0
+        self.is_watching = False
+        self._batcher: Batcher[_Question] = Batcher(self._ask, tasks, name="generations", parallel=2)
+
+    async def start(self) -> None:
+        """Fetches the keys, if svc_identity is there, and begins to watch changes."""
+        await self.signing_keys(is_fresh_wanted=True)
+        self._tasks.spawn(self._watch(), name="watch-changes")
+
+    @property
+    def watched_since_s(self) -> float:
+        """Every revocation since this Unix time is known; infinity while changes are not watched."""
+        return self._complete_since_s if self.is_watching else float("inf")
+
+    async def signing_keys(self, *, is_fresh_wanted: bool) -> Mapping[str, bytes]:
+        """Returns the public keys by id; fresh ones are fetched at most every 5 s, and kept while nobody answers."""
+        now_s = self._seams.clock.monotonic_s()
+        is_needed = is_fresh_wanted or not self._keys
+        if is_needed and now_s >= self._next_refresh_s:
+            self._next_refresh_s = now_s + KEY_REFRESH_INTERVAL_S
+            await self._fetch_keys()
+        return self._keys
+
+    async def generation(self, user_id: UserId, device_id: DeviceId) -> int:
+        """Returns the generation of a device, -1 when it is not linked; raises `UnavailableError`."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._batcher.add((user_id, device_id, future))
+        return await future
+
+    async def _fetch_keys(self) -> None:
+        try:
+            request = session_service_pb2.GetSigningKeysRequest()
+            response = await self._session.GetSigningKeys(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            _log.warning("going on with %d known signing keys: %s", len(self._keys), from_rpc_error(error))
+            # Without any key nobody gets in, so the next one who wants to asks again.
+            self._next_refresh_s = self._next_refresh_s if self._keys else 0.0
+        else:
+            self._keys = {key.key_id: key.public_key for key in response.keys}
+
+    async def _ask(self, questions: list[_Question]) -> None:
+        request = directory_service_pb2.BatchGetUsersRequest(user_ids=[user_id for user_id, _, _ in questions])
+        try:
+            response = await self._directory.BatchGetUsers(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            refusal = from_rpc_error(error, dependency="svc_identity")
+            for _, _, future in questions:
+                _fail(future, refusal)
+            return
+        for (_, device_id, future), user in zip(questions, response.users, strict=True):
+            if not future.done():
+                future.set_result(_generation(user, device_id))
+
+    async def _watch(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                attempt += 1
+                await self._watch_once()
+            except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, ChappeError) as error:
+                _log.info("watching changes: %s", error)
+                self._look_at(error)
+            finally:
+                attempt = 0 if self.is_watching else attempt
+                self.is_watching = False
+            longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt, 10))
+            await self._seams.clock.sleep(self._seams.randomness.uniform(longest_s / 4, longest_s))
+
+    async def _watch_once(self) -> None:
+        call: Any = self._directory.WatchChanges()
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = self._peer.hello(WINDOW)
+                await call.write(directory_service_pb2.WatchChangesRequest(hello=hello, cursor=self._cursor))
+                first = await call.read()
+            if first is grpc.aio.EOF:
+                return
+            check_hello(first.hello)
+            if not self._cursor:
+                self._complete_since_s = self._seams.clock.wall_ms() / 1000 + SKEW_S
+            self.is_watching = True
+            while (response := await call.read()) is not grpc.aio.EOF:
+                await self._take(call, response)
+        finally:
+            call.cancel()
+
+    async def _take(self, call: Any, response: directory_service_pb2.WatchChangesResponse) -> None:
+        kind = response.WhichOneof("frame")
+        if kind == "heartbeat":
+            self._cursor = response.heartbeat.cursor
+        elif kind == "drain":
+            await call.done_writing()
+        elif kind == "batch":
+            for change in response.batch.changes:
+                self._apply(change)
+            self._cursor = response.batch.cursor
+            self._ungranted += len(response.batch.changes)
+            if self._ungranted * 4 >= WINDOW:
+                credit = stream_pb2.StreamCredit(items=self._ungranted)
+                self._ungranted = 0
+                await call.write(directory_service_pb2.WatchChangesRequest(credit=credit))
+
+    def _apply(self, change: directory_service_pb2.DirectoryChange) -> None:
+        user_id, device_id = UserId(change.user_id), DeviceId(change.device_id)
+        if change.kind == directory_service_pb2.DIRECTORY_CHANGE_KIND_SESSION_REVOKED:
+            self.listener.revoked(Revocation(user_id, device_id, SignInId(change.session_id)))
+        elif change.kind == directory_service_pb2.DIRECTORY_CHANGE_KIND_SIGNING_KEYS:
+            self._next_refresh_s = 0.0
+            self._tasks.spawn(self.signing_keys(is_fresh_wanted=True), name="refresh-keys")
+        elif change.kind == directory_service_pb2.DIRECTORY_CHANGE_KIND_DEVICES and device_id:
+            self._tasks.spawn(self._check_device(user_id, device_id), name="check-device")
+
+    async def _check_device(self, user_id: UserId, device_id: DeviceId) -> None:
+        try:
+            generation = await self.generation(user_id, device_id)
+        except ChappeError as error:
+            _log.warning("a changed device could not be looked up: %s", error)
+            return
+        if generation < 0:
+            self.listener.revoked(Revocation(user_id, device_id, SignInId(b"")))
+
+    def _look_at(self, error: BaseException) -> None:
+        refusal = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+        if isinstance(refusal, RemoteError) and refusal.reason == "CURSOR_EXPIRED":
+            self._cursor = b""
+            self.listener.revocations_lost()
+
+
+def _generation(user: directory_service_pb2.DirectoryUser, device_id: int) -> int:
+    if user.state != directory_service_pb2.USER_STATE_ACTIVE:
+        return -1
+    generations = dict(zip(user.device_ids, user.device_generations, strict=False))
+    if device_id in generations:
+        return generations[device_id]
+    return 0 if device_id in user.device_ids else -1
+
+
+def _fail(future: asyncio.Future[int], error: ChappeError) -> None:
+    if not future.done():
+        future.set_exception(error)

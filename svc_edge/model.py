@@ -1,0 +1,225 @@
+"""What the edge knows: sessions, who is behind them, what travels through them, and why one ends."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import NamedTuple, NewType
+
+UserId = NewType("UserId", bytes)
+DeviceId = NewType("DeviceId", int)
+SessionId = NewType("SessionId", int)
+SignInId = NewType("SignInId", bytes)
+
+KEY_BYTES = 64
+"""The length of an item's key: position, message id, conversation id, sender's user id."""
+WANTS_RECEIPT = 1
+"""The flag of an item whose acknowledgement by the device is a delivered receipt."""
+
+# An item starts with its position, a field of 18 bytes; what follows is the tag of what happened.
+_EVENT_TAG = slice(18, 19)
+_MESSAGE_TAG = b"\x12"
+
+
+class CloseCode(enum.IntEnum):
+    """The close codes of the contract, and those of RFC 6455 that the edge itself sends."""
+
+    NORMAL = 1000
+    PROTOCOL_ERROR = 1002
+    INVALID_TEXT = 1007
+    DRAIN = 4000
+    SLOW = 4001
+    TIMEOUT = 4002
+    RATE = 4100
+    OVERLOAD = 4101
+    MALFORMED = 4400
+    AUTH = 4401
+    FORBIDDEN = 4403
+    REPLACED = 4409
+    TOO_LARGE = 4413
+
+
+class Closing(NamedTuple):
+    """Why a session ends: the close code, the same for people, and when the client may come back."""
+
+    code: CloseCode
+    detail: str
+    reconnect_after_ms: int = 0
+
+
+class SignedHello(NamedTuple):
+    """A token and the proof that the device's key is at hand."""
+
+    access_token: str
+    timestamp_ms: int
+    nonce: bytes
+    host: str
+    signature: bytes
+
+
+class Hello(NamedTuple):
+    """How a client opens its session; `signed` is None for an anonymous one."""
+
+    signed: SignedHello | None
+    cursor: bytes
+    receive_window: int
+    """Zero for the default."""
+
+
+class Claims(NamedTuple):
+    """What a verified access token says."""
+
+    user_id: UserId
+    device_id: DeviceId
+    sign_in_id: SignInId
+    generation: int
+    """Of the device's credentials; a revocation raises it."""
+    device_key: bytes
+    """Ed25519, 32 bytes."""
+    issued_s: int
+    expires_s: int
+
+
+class Member(NamedTuple):
+    """Who is behind a signed session."""
+
+    user_id: UserId
+    device_id: DeviceId
+    sign_in_id: SignInId
+
+
+class SessionRef(NamedTuple):
+    """Names a session of a device, for the registry."""
+
+    user_id: UserId
+    device_id: DeviceId
+    session_id: SessionId
+
+
+class ConnectOutcome(NamedTuple):
+    """What the registry says of a session that begins."""
+
+    refusal: str
+    """The reason without its prefix; empty when the route is registered."""
+    replaced_session_id: SessionId
+    """The session of this boot that it replaced; zero for none."""
+
+
+class Revocation(NamedTuple):
+    """A sign-in session that was ended."""
+
+    user_id: UserId
+    device_id: DeviceId
+    sign_in_id: SignInId
+    """Empty for every sign-in session of the device."""
+
+
+class InboxQuery(NamedTuple):
+    """Asks what is new for one device."""
+
+    user_id: UserId
+    device_id: DeviceId
+    cursor: bytes
+    after: bytes
+    """Where an earlier answer of the same pass ended; empty to start at the cursor."""
+    bound: bytes
+    """The bound of the pass; empty at its start."""
+    limit: int
+
+
+class InboxAnswer(NamedTuple):
+    """What is new for one device; items, keys and flags stand side by side."""
+
+    items: list[bytes]
+    keys: list[bytes]
+    flags: list[int]
+    has_more: bool
+    cursor: bytes
+    bound: bytes
+    is_resync: bool
+
+
+class Verdict(enum.IntEnum):
+    """What became of a Send; the numbers are the contract's."""
+
+    STORED = 1
+    REFUSED = 2
+    MALFORMED = 3
+
+
+class Welcome(NamedTuple):
+    """The session stands."""
+
+    session_id: SessionId
+    member: Member | None
+    send_window: int
+    receive_window: int
+
+
+class CaughtUp(NamedTuple):
+    """The log has been read to its end."""
+
+    cursor: bytes
+
+
+class Resync(NamedTuple):
+    """The cursor cannot be resumed from."""
+
+    detail: str
+
+
+class Pong(NamedTuple):
+    """Answers a Ping."""
+
+    client_ms: int
+    newest_position: bytes
+
+
+class Call(NamedTuple):
+    """A unary call that a client makes."""
+
+    call_id: int
+    method: str
+    payload: bytes
+
+
+class CallDone(NamedTuple):
+    """A call succeeded."""
+
+    call_id: int
+    method: str
+    payload: bytes
+
+
+class CallFailed(NamedTuple):
+    """A call failed: the gRPC code, the reason without its prefix, and what a program or a person may do."""
+
+    call_id: int
+    code: str
+    reason: str
+    detail: str
+    metadata: dict[str, str]
+    retry_after_ms: int
+
+
+Frame = bytes | Welcome | Resync | Pong | CallDone | CallFailed
+"""A frame to a client: ready-made bytes of a ServerFrame, or what the door still has to encode."""
+
+
+def mint_tag(user_id: UserId, device_id: DeviceId) -> bytes:
+    """Returns the 6 bytes that every message id of a device carries."""
+    return hashlib.sha256(b"chappe-mid" + user_id + device_id.to_bytes(4, "big")).digest()[:6]
+
+
+def user_tag(user_id: UserId) -> int:
+    """Returns the 32 bits by which a push is checked to be for the user of its session."""
+    return int.from_bytes(hashlib.sha256(b"chappe-user" + user_id).digest()[:4], "big")
+
+
+def identity_of(item: bytes, key: bytes) -> bytes:
+    """Returns what makes two items the same for a session.
+
+    A message is itself under every position: a retry may write it again under a fresh one. Anything else is named by
+    its position alone, for the key of a receipt repeats the id of the message that it is about.
+    """
+    return key[16:32] if item[_EVENT_TAG] == _MESSAGE_TAG else key[:16]

@@ -1,0 +1,1 @@
+"""The session of a client as a pure state machine: no I/O, no clock; times are handed in as monotonic seconds."""

@@ -1,0 +1,221 @@
+"""One connection of a client: its phase, its budgets, and what is due when."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from svc_edge.errors import SessionClosed
+from svc_edge.model import CloseCode, Member, SessionId, user_tag
+from svc_edge.protocol.delivery import EARLY_VERIFY_AT, Delivery
+
+if TYPE_CHECKING:
+    from svc_edge.model import Frame
+    from svc_edge.ports import Door
+
+HELLO_TIMEOUT_S = 5.0
+PING_INTERVAL_S = 20.0
+LIFE_TIMEOUT_S = 45.0
+LIFE_SLACK_S = 5.0
+STALL_TIMEOUT_S = 30.0
+FRAGMENT_TIMEOUT_S = 10.0
+ANONYMOUS_LIFE_S = 600.0
+EARLY_VERIFY_AFTER_S = 30.0
+MAX_CALLS = 8
+NEVER = float("inf")
+
+
+class Phase(enum.IntEnum):
+    """How far a connection has come; only ever rises."""
+
+    CONNECTED = 0
+    """Nothing was said yet."""
+    SIGNING_IN = 1
+    """A Hello is being checked."""
+    ANONYMOUS = 2
+    """Open calls only."""
+    LIVE = 3
+    """A user's device."""
+    CLOSING = 4
+    """GoAway was sent; frames are ignored, answers that are on their way still go out."""
+    CLOSED = 5
+
+
+class Limits(NamedTuple):
+    """What one connection may do."""
+
+    frame_burst: int
+    frame_rate: int
+    """Per second."""
+    send_window: int
+    """Sends without an answer."""
+    receive_window: int
+    """Items without an acknowledgement, when the client names none."""
+    verify_interval_s: float
+    verify_jitter_s: float
+
+
+class Due(NamedTuple):
+    """What a look at the clock found to be due."""
+
+    wants_ping: bool
+    wants_refresh: bool
+    wants_verify: bool
+
+
+class Session:
+    """The state of one connection. Times are monotonic seconds."""
+
+    __slots__ = (
+        "_filled_s",
+        "_limits",
+        "_tokens",
+        "calls",
+        "delivery",
+        "door",
+        "expires_s",
+        "fragment_since_s",
+        "frames",
+        "hello_by_s",
+        "is_dirty",
+        "life_s",
+        "member",
+        "paused_since_s",
+        "phase",
+        "ping_at_s",
+        "planned_s",
+        "sends",
+        "session_id",
+        "user_tag",
+        "verified_s",
+        "verify_at_s",
+    )
+
+    def __init__(self, session_id: SessionId, door: Door, limits: Limits, now_s: float) -> None:
+        self.session_id = session_id
+        self.door = door
+        self.phase = Phase.CONNECTED
+        self.member: Member | None = None
+        self.user_tag = -1
+        self.delivery = Delivery(b"", limits.receive_window)
+        self.frames: list[Frame] = []
+        self.is_dirty = False
+        self.sends = 0
+        self.calls = 0
+        self.life_s = now_s
+        self.hello_by_s = now_s + HELLO_TIMEOUT_S
+        self.planned_s = 0
+        self.expires_s = self.ping_at_s = self.verify_at_s = NEVER
+        self.verified_s = now_s
+        self.paused_since_s = self.fragment_since_s = NEVER
+        self._limits = limits
+        self._tokens = limits.frame_burst
+        self._filled_s = now_s
+
+    def spend_frame(self, clock_s: float) -> None:
+        """Charges one frame to the budget; raises `SessionClosed` with RATE when it is used up.
+
+        The bucket is filled up only when it is empty, so that a frame costs one subtraction.
+        """
+        self._tokens -= 1
+        if self._tokens >= 0:
+            return
+        limits = self._limits
+        gained = min(int((clock_s - self._filled_s) * limits.frame_rate), limits.frame_burst)
+        if gained < 1:
+            detail = (
+                f"more than {limits.frame_burst} frames at once and {limits.frame_rate} in each second after that: "
+                "send less, and acknowledge items by the dozen"
+            )
+            raise SessionClosed(CloseCode.RATE, detail, reconnect_after_ms=1000)
+        self._tokens, self._filled_s = gained - 1, clock_s
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the next frame needs a look at the clock."""
+        return self._tokens <= 0
+
+    def begin_hello(self) -> None:
+        """Takes the first frame, a Hello; raises `SessionClosed` for another one."""
+        if self.phase is not Phase.CONNECTED:
+            raise SessionClosed(CloseCode.MALFORMED, "a second Hello: one connection has one session")
+        self.phase = Phase.SIGNING_IN
+
+    def begin_delivery(self, member: Member, cursor: bytes, window: int) -> None:
+        """Learns who is there; pushes may arrive from now on."""
+        self.member = member
+        self.user_tag = user_tag(member.user_id)
+        self.delivery = Delivery(cursor, window or self._limits.receive_window)
+
+    def begin_live(self, now_s: float, jitter: float) -> None:
+        """Starts the timers of a session that stands; `jitter` lies between -1 and 1."""
+        self.phase = Phase.LIVE if self.member else Phase.ANONYMOUS
+        self.ping_at_s = now_s + PING_INTERVAL_S * (1 + jitter / 4)
+        if self.member:
+            self.plan_verify(now_s, jitter)
+        else:
+            self.expires_s = now_s + ANONYMOUS_LIFE_S
+
+    def expect_live(self, what: str) -> None:
+        """Raises `SessionClosed` unless a user's device is signed in."""
+        if self.phase is Phase.LIVE:
+            return
+        if self.phase is Phase.ANONYMOUS:
+            raise SessionClosed(CloseCode.FORBIDDEN, f"an anonymous session may only Call open methods, not {what}")
+        raise SessionClosed(CloseCode.AUTH, f"{what} before the Welcome: say Hello first and wait for its answer")
+
+    def begin_send(self) -> None:
+        """Counts a Send that waits for its answer; raises `SessionClosed` beyond the window."""
+        if self.sends >= self._limits.send_window:
+            detail = f"more than {self._limits.send_window} Sends without an answer: wait for SendAck or SendNack"
+            raise SessionClosed(CloseCode.RATE, detail, reconnect_after_ms=1000)
+        self.sends += 1
+
+    def pause(self, now_s: float) -> None:
+        """Learns that the socket takes no more."""
+        self.paused_since_s = now_s
+        self.delivery.pause()
+
+    def resume(self) -> None:
+        """Learns that the socket takes again."""
+        self.paused_since_s = NEVER
+        self.delivery.is_paused = False
+
+    def plan_verify(self, now_s: float, jitter: float) -> None:
+        """Plans the next verification; `jitter` lies between -1 and 1."""
+        self.verified_s = now_s
+        self.verify_at_s = now_s + self._limits.verify_interval_s + jitter * self._limits.verify_jitter_s
+
+    def tick(self, now_s: float) -> Due:
+        """Returns what is due; raises `SessionClosed` when the client's time is up."""
+        if self.phase <= Phase.SIGNING_IN and now_s >= self.hello_by_s:
+            raise SessionClosed(CloseCode.TIMEOUT, f"no valid Hello within {HELLO_TIMEOUT_S:g} seconds")
+        if now_s >= self.paused_since_s + STALL_TIMEOUT_S:
+            raise SessionClosed(CloseCode.SLOW, f"the socket took nothing for {STALL_TIMEOUT_S:g} seconds")
+        if now_s >= self.fragment_since_s + FRAGMENT_TIMEOUT_S:
+            raise SessionClosed(CloseCode.MALFORMED, f"a fragmented message was not ended in {FRAGMENT_TIMEOUT_S:g} s")
+        if now_s >= self.life_s + LIFE_TIMEOUT_S:
+            raise SessionClosed(CloseCode.TIMEOUT, f"no frame and no pong for {LIFE_TIMEOUT_S:g} seconds")
+        if now_s >= self.expires_s:
+            raise SessionClosed(CloseCode.TIMEOUT, "an anonymous session lasts 10 minutes: sign in, or connect again")
+        return self._due(now_s)
+
+    def next_look_s(self) -> float:
+        """Returns when `tick` is to be called next."""
+        due = min(self.ping_at_s, self.verify_at_s, self.expires_s, self.life_s + LIFE_TIMEOUT_S)
+        if self.phase <= Phase.SIGNING_IN:
+            due = min(due, self.hello_by_s)
+        return min(due, self.paused_since_s + STALL_TIMEOUT_S, self.fragment_since_s + FRAGMENT_TIMEOUT_S)
+
+    def _due(self, now_s: float) -> Due:
+        wants_ping = now_s >= self.ping_at_s
+        if wants_ping:
+            self.ping_at_s = now_s + PING_INTERVAL_S
+        is_crowded = self.delivery.remembered > EARLY_VERIFY_AT and now_s >= self.verified_s + EARLY_VERIFY_AFTER_S
+        # A refresh rides on proof of life: something was heard since the last ping.
+        is_alive = now_s - self.life_s <= PING_INTERVAL_S + LIFE_SLACK_S
+        return Due(
+            wants_ping,
+            wants_ping and is_alive and self.member is not None,
+            self.phase is Phase.LIVE and (is_crowded or now_s >= self.verify_at_s),
+        )

@@ -1,0 +1,121 @@
+"""The gRPC door: pushes from svc_fanout."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from chappe.api.edge.v1 import edge_service_pb2, edge_service_pb2_grpc
+from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.streams import Identity, ServeHandler, StreamServer
+from svc_edge.errors import WrongBootError
+
+if TYPE_CHECKING:
+    from chappe.runtime.tasks import Tasks
+    from svc_edge.service.mesh import Mesh, Pushed
+
+WINDOW = 32_768
+"""How many deliveries one stream may have on its way."""
+UNCLEAN_SPREAD_S = 45.0
+"""Over which time all sessions read their logs after hints were lost."""
+
+_Request = edge_service_pb2.PushRequest
+_Response = edge_service_pb2.PushResponse
+
+
+class _Push(ServeHandler[None, _Request, _Response]):
+    """One stream of pushes.
+
+    Its answers wait here, one for each batch that met an absent or slow session; a number stands for all before it.
+    """
+
+    server: StreamServer[None, _Request, _Response]
+
+    def __init__(self, mesh: Mesh, identity: Identity) -> None:
+        self._mesh = mesh
+        self._identity = identity
+        self._answers: deque[edge_service_pb2.PushTaken] = deque()
+        self._is_answering = False
+
+    def opened(self, request: _Request) -> None:
+        if request.edge_boot_id not in (0, self._identity.boot_id):
+            raise WrongBootError(request.edge_boot_id, self._identity.boot_id)
+
+    def hello(self) -> _Response:
+        return _Response(hello=self._identity.hello(WINDOW))
+
+    def count(self, request: _Request) -> int:
+        return len(request.batch.session_ids)
+
+    def received(self, kind: str, request: _Request) -> None:
+        if kind == "verify_all":
+            self._mesh.verify_all(request.verify_all.spread_ms / 1000)
+            return
+        batch = request.batch
+        deliveries = zip(batch.session_ids, batch.user_tags, batch.item_indexes, strict=True)
+        pushed = self._mesh.push(deliveries, list(batch.items), list(batch.keys), list(batch.flags))
+        self._answer(batch.number, pushed)
+        self.server.grant(len(batch.session_ids))
+
+    def encode(self, items: list[None]) -> _Response:
+        taken = self._answers.popleft()
+        self._is_answering = bool(self._answers)
+        if self._is_answering:
+            self.server.add(None)
+        return _Response(taken=taken)
+
+    def credit(self, items: int) -> _Response:
+        return _Response(credit=stream_pb2.StreamCredit(items=items))
+
+    def drain(self, reason: str) -> _Response:
+        return _Response(drain=stream_pb2.StreamDrain(reason=reason))
+
+    async def settled(self) -> None:
+        """Returns at once: batches are answered as they come."""
+
+    def closed(self, *, is_clean: bool) -> None:
+        if not is_clean:
+            self._mesh.verify_all(UNCLEAN_SPREAD_S)
+
+    def _answer(self, number: int, pushed: Pushed) -> None:
+        if self._answers and not (self._answers[-1].absent_session_ids or self._answers[-1].slow_session_ids):
+            self._answers.pop()
+        self._answers.append(
+            edge_service_pb2.PushTaken(
+                number=number,
+                absent_session_ids=pushed.absent,
+                absent_delivery_indexes=pushed.absent_indexes,
+                slow_session_ids=pushed.slow,
+            )
+        )
+        if not self._is_answering:
+            self._is_answering = True
+            self.server.add(None)
+
+
+class EdgeRpc(edge_service_pb2_grpc.EdgeServiceServicer):
+    """The door of the other services."""
+
+    def __init__(self, mesh: Mesh, identity: Identity, tasks: Tasks) -> None:
+        self._mesh = mesh
+        self._identity = identity
+        self._tasks = tasks
+        self._open: set[StreamServer[None, _Request, _Response]] = set()
+
+    async def Push(  # type: ignore[override]  # the stub knows only the style that yields
+        self, request_iterator: Any, context: Any
+    ) -> None:
+        """Takes pushes until the stream ends."""
+        handler = _Push(self._mesh, self._identity)
+        server = StreamServer(context, handler, tasks=self._tasks, credits_=WINDOW, name="push")
+        handler.server = server
+        self._open.add(server)
+        try:
+            await server.serve()
+        finally:
+            self._open.discard(server)
+
+    async def drain(self) -> None:
+        """Tells every fanout that this edge ends."""
+        for server in list(self._open):
+            await server.drain("the edge stops")

@@ -1,0 +1,121 @@
+"""Takes what the other services send by themselves: answers, pushes, replacements, revocations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from svc_edge.model import CloseCode, Closing, Verdict
+from svc_edge.protocol.session import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from chappe.runtime.clock import Seams
+    from svc_edge.model import Revocation, SessionId
+    from svc_edge.service.sessions import Sessions
+    from svc_edge.service.tokens import Revocations
+
+FORGOTTEN_SPREAD_S = 5.0
+LOST_SPREAD_MS = 10_000.0
+
+
+class Pushed:
+    """What became of one batch of deliveries."""
+
+    __slots__ = ("absent", "absent_indexes", "slow")
+
+    def __init__(self) -> None:
+        self.absent: list[int] = []
+        self.absent_indexes: list[int] = []
+        self.slow: list[int] = []
+
+
+class Mesh:
+    """The rules for what comes from the mesh; a listener of the ledger, the registry and the directory."""
+
+    def __init__(self, sessions: Sessions, revocations: Revocations, seams: Seams) -> None:
+        self._sessions = sessions
+        self._revocations = revocations
+        self._seams = seams
+        self.pushed_items = 0
+        self.answered_sends = 0
+
+    def push(
+        self,
+        deliveries: Iterable[tuple[int, int, int]],
+        items: Sequence[bytes],
+        keys: Sequence[bytes],
+        flags: Sequence[int],
+    ) -> Pushed:
+        """Gives deliveries (session, user tag, index of the item) to their sessions, and to nobody else."""
+        by_id, mark, result, count = self._sessions.by_id, self._sessions.mark, Pushed(), 0
+        for session_id, tag, index in deliveries:
+            session = by_id.get(session_id)  # type: ignore[call-overload]  # the column holds plain ints
+            if session is None or session.user_tag != tag or session.phase >= Phase.CLOSING:
+                result.absent.append(session_id)
+                result.absent_indexes.append(count)
+            elif not session.delivery.offer(items[index], keys[index], flags[index]):
+                result.slow.append(session_id)
+            elif not session.is_dirty:
+                mark(session)
+            count += 1
+        self.pushed_items += count
+        return result
+
+    def answered(self, session_id: SessionId, verdict: Verdict, frame: bytes) -> None:
+        """Passes the answer to a Send on."""
+        self.answered_sends += 1
+        session = self._sessions.by_id.get(session_id)
+        if session is None:
+            return
+        session.sends -= 1
+        session.frames.append(frame)
+        if verdict is Verdict.MALFORMED:
+            session.door.close(Closing(CloseCode.MALFORMED, "send: the bytes are not a Send of the contract"))
+        elif not session.is_dirty:
+            self._sessions.mark(session)
+
+    def confirmed(self, session_id: SessionId, ack_id: int) -> None:
+        """Learns that the receipts of an acknowledgement are durable."""
+        session = self._sessions.by_id.get(session_id)
+        if session is None:
+            return
+        session.delivery.confirm(ack_id)
+        if session.delivery.has_output:
+            self._sessions.mark(session)
+
+    def replaced(self, session_id: SessionId) -> None:
+        """Closes a session whose device has a newer one elsewhere."""
+        session = self._sessions.by_id.get(session_id)
+        if session is not None:
+            session.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))
+
+    def registry_forgot(self) -> None:
+        """Makes every session ask for a sign of life, and refresh, within 5 s."""
+        for session in list(self._sessions.live()):
+            soon_s = self._sessions.now_s + self._seams.randomness.uniform(0.0, FORGOTTEN_SPREAD_S)
+            session.ping_at_s = min(session.ping_at_s, soon_s)
+            self._sessions.plan(session)
+
+    def verify_all(self, spread_s: float) -> None:
+        """Makes every session read its log once within a time."""
+        for session in list(self._sessions.live()):
+            soon_s = self._sessions.now_s + self._seams.randomness.uniform(0.0, spread_s)
+            session.verify_at_s = min(session.verify_at_s, soon_s)
+            self._sessions.plan(session)
+
+    def revoked(self, revocation: Revocation) -> None:
+        """Closes the session of a sign-in that was ended, and refuses its token from now on."""
+        self._revocations.add(revocation, self._seams.clock.wall_ms() / 1000)
+        session = self._sessions.by_device.get((revocation.user_id, revocation.device_id))
+        if session is None or session.member is None:
+            return
+        if revocation.sign_in_id in (b"", session.member.sign_in_id):
+            session.door.close(Closing(CloseCode.AUTH, "SESSION_REVOKED: the sign-in session was ended"))
+
+    def revocations_lost(self) -> None:
+        """Makes everybody sign in again, for a revocation may have been missed."""
+        for session in list(self._sessions.live()):
+            comeback_ms = int(self._seams.randomness.uniform(0.0, LOST_SPREAD_MS))
+            detail = "the edge may have missed that a session was ended: connect again"
+            session.door.close(Closing(CloseCode.DRAIN, detail, comeback_ms))

@@ -1,0 +1,167 @@
+"""Opens sessions: verifies who is there, registers the route, says Welcome, and begins to read the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from chappe.runtime.errors import ChappeError, RateLimitedError, UnavailableError
+from svc_edge.errors import InvalidProofError, InvalidTokenError, SessionRevokedError
+from svc_edge.model import CloseCode, Closing, Member, Welcome
+from svc_edge.protocol.delivery import Reading
+from svc_edge.protocol.session import Phase
+from svc_edge.service.sessions import ref_of
+from svc_edge.service.tokens import Nonces, Revocations, check_proof, key_id_of, read_claims
+
+if TYPE_CHECKING:
+    from chappe.runtime.clock import Seams
+    from svc_edge.model import Claims, Hello, SignedHello
+    from svc_edge.ports import Identity, Registry
+    from svc_edge.protocol.session import Limits, Session
+    from svc_edge.service.reading import LogReader
+    from svc_edge.service.sessions import Sessions
+
+_log = logging.getLogger(__name__)
+
+
+class Caller(NamedTuple):
+    """Where a connection comes from and which host it dialled."""
+
+    address: str
+    host: str
+
+
+class AnonymousLimits(NamedTuple):
+    """How many connections without a user there may be."""
+
+    per_address: int
+    in_all: int
+
+
+class SignIn:
+    """The rules of the first frame."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        reader: LogReader,
+        registry: Registry,
+        identity: Identity,
+        *,
+        seams: Seams,
+        terms: tuple[Limits, AnonymousLimits, frozenset[str]],
+    ) -> None:
+        """Prepares.
+
+        Args:
+            sessions: The table.
+            reader: Reads the log of whoever is let in.
+            registry: Where routes are registered and nonces are used up.
+            identity: Whose keys sign tokens.
+            seams: Clock and randomness.
+            terms: The limits of a connection, of anonymous ones, and the hosts that a proof may name besides the one
+                that was dialled.
+        """
+        self._sessions = sessions
+        self._reader = reader
+        self._registry = registry
+        self._identity = identity
+        self._clock = seams.clock
+        self._limits, self._anonymous_limits, self._hosts = terms
+        self._nonces = Nonces()
+        self._anonymous: dict[str, int] = {}
+        self.revocations = Revocations()
+
+    async def sign_in(self, session: Session, hello: Hello, caller: Caller) -> None:
+        """Opens the session, or closes the connection and says why."""
+        try:
+            if hello.signed is None:
+                self._count_anonymous(caller.address)
+                session.expires_s = 0.0
+            else:
+                await self._admit(session, hello, hello.signed, caller)
+        except RateLimitedError as error:
+            session.door.close(Closing(CloseCode.OVERLOAD, error.message, error.retry_after_ms))
+        except ChappeError as error:
+            session.door.close(Closing(CloseCode.AUTH, f"{error.reason}: {error.message}"))
+        else:
+            if session.phase is Phase.SIGNING_IN:
+                self._welcome(session)
+
+    def release(self, address: str) -> None:
+        """Gives back the place of an anonymous connection."""
+        left = self._anonymous.get(address, 0) - 1
+        if left > 0:
+            self._anonymous[address] = left
+        else:
+            self._anonymous.pop(address, None)
+
+    async def _admit(self, session: Session, hello: Hello, signed: SignedHello, caller: Caller) -> None:
+        claims = await self._verify(signed, caller.host)
+        member = Member(claims.user_id, claims.device_id, claims.sign_in_id)
+        session.begin_delivery(member, hello.cursor, hello.receive_window)
+        session.delivery.request_pass(Reading.CATCH_UP)
+        await self._register(session, signed.nonce)
+        self.revocations.check(claims)
+        older = self._sessions.adopt(session) if session.phase is Phase.SIGNING_IN else None
+        if older is not None:
+            older.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))
+
+    async def _verify(self, signed: SignedHello, host: str) -> Claims:
+        key_id = key_id_of(signed.access_token)
+        keys = await self._identity.signing_keys(is_fresh_wanted=False)
+        if key_id not in keys:
+            keys = await self._identity.signing_keys(is_fresh_wanted=True)
+        if key_id not in keys:
+            raise InvalidTokenError(f"the access token is signed with the key {key_id!r}, which is not a current one")
+        claims = read_claims(signed.access_token, keys[key_id], self._clock.wall_ms() / 1000)
+        check_proof(signed, claims, self._hosts | {host}, self._clock.wall_ms())
+        self._nonces.use(signed.nonce, self._clock.monotonic_s())
+        self.revocations.check(claims)
+        # Revocations since the changes are watched are known; for an older token svc_identity is asked.
+        if claims.issued_s < self._identity.watched_since_s:
+            await self._check_generation(claims)
+        return claims
+
+    async def _check_generation(self, claims: Claims) -> None:
+        try:
+            generation = await self._identity.generation(claims.user_id, claims.device_id)
+        except UnavailableError as error:
+            _log.warning("signing in without the device's generation: %s", error)
+            return
+        if generation < 0:
+            raise SessionRevokedError("the device was unlinked: register or link it again")
+        if claims.generation < generation:
+            raise SessionRevokedError("the sign-in session of this access token was ended: sign in again")
+
+    async def _register(self, session: Session, nonce: bytes) -> None:
+        ref = ref_of(session)
+        if ref is None:
+            return
+        outcome = await self._registry.connect(ref, nonce)
+        if session.phase >= Phase.CLOSING:
+            self._registry.bye(ref)
+        if outcome is None:
+            _log.warning("session %d is signed in without a route: svc_presence does not answer", ref.session_id)
+            return
+        if outcome.refusal:
+            raise InvalidProofError(f"svc_presence refused the session with {outcome.refusal}: sign a new Hello")
+        replaced = self._sessions.by_id.get(outcome.replaced_session_id)
+        if replaced is not None and replaced is not session:
+            replaced.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))
+
+    def _count_anonymous(self, address: str) -> None:
+        limits = self._anonymous_limits
+        mine = self._anonymous.get(address, 0)
+        if mine >= limits.per_address or sum(self._anonymous.values()) >= limits.in_all:
+            raise RateLimitedError("anonymous connections", retry_after_ms=10_000)
+        self._anonymous[address] = mine + 1
+
+    def _welcome(self, session: Session) -> None:
+        session.begin_live(self._sessions.now_s, self._sessions.jitter())
+        session.frames.append(
+            Welcome(session.session_id, session.member, self._limits.send_window, session.delivery.window)
+        )
+        self._sessions.plan(session)
+        self._sessions.mark(session)
+        self._reader.pump(session)

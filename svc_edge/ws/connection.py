@@ -1,0 +1,237 @@
+"""One WebSocket connection: frames in, frames out, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from picows import WSListener, WSMsgType
+
+from chappe.runtime import contract
+from chappe.runtime.errors import InvalidFieldError
+from svc_edge.errors import SessionClosed
+from svc_edge.model import Call, CloseCode, Closing, Hello, SignedHello
+from svc_edge.protocol.session import NEVER, Phase
+from svc_edge.service.frames import Caller
+from svc_edge.ws.messages import Assembler, check_reserved, check_size, check_utf8, close_answer
+from svc_edge.ws.wire import send_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from picows import WSFrame, WSTransport
+
+    from chappe.api.edge.v1 import client_frame_pb2
+    from svc_edge.protocol.session import Session
+    from svc_edge.service.frames import Frames
+    from svc_edge.service.keeper import Keeper
+    from svc_edge.service.sessions import Sessions
+    from svc_edge.ws.wire import Codec
+
+CLOSE_GRACE_S = 1.0
+_MAX_REASON_BYTES = 120
+_FIRST_OWN_CODE = 4000
+_LARGEST_SHORT = 125
+_LARGEST_MEDIUM = 0xFFFF
+
+
+class House(NamedTuple):
+    """What every connection shares."""
+
+    sessions: Sessions
+    frames: Frames
+    keeper: Keeper
+    monotonic_s: Callable[[], float]
+
+
+class Connection(WSListener):
+    """A client's socket and the session behind it; the session's `Door`."""
+
+    def __init__(self, house: House, codec: Codec, host: str) -> None:
+        self._house = house
+        self._codec = codec
+        self._message_type = WSMsgType.TEXT if codec.is_text else WSMsgType.BINARY
+        self._host = host
+        self._address = ""
+        self._fragments: Assembler | None = None
+        self._is_warned = False
+        self._is_closed = False
+        self._transport: WSTransport
+        self._session: Session
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Begins a session; the client has 5 s to say Hello."""
+        self._transport = transport
+        peer = transport.underlying_transport.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
+        self._session = self._house.sessions.open(self)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows says whose end it is
+        """Ends the session."""
+        self._house.keeper.end(self._session)
+        self._house.frames.end(self._session, Caller(self._address, self._host))
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Takes one frame of any kind."""
+        session = self._session
+        if frame.msg_type == WSMsgType.CLOSE:
+            self._answer_close(transport, frame)
+            return
+        if session.phase >= Phase.CLOSING:
+            return
+        session.life_s = self._house.sessions.now_s
+        try:
+            session.spend_frame(self._house.monotonic_s() if session.is_spent else 0.0)
+            check_reserved(frame)
+            if frame.msg_type == WSMsgType.PING:
+                transport.send_pong(frame.get_payload_as_bytes())
+            elif frame.msg_type != WSMsgType.PONG:
+                self._take_data(frame)
+        except SessionClosed as closed:
+            self.close(closed.closing)
+
+    def pause_writing(self) -> None:
+        """Stops giving the session items: the log keeps them."""
+        self._session.pause(self._house.monotonic_s())
+        self._house.sessions.plan(self._session)
+
+    def resume_writing(self) -> None:
+        """Lets the session read its log on."""
+        self._house.frames.resume(self._session)
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+        self._transport.send_ping()
+
+    def flush(self) -> None:
+        """Settles and writes what this turn of the loop has gathered."""
+        session = self._session
+        session.is_dirty = False
+        if session.phase is Phase.CLOSED:
+            return
+        self._house.frames.settle(session)
+        if session.frames:
+            frames, session.frames = session.frames, []
+            self._write_all([self._codec.write(frame) for frame in frames])
+        delivery = session.delivery
+        while delivery.has_output:
+            outgoing = delivery.take()
+            if outgoing.items or outgoing.cursor:
+                self._transport.send(self._message_type, self._codec.events(outgoing.items, outgoing.cursor))
+            if outgoing.caught_up:
+                self._transport.send(self._message_type, self._codec.write(outgoing.caught_up))
+        self._house.frames.read_on(session)
+
+    def warn(self, closing: Closing) -> None:
+        """Says GoAway and takes no more frames, but still writes answers."""
+        if not self._is_warned and not self._is_closed:
+            self._is_warned = True
+            self.flush()
+            self._session.phase = Phase.CLOSING
+            if closing.code >= _FIRST_OWN_CODE:
+                self._transport.send(self._message_type, self._codec.write(closing))
+
+    def close(self, closing: Closing) -> None:
+        """Writes what waits, says why, and closes; may be called twice."""
+        if self._is_closed:
+            return
+        self.warn(closing)
+        self.flush()
+        self._is_closed = True
+        reason = closing.detail.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+        self._transport.send_close(closing.code, reason)  # type: ignore[arg-type]  # private codes are no enum members
+        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._transport.disconnect, False)  # noqa: FBT003 - picows takes it by position
+
+    def _take_data(self, frame: WSFrame) -> None:
+        if frame.fin and frame.msg_type != WSMsgType.CONTINUATION and self._fragments is None:
+            check_size(frame.payload_size)
+            self._take_message(frame.get_payload_as_bytes(), is_text=frame.msg_type == WSMsgType.TEXT)
+            return
+        if self._fragments is None:
+            self._fragments = Assembler()
+        whole = self._fragments.add(frame)
+        if whole is None:
+            if self._session.fragment_since_s == NEVER:
+                self._session.fragment_since_s = self._house.monotonic_s()
+                self._house.sessions.plan(self._session)
+            return
+        self._fragments, self._session.fragment_since_s = None, NEVER
+        self._take_message(whole[0], is_text=whole[1])
+
+    def _take_message(self, payload: bytes, *, is_text: bool) -> None:
+        if is_text is not self._codec.is_text:
+            wanted = "text" if self._codec.is_text else "binary"
+            raise SessionClosed(CloseCode.MALFORMED, f"this sub-protocol has {wanted} frames only")
+        if is_text:
+            check_utf8(payload)
+        else:
+            send = send_of(payload)
+            if send is not None:
+                self._house.frames.send(self._session, send)
+                return
+        self._take_frame(self._codec.read(payload))
+
+    def _take_frame(self, frame: client_frame_pb2.ClientFrame) -> None:
+        session, frames, kind = self._session, self._house.frames, frame.WhichOneof("frame")
+        if kind != "hello" and session.phase < Phase.ANONYMOUS:
+            session.expect_live("a frame")
+        if kind == "send":
+            # Its limits are the ledger's to check, as for a Send that was not parsed.
+            frames.send(session, frame.send.SerializeToString())
+            return
+        _validate(frame)
+        if kind == "hello":
+            frames.hello(session, _hello(frame.hello), Caller(self._address, self._host))
+        elif kind == "ack":
+            frames.acknowledge(session, frame.ack.count, frame.ack.message_ids)
+        elif kind == "call":
+            frames.call(session, Call(frame.call.id, frame.call.method, frame.call.payload))
+        elif kind == "ping":
+            frames.ping(session, frame.ping.client_ms)
+        # Anything else is of a later version of the contract, and ignored.
+
+    def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:
+        self._session.phase = max(self._session.phase, Phase.CLOSING)
+        if not transport.is_close_frame_sent:
+            transport.send_close(close_answer(frame))  # type: ignore[arg-type]  # the same numbers
+        self._is_warned = self._is_closed = True
+        transport.disconnect()
+
+    def _write_all(self, payloads: list[bytes]) -> None:
+        """Writes several messages with one system call."""
+        if len(payloads) == 1:
+            self._transport.send(self._message_type, payloads[0])
+            return
+        first_byte = 0x81 if self._codec.is_text else 0x82
+        parts: list[bytes] = []
+        for payload in payloads:
+            parts += (_header(first_byte, len(payload)), payload)
+        self._transport.underlying_transport.write(b"".join(parts))
+
+
+def _validate(frame: client_frame_pb2.ClientFrame) -> None:
+    try:
+        contract.validate(frame)
+    except InvalidFieldError as error:
+        raise SessionClosed(CloseCode.MALFORMED, error.message) from None
+
+
+def _hello(hello: client_frame_pb2.Hello) -> Hello:
+    kind = hello.WhichOneof("identity")
+    if hello.protocol != 1:
+        raise SessionClosed(CloseCode.MALFORMED, f"hello.protocol is {hello.protocol}: this edge speaks 1")
+    if kind is None:
+        raise SessionClosed(CloseCode.MALFORMED, "hello: must have signed or anonymous set")
+    signed = None
+    if kind == "signed":
+        given = hello.signed
+        signed = SignedHello(given.access_token, given.timestamp_ms, given.nonce, given.host, given.signature)
+    return Hello(signed, hello.cursor, hello.receive_window)
+
+
+def _header(first_byte: int, size: int) -> bytes:
+    if size <= _LARGEST_SHORT:
+        return bytes((first_byte, size))
+    if size <= _LARGEST_MEDIUM:
+        return bytes((first_byte, 126)) + size.to_bytes(2, "big")
+    return bytes((first_byte, 127)) + size.to_bytes(8, "big")
