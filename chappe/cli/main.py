@@ -3,6 +3,7 @@
 import click
 
 from chappe import __version__
+from chappe.cli.doctor import doctor
 from chappe.cli.up import up
 
 EXIT_CODES = """
@@ -17,4 +18,5 @@ def main() -> None:
     """Starts Chappe on this machine, and chats through it from a terminal."""
 
 
-main.add_command(up)
+for command in (up, doctor):
+    main.add_command(command)

@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from chappe.cli.doctor_checks import STATE_FILE
 from chappe.cli.launcher import Mesh, Plan, Supervisor
 from chappe.cli.up import DEFAULT_PORT
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.tasks import Tasks
-
-STATE_FILE: Final = "up.json"
-"""In the data folder while the system is up: what `--json` prints, for `chappe doctor` and scripts."""
 
 _INTERRUPTED: Final = 130
 
@@ -56,9 +54,9 @@ class UpSession:
             return _INTERRUPTED
         self._starting = None
         state_file = self._mesh.plan.data / STATE_FILE
-        state_file.write_text(self._line() + "\n", encoding="utf-8")
+        state_file.write_text(json.dumps(self._state() | {"engines": self._engines()}) + "\n", encoding="utf-8")
         # One write: whoever reads the line sees it whole.
-        sys.stdout.write((self._line() if self._is_json else self._text()) + "\n")
+        sys.stdout.write((json.dumps(self._state()) if self._is_json else self._text()) + "\n")
         sys.stdout.flush()
         async with Tasks() as tasks:
             if self._is_supervised:
@@ -82,17 +80,18 @@ class UpSession:
         sys.stderr.write(f"{time.monotonic() - self._start_s:6.1f} s  {line}\n")
         sys.stderr.flush()
 
-    def _line(self) -> str:
-        return json.dumps(
-            {
-                "ready": True,
-                "ws": self._mesh.ws,
-                "grpc": self._mesh.grpc,
-                "pki": str(self._mesh.foundation.pki),
-                "data": str(self._mesh.plan.data),
-                "pids": self._mesh.pids | {"launcher": [os.getpid()]},
-            }
-        )
+    def _state(self) -> dict[str, Any]:
+        return {
+            "ready": True,
+            "ws": self._mesh.ws,
+            "grpc": self._mesh.grpc,
+            "pki": str(self._mesh.foundation.pki),
+            "data": str(self._mesh.plan.data),
+            "pids": self._mesh.pids | {"launcher": [os.getpid()]},
+        }
+
+    def _engines(self) -> dict[str, str]:
+        return {"postgres": self._mesh.foundation.postgres.dsn, "valkey": self._mesh.foundation.valkey.url}
 
     def _text(self) -> str:
         command, ws = _command(), self._mesh.ws

@@ -95,7 +95,7 @@ class Environment:
         to_presence = {"PRESENCE_TARGET": self.target("presence")}
         found: Mapping[str, dict[str, str]] = {
             "identity": {
-                "POSTGRES_DSN": self._stores.identity_dsn,
+                "STORE_DSN": self._stores.identity_dsn,
                 "PEPPER_FILE": str(self._plan.data / "secrets" / "pepper"),
                 # One person at one keyboard: the code is shown, and nobody is made to wait for the next.
                 "DEVELOPMENT_CODES": "true",
@@ -109,9 +109,12 @@ class Environment:
                 **to_identity,
             },
             "presence": {"REDIS_URL": self._stores.redis_url},
-            "fanout": to_presence,
+            "fanout": {"EDGE_TARGET": self.target("edge"), **to_presence},
             "edge": {
                 "WS_LISTEN": f"127.0.0.1:{self._ports.ws(number)}",
+                "ALLOW_JSON": "true",
+                # Everybody on this machine has the same address.
+                "ANONYMOUS_PER_ADDRESS": "1000",
                 **to_identity,
                 **to_message,
                 **to_presence,

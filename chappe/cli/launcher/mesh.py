@@ -180,7 +180,12 @@ class Mesh:
                 )
                 self.processes[service, number] = process
                 process.start()
-        await asyncio.gather(*(self._until_serving(process, start_s) for process in self.processes.values()))
+        try:
+            await asyncio.gather(*(self._until_serving(process, start_s) for process in self.processes.values()))
+        except LaunchError as error:
+            # The first that failed may be a victim of another: all that have ended are shown.
+            ended = [process.complaint(process.ending) for process in self.processes.values() if not process.is_running]
+            raise LaunchError("\n".join(ended) or str(error)) from error
 
     async def _until_serving(self, process: ServiceProcess, start_s: float) -> None:
         await process.until_serving(self.tls(), self.plan.ready_timeout_s)

@@ -1,0 +1,52 @@
+"""The command as a whole: fast to show its help, and never a traceback."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chappe import __version__
+from chappe.cli.main import main
+
+HELP_CPU_S = 0.15
+SLOW_MACHINE = 3
+
+
+def test_help_takes_little_processor_time() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "chappe.cli", "--help"], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent_s < HELP_CPU_S * SLOW_MACHINE
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; import chappe.cli.main; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+    assert {"asyncio", "cryptography", "google.protobuf", "grpc", "picows", "psycopg", "sqlite3"}.isdisjoint(modules)
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"])
+
+    assert result.exit_code == 0
+    assert "Usage: main" in result.output
+
+
+def test_version_is_the_package_version() -> None:
+    result = CliRunner().invoke(main, ["--version"])
+
+    assert __version__ in result.output
+
+
+def test_a_command_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["sing"])
+
+    assert result.exit_code == 2
+    assert "No such command 'sing'" in result.output
