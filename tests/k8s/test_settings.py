@@ -1,0 +1,170 @@
+"""Every container's environment is what its service's loader takes, with the secrets that the manifests mount."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chappe.runtime import config
+from chappe.runtime.channels import grpc_target
+from k8s import dev_secrets
+from tests.k8s.manifests import Container, Manifests
+
+PRE_STOP_S = 2
+MARGIN_S = 10
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Returns the development Secrets, by name."""
+    return dev_secrets.make(tmp_path_factory.mktemp("secrets"))
+
+
+def test_every_service_and_job_takes_its_settings(
+    manifests: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    for container in ours(manifests):
+        loaded = load(container, secrets, tmp_path)
+
+        if container.workload["kind"] == "Deployment":
+            assert loaded.server.tls_key_file is not None, container.place
+
+
+def test_a_wrong_or_a_missing_variable_is_found(
+    dev: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    container = next(one for one in ours(dev) if one.place == "svc-message/server")
+    renamed = [
+        {**variable, "name": variable["name"].replace("FANOUT_TARGET", "FANOUT_TARGTE")}
+        for variable in container.spec["env"]
+    ]
+
+    with pytest.raises(config.ConfigError, match="did you mean CHAPPE_MESSAGE_FANOUT_TARGET"):
+        load(container._replace(spec={**container.spec, "env": renamed}), secrets, tmp_path)
+
+
+def test_no_container_is_given_settings_of_another_service(manifests: Manifests) -> None:
+    for container in ours(manifests):
+        prefix = f"CHAPPE_{service_of(container).upper()}_"
+        strange = {name for name in container.settings if name.startswith("CHAPPE_") and not name.startswith(prefix)}
+
+        assert strange == set(), container.place
+
+
+def test_what_a_container_reads_is_mounted(manifests: Manifests, secrets: dict[str, dict[str, str]]) -> None:
+    for container in manifests.containers():
+        for name, value in container.settings.items():
+            if name.endswith("_FILE"):
+                assert mounted(container, Path(value), secrets) is not None, f"{container.place} {name}"
+
+
+def test_secrets_hold_all_that_the_overlay_mounts_and_nothing_else(
+    dev: Manifests, secrets: dict[str, dict[str, str]]
+) -> None:
+    mounts = {
+        volume["secret"]["secretName"]
+        for container in dev.containers()
+        for volume in container.pod["volumes"]
+        if "secret" in volume
+    }
+
+    assert mounts == secrets.keys()
+
+
+def test_the_command_keeps_passwords_and_renews_certificates(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "k8s/dev_secrets.py", str(tmp_path / "kept")]
+
+    first, second = (
+        {secret["metadata"]["name"]: secret["stringData"] for secret in yaml.safe_load_all(run(command, root))}
+        for _ in range(2)
+    )
+
+    assert first["svc-message"] == second["svc-message"]
+    assert first["svc-edge-tls"]["ca.crt"] == second["svc-edge-tls"]["ca.crt"]
+    assert first["svc-edge-tls"]["tls.crt"] != second["svc-edge-tls"]["tls.crt"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "kept").iterdir())
+
+
+def test_a_pod_has_the_time_to_drain(manifests: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    for container in ours(manifests):
+        if container.workload["kind"] == "Deployment":
+            assert container.spec["lifecycle"]["preStop"] == {"sleep": {"seconds": PRE_STOP_S}}
+            drain_s = load(container, secrets, tmp_path).server.drain_s
+            assert container.pod["terminationGracePeriodSeconds"] >= PRE_STOP_S + drain_s + MARGIN_S
+
+
+def test_an_edge_is_dialled_by_the_address_of_its_pod(manifests: Manifests) -> None:
+    for container in manifests.containers():
+        if container.place == "svc-edge/server":
+            assert container.settings["CHAPPE_EDGE_ADVERTISE"] == "10.244.0.7:50051"
+            assert container.pod["terminationGracePeriodSeconds"] == 90
+
+
+def test_every_target_is_a_headless_service_and_its_port(manifests: Manifests) -> None:
+    headless = {
+        f"dns:///{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+        for service in manifests.of("Service")
+        if service["spec"].get("clusterIP") == "None"
+    }
+
+    for container in ours(manifests):
+        for name, value in container.settings.items():
+            if name.endswith("_TARGET"):
+                assert grpc_target(value) in headless, f"{container.place} {name}"
+
+
+def test_only_development_speaks_json_and_shows_codes(
+    manifests: Manifests, dev: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    is_dev = manifests == dev
+    loaded = {one.place: load(one, secrets, tmp_path) for one in ours(manifests)}
+
+    assert loaded["svc-edge/server"].allow_json is is_dev
+    assert loaded["svc-identity/server"].development_codes is is_dev
+    assert all(one.server.may_reflect is is_dev for place, one in loaded.items() if place.endswith("/server"))
+
+
+def ours(manifests: Manifests) -> list[Container]:
+    return [one for one in manifests.containers() if one.spec["image"].partition(":")[0] == "chappe"]
+
+
+def service_of(container: Container) -> str:
+    """Returns the service that the container's command runs."""
+    module: str = container.spec["command"][2]
+    return module.removeprefix("svc_")
+
+
+def load(container: Container, secrets: dict[str, dict[str, str]], folder: Path) -> Any:
+    """Loads a container's settings, with the files that it reads put into a folder."""
+    service = service_of(container)
+    environ = container.settings
+    for name, value in environ.items():
+        if name.endswith("_FILE"):
+            content = mounted(container, Path(value), secrets)
+            assert content is not None, f"{container.place}: nothing is mounted at {value}"
+            copy = folder / container.place.replace("/", "-") / value.lstrip("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(content)
+            environ[name] = str(copy)
+    config_type = importlib.import_module(f"svc_{service}.config").Config
+    return config.load(config_type, service, environ)
+
+
+def mounted(container: Container, path: Path, secrets: dict[str, dict[str, str]]) -> str | None:
+    """Returns what the volumes of a container show at a path, None for nothing."""
+    volumes = {volume["name"]: volume for volume in container.pod["volumes"]}
+    for mount in container.spec["volumeMounts"]:
+        if path.parent == Path(mount["mountPath"]):
+            volume = volumes[mount["name"]]
+            # The certificate driver writes the same three files as the Secrets of development.
+            driven = f"{container.pod['serviceAccountName']}-tls" if "csi" in volume else ""
+            return secrets[driven or volume["secret"]["secretName"]].get(path.name)
+    return None
+
+
+def run(command: list[str], folder: Path) -> str:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
