@@ -1,0 +1,48 @@
+"""Calls over the edge's bridge: which are open, and what came of them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chappe.api.edge.v1 import server_frame_pb2
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError
+from chappe.client.frames import call_frame
+from chappe.client.outbox import reason_name
+
+
+class Outcome(NamedTuple):
+    """What came of a call: the serialised response, or why there is none."""
+
+    payload: bytes
+    error: ChappeClientError | None
+
+
+class Calls:
+    """The calls that have no answer yet."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Callable[[Outcome], None]] = {}
+        self._last_id = 0
+
+    def begin(self, method: str, payload: bytes, answer: Callable[[Outcome], None]) -> bytes:
+        """Returns the frame of a new call; `answer` is called once."""
+        self._last_id = self._last_id % 0xFFFFFFFF + 1
+        self._open[self._last_id] = answer
+        return call_frame(self._last_id, method, payload)
+
+    def resolve(self, result: server_frame_pb2.CallResult) -> None:
+        """Takes an answer; one that nobody waits for is passed over."""
+        answer = self._open.pop(result.id, None)
+        if answer is None:
+            return
+        if result.WhichOneof("outcome") == "error":
+            error = result.error
+            refusal = RefusedError(reason_name(error.reason), error.detail, retry_after_ms=error.retry_after_ms)
+            answer(Outcome(b"", refusal))
+        else:
+            answer(Outcome(result.payload, None))
+
+    def fail(self, why: str) -> None:
+        """Ends every open call: its answer can no longer come."""
+        waiting, self._open = self._open, {}
+        for answer in waiting.values():
+            answer(Outcome(b"", NotConnectedError(why)))

@@ -1,0 +1,93 @@
+"""What the protocol core tells its application: tuples on the hot path, made once for each thing that happened."""
+
+from typing import NamedTuple
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.client.outgoing import Outgoing
+
+
+class Sent(NamedTuple):
+    """A send is durable on the server: one tick."""
+
+    outgoing: Outgoing
+    accepted_ms: int
+    is_duplicate: bool
+    """An earlier attempt had been stored."""
+
+
+class SendRefused(NamedTuple):
+    """A send was refused for good."""
+
+    outgoing: Outgoing
+    reason: str
+    detail: str
+
+
+class MessageArrived(NamedTuple):
+    """A message that this device had not stored before; also the user's own, sent from another device."""
+
+    message: item_pb2.MessageEvent
+    position: bytes
+
+
+class TickRaised(NamedTuple):
+    """A message of the user came further than this device knew."""
+
+    message_id: bytes
+    conversation_id: bytes
+    state: int
+    """A value of ReceiptState."""
+    by_user_id: bytes
+    recorded_ms: int
+
+
+class ReadElsewhere(NamedTuple):
+    """The user read messages on another of its devices."""
+
+    conversation_id: bytes
+    read_upto: bytes
+
+
+class ItemArrived(NamedTuple):
+    """An event that is passed on as it is: a profile, the account, or one that this version does not know."""
+
+    item: item_pb2.Item
+
+
+class Welcomed(NamedTuple):
+    """A session stands."""
+
+    session_id: int
+    edge: str
+
+
+class CaughtUp(NamedTuple):
+    """Everything that was in the log when the session began has been stored."""
+
+
+class Resynced(NamedTuple):
+    """The log could not be resumed from: what is older than it must be read from the chat list and its pages."""
+
+    reason: str
+    detail: str
+
+
+class GoingAway(NamedTuple):
+    """The edge is about to close."""
+
+    close_code: int
+    detail: str
+    delay_ms: int
+
+
+class Disconnected(NamedTuple):
+    """The connection has ended."""
+
+    session_id: int
+    edge: str
+
+
+LogChange = MessageArrived | TickRaised | ReadElsewhere | ItemArrived
+Settled = Sent | SendRefused
+SessionChange = Welcomed | CaughtUp | Resynced | GoingAway | Disconnected
+Change = LogChange | Settled | SessionChange

@@ -1,0 +1,252 @@
+"""The protocol core of a client: no I/O, no clock, no tasks.
+
+It is fed frames and the time, and gives frames to send, batches to store and changes to show. One rule holds it
+together: what must not be forgotten goes through `take_batch` and `committed` before its consequence leaves the device.
+
+    connected() -> received()* -> take_batch() -> (the store commits) -> committed() -> frames and changes
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from chappe.api.edge.v1 import server_frame_pb2
+from chappe.api.type.v1 import receipt_state_pb2
+from chappe.client.calls import Calls
+from chappe.client.changes import (
+    CaughtUp,
+    Change,
+    Disconnected,
+    GoingAway,
+    LogChange,
+    MessageArrived,
+    Resynced,
+    TickRaised,
+    Welcomed,
+)
+from chappe.client.errors import ProtocolError
+from chappe.client.frames import ack_frame, ack_ids_frame, ping_frame
+from chappe.client.mint import IdMint, ServerClock, mint_tag_of, time_ms_of
+from chappe.client.outbox import Outbox, reason_name
+from chappe.client.recorder import RecordedEvent, Recorder
+from chappe.client.seams import Seams
+from chappe.client.store import Batch, Restored
+
+BATCH_ITEMS = 32
+"""So many events are worth a commit of their own before the end of a turn of the loop."""
+
+_ACK_IDS = 256
+_STATES: dict[int, str] = {
+    receipt_state_pb2.RECEIPT_STATE_DELIVERED: "delivered",
+    receipt_state_pb2.RECEIPT_STATE_READ: "read",
+}
+
+
+class Session(NamedTuple):
+    """What a Welcome said."""
+
+    session_id: int
+    edge: str
+    heartbeat_ms: int
+
+
+_NO_SESSION = Session(0, "", 0)
+
+
+class ClientProtocol:
+    """The state of one device between its application, its store and an edge."""
+
+    def __init__(
+        self, user_id: bytes, device_id: int, restored: Restored, seams: Seams, recorder: Recorder | None = None
+    ) -> None:
+        """Takes up where the store left off.
+
+        Args:
+            user_id: The device's user.
+            device_id: The device.
+            restored: What the store still knew.
+            seams: For the first estimate of the time, and for ids.
+            recorder: Where to write the history, if anywhere.
+        """
+        self.clock = ServerClock(seams.clock.wall_ms(), seams.clock.monotonic_s())
+        mint = IdMint(mint_tag_of(user_id, device_id), seams.randomness, restored.last_minted)
+        self.outbox = Outbox(self.clock, mint, recorder)
+        self.outbox.restore(restored.outgoing, restored.next_draft, restored.seen_ms)
+        self.calls = Calls()
+        self.cursor = restored.cursor
+        """Where the next Hello resumes: the last cursor that was committed."""
+        self.frames: list[bytes] = []
+        """To be sent, in order; the caller empties it."""
+        self.changes: list[Change] = []
+        """To be shown, in order; the caller empties it."""
+        self.session = _NO_SESSION
+        self._recorder = recorder
+        self._edge = ""
+        self._generation = 0
+        self._count = 0
+        self._is_sync = True
+        self._hello_s = 0.0
+        self._pings: deque[tuple[int, float]] = deque(maxlen=8)
+        self._handlers: dict[str | None, Callable[[Any, float], None]] = {
+            "welcome": self._on_welcome,
+            "send_ack": lambda ack, _now_s: self.outbox.stored(ack),
+            "send_nack": self.outbox.refused,
+            "events": self._on_events,
+            "caught_up": self._on_caught_up,
+            "call_result": lambda result, _now_s: self.calls.resolve(result),
+            "resync": self._on_resync,
+            "go_away": self._on_go_away,
+            "pong": self._on_pong,
+        }
+
+    def connected(self, hello: bytes, edge: str, now_s: float) -> None:
+        """Opens a connection with this Hello."""
+        self.frames = [hello]
+        self._edge = edge
+        self._hello_s = now_s
+        self._generation += 1
+        self._count = 0
+        self._is_sync = True
+        self._pings.clear()
+
+    def received(self, data: bytes, now_s: float) -> bool:
+        """Takes one frame of the edge; returns whether so much has gathered that it should be committed now.
+
+        Raises:
+            ProtocolError: The bytes are not a frame.
+        """
+        try:
+            frame = server_frame_pb2.ServerFrame.FromString(data)
+        except DecodeError as error:
+            raise ProtocolError(f"{self._edge} sent a frame of {len(data)} bytes that is none: {error}") from error
+        kind = frame.WhichOneof("frame")
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(getattr(frame, str(kind)), now_s)
+        return len(self.outbox.batch.items) >= BATCH_ITEMS
+
+    def disconnected(self) -> None:
+        """Ends the connection: sends wait for the next one, calls fail."""
+        session, self.session = self.session, _NO_SESSION
+        self.frames = []
+        self._generation += 1
+        self.outbox.offline()
+        self.calls.fail(f"the connection to {self._edge} ended before the answer came")
+        if session.session_id:
+            if self._recorder is not None:
+                self._recorder.note("disconnect", session=f"{session.session_id:016x}", edge=session.edge)
+            self.changes.append(Disconnected(session.session_id, session.edge))
+
+    def tick(self, now_s: float) -> None:
+        """Sends again what an edge has not answered in time."""
+        self.outbox.tick(self.frames, now_s)
+
+    def ping(self, now_s: float) -> None:
+        """Asks the edge for its time; does nothing without a session."""
+        if self.session.session_id:
+            client_ms = int(now_s * 1000)
+            self._pings.append((client_ms, now_s))
+            self.frames.append(ping_frame(client_ms))
+
+    def take_batch(self, now_s: float) -> Batch | None:
+        """Returns what has to be stored before anything follows from it, if there is anything.
+
+        Batches are committed in the order in which they were taken.
+        """
+        self.outbox.pump(self.frames, now_s)
+        batch = self.outbox.batch
+        if batch.is_empty():
+            return None
+        self.outbox.batch = Batch()
+        batch.rows = [entry.row() for entry in batch.puts.values()]
+        batch.count = self._count if batch.items else 0
+        batch.generation = self._generation
+        batch.is_sync = self._is_sync
+        return batch
+
+    def committed(self, batch: Batch, changes: list[LogChange], now_s: float) -> None:
+        """Draws the consequences of a batch that is stored: sends, acknowledges, shows.
+
+        Args:
+            batch: What was stored.
+            changes: What of its events the store did not have before.
+            now_s: The time.
+        """
+        if batch.cursor is not None:
+            self.cursor = batch.cursor
+        if batch.rows:
+            self.outbox.committed(batch.rows, batch.puts, self.frames, now_s)
+        self.changes += batch.settled
+        self.changes += changes
+        if batch.items and self._recorder is not None:
+            self._record(self._recorder, batch, changes)
+        # An Ack counts from Welcome, so that one of an earlier connection would be a lie on this one.
+        if batch.generation == self._generation and self.session.session_id:
+            if batch.count:
+                self.frames.append(ack_frame(batch.count))
+            for start in range(0, len(batch.history_ids), _ACK_IDS):
+                self.frames.append(ack_ids_frame(batch.history_ids[start : start + _ACK_IDS]))
+
+    def _on_welcome(self, welcome: server_frame_pb2.Welcome, now_s: float) -> None:
+        self.session = Session(welcome.session_id, self._edge, welcome.heartbeat_ms)
+        self.clock.sample(self._hello_s, now_s, welcome.server_ms)
+        if self._recorder is not None:
+            self._recorder.note("connect", session=f"{welcome.session_id:016x}", edge=self._edge)
+        self.outbox.online(welcome.send_window)
+        self.changes.append(Welcomed(welcome.session_id, self._edge))
+
+    def _on_events(self, events: server_frame_pb2.Events, _now_s: float) -> None:
+        batch = self.outbox.batch
+        items = events.items
+        self._count += len(items)
+        batch.items.extend(items)
+        if events.cursor:
+            batch.cursor = events.cursor
+        for item in items:
+            message = item.message
+            if message.message_id:
+                self.outbox.saw(message.conversation_id, message.message_id)
+
+    def _on_caught_up(self, caught_up: server_frame_pb2.CaughtUp, _now_s: float) -> None:
+        if caught_up.cursor:
+            self.outbox.batch.cursor = caught_up.cursor
+        self._is_sync = False
+        self.changes.append(CaughtUp())
+
+    def _on_resync(self, resync: server_frame_pb2.Resync, _now_s: float) -> None:
+        self.outbox.batch.cursor = b""
+        self.changes.append(Resynced(reason_name(resync.reason), resync.detail))
+
+    def _on_go_away(self, go_away: server_frame_pb2.GoAway, _now_s: float) -> None:
+        self.changes.append(GoingAway(go_away.close_code, go_away.detail, go_away.reconnect_after_ms))
+
+    def _on_pong(self, pong: server_frame_pb2.Pong, now_s: float) -> None:
+        while self._pings:
+            client_ms, sent_s = self._pings.popleft()
+            if client_ms == pong.client_ms:
+                self.clock.sample(sent_s, now_s, pong.server_ms)
+                return
+
+    def _record(self, recorder: Recorder, batch: Batch, changes: list[LogChange]) -> None:
+        how = "history" if batch.history_ids else "sync" if batch.is_sync else "push"
+        for change in changes:
+            if isinstance(change, MessageArrived):
+                message = change.message
+                recorder.apply(
+                    RecordedEvent(
+                        message.message_id,
+                        message.conversation_id,
+                        message.sender_user_id,
+                        change.position,
+                        time_ms_of(message.message_id),
+                        "message",
+                    ),
+                    how,
+                )
+            elif isinstance(change, TickRaised) and change.state in _STATES:
+                recorder.tick(change.message_id, _STATES[change.state], change.by_user_id)
+        ids = [item.message.message_id for item in batch.items if item.message.message_id]
+        if ids:
+            recorder.ack(ids)

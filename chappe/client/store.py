@@ -1,0 +1,139 @@
+"""What the SDK asks of the place where a device keeps its state, and the batch in which it changes.
+
+A batch is one transaction: the ids of the outbox that are about to leave, the answers that came, the events with the
+cursor that stands behind them. Nothing leaves the device and nothing is acknowledged before its batch is committed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.client.changes import LogChange, Settled
+from chappe.client.outgoing import OutboxRow, Outgoing
+
+
+class Batch:
+    """Everything that becomes durable together."""
+
+    __slots__ = ("count", "cursor", "generation", "history_ids", "is_sync", "items", "puts", "rows", "settled")
+
+    def __init__(self) -> None:
+        self.puts: dict[int, Outgoing] = {}
+        """Entries of the outbox that are new or have a new id, by draft."""
+        self.rows: list[OutboxRow] = []
+        """The same as they are to be stored; taken when the batch is."""
+        self.settled: list[Settled] = []
+        """Entries that were answered for good."""
+        self.items: list[item_pb2.Item] = []
+        """Events, oldest first."""
+        self.cursor: bytes | None = None
+        """Where to resume once the items are stored; None leaves it as it is."""
+        self.count = 0
+        """The count of the last item, for the Ack; zero when there is none."""
+        self.generation = 0
+        """Which connection the items came by: a count means nothing on another."""
+        self.is_sync = False
+        """The items were in the log when the session began."""
+        self.history_ids: list[bytes] = []
+        """Messages that came by pages after a Resync, to be acknowledged by id."""
+
+    def is_empty(self) -> bool:
+        """Tells whether there is nothing to store."""
+        return not (self.puts or self.settled or self.items or self.cursor is not None)
+
+
+class Restored(NamedTuple):
+    """What a store still knew when it was opened."""
+
+    cursor: bytes = b""
+    outgoing: Sequence[Outgoing] = ()
+    """What was not answered, in the order of composition."""
+    last_minted: bytes = b""
+    """The greatest id that this device ever minted."""
+    next_draft: int = 1
+    seen_ms: Sequence[tuple[bytes, int]] = ()
+    """Each conversation with the time of its newest message."""
+
+
+class StoredMessage(NamedTuple):
+    """A message as the local store keeps it."""
+
+    message_id: bytes
+    conversation_id: bytes
+    sender_id: bytes
+    sender_device_id: int
+    recipient_id: bytes
+    accepted_ms: int
+    suite: int
+    content: bytes
+    state: int
+    """A value of ReceiptState; zero when no receipt has come."""
+
+
+class LocalChat(NamedTuple):
+    """A conversation as the local store keeps it."""
+
+    conversation_id: bytes
+    peer_id: bytes
+    last_message_id: bytes
+    read_upto: bytes
+
+
+class Person(NamedTuple):
+    """What the device remembers of a person."""
+
+    user_id: bytes
+    phone_number: str
+    name: str
+
+
+class DeviceStore(Protocol):
+    """Keeps what the protocol of one device needs.
+
+    Called by one thread at a time, not always the same. Raises StoreError when the place cannot be read or written.
+    """
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether a commit waits for a disk and so belongs into a thread."""
+        ...
+
+    def load(self) -> Restored:
+        """Returns what is needed to go on."""
+        ...
+
+    def commit(self, batch: Batch) -> list[LogChange]:
+        """Stores a batch, wholly or not at all, and returns what of its items was new."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the place; harmless when repeated."""
+        ...
+
+
+class LocalStore(DeviceStore, Protocol):
+    """Keeps on top what people ask for: messages, conversations and names."""
+
+    def unseen(self, limit: int) -> list[StoredMessage]:
+        """Returns messages that were stored and never handed to the application, in the order in which they came."""
+        ...
+
+    def mark_seen(self, message_ids: Iterable[bytes]) -> None:
+        """Takes note that the application has had these messages."""
+        ...
+
+    def messages(self, conversation_id: bytes, before: bytes, limit: int) -> list[StoredMessage]:
+        """Returns messages of a conversation, newest first, before an id unless that is empty."""
+        ...
+
+    def chats(self) -> list[LocalChat]:
+        """Returns the conversations, the one with the newest message first."""
+        ...
+
+    def people(self) -> list[Person]:
+        """Returns everybody that is remembered."""
+        ...
+
+    def remember(self, people: Iterable[Person]) -> None:
+        """Remembers people, in place of what was known of the same users."""
+        ...

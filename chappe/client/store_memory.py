@@ -1,0 +1,88 @@
+"""A store that forgets everything with its process: for load generation, and as the model of the one on disk."""
+
+from collections.abc import Iterable
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.client.changes import ItemArrived, LogChange, MessageArrived, ReadElsewhere, Sent, TickRaised
+from chappe.client.outgoing import OutboxRow
+from chappe.client.store import Batch, Restored
+
+
+class RecentStates:
+    """Remembers how far each of at least the last so many messages came, and of at most twice as many."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._new: dict[bytes, int] = {}
+        self._old: dict[bytes, int] = {}
+
+    def advance(self, id_: bytes, state: int = 1) -> bool:
+        """Raises the state of a message; returns whether it was lower."""
+        if state <= self._new.get(id_, 0) or state <= self._old.get(id_, 0):
+            return False
+        if len(self._new) >= self._limit:
+            self._old, self._new = self._new, {}
+        self._new[id_] = state
+        return True
+
+
+class LeanStore:
+    """Keeps the least that a device needs while its process lives: what it has seen, its outbox and its cursor.
+
+    It is a `DeviceStore` and no `LocalStore`: it answers no questions about messages. A second core may be started on
+    it, as after a restart of a client, and finds what the first had stored.
+    """
+
+    is_blocking = False
+
+    def __init__(self, remembered: int = 50_000) -> None:
+        """Makes an empty store that notices doubles among the last `remembered` messages."""
+        self.cursor = b""
+        self.outbox: dict[int, OutboxRow] = {}
+        self._seen = RecentStates(remembered)
+        self._ticks = RecentStates(remembered)
+        self._last_minted = b""
+        self._last_draft = 0
+
+    def load(self) -> Restored:
+        """Returns what a core needs to go on."""
+        outgoing = [row.outgoing() for _, row in sorted(self.outbox.items())]
+        return Restored(self.cursor, outgoing, self._last_minted, self._last_draft + 1)
+
+    def commit(self, batch: Batch) -> list[LogChange]:
+        """Stores a batch and returns what of its items was new."""
+        for row in batch.rows:
+            self.outbox[row.draft] = row
+            self._last_draft = max(self._last_draft, row.draft)
+            self._last_minted = max(self._last_minted, row.message_id)
+        for settled in batch.settled:
+            self.outbox.pop(settled.outgoing.draft, None)
+            if isinstance(settled, Sent):
+                self._seen.advance(settled.outgoing.message_id)
+        changes: list[LogChange] = []
+        for item in batch.items:
+            self._apply(item, changes)
+        if batch.cursor is not None:
+            self.cursor = batch.cursor
+        return changes
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def _apply(self, item: item_pb2.Item, changes: list[LogChange]) -> None:
+        kind = item.WhichOneof("event")
+        if kind == "message":
+            message = item.message
+            if self._seen.advance(message.message_id):
+                changes.append(MessageArrived(message, item.position))
+        elif kind == "receipt":
+            changes.extend(self._raise(item.receipt))
+        elif kind == "own_read":
+            changes.append(ReadElsewhere(item.own_read.conversation_id, item.own_read.read_upto))
+        else:
+            changes.append(ItemArrived(item))
+
+    def _raise(self, receipt: item_pb2.ReceiptEvent) -> Iterable[TickRaised]:
+        for message_id, state in zip(receipt.message_ids, receipt.states, strict=False):
+            if self._ticks.advance(message_id, state):
+                yield TickRaised(message_id, receipt.conversation_id, state, receipt.user_id, receipt.recorded_ms)
