@@ -196,7 +196,7 @@ async def _raise(
     )
     events: dict[int, list[ReceiptEvent]] = {}
     for number, data in await connections.run(Statement(_RAISE, parameters)):
-        n = parts[number].n
+        n = parts[int(number)].n
         events.setdefault(n, []).append(receipt_of(batch[n].position, batch[n].conversation_id, data))
     return events
 
@@ -238,7 +238,7 @@ async def _move(
     )
     reads: dict[int, OwnReadEvent] = {}
     for n, data in await connections.run(Statement(_MOVE, parameters)):
-        update = batch[n]
+        update = batch[int(n)]
         reads[n] = own_read_of(update.position, update.reader_id, update.conversation_id, data)
     return reads
 
