@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +125,7 @@ def _watch_settings(config: Config, app: App) -> WatchSettings:
 
 
 @asynccontextmanager
-async def _inbox(config: Config, app: App) -> AsyncIterator[GrpcInbox]:
+async def _inbox(config: Config, app: App) -> AsyncGenerator[GrpcInbox]:
     contracts = [message_service_pb2.DESCRIPTOR]
     target = config.message_target
     async with channels.channel(target, app.tls, server_name="svc-message", contracts=contracts) as channel:

@@ -48,6 +48,8 @@ class InboxWorker:
         self._prune_at_s = 0.0
         self.told = 0
         """How many events inboxes were told of."""
+        self.moves = 0
+        """How often the mark was moved."""
 
     async def run(self) -> None:
         """Works for ever, whenever it leads."""
@@ -76,16 +78,17 @@ class InboxWorker:
         return Cursor(tail.cursor.epoch, _BEGINNING_XID, _BEGINNING_XID)
 
     async def _follow(self, lead: Lead, start: Cursor) -> None:
-        has_moved = False
+        has_news = False
         async for page in self._feed.follow(start).pages():
-            has_moved = has_moved or bool(page.changes)
+            has_news = has_news or bool(page.changes)
             for call in calls([event async for event in self._events(page)]):
                 await self._append(call)
             # Also proves, now and then, that the lead is still ours.
             is_prune_due = self._clock.monotonic_s() >= self._prune_at_s
-            if page.is_last and (has_moved or is_prune_due):
+            if page.is_last and (has_news or is_prune_due):
                 await lead.move(page.cursor)
-                has_moved = False
+                self.moves += 1
+                has_news = False
             if is_prune_due:
                 self._prune_at_s = self._clock.monotonic_s() + PRUNE_INTERVAL_S
                 await lead.prune(self._clock.wall_ms() - int(self._keep_s * 1000))

@@ -1,6 +1,6 @@
 """The log of changes in memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from svc_identity.adapters.tables_memory import Tables
@@ -43,7 +43,7 @@ class MemoryChangeLog:
         return sorted(owner for owner in owners if (user_id, owner) not in self._tables.blocks)
 
     @asynccontextmanager
-    async def lead(self) -> AsyncIterator[Lead | None]:
+    async def lead(self) -> AsyncGenerator[Lead | None]:
         """Tries to become the one that tells inboxes; None when another is."""
         if self._is_led:
             yield None

@@ -1,6 +1,6 @@
 """The log of changes on PostgreSQL, read by snapshot."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -86,7 +86,7 @@ class PostgresChangeLog:
         return [UserId(row[0]) for row in rows]
 
     @asynccontextmanager
-    async def lead(self) -> AsyncIterator[Lead | None]:
+    async def lead(self) -> AsyncGenerator[Lead | None]:
         """Tries to become the one that tells inboxes; None when another process is."""
         try:
             connection = await AsyncConnection.connect(

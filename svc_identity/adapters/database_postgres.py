@@ -1,7 +1,7 @@
 """What the stores on PostgreSQL share: the pool, transactions, the log of changes, and the rows of devices."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -192,7 +192,7 @@ class Database:
             await work.row("SELECT 1")
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Work]:
+    async def read(self) -> AsyncGenerator[Work]:
         """Gives a connection outside a transaction: every query is its own."""
         async with _Translated(), self._pool.connection() as connection:
             yield Work(connection)

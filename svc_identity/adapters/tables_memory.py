@@ -74,18 +74,18 @@ class Tables:
     """Set after every mutation."""
     wall_ms: Callable[[], int]
     """The time of the store."""
-    users: dict[UserId, UserRow] = field(default_factory=dict)
-    devices: dict[DeviceRef, Device] = field(default_factory=dict)
-    sessions: dict[SessionId, SessionRow] = field(default_factory=dict)
-    nonces: dict[tuple[DeviceRef, bytes], int] = field(default_factory=dict)
-    verifications: dict[bytes, VerificationRow] = field(default_factory=dict)
-    tokens: dict[bytes, GrantRow] = field(default_factory=dict)
-    links: dict[bytes, GrantRow] = field(default_factory=dict)
-    keys: list[SigningKey] = field(default_factory=list)
-    contacts: dict[tuple[UserId, Phone], Contact] = field(default_factory=dict)
-    blocks: set[tuple[UserId, UserId]] = field(default_factory=set)
-    budgets: dict[tuple[UserId, str, int], int] = field(default_factory=dict)
-    changes: list[tuple[int, Change]] = field(default_factory=list)
+    users: dict[UserId, UserRow] = field(default_factory=dict[UserId, UserRow])
+    devices: dict[DeviceRef, Device] = field(default_factory=dict[DeviceRef, Device])
+    sessions: dict[SessionId, SessionRow] = field(default_factory=dict[SessionId, SessionRow])
+    nonces: dict[tuple[DeviceRef, bytes], int] = field(default_factory=dict[tuple[DeviceRef, bytes], int])
+    verifications: dict[bytes, VerificationRow] = field(default_factory=dict[bytes, VerificationRow])
+    tokens: dict[bytes, GrantRow] = field(default_factory=dict[bytes, GrantRow])
+    links: dict[bytes, GrantRow] = field(default_factory=dict[bytes, GrantRow])
+    keys: list[SigningKey] = field(default_factory=list[SigningKey])
+    contacts: dict[tuple[UserId, Phone], Contact] = field(default_factory=dict[tuple[UserId, Phone], Contact])
+    blocks: set[tuple[UserId, UserId]] = field(default_factory=set[tuple[UserId, UserId]])
+    budgets: dict[tuple[UserId, str, int], int] = field(default_factory=dict[tuple[UserId, str, int], int])
+    changes: list[tuple[int, Change]] = field(default_factory=list[tuple[int, Change]])
     """Each with the time of the store at which it was made, ms."""
     next_xid: int = 1
     epoch: int = 1

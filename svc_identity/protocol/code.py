@@ -33,7 +33,7 @@ def draw_code(randomness: Randomness) -> str:
 def draw_link_code(randomness: Randomness) -> str:
     """Returns 8 letters and digits that nobody mistakes for each other."""
     number = int.from_bytes(randomness.token(16))
-    letters = []
+    letters: list[str] = []
     for _ in range(_LINK_LENGTH):
         number, index = divmod(number, len(_ALPHABET))
         letters.append(_ALPHABET[index])

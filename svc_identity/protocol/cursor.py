@@ -37,7 +37,8 @@ def decode_cursor(raw: bytes) -> Cursor:
     if len(raw) <= _HEADER_LENGTH or raw[0] != _VERSION:
         raise CursorExpiredError("the cursor cannot be read; forget what is cached and start with an empty one")
     xmin = int.from_bytes(raw[9:_HEADER_LENGTH])
-    places, place, value, shift = [], xmin, 0, 0
+    places: list[int] = []
+    place, value, shift = xmin, 0, 0
     for byte in raw[_HEADER_LENGTH:]:
         value |= (byte & 0x7F) << shift
         shift += 7

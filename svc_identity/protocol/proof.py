@@ -12,6 +12,20 @@ WINDOW_MS = 60_000
 _REGISTER = b"chappe-register/1\0"
 _LINK = b"chappe-link/1\0"
 _SESSION = b"chappe-session/1\0"
+# For these keys anybody can make signatures: the points of small order, by their y without the sign of x.
+# Source: libsodium, ge25519_has_small_order.
+_WEAK_KEYS = frozenset(
+    bytes.fromhex(encoded)
+    for encoded in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+)
 
 
 def register_proof(token: bytes) -> bytes:
@@ -37,6 +51,8 @@ def check_signature(public_key: bytes, signature: bytes, signed: bytes) -> None:
     Raises:
         InvalidProofError: It is not, or the key is not one.
     """
+    if public_key[:-1] + bytes((public_key[-1] & 0x7F,)) in _WEAK_KEYS:
+        raise InvalidProofError("this key is one for which anybody can sign; make a random one")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:

@@ -40,7 +40,11 @@ CALLER = "x-test-caller"
 
 def config(**values: Any) -> Config:
     """Returns a configuration that polls fast."""
-    settings = {"change_poll_s": 0.02, "heartbeat_s": 0.1, "server": ServerSettings(drain_s=2.0)} | values
+    settings: dict[str, Any] = {
+        "change_poll_s": 0.02,
+        "heartbeat_s": 0.1,
+        "server": ServerSettings(drain_s=2.0),
+    } | values
     return Config(store_dsn=Secret("none"), message_target="none:1", pepper=Secret("p" * 32), **settings)
 
 
