@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from chappe.runtime import config
 from chappe.runtime.channels import grpc_target
+from chappe.runtime.pki import TRUST_DOMAIN, spiffe_id
 from k8s import dev_secrets
-from tests.k8s.manifests import Container, Manifests
+from tests.k8s.manifests import Container, Manifests, render
 
 PRE_STOP_S = 2
 MARGIN_S = 10
@@ -87,6 +89,32 @@ def test_the_command_keeps_passwords_and_renews_certificates(root: Path, tmp_pat
     assert first["svc-edge-tls"]["ca.crt"] == second["svc-edge-tls"]["ca.crt"]
     assert first["svc-edge-tls"]["tls.crt"] != second["svc-edge-tls"]["tls.crt"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "kept").iterdir())
+
+
+def test_certificates_of_development_carry_the_identity_and_the_name_that_peers_ask_for(
+    secrets: dict[str, dict[str, str]],
+) -> None:
+    for service in ("svc-edge", "svc-fanout", "svc-identity", "svc-message", "svc-presence"):
+        certificate = x509.load_pem_x509_certificate(secrets[f"{service}-tls"]["tls.crt"].encode())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [spiffe_id(TRUST_DOMAIN, service)]
+        assert names.get_values_for_type(x509.DNSName) == [service]
+
+
+def test_the_certificate_driver_is_asked_for_the_same_names(root: Path) -> None:
+    for container in ours(render(root / "k8s" / "base")):
+        for volume in container.pod["volumes"]:
+            if volume["name"] == "tls":
+                account = container.pod["serviceAccountName"]
+                asked = {
+                    name.removeprefix("csi.cert-manager.io/"): value.replace("${POD_NAMESPACE}", "chappe").replace(
+                        "${SERVICE_ACCOUNT_NAME}", account
+                    )
+                    for name, value in volume["csi"]["volumeAttributes"].items()
+                }
+                assert asked["uri-sans"] == spiffe_id(TRUST_DOMAIN, account)
+                assert asked["dns-names"] == account == container.workload["metadata"]["name"]
 
 
 def test_a_pod_has_the_time_to_drain(manifests: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path) -> None:
