@@ -22,6 +22,7 @@ STATE_FILE: Final = "up.json"
 
 _LEAST_FREE_BYTES: Final = 1 << 30
 _PACKAGES: Final = ("chappe", "grpcio", "protobuf", "cryptography", "picows", "psycopg", "redis", "uvloop")
+_MOST_SKEW_MS: Final = 5_000
 _LEAST_CERTIFICATE_LIFE: Final = dt.timedelta(hours=1)
 
 
@@ -75,6 +76,8 @@ async def examine(data: Path) -> AsyncIterator[Finding]:
     for service, addresses in patient.state.get("grpc", {}).items():
         for number, address in enumerate(addresses):
             yield await _service(patient, f"{service}-{number}", service, address)
+    for address in patient.state.get("ws", []):
+        yield await _clock(address)
 
 
 def _versions() -> Finding:
@@ -162,3 +165,24 @@ async def _service(patient: Patient, name: str, service: str, address: str) -> F
         log = patient.data / "logs" / f"{check}.log"
         return Finding(check=check, state="failed", text=why, advice=f"its log says why: {log}")
     return Finding(check=check, state="ok", text=f"serves on {address}")
+
+
+async def _clock(address: str) -> Finding:
+    """Asks an edge for its time, as a client without a user."""
+    from chappe.client.door import Door
+    from chappe.client.errors import ChappeClientError
+    from chappe.client.seams import system_seams
+
+    seams = system_seams()
+    try:
+        async with Door(address, seams) as door:
+            await door.welcomed()
+            ahead_ms = door.clock.estimate_ms(seams.clock.monotonic_s()) - seams.clock.wall_ms()
+    except ChappeClientError as error:
+        advice = "look whether svc_edge serves, above"
+        return Finding(check="clock", state="failed", text=f"{address}: {error}", advice=advice)
+    text = f"{address} is {abs(ahead_ms)} ms {'ahead of' if ahead_ms >= 0 else 'behind'} this machine"
+    if abs(ahead_ms) > _MOST_SKEW_MS:
+        advice = "set the clocks right, by NTP; clients correct small differences by themselves"
+        return Finding(check="clock", state="warning", text=text, advice=advice)
+    return Finding(check="clock", state="ok", text=text)
