@@ -30,7 +30,10 @@ class ChangeFeed:
         self.log = log
         self._changed = changed
         self._poll_s = poll_s
-        self._tail: ChangePage | None = None
+        self.newest: ChangePage | None = None
+        """Where the log ended at the last poll; None before the first."""
+        self.followers: set[Follower] = set()
+        """Who reads on with every page."""
         self._pages: deque[ChangePage] = deque(maxlen=MEMORY_PAGES)
         self._published = asyncio.Event()
         self._is_failing = False
@@ -59,21 +62,17 @@ class ChangeFeed:
 
     async def tail(self) -> ChangePage:
         """Returns where the log ends, waiting for the first poll."""
-        while self._tail is None:
+        while self.newest is None:
             await self._published.wait()
-        return self._tail
+        return self.newest
 
     def page(self, number: int) -> ChangePage | None:
         """Returns a page by its number from 0; None when it was forgotten."""
         index = number - (self.count - len(self._pages))
         return self._pages[index] if index >= 0 else None
 
-    def publication(self) -> asyncio.Event:
-        """Returns what is set with the next page."""
-        return self._published
-
     async def _poll(self) -> None:
-        before = None if self._tail is None else self._tail.cursor
+        before = None if self.newest is None else self.newest.cursor
         changes: list[Change] = []
         async for page in pages(self.log, before):
             changes += page.changes
@@ -81,17 +80,20 @@ class ChangeFeed:
                 self._publish(page._replace(changes=tuple(changes)))
 
     def _publish(self, page: ChangePage) -> None:
-        self._tail = page
+        self.newest = page
         self._pages.append(page)
         self.count += 1
         published, self._published = self._published, asyncio.Event()
         published.set()
+        for follower in self.followers:
+            follower.news.set()
 
     def _lost(self, error: ChappeError) -> None:
         if isinstance(error, CursorExpiredError):
-            # The log has begun anew; followers find out with their own cursors.
-            self._tail = None
+            # The log has begun anew. The number that is left out sends followers to it with their own cursors.
+            self.newest = None
             self._pages.clear()
+            self.count += 1
         if not self._is_failing:
             _log.warning("changes cannot be read, nobody is told that they are complete: %s", error)
         self._is_failing = True
@@ -104,11 +106,14 @@ class Follower:
         self._feed = feed
         self._cursor = cursor
         self._number: int | None = None
-        self._stopping = asyncio.Event()
+        self._is_stopped = False
+        self.news = asyncio.Event()
+        """Set by the feed with every page."""
 
     def stop(self) -> None:
         """Ends the reading after the page at hand."""
-        self._stopping.set()
+        self._is_stopped = True
+        self.news.set()
 
     async def pages(self) -> AsyncIterator[ChangePage]:
         """Yields pages until it is stopped; an empty one says that nothing has happened since the one before.
@@ -118,25 +123,34 @@ class Follower:
         Raises:
             CursorExpiredError: The log does not reach back to the cursor.
         """
-        while not self._stopping.is_set():
-            # Numbers are taken before the log is read, so that what is in neither does not exist.
-            if self._number is None:
-                await self._feed.tail()
-                self._number = self._feed.count
-                async for page in self._catch_up():
+        self._feed.followers.add(self)
+        try:
+            while not self._is_stopped:
+                async for page in self._next():
                     yield page
-            elif self._number == self._feed.count:
-                await self._wait(self._feed.publication())
-            elif (remembered := self._feed.page(self._number)) is None:
-                self._number = None
-            else:
-                self._number += 1
-                self._cursor = remembered.cursor
-                yield remembered
+        finally:
+            self._feed.followers.discard(self)
 
-    async def _catch_up(self) -> AsyncIterator[ChangePage]:
+    async def _next(self) -> AsyncIterator[ChangePage]:
+        """Yields what there is to read now, after waiting if that is nothing."""
+        tail = self._feed.newest
+        if tail is None or self._number == self._feed.count:
+            self.news.clear()
+            await self.news.wait()
+        elif self._number is None:
+            # The number is taken before the log is read, so that what is in neither does not exist.
+            self._number = self._feed.count
+            async for page in self._catch_up(tail):
+                yield page
+        elif (remembered := self._feed.page(self._number)) is None:
+            self._number = None
+        else:
+            self._number += 1
+            self._cursor = remembered.cursor
+            yield remembered
+
+    async def _catch_up(self, tail: ChangePage) -> AsyncIterator[ChangePage]:
         if self._cursor is None:
-            tail = await self._feed.tail()
             self._cursor = tail.cursor
             yield tail._replace(changes=())
             return
@@ -144,14 +158,6 @@ class Follower:
             if page.is_last:
                 self._cursor = page.cursor
             yield page
-
-    async def _wait(self, published: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(event.wait()) for event in (published, self._stopping)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
 
 async def pages(log: ChangeLog, after: Cursor | None) -> AsyncIterator[ChangePage]:

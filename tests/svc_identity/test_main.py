@@ -1,0 +1,83 @@
+"""The commands, the schema and the configuration."""
+
+import asyncio
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from chappe.runtime import migrations
+from chappe.runtime.config import ConfigError, load
+from chappe.runtime.engines import databases
+from chappe.runtime.migrations import SchemaOutdatedError
+from svc_identity.__main__ import main
+from svc_identity.app import SCHEMA
+from svc_identity.config import Config
+
+ENVIRONMENT = {
+    "CHAPPE_IDENTITY_STORE_DSN": "postgresql:///none",
+    "CHAPPE_IDENTITY_MESSAGE_TARGET": "localhost:1",
+    "CHAPPE_IDENTITY_PEPPER": "p" * 32,
+}
+
+
+@pytest.fixture
+def fresh_dsn(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Returns the address of a database without a schema, and sets the environment to it."""
+    administrator = postgres_dsn.replace("svc_identity@/svc_identity", "chappe@/postgres")
+    dsn = asyncio.run(databases(administrator, ["svc_identity_fresh"]))["svc_identity_fresh"]
+    for name, value in (ENVIRONMENT | {"CHAPPE_IDENTITY_STORE_DSN": dsn}).items():
+        monkeypatch.setenv(name, value)
+    yield dsn
+    with psycopg.connect(administrator, autocommit=True) as connection:
+        connection.execute("DROP DATABASE svc_identity_fresh WITH (FORCE)")
+
+
+def test_schema_that_is_missing_names_the_command(fresh_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SchemaOutdatedError, match="python -m svc_identity"):
+        asyncio.run(migrations.check(fresh_dsn, SCHEMA))
+
+    assert main(["migrate"]) == 0
+    assert main(["migrate"]) == 0
+
+    asyncio.run(migrations.check(fresh_dsn, SCHEMA))
+    assert capsys.readouterr().out.count("applied") == len(migrations.migrations(SCHEMA))
+
+
+def test_keys_are_rotated_by_a_command(fresh_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["migrate"])
+
+    codes = [main(["rotate-keys"]), main(["rotate-keys"])]
+
+    assert codes == [0, 1]
+    assert "come back" in capsys.readouterr().err
+
+
+def test_database_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CHAPPE_IDENTITY_STORE_DSN", "postgresql://127.0.0.1:1/none")
+
+    assert main(["migrate"]) == 1
+
+    assert "svc_identity migrate: " in capsys.readouterr().err
+
+
+def test_short_pepper_is_refused_with_the_way_to_make_one() -> None:
+    with pytest.raises(ConfigError, match="openssl rand -hex 32"):
+        load(Config, "identity", ENVIRONMENT | {"CHAPPE_IDENTITY_PEPPER": "short"})
+
+
+def test_secrets_are_never_printed() -> None:
+    loaded = load(Config, "identity", ENVIRONMENT)
+
+    assert "p" * 32 not in repr(loaded)
+    assert not loaded.development_codes
+
+
+def test_every_migration_says_what_it_holds() -> None:
+    for path in SCHEMA.glob("*.sql"):
+        first = path.read_text().splitlines()[0]
+
+        assert first.startswith("-- ")
+        assert "source document" in first
