@@ -43,9 +43,8 @@ async def build(config: Config, app: App) -> None:
     """Adds the parts of the ledger to its app; raises `SchemaOutdatedError` naming the command that migrates."""
     dsn = config.store_dsn.reveal()
     await migrations.check(dsn, SCHEMA)
-    store: MessageStore = await app.add_store(
-        PostgresMessageStore(dsn, writers=config.store_writers, readers=config.store_readers), name="postgres"
-    )
+    opened = PostgresMessageStore(dsn, writers=config.store_writers, readers=config.store_readers)
+    store: MessageStore = await app.add_store(contextlib.aclosing(opened), name="postgres")
     app.health.add("postgres", store.ready)
     directory = await app.add_peer(_directory(config, app), name="svc_identity")
     app.health.add("svc_identity", directory.ready)

@@ -143,7 +143,7 @@ class App:
             register: The generated function, like message_service_pb2_grpc.add_MessageServiceServicer_to_server.
             servicer: What answers.
         """
-        register(_Recorder(self._server, self._services), servicer)
+        register(servicer, _Recorder(self._server, self._services))
 
     def add_listener(self, listener: AbstractAsyncContextManager[Any]) -> None:
         """Adds another door, like a WebSocket listener; opened at `start`, closed once the drain hooks have run."""

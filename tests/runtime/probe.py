@@ -77,7 +77,7 @@ def method_handlers(behaviours: dict[str, Callable[..., Any]]) -> dict[str, Any]
     return made
 
 
-def add_probe(server: Any, behaviours: dict[str, Callable[..., Any]]) -> None:
+def add_probe(behaviours: dict[str, Callable[..., Any]], server: Any) -> None:
     """Adds the service to a server, as a generated function would."""
     made = method_handlers(behaviours)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, made),))
@@ -111,7 +111,7 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """Serves the probe on a free port of the loopback interface."""
     server = grpc.aio.server(interceptors=list(interceptors), options=list(options))
-    add_probe(server, behaviours)
+    add_probe(behaviours, server)
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:

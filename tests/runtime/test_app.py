@@ -246,7 +246,7 @@ async def test_an_address_that_makes_no_sense_is_told(listen: str) -> None:
 
 
 async def test_a_door_without_access_options_does_not_open() -> None:
-    def register(server: Any, servicer: Any) -> None:
+    def register(servicer: Any, server: Any) -> None:
         server.add_registered_method_handlers("grpc.health.v1.Health", {})
 
     async with make() as app:

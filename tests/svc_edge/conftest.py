@@ -15,11 +15,6 @@ from tests.svc_edge.client import Client
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, LeapClock
 
 
-class _App(App):  # TEMPORARY
-    def add_door(self, register, servicer):
-        super().add_door(lambda server, given: register(given, server), servicer)
-
-
 class Edge(NamedTuple):
     """A running edge."""
 
@@ -56,7 +51,7 @@ async def edge(mesh: FakeMesh, limits: dict[str, Any]) -> AsyncIterator[Edge]:
     clock = LeapClock()
     fanout = SpiffeId(trust_domain="chappe.test", namespace="chappe", service="svc-fanout")
     seams = Seams(clock, SystemRandomness())
-    async with _App("edge", ServerSettings(drain_s=5.0), seams=seams, identify=lambda _: fanout) as app:
+    async with App("edge", ServerSettings(drain_s=5.0), seams=seams, identify=lambda _: fanout) as app:
         await build(settings(mesh, **limits), app)
         await app.start()
         yield Edge(app, app.addresses["ws"], clock)
