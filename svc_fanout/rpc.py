@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
 from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
-from chappe.runtime.errors import InvalidFieldError
+from chappe.runtime.errors import DrainingError, InvalidFieldError
 from chappe.runtime.streams import Identity, ServeHandler, StreamServer
 from svc_fanout.model import Hint, UserId
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from svc_fanout.worker import FanoutWorker
 
 DISPATCH_CREDITS = 8192
+DRAIN_TIMEOUT_S = 5.0
+DRAIN_REASON = "the carrier stops"
 KEY_BYTES = 64
 USER_ID_BYTES = 16
 
@@ -41,23 +44,34 @@ class FanoutRpc(fanout_service_pb2_grpc.FanoutServiceServicer):
         self._identity = identity
         self._tasks = tasks
         self._streams: set[StreamServer[int, DispatchRequest, DispatchResponse]] = set()
+        self._is_draining = False
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     async def Dispatch(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # context.write
         """Serves one ledger until it half-closes."""
+        if self._is_draining:
+            raise DrainingError
         handler = DispatchHandler(self._worker, self._identity)
         stream = handler.stream = StreamServer(
             context, handler, tasks=self._tasks, credits_=DISPATCH_CREDITS, name="dispatch"
         )
         self._streams.add(stream)
+        self._is_idle.clear()
         try:
             await stream.serve()
         finally:
             self._streams.discard(stream)
+            if not self._streams:
+                self._is_idle.set()
 
-    async def drain(self, reason: str) -> None:
-        """Asks every ledger to go on with another replica, and carries what was taken."""
-        await asyncio.gather(*(stream.drain(reason) for stream in self._streams))
-        await self._worker.drain()
+    async def drain(self) -> None:
+        """Asks every ledger to go on with another replica, and returns once all have ended their streams, bounded."""
+        self._is_draining = True
+        await asyncio.gather(*(stream.drain(DRAIN_REASON) for stream in self._streams))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._is_idle.wait()
 
 
 class DispatchHandler(ServeHandler[int, DispatchRequest, DispatchResponse]):

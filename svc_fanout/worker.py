@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chappe.runtime.batching import Batcher
 from chappe.runtime.errors import ChappeError
+from chappe.runtime.metrics import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,23 @@ BLIND_INTERVAL_S = 10.0
 SWEEP_INTERVAL_S = 60.0
 
 _log = logging.getLogger(__name__)
+
+
+class FanoutCounters(Counters):
+    """What became of hints, counted in items."""
+
+    hints: int
+    """Items that were taken into memory, second attempts included."""
+    second_attempts: int
+    """Items that are taken once more, for a device that was not where it was looked for."""
+    rounds: int
+    """Rounds, each with one question to svc_presence."""
+    failed_rounds: int
+    """Rounds that svc_presence did not answer, whose items were dropped."""
+    dropped_hints: int
+    """Items that were dropped because too many waited."""
+    verifications: int
+    """Requests that all sessions read their logs."""
 
 
 class FanoutWorker:
@@ -64,6 +82,7 @@ class FanoutWorker:
         self._clock = clock
         self._max_hints = max_waiting_hints
         self._max_bytes = max_waiting_bytes
+        self.counters = FanoutCounters()
         self._hints = 0
         self._bytes = 0
         self._last_round = asyncio.Event()
@@ -82,6 +101,7 @@ class FanoutWorker:
 
     def take(self, hints: Sequence[Hint]) -> None:
         """Takes hints into memory; drops the oldest when there are too many."""
+        self.counters.hints += len(hints)
         self._count(hints, 1)
         self._rounds.extend(hints)
         if self._hints > self._max_hints or self._bytes > self._max_bytes:
@@ -91,6 +111,7 @@ class FanoutWorker:
         """Takes deliveries back whose route is gone."""
         again = self._service.returned(deliveries)
         if again:
+            self.counters.second_attempts += len(again)
             self.take(again)
 
     def lost(self, reason: str) -> None:
@@ -112,11 +133,13 @@ class FanoutWorker:
         while count < len(waiting) and (self._hints > self._max_hints or self._bytes > self._max_bytes):
             self._count(waiting[count : count + 1], -1)
             count += 1
+        self.counters.dropped_hints += count
         _give_credit(waiting[:count])
         self._rounds.extend(waiting[count:])
         self.lost(f"svc_fanout had too much to do and dropped {count} items")
 
     async def _carry(self, hints: list[Hint]) -> None:
+        self.counters.rounds += 1
         self._count(hints, -1)
         previous, self._last_round = self._last_round, asyncio.Event()
         mine = self._last_round
@@ -131,6 +154,7 @@ class FanoutWorker:
             _give_credit(hints)
 
     def _went_blind(self, hints: list[Hint], error: ChappeError) -> None:
+        self.counters.failed_rounds += 1
         users = [user_id for hint in hints for user_id in hint.user_ids]
         if users and not self._is_blind:
             self._is_blind = True
@@ -140,7 +164,7 @@ class FanoutWorker:
     async def _grope(self, user_id: UserId) -> None:
         """Makes every session read its log while nobody knows where sessions are, and once more afterwards."""
         while self._is_blind:
-            self._edges.verify_all("svc_presence does not answer", int(BLIND_INTERVAL_S * 1000))
+            self._verify_all("svc_presence does not answer", int(BLIND_INTERVAL_S * 1000))
             await self._clock.sleep(BLIND_INTERVAL_S)
             try:
                 await self._service.can_locate(user_id)
@@ -149,15 +173,19 @@ class FanoutWorker:
             else:
                 self._is_blind = False
         _log.warning("svc_presence answers again")
-        self._edges.verify_all("svc_presence answers again", int(BLIND_INTERVAL_S * 1000))
+        self._verify_all("svc_presence answers again", int(BLIND_INTERVAL_S * 1000))
 
     async def _make_good(self) -> None:
         while True:
             await self._has_loss.wait()
             self._has_loss.clear()
             _log.warning("all sessions are to read their logs: %s", self._loss)
-            self._edges.verify_all(self._loss, SPREAD_MS)
+            self._verify_all(self._loss, SPREAD_MS)
             await self._clock.sleep(VERIFY_INTERVAL_S)
+
+    def _verify_all(self, reason: str, spread_ms: int) -> None:
+        self.counters.verifications += 1
+        self._edges.verify_all(reason, spread_ms)
 
     async def _sweep(self) -> None:
         while True:

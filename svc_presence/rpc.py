@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
 from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.contract import validate
-from chappe.runtime.errors import InvalidFieldError, UnavailableError
+from chappe.runtime.errors import DrainingError, InvalidFieldError, UnavailableError
+from chappe.runtime.metrics import Counters
 from chappe.runtime.streams import ServeHandler, StreamServer
 from svc_presence.model import Changes, DeviceId, Edge, NewSession, Route, Session, SessionId, UserId
 
@@ -21,12 +22,28 @@ if TYPE_CHECKING:
     from svc_presence.service import PresenceService
 
 TRACK_CREDITS = 4096
+DRAIN_REASON = "the registry stops"
 
 _log = logging.getLogger(__name__)
 
 TrackRequest = presence_service_pb2.TrackRequest
 TrackResponse = presence_service_pb2.TrackResponse
 TrackResults = presence_service_pb2.TrackResults
+
+
+class TrackCounters(Counters):
+    """What the edges said."""
+
+    connects: int
+    """Sessions that began."""
+    refreshes: int
+    """Signs of life of sessions."""
+    byes: int
+    """Sessions that ended."""
+    failed_batches: int
+    """Batches that could not be written."""
+    located_users: int
+    """Users who were asked for."""
 
 
 class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
@@ -44,10 +61,19 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
         self._identity = identity
         self._tasks = tasks
         self._streams: set[StreamServer[TrackResults, TrackRequest, TrackResponse]] = set()
+        self._is_draining = False
+        self.counters = TrackCounters()
+
+    @property
+    def stream_count(self) -> int:
+        """How many edges are connected."""
+        return len(self._streams)
 
     async def Track(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # written with context.write
         """Serves one edge until it half-closes."""
-        handler = TrackHandler(self._service, self._identity, self._tasks)
+        if self._is_draining:
+            raise DrainingError
+        handler = TrackHandler(self._service, self._identity, self._tasks, self.counters)
         stream = StreamServer(context, handler, tasks=self._tasks, credits_=TRACK_CREDITS, name="track")
         handler.stream = stream
         self._streams.add(stream)
@@ -60,6 +86,7 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
         self, request: presence_service_pb2.LocateRequest, context: Any
     ) -> presence_service_pb2.LocateResponse:
         """Answers where users are."""
+        self.counters.located_users += len(request.user_ids)
         gone = [
             Route(
                 UserId(one.user_id), DeviceId(one.device_id), SessionId(one.session_id), Edge(one.edge_id, one.boot_id)
@@ -68,9 +95,10 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
         ]
         return to_response(await self._service.locate([UserId(user_id) for user_id in request.user_ids], gone))
 
-    async def drain(self, reason: str) -> None:
+    async def drain(self) -> None:
         """Asks every edge to end its stream and to go on with another replica."""
-        await asyncio.gather(*(stream.drain(reason) for stream in self._streams))
+        self._is_draining = True
+        await asyncio.gather(*(stream.drain(DRAIN_REASON) for stream in self._streams))
 
 
 class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
@@ -78,8 +106,9 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
 
     stream: StreamServer[TrackResults, TrackRequest, TrackResponse]
 
-    def __init__(self, service: PresenceService, identity: Identity, tasks: Tasks) -> None:
+    def __init__(self, service: PresenceService, identity: Identity, tasks: Tasks, counters: TrackCounters) -> None:
         self._service = service
+        self._counters = counters
         self._identity = identity
         self._tasks = tasks
         self._edge = Edge("", 0)
@@ -113,6 +142,9 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
     def received(self, kind: str, request: TrackRequest) -> None:
         """Queues a batch; raises `InvalidFieldError` when a session in it has no proper name."""
         validate(request.batch)
+        self._counters.connects += len(request.batch.connects)
+        self._counters.refreshes += len(request.batch.refreshes)
+        self._counters.byes += len(request.batch.byes)
         self._waiting.append(request.batch)
         self._idle.clear()
         self._arrived.set()
@@ -158,15 +190,19 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
             answer = await self._service.track(self._edge, to_changes(batch))
         except UnavailableError as error:
             _log.warning("batch %d of %s was not written: %s", batch.number, self._edge.edge_id, error)
-            return TrackResults(number=batch.number, is_failed=True)
+            return self._failed(batch)
         except Exception:  # noqa: BLE001 - a supervisor: one bad batch must not silence an edge
             _log.exception("batch %d of %s was not written", batch.number, self._edge.edge_id)
-            return TrackResults(number=batch.number, is_failed=True)
+            return self._failed(batch)
         connects = [
             _result(connect.item_id, answered)
             for connect, answered in zip(batch.connects, answer.connects, strict=True)
         ]
         return TrackResults(number=batch.number, connects=connects, replaced_session_ids=answer.replaced_session_ids)
+
+    def _failed(self, batch: presence_service_pb2.TrackBatch) -> TrackResults:
+        self._counters.failed_batches += 1
+        return TrackResults(number=batch.number, is_failed=True)
 
 
 def to_changes(batch: presence_service_pb2.TrackBatch) -> Changes:

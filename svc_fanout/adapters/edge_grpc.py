@@ -53,6 +53,11 @@ class GrpcEdges:
         self.on_returned: Callable[[list[Delivery]], None] = _ignore
         """Takes deliveries whose route is gone; the owner sets it before `start`."""
 
+    @property
+    def stream_count(self) -> int:
+        """How many edges have a stream."""
+        return len(self._named.streams) + len(self._found)
+
     async def start(self) -> None:
         """Opens the streams to the edges that the operator names."""
         await self._named.start()

@@ -36,12 +36,14 @@ class GrpcRegistry:
             response = await self._stub.Locate(request, timeout=self._timeout_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, dependency="svc_presence") from error
+        if not response.edge_ids:
+            return Located({}, [])
         edge_ids, boot_ids = list(response.edge_ids), list(response.boot_ids)
         routes: dict[UserId, list[Route]] = {}
         for user_index, device_id, session_id, edge in zip(
             response.user_indexes, response.device_ids, response.session_ids, response.edge_indexes, strict=True
         ):
-            user_id = user_ids[user_index]
+            user_id = user_ids[int(user_index)]
             route = Route(user_id, device_id, session_id, boot_ids[edge], edge_ids[edge])
             routes.setdefault(user_id, []).append(route)
         return Located(routes, edge_ids)

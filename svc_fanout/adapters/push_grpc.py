@@ -24,6 +24,8 @@ PUSH_CREDITS = 0
 """An edge sends no items."""
 MAX_FAILURES = 3
 """An edge that could not be dialled so often in a row is taken for gone until it answers."""
+STRAY_S = 1.0
+"""How long a delivery for another boot is kept, in case the edge has restarted and the stream has yet to notice."""
 MAX_WAITING = 65_536
 """How many deliveries may wait for one edge."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -66,6 +68,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         self._returned = returned
         self._pusher = Pusher(identity, returned, self._opened, self._relieved)
         self._waiting: list[Delivery] = []
+        self._strays: list[Delivery] = []
         self._owed = ("", 0)
         self._failures = -1
         super().__init__(
@@ -106,7 +109,8 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
 
     def _opened(self) -> None:
         self._failures = -1
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting + self._strays
+        self._waiting, self._strays = [], []
         self._send(waiting)
         self._pay()
 
@@ -118,7 +122,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         boot_id = self._pusher.boot_id
         strays = [delivery for delivery in deliveries if delivery.route.boot_id != boot_id]
         if strays:
-            self._returned(strays)
+            self._keep_strays(strays, boot_id)
             deliveries = [delivery for delivery in deliveries if delivery.route.boot_id == boot_id]
         size = sum([len(delivery.hint.item) for delivery in deliveries])
         if self.pending + len(deliveries) > MAX_WAITING or self._pusher.waiting_bytes + size > MAX_WAITING_BYTES:
@@ -126,6 +130,23 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
             return
         self._pusher.waiting_bytes += size
         self._batcher.extend(deliveries)
+
+    def _keep_strays(self, strays: list[Delivery], boot_id: int) -> None:
+        if not self._strays:
+            self._tasks.spawn(self._judge_strays(boot_id), name=f"{self.name}-strays")
+        if len(self._strays) + len(strays) <= MAX_WAITING:
+            self._strays += strays
+
+    async def _judge_strays(self, boot_id: int) -> None:
+        """Gives back what is for another boot, once the edge has gone on for a while with the one that it has."""
+        await self._seams.clock.sleep(STRAY_S)
+        strays, self._strays = self._strays, []
+        if not strays:
+            return
+        if self.is_accepting and self._pusher.boot_id == boot_id:
+            self._returned(strays)
+        else:
+            self.push(strays)
 
     def _give_up(self, deliveries: list[Delivery]) -> None:
         if deliveries:

@@ -1,6 +1,7 @@
 """The door of the registry, over real loopback gRPC and the store in memory."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ class Door:
     async def track(self, edge_id: str = EDGE_ID) -> "Track":
         track = Track(self.stub("svc-edge").Track())
         hello = stream_pb2.StreamHello(protocol=1, peer_id="edge-1", boot_id=BOOT)
-        await track.call.write(presence_service_pb2.TrackRequest(hello=hello, edge_id=edge_id))
+        await track.send(presence_service_pb2.TrackRequest(hello=hello, edge_id=edge_id))
         return track
 
 
@@ -74,7 +75,12 @@ class Track:
 
     async def write(self, number: int, **fields: Any) -> None:
         batch = presence_service_pb2.TrackBatch(number=number, **fields)
-        await self.call.write(presence_service_pb2.TrackRequest(batch=batch))
+        await self.send(presence_service_pb2.TrackRequest(batch=batch))
+
+    async def send(self, request: presence_service_pb2.TrackRequest) -> None:
+        # A stream that is refused meanwhile says why to its reader.
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.call.write(request)
 
     async def read(self) -> presence_service_pb2.TrackResponse:
         response: presence_service_pb2.TrackResponse = await self.call.read()
@@ -94,11 +100,10 @@ class Track:
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     conformance = ConformanceInterceptor()
-    who = {"chappe-test-service": ""}
 
     def identify(context: Any) -> SpiffeId:
         given = dict(context.invocation_metadata())
-        return SpiffeId(trust_domain="chappe.test", service=str(given[next(iter(who))]))
+        return SpiffeId(trust_domain="chappe.test", service=str(given["chappe-test-service"]))
 
     gate = Gate(Realm("chappe.test", "chappe", ()), identify)
     async with Tasks() as tasks:
@@ -269,7 +274,7 @@ async def test_a_draining_registry_answers_what_it_has_and_ends(door: Door) -> N
     await track.read()
     await track.write(1, connects=[connect(1)])
 
-    await door.rpc.drain("the process stops")
+    await door.rpc.drain()
     await track.call.done_writing()
     frames = []
     while (frame := await track.call.read()) is not grpc.aio.EOF:
@@ -314,3 +319,11 @@ async def test_locate_is_for_fanout_alone(door: Door) -> None:
         await door.stub("svc-edge").Locate(user_ids=[ALICE])
 
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_draining_registry_takes_no_new_streams(door: Door) -> None:
+    await door.rpc.drain()
+
+    track = await door.track()
+
+    assert (await track.refusal()).reason == "DRAINING"

@@ -1,0 +1,166 @@
+"""The loops of the carrier, on a clock that a test moves."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chappe.runtime.tasks import Tasks
+from svc_fanout.model import Delivery
+from svc_fanout.service import FanoutService
+from svc_fanout.worker import FanoutWorker
+from tests.svc_fanout.fakes import FakeEdges, FakeRegistry, Grants, HandClock, hint, route, settle
+
+
+class Bench:
+    """A worker and everything around it."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self.registry = FakeRegistry(route(1), route(2))
+        self.edges = FakeEdges()
+        self.clock = HandClock()
+        self.grants = Grants()
+        self.worker = FanoutWorker(
+            FanoutService(self.registry, self.edges),
+            self.edges,
+            tasks=tasks,
+            clock=self.clock,
+            max_waiting_hints=10,
+            max_waiting_bytes=1000,
+        )
+
+    def take(self, *items: bytes) -> None:
+        self.worker.take([hint(item, 1, grant=self.grants) for item in items])
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with Tasks() as tasks:
+        yield Bench(tasks)
+
+
+async def test_hints_are_pushed_and_their_credit_given_back(bench: Bench) -> None:
+    bench.take(b"one", b"two")
+    await bench.worker.drain()
+
+    assert bench.edges.items() == [(b"one", 1), (b"two", 1)]
+    assert bench.grants.total == 2
+    assert bench.worker.waiting_hints == 0
+
+
+async def test_what_gathers_during_a_round_is_one_round_and_several_are_in_flight(bench: Bench) -> None:
+    bench.registry.gate.clear()
+    bench.take(b"one")
+    await settle()
+    bench.take(b"two")
+    bench.take(b"three")
+    await bench.registry.questions.reach(2)
+
+    bench.registry.gate.set()
+    await bench.worker.drain()
+
+    assert bench.worker.counters.rounds == 2
+    assert bench.edges.items() == [(b"one", 1), (b"two", 1), (b"three", 1)]
+
+
+async def test_rounds_push_in_the_order_in_which_they_began(bench: Bench) -> None:
+    bench.registry.gate.clear()
+    bench.take(b"one")
+    await settle()
+    late, bench.registry.gate = bench.registry.gate, bench.registry.gate.__class__()
+    bench.registry.gate.set()
+    bench.take(b"two")
+    await settle()
+    before = bench.edges.items()
+
+    late.set()
+    await bench.worker.drain()
+
+    assert before == []
+    assert bench.edges.items() == [(b"one", 1), (b"two", 1)]
+
+
+async def test_above_the_bound_the_oldest_are_dropped_and_all_sessions_verify(bench: Bench) -> None:
+    bench.take(*[b"%d" % number for number in range(15)])
+    await bench.worker.drain()
+
+    assert bench.edges.items() == [(b"%d" % number, 1) for number in range(5, 15)]
+    assert bench.grants.total == 15
+    assert [spread for _, spread in bench.edges.verified.entries] == [45_000]
+    assert "dropped 5 items" in bench.edges.verified.entries[0][0]
+
+
+async def test_above_the_bound_of_bytes_the_oldest_are_dropped(bench: Bench) -> None:
+    bench.take(bytes(600), bytes(500), bytes(400))
+    await bench.worker.drain()
+
+    assert [len(item) for item, _ in bench.edges.items()] == [500, 400]
+
+
+async def test_losses_that_follow_one_another_are_made_good_by_one_more_request(bench: Bench) -> None:
+    bench.worker.lost("first")
+    await settle()
+    for _ in range(5):
+        bench.worker.lost("later")
+    await bench.clock.advance(4)
+    before = list(bench.edges.verified.entries)
+
+    await bench.clock.advance(2)
+    await bench.clock.advance(10)
+
+    assert before == [("first", 45_000)]
+    assert bench.edges.verified.entries == [("first", 45_000), ("later", 45_000)]
+
+
+async def test_without_the_registry_all_sessions_verify_every_ten_seconds_and_once_when_it_is_back(
+    bench: Bench,
+) -> None:
+    bench.registry.is_down = True
+    bench.take(b"one")
+    await bench.worker.drain()
+    bench.take(b"two")
+    await bench.worker.drain()
+    await bench.clock.advance(10)
+    await bench.clock.advance(10)
+    while_down = len(bench.edges.verified.entries)
+    bench.registry.is_down = False
+    await bench.clock.advance(10)
+    await bench.clock.advance(30)
+
+    assert while_down == 3
+    reasons = [reason for reason, _ in bench.edges.verified.entries]
+    assert reasons == ["svc_presence does not answer"] * 3 + ["svc_presence answers again"]
+    assert bench.edges.items() == []
+    assert bench.grants.total == 2
+
+
+async def test_hints_flow_again_after_the_registry_is_back(bench: Bench) -> None:
+    bench.registry.is_down = True
+    bench.take(b"lost")
+    await bench.worker.drain()
+    bench.registry.is_down = False
+
+    bench.take(b"kept")
+    await bench.worker.drain()
+
+    assert bench.edges.items() == [(b"kept", 1)]
+
+
+async def test_a_returned_delivery_is_located_afresh_once(bench: Bench) -> None:
+    bench.registry.routes = [route(1, session_id=13)]
+
+    bench.worker.returned([Delivery(hint(b"one", 1), route(1))])
+    await bench.worker.drain()
+    (_, (delivery,)) = bench.edges.pushed.entries[0]
+    bench.worker.returned([delivery])
+    await bench.worker.drain()
+
+    assert bench.edges.items() == [(b"one", 13)]
+    assert [gone for _, gone in bench.registry.questions.entries] == [[route(1)]]
+    assert bench.worker.counters.second_attempts == 1
+
+
+async def test_idle_streams_are_swept_every_minute(bench: Bench) -> None:
+    await bench.clock.advance(60)
+    await bench.clock.advance(60)
+
+    assert bench.edges.sweeps == 2
