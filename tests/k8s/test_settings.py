@@ -1,10 +1,8 @@
 """Every container's environment is what its service's loader takes, with the secrets that the manifests mount."""
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +13,7 @@ from chappe.runtime.channels import grpc_target
 from chappe.runtime.pki import TRUST_DOMAIN, spiffe_id
 from k8s import dev_secrets
 from tests.k8s.manifests import Container, Manifests, render
+from tests.k8s.settings import load, mounted, service_of
 
 PRE_STOP_S = 2
 MARGIN_S = 10
@@ -158,40 +157,6 @@ def test_only_development_speaks_json_and_shows_codes(
 
 def ours(manifests: Manifests) -> list[Container]:
     return [one for one in manifests.containers() if one.spec["image"].partition(":")[0] == "chappe"]
-
-
-def service_of(container: Container) -> str:
-    """Returns the service that the container's command runs."""
-    module: str = container.spec["command"][2]
-    return module.removeprefix("svc_")
-
-
-def load(container: Container, secrets: dict[str, dict[str, str]], folder: Path) -> Any:
-    """Loads a container's settings, with the files that it reads put into a folder."""
-    service = service_of(container)
-    environ = container.settings
-    for name, value in environ.items():
-        if name.endswith("_FILE"):
-            content = mounted(container, Path(value), secrets)
-            assert content is not None, f"{container.place}: nothing is mounted at {value}"
-            copy = folder / container.place.replace("/", "-") / value.lstrip("/")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(content)
-            environ[name] = str(copy)
-    config_type = importlib.import_module(f"svc_{service}.config").Config
-    return config.load(config_type, service, environ)
-
-
-def mounted(container: Container, path: Path, secrets: dict[str, dict[str, str]]) -> str | None:
-    """Returns what the volumes of a container show at a path, None for nothing."""
-    volumes = {volume["name"]: volume for volume in container.pod["volumes"]}
-    for mount in container.spec["volumeMounts"]:
-        if path.parent == Path(mount["mountPath"]):
-            volume = volumes[mount["name"]]
-            # The certificate driver writes the same three files as the Secrets of development.
-            driven = f"{container.pod['serviceAccountName']}-tls" if "csi" in volume else ""
-            return secrets[driven or volume["secret"]["secretName"]].get(path.name)
-    return None
 
 
 def run(command: list[str], folder: Path) -> str:
