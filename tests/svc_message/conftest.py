@@ -1,0 +1,56 @@
+"""Fixtures of the ledger's tests: the store in memory and on PostgreSQL, and people who write."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from chappe.runtime import migrations
+from chappe.runtime.clock import SystemClock
+from chappe.runtime.engines import EmbeddedPostgres, databases
+from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
+from svc_message.ports import MessageStore
+from tests.svc_message.desk import Desk
+
+
+@pytest.fixture(scope="session")
+def ledger_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """Returns a running PostgreSQL 18 for tests that leave it running."""
+    with asyncio.Runner() as runner:
+        engine = EmbeddedPostgres(tmp_path_factory.mktemp("ledger"))
+        runner.run(engine.start())
+        yield engine
+        runner.run(engine.stop())
+
+
+@pytest.fixture(scope="session")
+def ledger_dsn(ledger_engine: EmbeddedPostgres) -> str:
+    """Returns the address of a database with the ledger's schema; every test brings its own people."""
+    with asyncio.Runner() as runner:
+        dsn = runner.run(databases(ledger_engine.dsn, ["svc_message"]))["svc_message"]
+        runner.run(migrations.migrate(dsn, SCHEMA))
+    return dsn
+
+
+@pytest.fixture
+async def postgres_store(ledger_dsn: str) -> AsyncIterator[PostgresMessageStore]:
+    """Returns the store on PostgreSQL."""
+    store = PostgresMessageStore(ledger_dsn)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> MessageStore:
+    """Returns every store there is, one after the other."""
+    if request.param == "memory":
+        return MemoryMessageStore(SystemClock())
+    found: PostgresMessageStore = request.getfixturevalue("postgres_store")
+    return found
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """Returns alice, bob and what they write."""
+    return Desk()

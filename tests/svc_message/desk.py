@@ -1,0 +1,151 @@
+"""Writes messages and receipts as the rules of the ledger hand them to a store."""
+
+import secrets
+from collections.abc import Sequence
+
+from svc_message.model import (
+    NO_POSITION,
+    DeviceId,
+    Event,
+    InboxRead,
+    MessageEvent,
+    MessageId,
+    MessageRef,
+    NewMessage,
+    PageRead,
+    Position,
+    ReceiptState,
+    ReceiptUpdate,
+    StoredMessage,
+    UserId,
+)
+from svc_message.ports import MessageStore
+from svc_message.protocol import content_hash, direct_conversation
+
+START_MS = 1_800_000_000_000
+
+
+class Desk:
+    """A conversation of two people whom no other test knows, and a counter for everything that is minted."""
+
+    def __init__(self) -> None:
+        self.alice = stranger()
+        self.bob = stranger()
+        self._number = 0
+
+    def uuid7(self, unix_ms: int = 0) -> bytes:
+        """Mints a UUIDv7 that is larger than those before, unless its time is given."""
+        self._number += 1
+        head = (unix_ms or START_MS + self._number).to_bytes(6, "big")
+        return head + (0x7000 | self._number & 0xFFF).to_bytes(2, "big") + b"\x80" + secrets.token_bytes(7)
+
+    def position(self) -> Position:
+        return Position(self.uuid7())
+
+    def write(
+        self,
+        text: bytes = b"hello",
+        *,
+        sender: UserId | None = None,
+        recipient: UserId | None = None,
+        message_id: bytes = b"",
+        is_withheld: bool = False,
+    ) -> NewMessage:
+        """Writes a first attempt, from alice to bob unless said otherwise."""
+        sender, recipient = sender or self.alice, recipient or self.bob
+        return NewMessage(
+            message_id=MessageId(message_id or self.uuid7()),
+            conversation_id=direct_conversation(sender, recipient),
+            sender_id=sender,
+            sender_device_id=DeviceId(1),
+            recipient_id=recipient,
+            envelope=text,
+            content_hash=content_hash(recipient, text),
+            is_withheld=is_withheld,
+            is_retry=False,
+            position=self.position(),
+            accepted_ms=START_MS + self._number,
+        )
+
+    def retry(self, message: NewMessage) -> NewMessage:
+        """Writes the next attempt of a message, under a fresh position and a later time."""
+        position = self.position()
+        return message._replace(is_retry=True, position=position, accepted_ms=START_MS + self._number)
+
+    def receive(
+        self,
+        *messages: NewMessage,
+        state: ReceiptState = ReceiptState.DELIVERED,
+        reader: UserId | None = None,
+        upto: bytes = b"",
+        is_forced: bool = False,
+    ) -> ReceiptUpdate:
+        """Writes that bob, or another reader, has received messages from alice."""
+        position = self.position()
+        reader = reader or self.bob
+        peer = self.alice if reader == self.bob else self.bob
+        return ReceiptUpdate(
+            reader_id=reader,
+            reader_device_id=DeviceId(2),
+            conversation_id=direct_conversation(reader, peer),
+            peer_id=peer,
+            state=state,
+            message_ids=tuple(message.message_id for message in messages),
+            read_upto=upto,
+            is_forced=is_forced,
+            position=position,
+            recorded_ms=START_MS + self._number,
+        )
+
+    def read(
+        self, *messages: NewMessage, upto: bytes = b"", reader: UserId | None = None, is_forced: bool = False
+    ) -> ReceiptUpdate:
+        """Writes that bob, or another reader, has read messages from alice."""
+        return self.receive(*messages, state=ReceiptState.READ, reader=reader, upto=upto, is_forced=is_forced)
+
+
+def stranger() -> UserId:
+    """Makes a user whom nobody knows."""
+    return UserId(b"\x01\xa3\x00\x00\x00\x00\x70\x00\x80" + secrets.token_bytes(7))
+
+
+def ref(message: NewMessage) -> MessageRef:
+    return MessageRef(message.message_id, message.conversation_id, message.sender_id, message.recipient_id)
+
+
+def event(message: NewMessage, position: Position | None = None) -> MessageEvent:
+    """Returns the event that a message becomes."""
+    return MessageEvent(
+        message.position if position is None else position,
+        message.message_id,
+        message.conversation_id,
+        message.sender_id,
+        message.sender_device_id,
+        message.recipient_id,
+        message.accepted_ms,
+        message.envelope,
+    )
+
+
+async def inbox(store: MessageStore, user_id: UserId, after: Position = NO_POSITION) -> list[Event]:
+    """Reads everything in an inbox."""
+    (page,) = await store.read_inbox([InboxRead(user_id, after, 10_000)])
+    return page.events
+
+
+async def page(
+    store: MessageStore,
+    owner: UserId,
+    message: NewMessage,
+    *,
+    before: bytes = b"",
+    after: bytes = b"",
+    limit: int = 100,
+) -> list[StoredMessage]:
+    """Reads a page of the conversation that a message belongs to."""
+    return await store.read_page(PageRead(owner, message.conversation_id, before, after, limit))
+
+
+def ids(messages: Sequence[StoredMessage | NewMessage]) -> list[MessageId]:
+    """Returns the ids of messages, in order."""
+    return [m.message.message_id if isinstance(m, StoredMessage) else m.message_id for m in messages]

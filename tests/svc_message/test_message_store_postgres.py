@@ -1,0 +1,270 @@
+"""What only the store on PostgreSQL has: plans, large batches, and a server that goes away."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from chappe.runtime import migrations
+from chappe.runtime.engines import EmbeddedPostgres, databases
+from chappe.runtime.errors import ChappeError, UnavailableError
+from chappe.runtime.migrations import SchemaOutdatedError
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
+from svc_message.adapters.message_store_postgres.arrays import byte_strings, int8s, uuids
+from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
+from svc_message.model import ForeignAppend, Verdict
+from tests.svc_message.desk import Desk, event, ids, inbox, page, ref
+
+SCANS = """
+    SELECT relname, seq_scan FROM pg_stat_user_tables
+    WHERE relname IN ('messages', 'inbox', 'receipts', 'conversations') ORDER BY relname
+"""
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
+    """Returns a PostgreSQL of the test's own, with the schema."""
+    async with EmbeddedPostgres(tmp_path / "pg") as engine:
+        await migrations.migrate(engine.dsn, SCHEMA)
+        yield engine
+
+
+@pytest.fixture
+async def store(engine: EmbeddedPostgres) -> AsyncIterator[PostgresMessageStore]:
+    """Returns a store whose server the test may ill-treat."""
+    store = PostgresMessageStore(engine.dsn)
+    yield store
+    await store.aclose()
+
+
+async def query(dsn: str, text: str) -> list[Row]:
+    """Asks the server something on a connection of its own."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        cursor = await connection.execute(text.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def within(timeout_s: float, succeeds: Callable[[], Awaitable[object]]) -> None:
+    """Tries until it works."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            try:
+                await succeeds()
+            except ChappeError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 512])
+async def test_batches_of_every_size_are_stored(postgres_store: PostgresMessageStore, desk: Desk, count: int) -> None:
+    messages = [desk.write(b"%d" % n) for n in range(count)]
+
+    answers = await postgres_store.accept(messages)
+
+    assert {answer.verdict for answer in answers} == {Verdict.STORED}
+    assert await inbox(postgres_store, desk.bob) == [event(message) for message in messages]
+
+
+async def test_envelopes_of_64_kib_come_back_whole(postgres_store: PostgresMessageStore, desk: Desk) -> None:
+    message = desk.write(os.urandom(65536))
+
+    await postgres_store.accept([message])
+
+    assert await inbox(postgres_store, desk.bob) == [event(message)]
+
+
+async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk: Desk) -> None:
+    before = await query(ledger_dsn, SCANS)
+    store = PostgresMessageStore(ledger_dsn)
+
+    for _ in range(10):
+        messages = [desk.write(), desk.write()]
+        await store.accept([*messages, desk.write(message_id=messages[0].message_id[:15] + b"?")])
+        await store.accept([desk.retry(message) for message in messages])
+        await store.declare_void([ref(messages[0])])
+        await store.apply_receipts([desk.receive(messages[0]), desk.read(messages[0])])
+        await store.apply_receipts([desk.read(upto=messages[1].message_id)])
+        await store.append_events([ForeignAppend(desk.uuid7(), (desk.bob,), b"", desk.position())])
+        await inbox(store, desk.bob)
+        await page(store, desk.bob, messages[0], after=messages[0].message_id)
+        await page(store, desk.bob, messages[0])
+        await store.list_chats(desk.bob, None, 10)
+    await store.aclose()
+
+    # A server process reports what it did when its connection has ended.
+    await within(5, lambda: gone(ledger_dsn))
+    assert await query(ledger_dsn, SCANS) == before
+
+
+async def gone(dsn: str) -> None:
+    """Raises while a store is connected."""
+    if await query(dsn, "SELECT 1 FROM pg_stat_activity WHERE application_name = 'svc_message'"):
+        raise UnavailableError("test", "a store is still connected")
+
+
+async def test_a_batch_whose_second_statement_fails_leaves_nothing(
+    engine: EmbeddedPostgres, store: PostgresMessageStore, desk: Desk
+) -> None:
+    await query(engine.dsn, "ALTER TABLE conversations ADD CONSTRAINT broken CHECK (false)")
+    message = desk.write()
+
+    with pytest.raises(UnavailableError, match="CheckViolation"):
+        await store.accept([message])
+
+    assert await store.find([ref(message)]) == [None]
+    assert await inbox(store, desk.bob) == []
+    await query(engine.dsn, "ALTER TABLE conversations DROP CONSTRAINT broken")
+    assert (await store.accept([desk.retry(message)]))[0].verdict is Verdict.STORED
+
+
+async def test_a_killed_server_is_unavailable_and_used_again_once_it_is_back(
+    engine: EmbeddedPostgres, store: PostgresMessageStore, desk: Desk
+) -> None:
+    before, during = desk.write(), desk.write()
+    await store.accept([before])
+    await engine.kill()
+
+    with pytest.raises(UnavailableError, match="PostgreSQL ledger") as refused:
+        await store.accept([during])
+    with pytest.raises(UnavailableError):
+        await inbox(store, desk.bob)
+    await engine.start()
+    await within(5, lambda: store.accept([desk.retry(during)]))
+
+    assert refused.value.dependency == "PostgreSQL ledger"
+    assert ids(await page(store, desk.bob, before)) == [during.message_id, before.message_id]
+
+
+async def test_what_was_answered_survives_a_kill_under_load(
+    engine: EmbeddedPostgres, store: PostgresMessageStore, desk: Desk
+) -> None:
+    answered: list[bytes] = []
+    is_flowing = asyncio.Event()
+
+    async def send() -> None:
+        while True:
+            batch = [desk.write() for _ in range(8)]
+            await store.accept(batch)
+            answered.extend(message.message_id for message in batch)
+            if len(answered) > 400:
+                is_flowing.set()
+
+    senders = [asyncio.create_task(send()) for _ in range(3)]
+    await is_flowing.wait()
+    await engine.kill()
+    ends = await asyncio.gather(*senders, return_exceptions=True)
+    await engine.start()
+
+    assert {type(end) for end in ends} == {UnavailableError}
+    stored = {e.message_id for e in await inbox(store, desk.bob)}  # type: ignore[union-attr]  # messages only
+    assert set(answered) <= stored
+
+
+async def test_a_silent_server_counts_as_gone(engine: EmbeddedPostgres, desk: Desk) -> None:
+    store = PostgresMessageStore(engine.dsn, writers=1, timeout_s=0.5)
+    await store.accept([desk.write()])
+    ((pid,),) = await query(engine.dsn, "SELECT pid FROM pg_stat_activity WHERE application_name = 'svc_message'")
+    os.kill(pid, signal.SIGSTOP)
+
+    with pytest.raises(UnavailableError, match="PostgreSQL ledger"):
+        await store.accept([desk.write()])
+
+    os.kill(pid, signal.SIGCONT)
+    assert len(await store.accept([desk.write()])) == 1
+    await store.aclose()
+
+
+async def test_a_terminated_connection_costs_one_error_at_most(
+    engine: EmbeddedPostgres, store: PostgresMessageStore, desk: Desk
+) -> None:
+    await store.accept([desk.write()])
+    await query(
+        engine.dsn,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'svc_message'",
+    )
+
+    with pytest.raises(UnavailableError):
+        await store.accept([desk.write()])
+
+    assert len(await store.accept([desk.write()])) == 1
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.003, 0.01])
+async def test_a_cancelled_caller_leaves_a_store_that_works(
+    postgres_store: PostgresMessageStore, desk: Desk, after_s: float
+) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(postgres_store.accept([desk.write() for _ in range(512)]), after_s)
+
+    answers = await asyncio.gather(*(postgres_store.accept([desk.write()]) for _ in range(8)))
+
+    assert [answer.verdict for (answer,) in answers] == [Verdict.STORED] * 8
+
+
+async def test_waiting_for_a_connection_has_an_end(ledger_dsn: str) -> None:
+    connections = Connections(ledger_dsn, size=1, timeout_s=0.3)
+    slow = Statement(b"SELECT 1 FROM (SELECT pg_sleep(0.29) FROM generate_series(1, 1)) s")
+
+    results = await asyncio.gather(*(connections.run(slow) for _ in range(4)), return_exceptions=True)
+
+    assert any("no connection was free" in str(result) for result in results)
+    await connections.aclose()
+
+
+async def test_a_closed_store_refuses(ledger_dsn: str) -> None:
+    store = PostgresMessageStore(ledger_dsn)
+    await store.epoch()
+
+    await store.aclose()
+
+    with pytest.raises(UnavailableError, match="closed"):
+        await store.epoch()
+
+
+async def test_switched_off_durability_is_switched_on_again(engine: EmbeddedPostgres) -> None:
+    await query(engine.dsn, "ALTER DATABASE postgres SET synchronous_commit = off")
+    connections = Connections(engine.dsn, size=1, timeout_s=5)
+
+    shown = await connections.run(Statement(b"SHOW synchronous_commit"))
+
+    assert shown == [("on",)]
+    await connections.aclose()
+
+
+async def test_an_old_schema_is_refused_with_the_command(ledger_engine: EmbeddedPostgres) -> None:
+    dsn = (await databases(ledger_engine.dsn, ["without_schema"]))["without_schema"]
+    store = PostgresMessageStore(dsn)
+
+    with pytest.raises(SchemaOutdatedError, match="run: python -m svc_message --migrate"):
+        await store.ready()
+    with pytest.raises(UnavailableError, match="run: python -m svc_message --migrate"):
+        await store.epoch()
+
+    await store.aclose()
+
+
+async def test_a_restore_raises_the_epoch(engine: EmbeddedPostgres, store: PostgresMessageStore) -> None:
+    await query(engine.dsn, "UPDATE ledger SET epoch = epoch + 1")
+
+    assert await store.epoch() == 2
+
+
+def test_ids_of_a_wrong_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        uuids([b"short"])
+
+
+async def test_packed_arrays_are_what_postgres_reads(ledger_dsn: str) -> None:
+    connections = Connections(ledger_dsn, size=1, timeout_s=5)
+    values = (byte_strings([b"", b"\0", b"ab"]), int8s([-1, 0, 2**40]), byte_strings([]))
+
+    ((texts, numbers, nothing),) = await connections.run(Statement(b"SELECT %b, %b, %b", values))
+
+    assert (texts, numbers, nothing) == ([b"", b"\0", b"ab"], [-1, 0, 2**40], [])
+    await connections.aclose()
