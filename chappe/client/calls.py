@@ -43,6 +43,10 @@ class Calls:
 
     def fail(self, why: str) -> None:
         """Ends every open call: its answer can no longer come."""
+        self.fail_with(NotConnectedError(why))
+
+    def fail_with(self, error: ChappeClientError) -> None:
+        """Ends every open call with this error."""
         waiting, self._open = self._open, {}
         for answer in waiting.values():
-            answer(Outcome(b"", NotConnectedError(why)))
+            answer(Outcome(b"", error))

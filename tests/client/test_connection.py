@@ -1,0 +1,236 @@
+"""Connections, over real sockets, to a small edge."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from chappe.api.edge.v1 import server_frame_pb2
+from chappe.api.identity.v1 import profile_service_pb2
+from chappe.api.type.v1 import error_reason_pb2
+from chappe.client.changes import MessageArrived, Sent
+from chappe.client.connection import ConnectionOptions, addresses_of
+from chappe.client.device import Device, DeviceKey
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError
+from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.methods import CREATE_SESSION, GET_PROFILE
+from chappe.client.seams import Seams, SystemRandomness
+from chappe.client.tokens import Token
+from tests.client.fakes import ToldClock
+from tests.client.model_edge import DEVICE, ME, PEER, frame, message_item
+from tests.client.socket_edge import SocketEdge
+
+
+class HastyClock(ToldClock):
+    """A clock whose waits are short, however long they are."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await super().sleep(delay_s)
+        await asyncio.sleep(0.001)
+
+
+class Someone:
+    """A lean client and what it was told."""
+
+    def __init__(self, *addresses: str, token: Token | None = None) -> None:
+        self.clock = HastyClock()
+        self.arrived: list[MessageArrived] = []
+        self.sent: list[Sent] = []
+        self.caught_up = 0
+        self.device = Device(ME, DEVICE, DeviceKey.generate())
+        self.client = LeanClient(
+            self.device,
+            addresses,
+            Callbacks(message=self.arrived.append, sent=self.sent.append, caught_up=self._count),
+            LeanParts(seams=Seams(self.clock, SystemRandomness()), options=ConnectionOptions(ping_s=None), token=token),
+        )
+
+    def _count(self, _change: object) -> None:
+        self.caught_up += 1
+
+
+async def until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Waits for other callbacks of this loop."""
+    async with asyncio.timeout(timeout_s):
+        while not holds():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[SocketEdge]:
+    async with SocketEdge() as edge:
+        yield edge
+
+
+@pytest.fixture
+async def someone(edge: SocketEdge) -> AsyncIterator[Someone]:
+    someone = Someone(edge.address)
+    await someone.client.start()
+    yield someone
+    await someone.client.close()
+
+
+async def test_a_device_signs_in_by_an_anonymous_call_and_then_says_hello(edge: SocketEdge, someone: Someone) -> None:
+    hello = edge.model.hellos[0].signed
+
+    signed = b"chappe-hello/1\0" + hashlib.sha256(hello.access_token.encode()).digest()
+    signed += hello.timestamp_ms.to_bytes(8, "big") + hello.nonce + edge.hosts[1].encode()
+    Ed25519PublicKey.from_public_bytes(someone.device.key.public).verify(hello.signature, signed)
+    assert edge.calls == [CREATE_SESSION.name]
+    assert edge.protocols == ["chappe.v1", "chappe.v1"]
+
+
+async def test_a_token_that_still_holds_saves_the_anonymous_connection(edge: SocketEdge) -> None:
+    someone = Someone(edge.address, token=Token("kept", edge.model.now_ms + 120_000))
+
+    await someone.client.start()
+
+    assert edge.calls == []
+    assert edge.model.hellos[0].signed.access_token == "kept"
+    await someone.client.close()
+
+
+async def test_a_message_goes_out_and_comes_in(edge: SocketEdge, someone: Someone) -> None:
+    outgoing = someone.client.send(PEER, b"hello", tag=7)
+    await until(lambda: someone.sent)
+
+    edge.model.log.append(message_item(1))
+    edge.push()
+    await until(lambda: someone.arrived)
+    await until(lambda: edge.model.acked == 1)
+
+    assert someone.sent[0].outgoing is outgoing
+    assert outgoing.tag == 7
+    assert someone.arrived[0].message.envelope.content == b"hello"
+
+
+async def test_a_broken_line_is_mended_and_what_was_open_is_sent_again(edge: SocketEdge, someone: Someone) -> None:
+    edge.is_mute = True
+    outgoing = someone.client.send(PEER, b"hello")
+    await until(lambda: edge.model.stored)
+
+    edge.is_mute = False
+    edge.drop()
+    await until(lambda: someone.sent)
+
+    assert [attempt for attempt, _ in edge.model.bodies[outgoing.message_id]] == [1, 2]
+    assert edge.calls == [CREATE_SESSION.name]
+
+
+async def test_another_edge_takes_the_session_on() -> None:
+    async with SocketEdge() as one, SocketEdge() as other:
+        someone = Someone(one.address, other.address)
+        await someone.client.start()
+
+        one.stop()
+        await until(lambda: someone.caught_up == 2)
+
+        assert len(other.model.hellos) == 1
+        await someone.client.close()
+
+
+async def test_the_goaway_delay_is_obeyed(edge: SocketEdge, someone: Someone) -> None:
+    go_away = server_frame_pb2.GoAway(close_code=4000, detail="drain", reconnect_after_ms=42_000)
+    edge.model.frames.append(frame(go_away=go_away).SerializeToString())
+    edge.deliver()
+    edge.close(4000, "drain")
+
+    await until(lambda: someone.caught_up == 2)
+
+    assert someone.clock.waits == [42.0]
+
+
+async def test_a_slow_client_comes_back_at_once(edge: SocketEdge, someone: Someone) -> None:
+    edge.close(4001, "slow")
+
+    await until(lambda: someone.caught_up == 2)
+
+    assert someone.clock.waits == []
+
+
+async def test_a_replaced_client_does_not_come_back(edge: SocketEdge, someone: Someone) -> None:
+    edge.close(4409, "replaced by a newer connection")
+
+    assert someone.client._run is not None
+    with pytest.raises(SessionEndedError, match="replaced by a newer connection") as raised:
+        await someone.client._run
+
+    assert raised.value.code == 4409
+
+
+async def test_a_kept_token_that_is_refused_is_fetched_anew_once(edge: SocketEdge) -> None:
+    someone = Someone(edge.address, token=Token("stale", edge.model.now_ms + 120_000))
+    edge.refuse_with = [4401]
+
+    await someone.client.start()
+
+    assert edge.calls == [CREATE_SESSION.name]
+    await someone.client.close()
+
+
+async def test_a_fresh_token_that_is_refused_ends_it(edge: SocketEdge) -> None:
+    someone = Someone(edge.address)
+    edge.refuse_with = [4401]
+
+    with pytest.raises(SessionEndedError):
+        await someone.client.start()
+
+    await someone.client.close()
+
+
+async def test_a_device_that_may_not_sign_in_is_told_so(edge: SocketEdge) -> None:
+    edge.answers[CREATE_SESSION.name] = lambda _: server_frame_pb2.CallError(
+        reason=error_reason_pb2.ERROR_REASON_DEVICE_NOT_FOUND, detail="register again"
+    )
+    someone = Someone(edge.address)
+
+    with pytest.raises(RefusedError, match="DEVICE_NOT_FOUND: register again"):
+        await someone.client.start()
+
+    await someone.client.close()
+
+
+async def test_while_no_edge_answers_the_waits_grow_with_full_jitter(edge: SocketEdge) -> None:
+    edge.stop()
+    someone = Someone(edge.address)
+    start = asyncio.ensure_future(someone.client.start())
+
+    await until(lambda: len(someone.clock.waits) >= 9)
+
+    assert all(wait <= min(30.0, 0.5 * 2**k) for k, wait in enumerate(someone.clock.waits, 1))
+    start.cancel()
+    await someone.client.close()
+
+
+async def test_a_call_is_answered_over_the_bridge(edge: SocketEdge, someone: Someone) -> None:
+    profile = profile_service_pb2.Profile(profile_name="Alice")
+    answer = profile_service_pb2.GetProfileResponse(profile=profile).SerializeToString()
+    edge.answers[GET_PROFILE.name] = lambda _: answer
+
+    response = await someone.client.call(GET_PROFILE, profile_service_pb2.GetProfileRequest())
+
+    assert response.profile.profile_name == "Alice"
+
+
+async def test_a_call_without_a_session_fails_at_once(edge: SocketEdge) -> None:
+    someone = Someone(edge.address)
+
+    with pytest.raises(NotConnectedError, match="no session"):
+        await someone.client.call(GET_PROFILE, profile_service_pb2.GetProfileRequest())
+
+
+@pytest.mark.parametrize("address", ["", " , ", []])
+def test_at_least_one_edge_is_named(address: str | list[str]) -> None:
+    with pytest.raises(ChappeClientError, match="no edge is named"):
+        addresses_of(address)
+
+
+async def test_an_address_that_is_none_is_said_to_be_none() -> None:
+    someone = Someone("http://127.0.0.1:1")
+
+    with pytest.raises(ChappeClientError, match="not the address of an edge"):
+        await someone.client.start()
+
+    await someone.client.close()
