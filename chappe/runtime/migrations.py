@@ -47,7 +47,7 @@ def migrations(folder: Path) -> list[Migration]:
     Raises:
         ValueError: If a name is not four digits and a word, or the numbers are not 1, 2, 3 and so on.
     """
-    found = []
+    found: list[Migration] = []
     for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
         match = _NAME.fullmatch(path.name)
         if match is None or int(match[1]) != number:
