@@ -10,9 +10,6 @@ from typing import NamedTuple, NewType
 
 UserId = NewType("UserId", bytes)
 
-SENDER_IN_KEY = slice(48, 64)
-"""Where the sender's user id stands in the key of an item."""
-
 
 class Hint(NamedTuple):
     """An item, and whom it goes to."""
@@ -20,7 +17,7 @@ class Hint(NamedTuple):
     item: bytes
     """A serialised `chappe.api.edge.v1.Item`."""
     key: bytes
-    """64 bytes: position, message id, conversation id, sender's user id."""
+    """64 bytes: position, message id, conversation id, and at the end the sender's user id."""
     flags: int
     user_ids: Sequence[UserId]
     origin_device_id: int

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from svc_fanout.model import SENDER_IN_KEY, Delivery, Hint, Located, Route, UserId
+from svc_fanout.model import Delivery, Hint, Located, Route, UserId
 from svc_fanout.ports import MAX_LOCATED_USERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from svc_fanout.ports import Edges, Registry
 
 MAX_GONE_ROUTES = 65_536
+_NOWHERE: tuple[Route, ...] = ()
 
 
 class FanoutService:
@@ -57,13 +59,15 @@ class FanoutService:
     def push(self, hints: Sequence[Hint], located: Located) -> None:
         """Sends every hint to the devices of its users, but for the one that caused it."""
         self._edges.seen(located.edge_ids)
-        deliveries: dict[str, list[Delivery]] = {}
+        deliveries: defaultdict[str, list[Delivery]] = defaultdict(list)
+        routes = located.routes
         for hint in hints:
-            for route in _targets(hint, located.routes):
-                batch = deliveries.get(route.edge_id)
-                if batch is None:
-                    batch = deliveries[route.edge_id] = []
-                batch.append(Delivery(hint, route))
+            for user_id in hint.user_ids:
+                found: Sequence[Route] = routes.get(user_id, _NOWHERE)
+                if hint.origin_device_id or hint.only_device_id:
+                    found = _meant(hint, user_id, found)
+                for route in found:
+                    deliveries[route.edge_id].append(Delivery(hint, route))
         for edge_id, batch in deliveries.items():
             self._edges.push(edge_id, batch)
 
@@ -88,16 +92,12 @@ class FanoutService:
         return gone
 
 
-def _targets(hint: Hint, routes: dict[UserId, list[Route]]) -> Iterator[Route]:
-    for user_id in hint.user_ids:
-        found = routes.get(user_id)
-        if found is None:
-            continue
-        if hint.only_device_id:
-            found = [route for route in found if route.device_id == hint.only_device_id]
-        if hint.origin_device_id and user_id == hint.key[SENDER_IN_KEY]:
-            found = [route for route in found if route.device_id != hint.origin_device_id]
-        yield from found
+def _meant(hint: Hint, user_id: UserId, routes: Sequence[Route]) -> Sequence[Route]:
+    if hint.only_device_id:
+        routes = [route for route in routes if route.device_id == hint.only_device_id]
+    if hint.origin_device_id and hint.key.endswith(user_id):
+        routes = [route for route in routes if route.device_id != hint.origin_device_id]
+    return routes
 
 
 def _grant_nothing(hints: int) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from svc_fanout.ports import Edges
     from svc_fanout.service import FanoutService
 
-PARALLEL_ROUNDS = 4
+PARALLEL_ROUNDS = 2
+"""How many questions to svc_presence are under way: one more hides its latency, more make rounds small and dear."""
 SPREAD_MS = 45_000
 """After a loss edges spread the reads of their sessions over so long: every session has read within a minute."""
 VERIFY_INTERVAL_S = 5.0

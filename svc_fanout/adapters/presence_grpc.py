@@ -45,7 +45,10 @@ class GrpcRegistry:
         ):
             user_id = user_ids[int(user_index)]
             route = Route(user_id, device_id, session_id, boot_ids[edge], edge_ids[edge])
-            routes.setdefault(user_id, []).append(route)
+            if user_id in routes:
+                routes[user_id].append(route)
+            else:
+                routes[user_id] = [route]
         return Located(routes, edge_ids)
 
 
