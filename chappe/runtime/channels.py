@@ -49,7 +49,7 @@ def server_options() -> Options:
         *_SHARED,
         ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
         # A peer that pings more often than this is cut off.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
         # Two processes that were given one port by mistake must not share it silently.
         ("grpc.so_reuseport", 0),
     ]
