@@ -7,9 +7,10 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from chappe.runtime.batching import Batcher
+from chappe.runtime.batching import MAX_BATCH_BYTES, Batcher
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.metrics import Counters
+from svc_fanout.ports import MAX_LOCATED_USERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,7 @@ class FanoutWorker:
         self._loss = ""
         self._has_loss = asyncio.Event()
         self._is_blind = False
-        self._rounds: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", parallel=PARALLEL_ROUNDS)
+        self._rounds: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", weigh=_weigh, parallel=PARALLEL_ROUNDS)
         tasks.spawn(self._make_good(), name="make good")
         tasks.spawn(self._sweep(), name="sweep")
 
@@ -192,6 +193,11 @@ class FanoutWorker:
         while True:
             await self._clock.sleep(SWEEP_INTERVAL_S)
             self._edges.sweep()
+
+
+def _weigh(hint: Hint) -> int:
+    """Returns the hint's share of a batch, so that one question to svc_presence is enough for a round."""
+    return len(hint.user_ids) * (MAX_BATCH_BYTES // MAX_LOCATED_USERS)
 
 
 def _give_credit(hints: Sequence[Hint]) -> None:

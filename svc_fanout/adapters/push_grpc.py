@@ -134,7 +134,9 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
     def _keep_strays(self, strays: list[Delivery], boot_id: int) -> None:
         if not self._strays:
             self._tasks.spawn(self._judge_strays(boot_id), name=f"{self.name}-strays")
-        if len(self._strays) + len(strays) <= MAX_WAITING:
+        if len(self._strays) + len(strays) > MAX_WAITING:
+            self._owe(f"{self.name}: too much waited for another boot of the edge", 0)
+        else:
             self._strays += strays
 
     async def _judge_strays(self, boot_id: int) -> None:

@@ -79,6 +79,15 @@ async def test_rounds_push_in_the_order_in_which_they_began(bench: Bench) -> Non
     assert bench.edges.items() == [(b"one", 1), (b"two", 1)]
 
 
+async def test_a_round_asks_for_as_many_users_as_one_question_may_name(bench: Bench) -> None:
+    bench.worker._max_hints = 10_000
+
+    bench.worker.take([hint(b"large", *range(1, 1501)), hint(b"large", *range(2001, 2601)), hint(b"small", 1)])
+    await bench.worker.drain()
+
+    assert [len(users) for users, _ in bench.registry.questions.entries] == [1500, 601]
+
+
 async def test_above_the_bound_the_oldest_are_dropped_and_all_sessions_verify(bench: Bench) -> None:
     bench.take(*[b"%d" % number for number in range(15)])
     await bench.worker.drain()
