@@ -109,6 +109,8 @@ class Directory(Protocol):
 class Dispatcher(Protocol):
     """The way to the devices that are online: hints, which may be lost."""
 
-    def dispatch(self, event: Event, user_ids: tuple[UserId, ...], origin_device_id: int, *, wants_receipt: bool) -> None:
+    def dispatch(
+        self, event: Event, user_ids: tuple[UserId, ...], origin_device_id: int, *, wants_receipt: bool
+    ) -> None:
         """Hands over a hint for every device of the users but the origin. Never waits, never raises."""
         ...

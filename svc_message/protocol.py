@@ -137,12 +137,15 @@ class LedgerClock:
 
     def mint(self) -> Stamp:
         """Mints the next position; raises `ClockUntrustedError`."""
+        return self.mint_many(1)[0]
+
+    def mint_many(self, count: int) -> list[Stamp]:
+        """Mints positions, rising, at one moment; raises `ClockUntrustedError`."""
         self.check()
-        wall_ms = self._clock.wall_ms()
-        ticks = max(self._last + 1, wall_ms << 12)
-        self._last = ticks
-        head = ((ticks >> 12) << 16 | 0x7000 | (ticks & 0xFFF)).to_bytes(8, "big")
-        return Stamp(Position(head + self._node), wall_ms, self._clock.monotonic_s())
+        wall_ms, monotonic_s = self._clock.wall_ms(), self._clock.monotonic_s()
+        first = max(self._last + 1, wall_ms << 12)
+        self._last = first + count - 1
+        return [Stamp(self._position(ticks), wall_ms, monotonic_s) for ticks in range(first, first + count)]
 
     def age_s(self, stamp: Stamp) -> float:
         """Returns the age of a position: the larger of its wall age and its monotonic age."""
@@ -152,6 +155,10 @@ class LedgerClock:
     def is_fresh(self, stamp: Stamp) -> bool:
         """Tells whether what was written under a position may be acknowledged now."""
         return self.age_s(stamp) <= WRITE_WINDOW_S
+
+    def _position(self, ticks: int) -> Position:
+        head = ((ticks >> 12) << 16 | 0x7000 | (ticks & 0xFFF)).to_bytes(8, "big")
+        return Position(head + self._node)
 
     def bound(self) -> Position:
         """Returns the position that no cursor may pass now; to be taken before the first read of a pass."""

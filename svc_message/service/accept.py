@@ -27,7 +27,6 @@ from svc_message.protocol import (
     FIRST_ACCEPT_AGE_MS,
     FUTURE_BOUND_MS,
     LedgerClock,
-    Stamp,
     TagCache,
     content_hash,
     direct_conversation,
@@ -207,16 +206,15 @@ class Accepting:
         for attempt in range(MAX_WRITES):
             if not left:
                 return
-            stamp = self._clock.mint()
+            stamps = self._clock.mint_many(len(left))
             fresh = [
                 message._replace(
                     position=stamp.position, accepted_ms=stamp.wall_ms, is_retry=message.is_retry or attempt > 0
                 )
-                for _, message in left
+                for (_, message), stamp in zip(left, stamps, strict=True)
             ]
             outcomes = await self._store.accept(fresh)
-            is_fresh = self._clock.is_fresh(stamp)
-            self._settle(left, fresh, outcomes, stamp if is_fresh else None, answers)
+            self._settle(left, fresh, outcomes, answers, is_fresh=self._clock.is_fresh(stamps[0]))
             left = [entry for entry in left if answers[entry[0]] is None]
         for index, _ in left:
             answers[index] = Refused(
@@ -228,15 +226,16 @@ class Accepting:
         entries: list[tuple[int, NewMessage]],
         fresh: list[NewMessage],
         outcomes: list[Accepted],
-        stamp: Stamp | None,
         answers: list[Answer | None],
+        *,
+        is_fresh: bool,
     ) -> None:
         for (index, first), message, outcome in zip(entries, fresh, outcomes, strict=True):
             if outcome.verdict is Verdict.CONFLICT:
                 answers[index] = _conflict()
             elif outcome.verdict is Verdict.VOID:
                 answers[index] = _stale()
-            elif stamp is not None:
+            elif is_fresh:
                 is_duplicate = outcome.verdict is Verdict.DUPLICATE and first.is_retry
                 answers[index] = Stored(outcome.accepted_ms, message.conversation_id, is_duplicate)
                 self._dispatch(message, outcome)

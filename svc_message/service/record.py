@@ -112,17 +112,17 @@ class Recording:
     async def _apply(self, updates: list[ReceiptUpdate]) -> None:
         """Writes until the position is young enough to be relied on; a repetition tells everything again."""
         for attempt in range(MAX_WRITES):
-            stamp = self._clock.mint()
+            stamps = self._clock.mint_many(len(updates))
             fresh = [
                 update._replace(
                     position=stamp.position, recorded_ms=stamp.wall_ms, is_forced=update.is_forced or attempt > 0
                 )
-                for update in updates
+                for update, stamp in zip(updates, stamps, strict=True)
             ]
             applied = await self._store.apply_receipts(fresh)
             for update, outcome in zip(fresh, applied, strict=True):
                 self._dispatch(update, outcome)
-            if self._clock.is_fresh(stamp):
+            if self._clock.is_fresh(stamps[0]):
                 return
         raise UnavailableError("ledger", "receipts took longer than their positions may be old; send again")
 

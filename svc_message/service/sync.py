@@ -9,6 +9,7 @@ from svc_message.model import (
     NO_POSITION,
     ForeignEvent,
     InboxAnswer,
+    InboxPage,
     InboxQuery,
     InboxRead,
     MessageEvent,
@@ -21,7 +22,7 @@ from svc_message.service.accept import MAX_WRITES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from svc_message.model import Event, ForeignAppend, InboxPage
+    from svc_message.model import Event, ForeignAppend
     from svc_message.ports import Dispatcher, MessageStore
 
 DEFAULT_LIMIT = 100
@@ -80,11 +81,11 @@ class Syncing:
     async def _fill(self, query: InboxQuery, page: InboxPage) -> InboxPage:
         """Reads on while everything of a page is the device's own doing, so that a page with more is never empty."""
         events = _of_others(query, page.events)
-        while page.has_more and not events:
+        while page.has_more and page.events and not events:
             after = page.events[-1].position
             (page,) = await self._store.read_inbox([InboxRead(query.user_id, after, query.limit or DEFAULT_LIMIT)])
             events = _of_others(query, page.events)
-        return page._replace(events=events)
+        return InboxPage(events, page.has_more and bool(events))
 
     def _answer(self, query: InboxQuery, page: InboxPage, bound: Position, *, is_resync: bool) -> InboxAnswer:
         reached = min(bound, page.events[-1].position) if page.has_more else bound
@@ -95,13 +96,13 @@ class Syncing:
     async def append(self, batch: Sequence[ForeignAppend]) -> None:
         """Appends events of other services durably and hands over hints; raises when the outcome is unknown."""
         for _ in range(MAX_WRITES):
-            stamps = [self._clock.mint() for _ in batch]
+            stamps = self._clock.mint_many(len(batch))
             fresh = [append._replace(position=stamp.position) for append, stamp in zip(batch, stamps, strict=True)]
             await self._store.append_events(fresh)
             for append in fresh:
                 event = ForeignEvent(append.position, append.change_id, append.item)
                 self._dispatcher.dispatch(event, append.user_ids, 0, wants_receipt=False)
-            if all(self._clock.is_fresh(stamp) for stamp in stamps):
+            if self._clock.is_fresh(stamps[0]):
                 return
         raise UnavailableError("ledger", "events took longer than their positions may be old; append again")
 
