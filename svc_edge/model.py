@@ -220,6 +220,6 @@ def identity_of(item: bytes, key: bytes) -> bytes:
     """Returns what makes two items the same for a session.
 
     A message is itself under every position: a retry may write it again under a fresh one. Anything else is named by
-    its position alone, for the key of a receipt repeats the id of the message that it is about.
+    its position and its own id: one place in the log may hold the receipts of many messages, as several items.
     """
-    return key[16:32] if item[_EVENT_TAG] == _MESSAGE_TAG else key[:16]
+    return key[16:32] if item[_EVENT_TAG] == _MESSAGE_TAG else key[:32]
