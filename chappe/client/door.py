@@ -100,6 +100,8 @@ class Door:
         self._wire.closed.add_done_callback(lambda closed: self._ended(closed.result()))
         self._sent_s = self._seams.clock.monotonic_s()
         self._wire.send([anonymous_hello(self._options.user_agent)])
+        # The edge takes nothing before it has answered the Hello.
+        await self.welcomed()
         return self
 
     async def __aexit__(
