@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
+from chappe.api.edge.v1 import item_pb2
 from chappe.client.calls import Outcome
 from chappe.client.changes import CaughtUp, Change, GoingAway, LogChange
 from chappe.client.errors import NotConnectedError, ProtocolError, StoreError
@@ -87,6 +88,13 @@ class Engine:
             answer(Outcome(b"", NotConnectedError("there is no session with an edge now")))
             return
         self.core.frames.append(self.core.calls.begin(method, payload, answer))
+        self.wake()
+
+    def absorb(self, items: list[item_pb2.Item]) -> None:
+        """Stores events that came by history, and acknowledges them by id."""
+        batch = self.core.outbox.batch
+        batch.items.extend(items)
+        batch.history_ids.extend(item.message.message_id for item in items)
         self.wake()
 
     def ping(self) -> None:

@@ -133,6 +133,7 @@ class ClientProtocol:
         self.frames = []
         self._generation += 1
         self.outbox.offline()
+        self.outbox.batch.is_caught_up = False
         self.calls.fail(f"the connection to {self._edge} ended before the answer came")
         if session.session_id:
             if self._recorder is not None:
@@ -164,6 +165,7 @@ class ClientProtocol:
         batch.count = self._count if batch.items else 0
         batch.generation = self._generation
         batch.is_sync = self._is_sync
+        self._is_sync = self._is_sync and not batch.is_caught_up
         return batch
 
     def committed(self, batch: Batch, changes: list[LogChange], now_s: float) -> None:
@@ -184,6 +186,8 @@ class ClientProtocol:
             self._record(self._recorder, batch, changes)
         # An Ack counts from Welcome, so that one of an earlier connection would be a lie on this one.
         if batch.generation == self._generation and self.session.session_id:
+            if batch.is_caught_up:
+                self.changes.append(CaughtUp())
             if batch.count:
                 self.frames.append(ack_frame(batch.count))
             for start in range(0, len(batch.history_ids), _ACK_IDS):
@@ -212,8 +216,7 @@ class ClientProtocol:
     def _on_caught_up(self, caught_up: server_frame_pb2.CaughtUp, _now_s: float) -> None:
         if caught_up.cursor:
             self.outbox.batch.cursor = caught_up.cursor
-        self._is_sync = False
-        self.changes.append(CaughtUp())
+        self.outbox.batch.is_caught_up = True
 
     def _on_resync(self, resync: server_frame_pb2.Resync, _now_s: float) -> None:
         self.outbox.batch.cursor = b""

@@ -15,7 +15,18 @@ from chappe.client.outgoing import OutboxRow, Outgoing
 class Batch:
     """Everything that becomes durable together."""
 
-    __slots__ = ("count", "cursor", "generation", "history_ids", "is_sync", "items", "puts", "rows", "settled")
+    __slots__ = (
+        "count",
+        "cursor",
+        "generation",
+        "history_ids",
+        "is_caught_up",
+        "is_sync",
+        "items",
+        "puts",
+        "rows",
+        "settled",
+    )
 
     def __init__(self) -> None:
         self.puts: dict[int, Outgoing] = {}
@@ -34,12 +45,14 @@ class Batch:
         """Which connection the items came by: a count means nothing on another."""
         self.is_sync = False
         """The items were in the log when the session began."""
+        self.is_caught_up = False
+        """With it everything is stored that was in the log when the session began."""
         self.history_ids: list[bytes] = []
         """Messages that came by pages after a Resync, to be acknowledged by id."""
 
     def is_empty(self) -> bool:
         """Tells whether there is nothing to store."""
-        return not (self.puts or self.settled or self.items or self.cursor is not None)
+        return not (self.puts or self.settled or self.items or self.is_caught_up or self.cursor is not None)
 
 
 class Restored(NamedTuple):
@@ -84,7 +97,10 @@ class Person(NamedTuple):
 
     user_id: bytes
     phone_number: str
-    name: str
+    contact_name: str
+    """What the user calls the person; the only name by which somebody can be addressed."""
+    profile_name: str = ""
+    """What the person calls itself, which anybody can choose freely."""
 
 
 class DeviceStore(Protocol):

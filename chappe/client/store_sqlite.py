@@ -48,7 +48,9 @@ CREATE TABLE ticks (
 CREATE TABLE conversations (
     conversation_id BLOB PRIMARY KEY, peer_id BLOB NOT NULL, last_message_id BLOB NOT NULL, read_upto BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE people (user_id BLOB PRIMARY KEY, phone_number TEXT NOT NULL, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE people (
+    user_id BLOB PRIMARY KEY, phone_number TEXT NOT NULL, contact_name TEXT NOT NULL, profile_name TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 _PUT_OUTBOX = """
@@ -291,13 +293,13 @@ class SqliteStore:
     def people(self) -> list[Person]:
         """Returns everybody that is remembered."""
         with self._file.guard("read"):
-            rows = self._db.execute("SELECT user_id, phone_number, name FROM people").fetchall()
+            rows = self._db.execute("SELECT user_id, phone_number, contact_name, profile_name FROM people").fetchall()
         return [Person(*row) for row in rows]
 
     def remember(self, people: Iterable[Person]) -> None:
         """Remembers people, in place of what was known of the same users."""
         with self._file.guard("written"), self._file.transaction():
-            self._db.executemany("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", people)
+            self._db.executemany("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", people)
 
     def close(self) -> None:
         """Closes the file."""

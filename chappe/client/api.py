@@ -1,0 +1,167 @@
+"""The client for people: connect, send, listen.
+
+async with chappe.client.connect("ws://127.0.0.1:7000", profile="alice") as me:
+    await me.send("+441632960002", "hello")
+    async for event in me.events():
+        print(event)
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
+from chappe.client.account import Account
+from chappe.client.content import SUITE_NONE, encode_text
+from chappe.client.frames import message_action, read_action
+from chappe.client.host import ClientParts, Host
+from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
+from chappe.client.mint import conversation_of, time_ms_of
+from chappe.client.people import People
+from chappe.client.views import Chat, Event, Message, Page, Tick, from_page, from_store
+
+
+def connect(address: str | Sequence[str] = "", *, profile: str | Path, parts: ClientParts | None = None) -> "Client":
+    """Returns a client of a profile, to be entered with `async with`.
+
+    Args:
+        address: Of one edge or several, with commas or as a list; empty for those that the profile was made with.
+        profile: The name of a profile, or the path of its folder.
+        parts: What the client is made of.
+    """
+    return Client(address, profile, parts or ClientParts())
+
+
+class Client:
+    """One device of one person, connected for as long as the block lasts."""
+
+    def __init__(self, address: str | Sequence[str], profile: str | Path, parts: ClientParts) -> None:
+        self._host = Host(address, profile, parts)
+        self.people: People
+        """The address book; there once the client is entered."""
+        self.account: Account
+        """The own account; there once the client is entered."""
+        self.user_id = b""
+        """Who this is."""
+
+    async def send(self, person: str | bytes, text: str, *, timeout_s: float | None = None) -> Message:
+        """Sends a message and waits until it is durable on the server: one tick.
+
+        Args:
+            person: A phone number, the name of a contact, or a user id.
+            text: What to say.
+            timeout_s: How long to wait; None waits for ever, through reconnects.
+
+        Returns:
+            The message with its id.
+
+        Raises:
+            UnknownPersonError: Nobody is meant.
+            RefusedError: The message was refused for good.
+            NotConnectedError: The time is over; the message stays in the outbox and is sent with the next session.
+            SessionEndedError: An edge does not want this device any more.
+        """
+        peer_id = await self.people.resolve(person)
+        action = message_action(peer_id, SUITE_NONE, encode_text(text))
+        sent = await self._host.submit("message", peer_id, action, timeout_s)
+        return Message(
+            message_id=sent.outgoing.message_id,
+            conversation_id=sent.outgoing.conversation_id,
+            sender_id=self.user_id,
+            peer_id=peer_id,
+            text=text,
+            sent_ms=time_ms_of(sent.outgoing.message_id),
+            accepted_ms=sent.accepted_ms,
+            is_mine=True,
+            tick=Tick.SENT,
+        )
+
+    async def mark_read(
+        self, chat: Message | str | bytes, upto: bytes = b"", *, timeout_s: float | None = None
+    ) -> None:
+        """Tells a person that its messages were read.
+
+        Args:
+            chat: The last message that was read, or the person.
+            upto: With a person, the id of the last message that was read; empty for the newest on this device.
+            timeout_s: How long to wait; None waits for ever. It is told in any case, with the next session.
+        """
+        if isinstance(chat, Message):
+            peer_id, upto = chat.peer_id, chat.message_id
+        else:
+            peer_id = await self.people.resolve(chat)
+        if not upto:
+            newest = await self._host.in_store(
+                self._host.store.messages, conversation_of(self.user_id, peer_id), b"", 1
+            )
+            if not newest:
+                return
+            upto = newest[0].message_id
+        await self._host.submit("read", peer_id, read_action(peer_id, upto), timeout_s)
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yields what happens, each message once; first those that came while nobody listened. For one reader.
+
+        Raises:
+            SessionEndedError: An edge does not want this device any more.
+            StoreError: The local store failed.
+        """
+        async with aclosing(self._host.feed.events()) as events:
+            async for event in events:
+                yield event
+
+    async def history(self, person: str | bytes, *, limit: int = 50, page: str = "") -> Page:
+        """Returns a page of a chat from the server, newest first; `page` is the `next_page` of the one before."""
+        request = history_service_pb2.ListMessagesRequest(
+            peer_user_id=await self.people.resolve(person), page_size=limit, page_token=page
+        )
+        answer = await self.call(LIST_MESSAGES, request)
+        messages = [from_page(stored, self.user_id) for stored in answer.messages]
+        return Page(messages=messages, next_page=answer.next_page_token)
+
+    async def stored_history(self, person: str | bytes, *, limit: int = 50, before: bytes = b"") -> list[Message]:
+        """Returns messages of a chat from the local store, newest first; needs no session."""
+        conversation_id = conversation_of(self.user_id, await self.people.resolve(person))
+        stored = await self._host.in_store(self._host.store.messages, conversation_id, before, limit)
+        return [from_store(message, self.user_id) for message in stored]
+
+    async def chats(self, *, limit: int = 50) -> list[Chat]:
+        """Returns the newest chats from the server, the one with the newest message first."""
+        request = conversation_service_pb2.ListConversationsRequest(page_size=limit)
+        answer = await self.call(LIST_CONVERSATIONS, request)
+        return [
+            Chat(
+                conversation_id=chat.conversation_id,
+                peer_id=chat.peer_user_id,
+                last_message=from_page(chat.last_message, self.user_id) if chat.HasField("last_message") else None,
+                unread_count=chat.unread_count,
+                read_upto=chat.read_upto,
+            )
+            for chat in answer.conversations
+        ]
+
+    async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
+        """Calls a method of a service over the edge's bridge.
+
+        Waits for a session; a call that may be repeated is, when its session ended before the answer came.
+
+        Raises:
+            RefusedError: The service said no.
+            NotConnectedError: There is no session, or no answer came.
+            SessionEndedError: An edge does not want this device any more.
+        """
+        return await self._host.call(method, question)
+
+    async def __aenter__(self) -> Self:
+        await self._host.start()
+        self.user_id = self._host.user_id
+        self.people = People(self, self._host.store, self._host.in_store, await self._host.known_people())
+        self.account = Account(self, self.people)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._host.stop()

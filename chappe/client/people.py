@@ -1,0 +1,173 @@
+"""The address book: who is meant by a number or a name, and how a user is called."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+from chappe.api.identity.v1 import contact_service_pb2, profile_service_pb2
+from chappe.client.errors import RefusedError, UnknownPersonError
+from chappe.client.methods import (
+    ADD_CONTACT,
+    GET_PROFILE,
+    LIST_CONTACTS,
+    LOOKUP_CONTACTS,
+    REMOVE_CONTACT,
+    Answer,
+    Method,
+    Question,
+)
+from chappe.client.store import LocalStore, Person
+from chappe.client.views import Contact
+
+_PHONE = re.compile(r"\+\d{7,15}")
+_USER_ID = re.compile(r"[0-9a-f]{32}")
+_PAGE = 1000
+_LOOKUP = 500
+_ID_BYTES = 16
+
+InStore = Callable[..., Awaitable[Any]]
+"""Runs a function of the store in the store's thread."""
+
+
+class Calling(Protocol):
+    """Calls methods of services."""
+
+    async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
+        """Makes one call."""
+        ...
+
+
+class People:
+    """Finds people, and remembers them so that the budget for looking up numbers is spent once for each."""
+
+    def __init__(self, calling: Calling, store: LocalStore, in_store: InStore, known: Iterable[Person]) -> None:
+        self._calling = calling
+        self._store = store
+        self._in_store = in_store
+        self._people = {person.user_id: person for person in known}
+
+    async def resolve(self, person: str | bytes) -> bytes:
+        """Returns the user id of a person.
+
+        Args:
+            person: A phone number, the name of a contact, a user id as bytes or as 32 hex digits.
+
+        Raises:
+            UnknownPersonError: Nobody is meant, or more than one.
+        """
+        if isinstance(person, bytes):
+            if len(person) != _ID_BYTES:
+                raise UnknownPersonError(f"a user id has 16 bytes, and this has {len(person)}")
+            return person
+        text = person.strip()
+        if _USER_ID.fullmatch(text):
+            return bytes.fromhex(text)
+        if _PHONE.fullmatch(text):
+            return await self._by_number(text)
+        return self._by_name(text) or await self._by_fresh_name(text)
+
+    async def name_of(self, user_id: bytes) -> str:
+        """Returns how a user is called: by the user, else by itself, else by its number."""
+        person = self._people.get(user_id, Person(user_id, "", ""))
+        known = person.contact_name or person.profile_name or person.phone_number
+        if known:
+            return known
+        try:
+            request = profile_service_pb2.GetProfileRequest(user_id=user_id)
+            profile = (await self._calling.call(GET_PROFILE, request)).profile
+        except RefusedError:
+            return user_id.hex()
+        await self._remember([person._replace(profile_name=profile.profile_name)])
+        return profile.profile_name or user_id.hex()
+
+    async def list(self) -> list[Contact]:
+        """Returns the contacts by phone number."""
+        found: list[Contact] = []
+        token = ""
+        while True:
+            request = contact_service_pb2.ListContactsRequest(page_size=_PAGE, page_token=token)
+            page = await self._calling.call(LIST_CONTACTS, request)
+            found += [_contact(contact) for contact in page.contacts]
+            token = page.next_page_token
+            if not token:
+                await self._remember(self._person(contact) for contact in found if contact.user_id)
+                return found
+
+    async def add(self, phone_number: str, name: str = "") -> Contact:
+        """Adds a person, or renames one.
+
+        Raises:
+            RefusedError: The number is not one, it is one's own, or the address book is full.
+        """
+        request = contact_service_pb2.AddContactRequest(phone_number=phone_number, contact_name=name)
+        contact = _contact((await self._calling.call(ADD_CONTACT, request)).contact)
+        if contact.user_id:
+            await self._remember([self._person(contact)])
+        return contact
+
+    async def remove(self, phone_number: str) -> None:
+        """Removes a person from the address book.
+
+        Raises:
+            RefusedError: The person is not in it.
+        """
+        await self._calling.call(REMOVE_CONTACT, contact_service_pb2.RemoveContactRequest(phone_number=phone_number))
+        gone = [person for person in self._people.values() if person.phone_number == phone_number]
+        await self._remember(person._replace(contact_name="") for person in gone)
+
+    async def look_up(self, phone_numbers: Iterable[str]) -> dict[str, bytes]:
+        """Returns the users of those numbers that have an account; every number counts against a daily budget.
+
+        Raises:
+            RefusedError: The budget is used up, or a number is not one.
+        """
+        numbers = list(phone_numbers)
+        found: dict[str, bytes] = {}
+        for start in range(0, len(numbers), _LOOKUP):
+            part = numbers[start : start + _LOOKUP]
+            request = contact_service_pb2.LookupContactsRequest(phone_numbers=part)
+            answer = await self._calling.call(LOOKUP_CONTACTS, request)
+            found |= {number: user for number, user in zip(part, answer.user_ids, strict=False) if user}
+        await self._remember(
+            self._people.get(user, Person(user, "", ""))._replace(phone_number=number) for number, user in found.items()
+        )
+        return found
+
+    async def _by_number(self, number: str) -> bytes:
+        for person in self._people.values():
+            if person.phone_number == number:
+                return person.user_id
+        found = await self.look_up([number])
+        if number not in found:
+            raise UnknownPersonError(f"{number} has no account here")
+        return found[number]
+
+    def _by_name(self, name: str) -> bytes:
+        folded = name.casefold()
+        found = [person for person in self._people.values() if person.contact_name.casefold() == folded]
+        if len(found) > 1:
+            numbers = ", ".join(person.phone_number or person.user_id.hex() for person in found)
+            raise UnknownPersonError(f"{name!r} may be any of {numbers}; use the number")
+        return found[0].user_id if found else b""
+
+    async def _by_fresh_name(self, name: str) -> bytes:
+        contacts = await self.list()
+        user_id = self._by_name(name)
+        if not user_id:
+            names = ", ".join(sorted(contact.name for contact in contacts if contact.name)[:10]) or "nobody"
+            raise UnknownPersonError(f"{name!r} is no contact with an account (contacts: {names}); use +number")
+        return user_id
+
+    def _person(self, contact: Contact) -> Person:
+        known = self._people.get(contact.user_id, Person(contact.user_id, "", ""))
+        return known._replace(phone_number=contact.phone_number, contact_name=contact.name)
+
+    async def _remember(self, people: Iterable[Person]) -> None:
+        new = [person for person in people if self._people.get(person.user_id) != person]
+        if new:
+            self._people |= {person.user_id: person for person in new}
+            await self._in_store(self._store.remember, new)
+
+
+def _contact(contact: contact_service_pb2.Contact) -> Contact:
+    return Contact(phone_number=contact.phone_number, name=contact.contact_name, user_id=contact.user_id)

@@ -1,0 +1,169 @@
+"""Profiles: a folder for each person on this machine, with the device's key, what it is, and its local store.
+
+`key.pem` (the credential; never leaves the machine), `profile.json` (who and where; written last, so that a folder
+without it is no profile), `token.json` (an access token for a quarter of an hour), `store.db` (messages and outbox).
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from chappe.client.device import Device, DeviceKey
+from chappe.client.errors import ProfileError
+from chappe.client.tokens import Token
+
+_KEY = "key.pem"
+_ABOUT = "profile.json"
+_TOKEN = "token.json"  # noqa: S105 - the name of a file
+_STORE = "store.db"
+_LOCK = "lock"
+
+
+def default_root() -> Path:
+    """Returns where profiles are kept unless a path is given."""
+    return Path.home() / ".chappe" / "profiles"
+
+
+def folder_of(profile: str | Path) -> Path:
+    """Returns the folder of a profile: a path as it is, a plain name below the default root.
+
+    Raises:
+        ProfileError: The name is empty or hides a path.
+    """
+    if isinstance(profile, Path):
+        return profile
+    if not profile or profile.startswith(".") or "/" in profile or "\\" in profile:
+        raise ProfileError(f"{profile!r} is no name for a profile; use letters and digits, or give a Path")
+    return default_root() / profile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    """What a profile says of itself."""
+
+    user_id: str
+    device_id: int
+    phone_number: str = ""
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    """The edges that it was registered with."""
+
+
+class Profile:
+    """A profile that this process holds; nobody else can use it until it is closed."""
+
+    def __init__(self, folder: Path, about: About, key: DeviceKey, lock: IO[str]) -> None:
+        self.folder = folder
+        self.about = about
+        self.device = Device(bytes.fromhex(about.user_id), about.device_id, key)
+        self._lock = lock
+
+    @classmethod
+    def open(cls, profile: str | Path) -> Self:
+        """Opens a profile and holds it.
+
+        Raises:
+            ProfileError: There is none, it is damaged, or another process uses it.
+        """
+        folder = folder_of(profile)
+        if not (folder / _ABOUT).exists():
+            raise ProfileError(f"there is no profile in {folder}; register or link it first")
+        lock = _hold(folder)
+        try:
+            fields = json.loads((folder / _ABOUT).read_text())
+            about = About(
+                user_id=str(fields["user_id"]),
+                device_id=int(fields["device_id"]),
+                phone_number=str(fields.get("phone_number", "")),
+                name=str(fields.get("name", "")),
+                addresses=tuple(str(address) for address in fields.get("addresses", ())),
+            )
+            key = DeviceKey.from_pem((folder / _KEY).read_bytes())
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            lock.close()
+            raise ProfileError(f"the profile in {folder} is damaged ({error}); restore it or register again") from error
+        return cls(folder, about, key, lock)
+
+    @classmethod
+    def create(cls, profile: str | Path, about: About, key: DeviceKey) -> Self:
+        """Makes a profile for a new device, in place of what was there, and holds it.
+
+        Raises:
+            ProfileError: The folder cannot be written, or another process uses it.
+        """
+        folder = folder_of(profile)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = _hold(folder)
+            for name in (_ABOUT, _TOKEN, _STORE, f"{_STORE}-wal", f"{_STORE}-shm"):
+                (folder / name).unlink(missing_ok=True)
+            _write_private(folder / _KEY, key.to_pem())
+            _write_private(folder / _ABOUT, json.dumps(asdict(about), indent=2).encode())
+        except OSError as error:
+            raise ProfileError(f"the profile in {folder} cannot be written: {error}") from error
+        return cls(folder, about, key, lock)
+
+    @property
+    def store_path(self) -> Path:
+        """The file of the local store."""
+        return self.folder / _STORE
+
+    def token(self) -> Token | None:
+        """Returns the access token that was kept, if there is one."""
+        try:
+            fields = json.loads((self.folder / _TOKEN).read_text())
+            return Token(str(fields["access_token"]), int(fields["expire_ms"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep_token(self, token: Token | None) -> None:
+        """Keeps an access token for the next process, or forgets it; a full disk costs a sign-in and nothing else."""
+        with contextlib.suppress(OSError):
+            if token is None:
+                (self.folder / _TOKEN).unlink(missing_ok=True)
+            else:
+                _write_private(self.folder / _TOKEN, json.dumps(token._asdict()).encode())
+
+    def close(self) -> None:
+        """Lets other processes use the profile."""
+        self._lock.close()
+
+
+def profiles(root: Path | None = None) -> list[str]:
+    """Returns the names of the profiles on this machine, sorted."""
+    folder = root or default_root()
+    return sorted(path.parent.name for path in folder.glob(f"*/{_ABOUT}"))
+
+
+def exists(profile: str | Path) -> bool:
+    """Tells whether there is such a profile."""
+    return (folder_of(profile) / _ABOUT).exists()
+
+
+def _hold(folder: Path) -> IO[str]:
+    try:
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise ProfileError(f"the profile in {folder} cannot be opened: {error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ProfileError(
+            f"the profile in {folder} is in use by another process; end that one, or link a second device"
+        ) from error
+    return lock
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Writes a file that only its owner reads, wholly or not at all."""
+    draft = path.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

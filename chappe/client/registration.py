@@ -1,0 +1,146 @@
+"""How a device comes to belong to a user: by a verified phone number, or by a code from a device that already does."""
+
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from chappe.api.identity.v1 import device_service_pb2, registration_service_pb2
+from chappe.client.connection import addresses_of
+from chappe.client.device import Device, DeviceKey
+from chappe.client.door import Door
+from chappe.client.errors import NotConnectedError, ProfileError
+from chappe.client.methods import CHECK_VERIFICATION, LINK_DEVICE, REGISTER_ACCOUNT, START_VERIFICATION
+from chappe.client.profiles import About, Profile, exists
+from chappe.client.seams import system_seams
+
+PLATFORM = "python"
+
+AskCode = Callable[[], str | Awaitable[str]]
+"""Asks the person for the one-time code that arrived on the phone."""
+
+
+async def enrol(door: Door, phone_number: str, name: str, ask_code: AskCode | None = None) -> Device:
+    """Registers a phone number and returns its first device; the number's earlier devices are unlinked.
+
+    On a development system the code comes with the answer and nobody is asked.
+
+    Raises:
+        RefusedError: A number, a code or a name was refused.
+        ProfileError: A code is needed and there is nobody to ask.
+    """
+    started = await door.call(
+        START_VERIFICATION, registration_service_pb2.StartVerificationRequest(phone_number=phone_number)
+    )
+    code = started.development_code or await _ask(ask_code)
+    checked = await door.call(
+        CHECK_VERIFICATION,
+        registration_service_pb2.CheckVerificationRequest(verification_id=started.verification_id, code=code),
+    )
+    key = DeviceKey.generate()
+    account = await door.call(
+        REGISTER_ACCOUNT,
+        registration_service_pb2.RegisterAccountRequest(
+            registration_token=checked.registration_token,
+            device_public_key=key.public,
+            profile_name=name,
+            platform=PLATFORM,
+            proof=key.registration_proof(checked.registration_token),
+        ),
+    )
+    return Device(account.user_id, account.device_id, key)
+
+
+async def join(door: Door, code: str) -> Device:
+    """Returns a new device of the account that gave out a link code.
+
+    Raises:
+        RefusedError: The code is not one, or the account has enough devices.
+    """
+    key = DeviceKey.generate()
+    request = device_service_pb2.LinkDeviceRequest(
+        link_code=code, device_public_key=key.public, platform=PLATFORM, proof=key.link_proof(code)
+    )
+    linked = await door.call(LINK_DEVICE, request)
+    return Device(linked.user_id, linked.device_id, key)
+
+
+async def register(
+    address: str | Sequence[str],
+    phone_number: str,
+    *,
+    name: str,
+    profile: str | Path,
+    ask_code: AskCode | None = None,
+    is_replacing: bool = False,
+) -> About:
+    """Registers a phone number and makes a profile of its first device.
+
+    Args:
+        address: Of one edge or several.
+        phone_number: As E.164, for example +441632960002.
+        name: What others see.
+        profile: A name, or the path of a folder.
+        ask_code: Asks for the one-time code; not needed on a development system.
+        is_replacing: A profile that exists is replaced, with all its messages.
+
+    Raises:
+        ProfileError: The profile exists already or cannot be written.
+        RefusedError: A number, a code or a name was refused.
+        NotConnectedError: No edge answers.
+    """
+    addresses = _prepared(address, profile, is_replacing=is_replacing)
+    async with _any_door(addresses) as door:
+        device = await enrol(door, phone_number, name, ask_code)
+    about = About(
+        user_id=device.user_id.hex(),
+        device_id=device.device_id,
+        phone_number=phone_number,
+        name=name,
+        addresses=tuple(addresses),
+    )
+    Profile.create(profile, about, device.key).close()
+    return about
+
+
+async def link(address: str | Sequence[str], code: str, *, profile: str | Path, is_replacing: bool = False) -> About:
+    """Makes this machine a further device of the account that gave out the code, with a profile of its own.
+
+    Raises:
+        ProfileError: The profile exists already or cannot be written.
+        RefusedError: The code is not one, or the account has enough devices.
+        NotConnectedError: No edge answers.
+    """
+    addresses = _prepared(address, profile, is_replacing=is_replacing)
+    async with _any_door(addresses) as door:
+        device = await join(door, code)
+    about = About(user_id=device.user_id.hex(), device_id=device.device_id, addresses=tuple(addresses))
+    Profile.create(profile, about, device.key).close()
+    return about
+
+
+def _prepared(address: str | Sequence[str], profile: str | Path, *, is_replacing: bool) -> list[str]:
+    addresses = addresses_of(address)
+    if exists(profile) and not is_replacing:
+        raise ProfileError(f"there is a profile {profile} already; choose another name, or replace it")
+    return addresses
+
+
+@asynccontextmanager
+async def _any_door(addresses: Sequence[str]) -> AsyncGenerator[Door]:
+    async with AsyncExitStack() as stack:
+        yield await _enter_any(stack, addresses)
+
+
+async def _enter_any(stack: AsyncExitStack, addresses: Sequence[str]) -> Door:
+    for address in addresses[:-1]:
+        with suppress(NotConnectedError):
+            return await stack.enter_async_context(Door(address, system_seams()))
+    return await stack.enter_async_context(Door(addresses[-1], system_seams()))
+
+
+async def _ask(ask_code: AskCode | None) -> str:
+    if ask_code is None:
+        raise ProfileError("a one-time code was sent to the phone; give `ask_code` so that it can be asked for")
+    answer = ask_code()
+    return await answer if inspect.isawaitable(answer) else answer

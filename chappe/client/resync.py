@@ -1,0 +1,40 @@
+"""Reads what the log does not hold any more: the newest pages of every chat, after a Resync."""
+
+import logging
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
+from chappe.client.engine import Engine
+from chappe.client.errors import ChappeClientError
+from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES
+from chappe.client.people import Calling
+
+PAGE = 200
+"""So many of the newest messages of each chat are read; older ones are read when somebody looks at them."""
+
+_log = logging.getLogger(__name__)
+
+
+async def rebuild(calling: Calling, engine: Engine) -> None:
+    """Reads the chat list and the newest page of each chat into the store; what it knew already is not shown again.
+
+    A failure is logged and not tried again: the log itself replays from its beginning in any case.
+    """
+    try:
+        token = ""
+        while True:
+            request = conversation_service_pb2.ListConversationsRequest(page_size=PAGE, page_token=token)
+            chats = await calling.call(LIST_CONVERSATIONS, request)
+            for chat in chats.conversations:
+                await _read_chat(calling, engine, chat.peer_user_id)
+            token = chats.next_page_token
+            if not token:
+                return
+    except ChappeClientError as error:
+        _log.warning("not all of the history was read after a resync: %s", error)
+
+
+async def _read_chat(calling: Calling, engine: Engine, peer_id: bytes) -> None:
+    request = history_service_pb2.ListMessagesRequest(peer_user_id=peer_id, page_size=PAGE)
+    page = await calling.call(LIST_MESSAGES, request)
+    engine.absorb([item_pb2.Item(message=stored.message) for stored in reversed(page.messages)])

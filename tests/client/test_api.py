@@ -1,0 +1,336 @@
+"""The client for people, over a real socket to a small edge."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from chappe import client as chappe_client
+from chappe.api.edge.v1 import item_pb2, server_frame_pb2
+from chappe.api.identity.v1 import (
+    block_service_pb2,
+    contact_service_pb2,
+    device_service_pb2,
+    profile_service_pb2,
+    registration_service_pb2,
+    session_service_pb2,
+)
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
+from chappe.api.type.v1 import error_reason_pb2 as reasons
+from chappe.client import methods
+from chappe.client.api import Client
+from chappe.client.content import encode_text
+from chappe.client.device import DeviceKey
+from chappe.client.errors import (
+    NotConnectedError,
+    ProfileError,
+    RefusedError,
+    SessionEndedError,
+    UnknownPersonError,
+)
+from chappe.client.host import ClientParts
+from chappe.client.profiles import About, Profile
+from chappe.client.views import Message, Offline, Online, SendFailed, Tick, TickChanged
+from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
+from tests.client.socket_edge import SocketEdge
+from tests.client.test_connection import until
+
+Kind = TypeVar("Kind")
+PHONE = "+441632960002"
+
+
+def hello_item(number: int, text: str) -> item_pb2.Item:
+    item = message_item(number)
+    item.message.envelope.content = encode_text(text)
+    return item
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[SocketEdge]:
+    async with SocketEdge() as edge:
+        yield edge
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    about = About(user_id=ME.hex(), device_id=DEVICE, phone_number="+441632960001", name="Alice")
+    Profile.create(tmp_path / "alice", about, DeviceKey.generate()).close()
+    return tmp_path / "alice"
+
+
+@pytest.fixture
+async def me(edge: SocketEdge, folder: Path) -> AsyncIterator[Client]:
+    edge.model.now_ms = 1_790_000_000_000
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        yield me
+
+
+async def next_of(me: Client, kind: type[Kind]) -> Kind:
+    """Returns the next event of a kind."""
+    async with asyncio.timeout(5):
+        async for event in me.events():
+            if isinstance(event, kind):
+                return event
+    raise AssertionError
+
+
+async def test_six_lines_send_and_receive(edge: SocketEdge, folder: Path) -> None:
+    edge.model.log.append(hello_item(1, "good morning"))
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        message = await me.send(PHONE, "hello")
+        async for event in me.events():
+            if isinstance(event, Message):
+                break
+
+    assert message.tick is Tick.SENT
+    assert bytes.fromhex(message.id) in edge.model.stored
+    assert (event.text, event.sender_id, event.is_mine) == ("good morning", PEER, False)
+
+
+async def test_ticks_are_told_and_kept(edge: SocketEdge, me: Client) -> None:
+    message = await me.send(PEER, "hello")
+    edge.model.log.append(receipt_item(1, [message.message_id], 3))
+
+    edge.push()
+    tick = await next_of(me, TickChanged)
+
+    assert (tick.message_id, tick.tick) == (message.message_id, Tick.READ)
+    assert [kept.tick for kept in await me.stored_history(PEER)] == [Tick.READ]
+
+
+async def test_messages_that_came_while_nobody_listened_are_told_by_the_next_process(
+    edge: SocketEdge, folder: Path
+) -> None:
+    edge.model.log += [hello_item(number, f"{number}") for number in range(1, 4)]
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        first = await next_of(me, Message)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        second = await next_of(me, Message)
+        third = await next_of(me, Message)
+
+    assert [first.text, second.text, third.text] == ["1", "2", "3"]
+
+
+async def test_a_message_that_is_sent_offline_leaves_with_the_next_session(edge: SocketEdge, folder: Path) -> None:
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(NotConnectedError, match="stays in the outbox"):
+            await me.send(PEER, "later", timeout_s=0.05)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        await until(lambda: edge.model.stored)
+        tick = await next_of(me, TickChanged)
+
+    assert tick.tick is Tick.SENT
+    assert [body.endswith(b"later") for body in edge.model.stored.values()] == [True]
+
+
+async def test_a_refused_message_raises(edge: SocketEdge, me: Client) -> None:
+    edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
+
+    with pytest.raises(RefusedError, match="RECIPIENT_NOT_FOUND: because"):
+        await me.send(PEER, "hello")
+
+
+async def test_a_message_of_an_earlier_process_that_is_refused_is_an_event(edge: SocketEdge, folder: Path) -> None:
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(NotConnectedError):
+            await me.send(PEER, "later", timeout_s=0.01)
+    edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        failed = await next_of(me, SendFailed)
+
+    assert (failed.peer_id, failed.reason) == (PEER, "RECIPIENT_NOT_FOUND")
+
+
+async def test_reading_is_told_up_to_a_message(edge: SocketEdge, me: Client) -> None:
+    edge.model.log.append(hello_item(1, "hello"))
+    edge.push()
+
+    await me.mark_read(await next_of(me, Message))
+    await me.mark_read(PEER)
+
+    assert edge.model.read_upto == [edge.model.log[0].message.message_id] * 2
+
+
+async def test_going_off_and_on_is_told(edge: SocketEdge, me: Client) -> None:
+    online = await next_of(me, Online)
+    edge.close(4001, "slow")
+
+    offline = await next_of(me, Offline)
+
+    assert online.edge == offline.edge == f"127.0.0.1:{edge.port}"
+    await next_of(me, Online)
+
+
+async def test_a_session_that_has_ended_ends_the_events_and_the_sends(edge: SocketEdge, me: Client) -> None:
+    edge.is_mute = True
+    sending = asyncio.ensure_future(me.send(PEER, "hello"))
+    await until(lambda: edge.model.stored)
+
+    edge.close(4409, "replaced")
+
+    with pytest.raises(SessionEndedError):
+        await sending
+    with pytest.raises(SessionEndedError):
+        await next_of(me, Message)
+    with pytest.raises(SessionEndedError):
+        await me.send(PEER, "more")
+
+
+async def test_a_page_and_the_chats_come_from_the_server(edge: SocketEdge, me: Client) -> None:
+    stored = history_service_pb2.StoredMessage(message=hello_item(1, "hello").message, state=3)
+    edge.answers[methods.LIST_MESSAGES.name] = lambda _: history_service_pb2.ListMessagesResponse(
+        messages=[stored], next_page_token="more"
+    ).SerializeToString()
+    chat = conversation_service_pb2.Conversation(
+        conversation_id=CONVERSATION, peer_user_id=PEER, last_message=stored, unread_count=2
+    )
+    edge.answers[methods.LIST_CONVERSATIONS.name] = lambda _: conversation_service_pb2.ListConversationsResponse(
+        conversations=[chat]
+    ).SerializeToString()
+
+    page = await me.history(PEER)
+    chats = await me.chats()
+
+    assert ([message.text for message in page.messages], page.next_page) == (["hello"], "more")
+    assert (chats[0].peer_id, chats[0].unread_count, chats[0].last_message) == (PEER, 2, page.messages[0])
+
+
+async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: SocketEdge, me: Client) -> None:
+    old = hello_item(1, "from long ago")
+    page = history_service_pb2.ListMessagesResponse(messages=[history_service_pb2.StoredMessage(message=old.message)])
+    chats = conversation_service_pb2.ListConversationsResponse(
+        conversations=[conversation_service_pb2.Conversation(conversation_id=CONVERSATION, peer_user_id=PEER)]
+    )
+    edge.answers[methods.LIST_MESSAGES.name] = lambda _: page.SerializeToString()
+    edge.answers[methods.LIST_CONVERSATIONS.name] = lambda _: chats.SerializeToString()
+    resync = server_frame_pb2.Resync(reason=reasons.ERROR_REASON_CURSOR_EXPIRED)
+    edge.model.frames.append(frame(resync=resync).SerializeToString())
+    edge.deliver()
+
+    message = await next_of(me, Message)
+    await until(lambda: edge.model.acked_ids)
+
+    assert message.text == "from long ago"
+    assert edge.model.acked_ids == [old.message.message_id]
+
+
+async def test_people_are_named_by_contact_name_or_number(edge: SocketEdge, me: Client) -> None:
+    contact = contact_service_pb2.Contact(phone_number=PHONE, contact_name="Bob", user_id=PEER)
+    edge.answers[methods.LIST_CONTACTS.name] = lambda _: contact_service_pb2.ListContactsResponse(
+        contacts=[contact]
+    ).SerializeToString()
+
+    by_name = await me.people.resolve("bob")
+    by_number = await me.people.resolve(PHONE)
+
+    assert by_name == by_number == PEER
+    assert await me.people.name_of(PEER) == "Bob"
+    assert methods.LOOKUP_CONTACTS.name not in edge.calls
+    with pytest.raises(UnknownPersonError, match="'carol' is no contact"):
+        await me.people.resolve("carol")
+
+
+async def test_a_name_that_a_stranger_chose_addresses_nobody(edge: SocketEdge, me: Client) -> None:
+    profile = profile_service_pb2.Profile(user_id=PEER, profile_name="Bob")
+    edge.answers[methods.GET_PROFILE.name] = lambda _: profile_service_pb2.GetProfileResponse(
+        profile=profile
+    ).SerializeToString()
+    edge.answers[methods.LIST_CONTACTS.name] = lambda _: b""
+
+    assert await me.people.name_of(PEER) == "Bob"
+    with pytest.raises(UnknownPersonError):
+        await me.people.resolve("Bob")
+
+
+async def test_a_number_is_looked_up_once(edge: SocketEdge, me: Client) -> None:
+    for _ in range(3):
+        assert await me.people.resolve(PHONE) == PEER
+
+    assert edge.calls.count(methods.LOOKUP_CONTACTS.name) == 1
+
+
+async def test_the_account_is_managed_over_the_bridge(edge: SocketEdge, me: Client) -> None:
+    edge.answers |= {
+        methods.START_LINK.name: lambda _: device_service_pb2.StartLinkResponse(
+            link_code="ABCD2345"
+        ).SerializeToString(),
+        methods.LIST_DEVICES.name: lambda _: device_service_pb2.ListDevicesResponse(
+            devices=[device_service_pb2.Device(device_id=1)]
+        ).SerializeToString(),
+        methods.LIST_SESSIONS.name: lambda _: session_service_pb2.ListSessionsResponse(
+            sessions=[session_service_pb2.Session(device_id=1)]
+        ).SerializeToString(),
+        methods.LIST_BLOCKS.name: lambda _: block_service_pb2.ListBlocksResponse(user_ids=[PEER]).SerializeToString(),
+    }
+    for method in (methods.BLOCK_USER, methods.UNBLOCK_USER, methods.REVOKE_SESSION, methods.UNLINK_DEVICE):
+        edge.answers[method.name] = lambda _: b""
+
+    await me.account.block(PHONE)
+    await me.account.unblock(PEER)
+    await me.account.revoke(device_id=2)
+    await me.account.unlink(2)
+
+    assert await me.account.create_link_code() == "ABCD2345"
+    assert [device.device_id for device in await me.account.devices()] == [1]
+    assert [session.device_id for session in await me.account.sessions()] == [1]
+    assert await me.account.blocked() == [PEER]
+
+
+async def test_a_profile_is_used_by_one_process_at_a_time(edge: SocketEdge, me: Client, folder: Path) -> None:
+    with pytest.raises(ProfileError, match="in use by another process"):
+        async with chappe_client.connect(edge.address, profile=folder):
+            pass
+
+
+async def test_an_edge_that_does_not_answer_is_said_so(folder: Path) -> None:
+    with pytest.raises(NotConnectedError, match="no edge has answered"):
+        async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=ClientParts(online_s=0.05)):
+            pass
+
+
+@pytest.mark.parametrize("has_code", [True, False])
+async def test_a_phone_number_becomes_a_profile(edge: SocketEdge, tmp_path: Path, *, has_code: bool) -> None:
+    started = registration_service_pb2.StartVerificationResponse(
+        verification_id=bytes(16), development_code="123456" if has_code else ""
+    )
+    codes = []
+
+    def check(payload: bytes) -> bytes:
+        codes.append(registration_service_pb2.CheckVerificationRequest.FromString(payload).code)
+        return registration_service_pb2.CheckVerificationResponse(registration_token=bytes(32)).SerializeToString()
+
+    edge.answers |= {
+        methods.START_VERIFICATION.name: lambda _: started.SerializeToString(),
+        methods.CHECK_VERIFICATION.name: check,
+        methods.REGISTER_ACCOUNT.name: lambda _: registration_service_pb2.RegisterAccountResponse(
+            user_id=ME, device_id=DEVICE
+        ).SerializeToString(),
+    }
+
+    await chappe_client.register(
+        f"ws://127.0.0.1:1,{edge.address}", PHONE, name="Alice", profile=tmp_path / "a", ask_code=lambda: "654321"
+    )
+    async with chappe_client.connect(edge.address, profile=tmp_path / "a") as me:
+        assert me.user_id == ME
+
+    assert codes == ["123456" if has_code else "654321"]
+
+
+async def test_a_link_code_makes_this_machine_a_second_device(edge: SocketEdge, tmp_path: Path) -> None:
+    edge.answers[methods.LINK_DEVICE.name] = lambda _: device_service_pb2.LinkDeviceResponse(
+        user_id=ME, device_id=2
+    ).SerializeToString()
+
+    about = await chappe_client.link(edge.address, "abcd-2345", profile=tmp_path / "b")
+
+    assert (about.user_id, about.device_id) == (ME.hex(), 2)
+    with pytest.raises(ProfileError, match="already"):
+        await chappe_client.link(edge.address, "abcd-2345", profile=tmp_path / "b")
