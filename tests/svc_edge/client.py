@@ -4,9 +4,10 @@ import asyncio
 import base64
 import json
 import os
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from chappe.api.edge.v1 import client_frame_pb2, send_pb2, server_frame_pb2
+from chappe.api.type.v1 import envelope_pb2
 from tests.svc_edge.fakes import FakeMesh, Person, message_id_of, signed_hello
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -35,10 +36,11 @@ class Client:
         self.go_away: server_frame_pb2.GoAway | None = None
         self.closed: Closed | None = None
         self.seen: list[Any] = []
+        self.kinds: list[str] = []
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -47,6 +49,11 @@ class Client:
     def abort(self) -> None:
         if hasattr(self, "_writer"):
             self._writer.transport.abort()
+
+    async def dial(self) -> None:
+        """Connects, and says nothing."""
+        host, port = self.host.split(":")
+        self._reader, self._writer = await asyncio.open_connection(host, int(port), limit=2**22)
 
     async def request(self, target: str = "/", **headers: str) -> int:
         """Connects and asks for an upgrade; returns the status."""
@@ -58,8 +65,7 @@ class Client:
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
             "Sec-WebSocket-Protocol": self.protocol,
         } | {name.replace("_", "-"): value for name, value in headers.items()}
-        host, port = self.host.split(":")
-        self._reader, self._writer = await asyncio.open_connection(host, int(port), limit=2**22)
+        await self.dial()
         lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items() if value), "", ""]
         self._writer.write("\r\n".join(lines).encode())
         head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), WAIT_S)
@@ -68,6 +74,14 @@ class Client:
         if self.status != 101:
             self.body = (await asyncio.wait_for(self._reader.read(), WAIT_S)).decode()
         return self.status
+
+    def pause_reading(self) -> None:
+        """Lets what the edge writes pile up."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # it reads, too
+
+    def resume_reading(self) -> None:
+        """Reads again."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # it reads, too
 
     def write(self, data: bytes) -> None:
         self._writer.write(data)
@@ -91,7 +105,7 @@ class Client:
         """Sends a message; returns its id."""
         message_id = message_id_of(number)
         message = send_pb2.SendMessage(user_id=to)
-        message.envelope.suite = 1
+        message.envelope.suite = envelope_pb2.ENCRYPTION_SUITE_NONE
         message.envelope.content = content
         self.send(send=send_pb2.Send(message_id=message_id, attempt=1, message=message))
         return message_id
@@ -134,7 +148,14 @@ class Client:
         if frame.HasField("go_away"):
             self.go_away = frame.go_away
         self.seen += frame.events.items
+        self.kinds.append(str(frame.WhichOneof("frame")))
         return frame
+
+    async def read_json(self) -> Any:
+        """Returns the next frame of the JSON sub-protocol."""
+        payload = await self.read_message()
+        assert payload is not None, self.closed
+        return json.loads(payload)
 
     async def expect(self, kind: str) -> Any:
         """Reads on to a frame of a kind, and returns it."""
@@ -162,7 +183,9 @@ class Client:
         assert self.closed is not None
         return self.closed
 
-    async def sign_in(self, mesh: FakeMesh, person: Person, *, cursor: bytes = b"", window: int = 0, **extra: Any) -> Any:
+    async def sign_in(
+        self, mesh: FakeMesh, person: Person, *, cursor: bytes = b"", window: int = 0, **extra: Any
+    ) -> Any:
         """Upgrades and says Hello; returns the Welcome."""
         await self.request()
         signed = signed_hello(mesh.token(person), person.key, self.host)

@@ -24,7 +24,7 @@ class Edge(NamedTuple):
 
 
 def settings(mesh: FakeMesh, **changes: Any) -> Config:
-    defaults = {
+    defaults: dict[str, Any] = {
         "message_target": mesh.address,
         "presence_target": mesh.address,
         "identity_target": mesh.address,

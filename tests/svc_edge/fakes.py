@@ -7,12 +7,13 @@ import hashlib
 import os
 import time
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import grpc
 import grpc.aio
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf import json_format
 
 from chappe.api.edge.v1 import client_frame_pb2, edge_service_pb2, item_pb2, send_pb2, server_frame_pb2
 from chappe.api.edge.v1.edge_service_pb2_grpc import EdgeServiceStub
@@ -93,14 +94,17 @@ def message_id_of(number: int) -> bytes:
     return int(time.time() * 1000).to_bytes(6, "big") + b"\x70\x00\x80" + bytes(3) + number.to_bytes(4, "big")
 
 
-class FakeMesh(
-    message_service_pb2_grpc.MessageServiceServicer,
-    history_service_pb2_grpc.HistoryServiceServicer,
-    presence_service_pb2_grpc.PresenceServiceServicer,
-    session_service_pb2_grpc.SessionServiceServicer,
-    directory_service_pb2_grpc.DirectoryServiceServicer,
-    registration_service_pb2_grpc.RegistrationServiceServicer,
-):
+_REGISTER: list[Any] = [
+    message_service_pb2_grpc.add_MessageServiceServicer_to_server,
+    history_service_pb2_grpc.add_HistoryServiceServicer_to_server,
+    presence_service_pb2_grpc.add_PresenceServiceServicer_to_server,
+    session_service_pb2_grpc.add_SessionServiceServicer_to_server,
+    directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server,
+    registration_service_pb2_grpc.add_RegistrationServiceServicer_to_server,
+]
+
+
+class FakeMesh:
     """svc_message, svc_presence and svc_identity with nothing behind them; its attributes say how they behave."""
 
     def __init__(self) -> None:
@@ -125,17 +129,14 @@ class FakeMesh(
         self.changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
         self.principals: list[Any] = []
         self.submit_contexts: list[Any] = []
+        self.track_contexts: list[Any] = []
         self.address = ""
         self._server = grpc.aio.server()
         self._counter = 0
-        message_service_pb2_grpc.add_MessageServiceServicer_to_server(self, self._server)
-        history_service_pb2_grpc.add_HistoryServiceServicer_to_server(self, self._server)
-        presence_service_pb2_grpc.add_PresenceServiceServicer_to_server(self, self._server)
-        session_service_pb2_grpc.add_SessionServiceServicer_to_server(self, self._server)
-        directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(self, self._server)
-        registration_service_pb2_grpc.add_RegistrationServiceServicer_to_server(self, self._server)
+        for register in _REGISTER:
+            register(self, self._server)
 
-    async def __aenter__(self) -> "FakeMesh":
+    async def __aenter__(self) -> Self:
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
@@ -180,6 +181,23 @@ class FakeMesh(
         logged = Logged(key, item, 1)
         self.logs[user_id].append(logged)
         return logged
+
+    def json_hello(self, person: Person, host: str) -> Any:
+        """Returns a Hello of the JSON sub-protocol."""
+        hello = client_frame_pb2.Hello(protocol=1, signed=signed_hello(self.token(person), person.key, host))
+        return json_format.MessageToDict(hello)
+
+    async def break_streams(self, contexts: list[Any]) -> None:
+        """Ends streams without a marker."""
+        while contexts:
+            with contextlib.suppress(grpc.aio.AbortError):
+                await contexts.pop().abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns a method that nobody calls here."""
+        if not name[0].isupper():
+            raise AttributeError(name)
+        return lambda *_: None
 
     # MessageService
 
@@ -266,6 +284,7 @@ class FakeMesh(
             await abort(context, UnavailableError("registry", "down"))
         await context.read()
         await context.write(presence_service_pb2.TrackResponse(hello=HELLO))
+        self.track_contexts.append(context)
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.WhichOneof("frame") == "batch":
                 await context.write(presence_service_pb2.TrackResponse(results=self._track(request.batch)))
@@ -341,7 +360,7 @@ class FakeFanout:
         self._number = 0
         self.edge_boot_id = 0
 
-    async def __aenter__(self) -> "FakeFanout":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -356,9 +375,7 @@ class FakeFanout:
         response: edge_service_pb2.PushResponse = await self._call.read()
         return response
 
-    async def push(
-        self, session_ids: list[int], user_id: bytes, entries: list[Logged]
-    ) -> edge_service_pb2.PushTaken:
+    async def push(self, session_ids: list[int], user_id: bytes, entries: list[Logged]) -> edge_service_pb2.PushTaken:
         """Pushes every entry to every session; returns what became of the batch."""
         self._number += 1
         tag = int.from_bytes(hashlib.sha256(b"chappe-user" + user_id).digest()[:4], "big")
