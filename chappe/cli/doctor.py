@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from chappe.cli.terminal import Terminal, json_option, pass_terminal
 from chappe.cli.up import DEFAULT_DATA
 
 
@@ -15,14 +16,15 @@ from chappe.cli.up import DEFAULT_DATA
     type=click.Path(file_okay=False, path_type=Path),
     help="The data folder of `chappe up`.",
 )
-@click.option("--json", "is_json", is_flag=True, help="Print one object per line.")
-@click.pass_context
-def doctor(context: click.Context, /, *, data: Path, is_json: bool) -> None:
+@json_option
+@pass_terminal
+def doctor(terminal: Terminal, /, *, data: Path) -> None:
     """Examine engines, services, certificates, clock and versions, and say what to do.
 
     Exit code 1 when something fails, 0 otherwise.
     """
     import asyncio
+    import sys
 
     from chappe.cli.doctor_checks import Finding, examine
 
@@ -32,7 +34,7 @@ def doctor(context: click.Context, /, *, data: Path, is_json: bool) -> None:
         has_failed = False
         async for finding in examine(folder):
             has_failed |= finding.state == "failed"
-            click.echo(finding.json() if is_json else show(finding))
+            click.echo(finding.json() if terminal.is_json else show(finding))
         return has_failed
 
     def show(finding: Finding) -> str:
@@ -40,4 +42,4 @@ def doctor(context: click.Context, /, *, data: Path, is_json: bool) -> None:
         line = f"{click.style(f'{finding.state:<8}', fg=color)}{finding.check:<16}{finding.text}"
         return line if not finding.advice else f"{line}\n{'':24}do this: {finding.advice}"
 
-    context.exit(int(asyncio.run(run())))
+    sys.exit(int(asyncio.run(run())))

@@ -1,22 +1,44 @@
 """The `chappe` command; each command imports what it needs when it runs, so that `--help` stays fast."""
 
+import os
+from pathlib import Path
+
 import click
 
 from chappe import __version__
+from chappe.cli.account import hello, link, login, register, revoke, sessions
+from chappe.cli.bench import bench
 from chappe.cli.doctor import doctor
+from chappe.cli.people import block, contacts, unblock
+from chappe.cli.talk import chats, history, listen, send
+from chappe.cli.terminal import HOME, shared_options
 from chappe.cli.up import up
 
 EXIT_CODES = """
-Exit codes: 0 done; 1 it did not work, the line on stderr says why and what to do; 2 the command was typed wrongly;
-3 the server refused; 4 no server answered; 130 interrupted.
+Exit codes: 0 done; 1 it did not work, and the line on stderr says what to do; 2 typed wrongly; 3 the server refused;
+4 no server answered; 130 interrupted.
 """
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="chappe")
-def main() -> None:
-    """Starts Chappe on this machine, and chats through it from a terminal."""
+@shared_options
+@click.pass_context
+def main(context: click.Context, /) -> None:
+    """Start Chappe on this machine, and chat through it from a terminal.
+
+    Profiles are kept in ~/.chappe/profiles, or in the folder that CHAPPE_HOME names.
+    """
+    context.meta[HOME] = Path(os.environ.get("CHAPPE_HOME") or Path.home() / ".chappe")
 
 
-for command in (up, doctor):
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(__version__)
+
+
+for command in (up, register, login, link, send, listen, history, chats, contacts):
+    main.add_command(command)
+for command in (block, unblock, sessions, revoke, hello, doctor, bench):
     main.add_command(command)

@@ -7,9 +7,12 @@ import re
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from chappe.client import Client
 
 REFUSED: Final = 3
 NO_SERVER: Final = 4
@@ -41,7 +44,7 @@ class Terminal:
         """Where the profile is kept."""
         return self.home / "profiles" / self.profile
 
-    def show(self, text: str, **fields: Any) -> None:
+    def show(self, text: str, /, **fields: Any) -> None:
         """Prints one thing: the text for people, or the fields as one object on one line."""
         click.echo(json.dumps(fields, ensure_ascii=False) if self.is_json else text)
 
@@ -49,6 +52,12 @@ class Terminal:
         """Prints something that is only for people, beside the result."""
         if not self.is_json:
             click.echo(text, err=True)
+
+    def client(self) -> "Client":
+        """Returns the device of the profile, to be entered with `async with`."""
+        from chappe.client import connect
+
+        return connect(self.servers, profile=self.folder)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a command's work to its end; its failures become one line on stderr and an exit code."""
@@ -80,7 +89,7 @@ def readable_errors() -> Iterator[None]:
     except (RefusedError, SessionEndedError) as error:
         raise Refusal(str(error)) from error
     except NotConnectedError as error:
-        raise NoServer(str(error)) from error
+        raise NoServer(f"{error}. `chappe doctor` looks what is wrong here; --server names another edge") from error
     except (ChappeClientError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -96,12 +105,17 @@ def shared_options(command: _Command) -> _Command:
         multiple=True,
         expose_value=False,
         callback=_keep,
-        help="Where to connect; several may be given. The profile remembers them.",
+        help="Where to connect; several may be given. Without it: where the profile was registered.",
     )
-    as_json = click.option(
+    return json_option(server(profile(command)))
+
+
+def json_option(command: _Command) -> _Command:
+    """Lets a command be told to print JSON."""
+    keep = click.option(
         "--json", "is_json", is_flag=True, expose_value=False, callback=_keep, help="Print one object per line."
     )
-    return as_json(server(profile(command)))
+    return keep(command)
 
 
 def pass_terminal(command: Callable[..., None]) -> Callable[..., None]:

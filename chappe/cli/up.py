@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chappe.cli.terminal import Terminal, json_option, pass_terminal
+
 if TYPE_CHECKING:
     from chappe.cli.launcher import Plan
 
@@ -27,26 +29,27 @@ DEFAULT_DATA = Path(".chappe")
 @click.option(
     "--restart/--no-restart", "is_supervised", default=True, help="Whether what dies is started again; it is."
 )
-@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON once everything answers.")
+@json_option
 @click.option("--module", default="svc_{}", hidden=True, help="What is run for each service; for tests.")
-@click.pass_context
-def up(context: click.Context, /, *, is_supervised: bool, is_json: bool, **wanted: Any) -> None:
+@pass_terminal
+def up(terminal: Terminal, /, *, is_supervised: bool, **wanted: Any) -> None:
     """Start everything on this machine: two engines, five services, certificates.
 
     Needs a checkout of Chappe, and neither Docker nor root. WebSockets are on PORT, gRPC from PORT + 100 on, all on
     127.0.0.1 only. Variables such as CHAPPE_MESSAGE_LOG_LEVEL=debug reach the services; docs/config.md lists them.
-    Ctrl-C stops everything cleanly, a second one at once; the data stays.
+    Ctrl-C stops everything cleanly, a second one at once; the data stays. With --json one line says where all is.
     """
     import asyncio
     import os
+    import sys
 
     from chappe.cli.launcher import LaunchError
     from chappe.cli.up_session import UpSession
 
     try:
         plan = _plan(wanted, os.environ)
-        session = UpSession(plan, is_supervised=is_supervised, is_json=is_json)
-        context.exit(asyncio.run(session.run()))
+        session = UpSession(plan, is_supervised=is_supervised, is_json=terminal.is_json)
+        sys.exit(asyncio.run(session.run()))
     except LaunchError as error:
         raise click.ClickException(str(error)) from error
 

@@ -1,0 +1,128 @@
+"""What `send`, `listen` and `history` do once there is a session."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Final
+
+import click
+
+from chappe.cli.show import Screen, tick_sign
+from chappe.cli.terminal import Terminal
+from chappe.client import Client, Message, Tick, TickChanged
+from chappe.client.tasks import Tasks
+
+_GATHER_S: Final = 0.1
+_PAGE: Final = 200
+
+
+async def send_and_wait(
+    terminal: Terminal, me: Client, person: str, text: str, *, until: str | None, timeout_s: float
+) -> None:
+    """Sends a message, shows its tick, and if asked waits for a further one.
+
+    Raises:
+        ClickException: The further tick did not come in time.
+    """
+    sent = await me.send(person, text, timeout_s=timeout_s)
+    terminal.show(
+        tick_sign(Tick.SENT),
+        event="sent",
+        id=sent.id,
+        chat=sent.conversation_id.hex(),
+        peer=sent.peer_id.hex(),
+        sent_ms=sent.sent_ms,
+        accepted_ms=sent.accepted_ms,
+        tick=Tick.SENT.name.lower(),
+    )
+    if until is None:
+        return
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _until(Screen(terminal, me), me, sent, Tick[until.upper()])
+    except TimeoutError:
+        raise click.ClickException(
+            f"not {until} within {timeout_s:g} s. The message is durable; either its recipient is offline and will get it "
+            "later, or has blocked you. `chappe history` shows its tick"
+        ) from None
+
+
+async def listen_on(
+    terminal: Terminal, me: Client, *, is_reading: bool, count: int | None, timeout_s: float | None
+) -> None:
+    """Shows what comes, until there was enough of it or the time is over."""
+    screen = Screen(terminal, me)
+    tasks = Tasks()
+    reader = Reader(me, tasks) if is_reading else None
+    left = count
+    try:
+        async with asyncio.timeout(timeout_s), aclosing(me.events()) as events:
+            async for event in events:
+                await screen.event(event)
+                if not isinstance(event, Message) or event.is_mine:
+                    continue
+                if reader is not None:
+                    reader.saw(event)
+                left = None if left is None else left - 1
+                if left == 0:
+                    break
+    except TimeoutError:
+        pass
+    finally:
+        if reader is not None:
+            await reader.tell()
+        await tasks.aclose()
+
+
+async def newest(me: Client, person: str, limit: int) -> list[Message]:
+    """Returns the newest messages of a chat, the oldest of them first."""
+    found: list[Message] = []
+    page = await me.history(person, limit=min(limit, _PAGE))
+    found += page.messages
+    while page.next_page and len(found) < limit:
+        page = await me.history(person, limit=min(limit - len(found), _PAGE), page=page.next_page)
+        found += page.messages
+    return found[::-1]
+
+
+class Reader:
+    """Tells senders what was read, once for a burst of messages of one chat."""
+
+    def __init__(self, me: Client, tasks: Tasks) -> None:
+        """Prepares.
+
+        Args:
+            me: Who has read.
+            tasks: Owns the telling.
+        """
+        self._me = me
+        self._tasks = tasks
+        self._read: dict[bytes, Message] = {}
+        self._is_telling = False
+
+    def saw(self, message: Message) -> None:
+        """Takes note of a message that was shown."""
+        known = self._read.get(message.peer_id)
+        if known is None or message.message_id > known.message_id:
+            self._read[message.peer_id] = message
+        if not self._is_telling:
+            self._is_telling = True
+            self._tasks.spawn(self._tell_soon(), name="tell what was read")
+
+    async def tell(self) -> None:
+        """Tells what was not told yet."""
+        while self._read:
+            _, message = self._read.popitem()
+            await self._me.mark_read(message)
+
+    async def _tell_soon(self) -> None:
+        await asyncio.sleep(_GATHER_S)
+        self._is_telling = False
+        await self.tell()
+
+
+async def _until(screen: Screen, me: Client, sent: Message, tick: Tick) -> None:
+    async with aclosing(me.events()) as events:
+        async for event in events:
+            await screen.event(event)
+            if isinstance(event, TickChanged) and event.message_id == sent.message_id and event.tick >= tick:
+                return
