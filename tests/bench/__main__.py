@@ -1,0 +1,158 @@
+"""`python -m tests.bench`, which `make bench` calls: starts the real processes, measures them, prints a table."""
+
+import argparse
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from chappe.cli.launcher import SERVICES, LaunchError
+from chappe.testing import check
+from tests.bench.driver import BenchError
+from tests.bench.meter import describe_machine
+from tests.bench.report import Report, compare
+from tests.bench.rows import DRAINERS, FULL, QUICK, Row, Runner, Sizes
+from tests.bench.stage import RAISED, Stage, StageTerms
+
+_ROWS = ("idle", "durable-25", "durable-250", "open-1000", "open-5000", "drain", "history", "durable-2500")
+"""In the order in which they run: connections are only ever added once there is traffic."""
+_QUICK_ROWS = ("idle", "durable-10", "open-100", "drain", "history")
+_INTERRUPTED = 130
+_LEAST_PEOPLE = 20
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--quick", action="store_true", help="everything once and very briefly, to see that it works")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ROW", help=f"of {', '.join(_ROWS)}; a prefix does"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long a row with traffic is measured; 10")
+    parser.add_argument("--check", action="store_true", help="every client writes its history, which is then judged")
+    parser.add_argument("--profile", choices=SERVICES, metavar="SERVICE", help="sample where a service spends its CPU")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="also print ratios to an earlier --json")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="an empty folder to work in, which is kept")
+    return parser.parse_args(argv)
+
+
+def _chosen(rows: tuple[str, ...], only: list[str]) -> list[str]:
+    prefixes = tuple(name for name in only if name not in rows)
+    chosen = [row for row in rows if not only or row in only or row.startswith(prefixes)]
+    if not chosen:
+        raise BenchError(f"--only {' '.join(only)} names no row; there are {', '.join(rows)}")
+    return chosen
+
+
+def _people(names: list[str], sizes: Sizes) -> int:
+    """Returns how many people the rows need besides those of their own."""
+    chats = [_LEAST_PEOPLE // 2]
+    chats += [int(name.split("-")[1]) for name in names if name.startswith("durable")]
+    chats += [sizes.open_chats for name in names if name.startswith("open")]
+    return max(2 * max(chats), sizes.idle + sizes.warm_idle if "idle" in names else 0)
+
+
+async def _run(chosen: argparse.Namespace, data: Path) -> Report:
+    sizes = QUICK if chosen.quick else FULL
+    if chosen.seconds:
+        sizes = sizes._replace(seconds=chosen.seconds)
+    names = _chosen(_QUICK_ROWS if chosen.quick else _ROWS, chosen.only)
+    start_s = time.perf_counter()
+    async with Stage(StageTerms(data, chosen.check, chosen.profile or "")) as stage:
+        people = _people(names, sizes)
+        _say(f"registering {people + DRAINERS + 2} people")
+        await stage.ask("register", count=people + DRAINERS + 2)
+        set_up_s = time.perf_counter() - start_s
+        machine = {**describe_machine(data), "engines": await _engines(stage)}
+        runner = Runner(stage, sizes)
+        rows = []
+        for name in names:
+            _say(f"measuring {name}")
+            rows.append(await _work(runner, name, people)())
+        if chosen.check:
+            # What was on its way to quiet devices has come by then.
+            await asyncio.sleep(1.0)
+            await stage.ask("end")
+    checked = await asyncio.to_thread(_judge, stage.histories) if stage.histories else {}
+    return Report(machine, RAISED, set_up_s, sorted(rows, key=lambda row: _place(row.name)), checked)
+
+
+def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]]:
+    kind, _, number = name.partition("-")
+    if kind == "durable":
+        return lambda: runner.durable(name, int(number))
+    if kind == "open":
+        return lambda: runner.open(name, int(number))
+    if kind == "idle":
+        return lambda: runner.idle(0)
+    if kind == "drain":
+        return lambda: runner.drain(people)
+    return lambda: runner.history(people + DRAINERS)
+
+
+def _place(name: str) -> tuple[str, int]:
+    kind, _, number = name.partition("-")
+    return kind, int(number or 0)
+
+
+def _judge(histories: Path) -> dict[str, Any]:
+    report = check(sorted(histories.glob("*.jsonl")))
+    return {
+        "is_silent": report.is_silent,
+        "text": "\n".join(part for part in (report.summary(), report.stories()) if part),
+    }
+
+
+async def _engines(stage: Stage) -> str:
+    async with await psycopg.AsyncConnection.connect(stage.mesh.foundation.postgres.dsn) as connection:
+        found = await (await connection.execute("SHOW server_version")).fetchone()
+    return f"PostgreSQL {found[0] if found else '?'} (fsync and synchronous_commit on), Valkey"
+
+
+async def _until_signalled(chosen: argparse.Namespace, data: Path) -> Report | None:
+    work = asyncio.create_task(_run(chosen, data))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        return None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark and returns the exit status: 1 when a figure could not be taken or the checker objects."""
+    chosen = _arguments(argv)
+    data = chosen.data.absolute() if chosen.data else Path(tempfile.mkdtemp(prefix="chappe-bench-"))
+    try:
+        report = asyncio.run(_until_signalled(chosen, data))
+        if report is None:
+            return _INTERRUPTED
+        print(json.dumps(report.to_json()) if chosen.json else report.to_text())
+        if chosen.profile:
+            _say((data / "samples.txt").read_text(encoding="utf-8"))
+        if chosen.compare:
+            _say(compare(json.loads(chosen.compare.read_text(encoding="utf-8")), report.rows))
+    except (BenchError, LaunchError) as error:
+        _say(f"Error: {error}")
+        return 1
+    finally:
+        if not chosen.data:
+            shutil.rmtree(data, ignore_errors=True)
+    return 0 if report.checked.get("is_silent", True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

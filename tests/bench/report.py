@@ -1,0 +1,196 @@
+"""Prints what was measured: as tables for people, which are Markdown, and as JSON for the next comparison."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from tests.bench.meter import PARTS
+from tests.bench.rows import Row
+
+_SERVERS: Final = tuple(part for part in PARTS if part != "load")
+_SHORT: Final = {"postgres": "PostgreSQL", "valkey": "Valkey"}
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    title: str
+    value: Callable[[Row], float]
+    digits: int = 0
+
+
+def _of(name: str) -> Callable[[Row], float]:
+    return lambda row: row.values.get(name, 0.0)
+
+
+def _cpu_of(part: str) -> Callable[[Row], float]:
+    return lambda row: row.cpu_us.get(part, 0.0)
+
+
+def _servers(row: Row) -> float:
+    return sum(row.cpu_us.get(part, 0.0) for part in _SERVERS)
+
+
+_CPU: Final = (
+    Column("servers µs", _servers),
+    *(Column(f"{_SHORT.get(part, part)} µs", _cpu_of(part), 1) for part in _SERVERS),
+    Column("load client µs", _cpu_of("load"), 1),
+)
+_FSYNC: Final = (Column("fsync p50 ms", _of("fsync_p50_ms"), 2), Column("p99", _of("fsync_p99_ms"), 2))
+_TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
+    "durable": (
+        "Durable 1:1, counted at the sender when the recipient's receipt arrives (closed loop)",
+        (
+            Column("messages/s", _of("messages_per_s")),
+            Column("±", _of("deviation")),
+            *_CPU,
+            Column("p50 ms", _of("receipt_p50_ms"), 1),
+            Column("p99 ms", _of("receipt_p99_ms"), 1),
+            Column("rows", _of("rows"), 2),
+            Column("updates", _of("updates"), 2),
+            Column("stored bytes", _of("stored_bytes")),
+            Column("log bytes", _of("wal_bytes")),
+            Column("commits", _of("commits"), 3),
+            Column("log syncs", _of("syncs"), 3),
+            *_FSYNC,
+            Column("load avg", _of("load_average"), 1),
+            Column("unfinished", _of("unfinished")),
+        ),
+    ),
+    "open": (
+        "Latency in ms from the moment at which a message was to be sent (open loop)",
+        (
+            Column("messages/s", _of("messages_per_s")),
+            *(
+                Column(f"{kind} {quantile[:3]}", _of(f"{kind}_{quantile}"), 1)
+                for kind in ("ack", "delivery", "receipt")
+                for quantile in ("p50_ms", "p99_ms")
+            ),
+            Column("± of receipt p99", _of("receipt_p99_ms_deviation"), 1),
+            *_CPU,
+            *_FSYNC,
+            Column("load avg", _of("load_average"), 1),
+            Column("unfinished", _of("unfinished")),
+        ),
+    ),
+    "idle": (
+        "Idle signed-in connections: memory of each, and the cost of signing in (token fetched before)",
+        (
+            Column("connections", _of("connections")),
+            Column("edge USS KB", _of("edge_uss_kb"), 1),
+            Column("edge PSS KB", _of("edge_pss_kb"), 1),
+            Column("presence USS KB", _of("presence_uss_kb"), 1),
+            Column("kernel slab KB, both ends", _of("slab_both_ends_kb"), 1),
+            Column("sign-ins/s", _of("sign_ins_per_s")),
+            Column("p50 ms", _of("sign_in_p50_ms"), 1),
+            Column("p99 ms", _of("sign_in_p99_ms"), 1),
+            *_CPU,
+        ),
+    ),
+    "drain": (
+        "An offline recipient comes back: from dialling to CaughtUp",
+        (
+            Column("waiting", _of("waiting")),
+            Column("ms", _of("caught_up_ms"), 1),
+            Column("±", _of("deviation_ms"), 1),
+            Column("messages/s", _of("messages_per_s")),
+            Column("messages/s, 5 at once", _of("together_per_s")),
+            *_CPU,
+            *_FSYNC,
+        ),
+    ),
+    "history": (
+        "A page of 50 of a long chat, called over the bridge, one at a time",
+        (
+            Column("messages in the chat", _of("messages")),
+            Column("p50 ms", _of("p50_ms"), 2),
+            Column("p99 ms", _of("p99_ms"), 2),
+            Column("p99.9 ms", _of("p999_ms"), 2),
+            *_CPU,
+        ),
+    ),
+}
+
+
+class Report(NamedTuple):
+    """Everything about one run."""
+
+    machine: Mapping[str, Any]
+    settings: Mapping[str, str]
+    set_up_s: float
+    rows: Sequence[Row]
+    checked: Mapping[str, Any]
+    """What the history checker said; empty without --check."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the run as a JSON object, which `compare` reads."""
+        return {
+            "machine": self.machine,
+            "settings": self.settings,
+            "set_up_s": self.set_up_s,
+            "rows": [
+                {"name": row.name, "table": row.table, "values": row.values, "cpu_us": row.cpu_us} for row in self.rows
+            ],
+            "checked": self.checked,
+        }
+
+    def to_text(self) -> str:
+        """Returns the tables."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        machine = self.machine
+        packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+        yield f"{machine['date']}, commit {machine['commit']}"
+        yield f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}"
+        yield f"{machine['python']}, {packages}, {machine['engines']}"
+        yield (
+            f"load average {machine['load_average'][0]:.2f}; writing 4 KiB and fdatasync takes "
+            f"{machine['fsync_p50_ms']:.2f} ms p50, {machine['fsync_p99_ms']:.2f} ms p99"
+        )
+        yield f"set up in {self.set_up_s:.1f} s, not counted; raised: {' '.join(_pairs(self.settings))}"
+        yield "load client, engines and services share the cores; TLS between services, none on the WebSockets"
+        for table, (title, columns) in _TABLES.items():
+            rows = [row for row in self.rows if row.table == table]
+            if rows:
+                yield f"\n{title}\n"
+                yield from _table(rows, columns)
+        if self.checked:
+            yield f"\n{self.checked['text']}"
+
+
+def compare(old: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Returns new divided by old for everything that both runs measured."""
+    before = {row["name"]: {**row["values"], **_named(row["cpu_us"])} for row in old["rows"]}
+    lines = [f"against {old['machine']['date']}, commit {old['machine']['commit']}: new / old"]
+    for row in rows:
+        earlier = before.get(row.name, {})
+        now = {**row.values, **_named(row.cpu_us)}
+        ratios = [
+            f"{name} {value / earlier[name]:.2f}"
+            for name, value in now.items()
+            if earlier.get(name) and "deviation" not in name
+        ]
+        lines.append(f"  {row.name}: {', '.join(ratios) or 'nothing to compare'}")
+    return "\n".join(lines)
+
+
+def _named(cpu_us: Mapping[str, float]) -> dict[str, float]:
+    return {f"{part}_us": value for part, value in cpu_us.items()}
+
+
+def _pairs(settings: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
+    cells = [["", *(column.title for column in columns)]]
+    cells += [[row.name, *(f"{column.value(row):,.{column.digits}f}" for column in columns)] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(cells[0]))]
+    for number, line in enumerate(cells):
+        padded = [
+            line[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+        ]
+        yield f"| {' | '.join(padded)} |"
+        if number == 0:
+            yield f"|{'|'.join('-' * (width + 1) + (':' if index else '-') for index, width in enumerate(widths))}|"

@@ -1,0 +1,206 @@
+"""The rows of the table: what is run, what is counted, and what is written down."""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tests.bench.driver import BenchError
+from tests.bench.meter import PARTS, Memory, memory_of, probe_fsync, slab_kib, used_s
+from tests.bench.numbers import spread
+from tests.bench.stage import Stage
+
+IN_FLIGHT = 500
+DRAINERS = 10
+"""Half of them come back one after another, half at the same time."""
+_SENDERS = 20
+_WARM_SHARE = 0.2
+
+
+class Sizes(NamedTuple):
+    """How large a run is."""
+
+    seconds: float
+    """How long a row with traffic is measured, after warming up."""
+    windows: int
+    idle: int
+    warm_idle: int
+    waiting: int
+    history: int
+    pages: int
+    open_chats: int
+    settle_s: float
+    """How long nothing happens before memory is weighed and rows are counted."""
+
+
+FULL = Sizes(
+    seconds=10.0,
+    windows=5,
+    idle=2000,
+    warm_idle=200,
+    waiting=1000,
+    history=10_000,
+    pages=600,
+    open_chats=250,
+    settle_s=10.5,
+)
+QUICK = Sizes(
+    seconds=0.3, windows=3, idle=20, warm_idle=4, waiting=20, history=60, pages=6, open_chats=10, settle_s=0.05
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    table: str
+    values: dict[str, float] = field(default_factory=dict)
+    cpu_us: dict[str, float] = field(default_factory=dict)
+    """CPU microseconds of each part for one message, page or connection; empty when not measured."""
+
+
+class _Mark(NamedTuple):
+    time_s: float
+    done: int
+    cpu: Any
+
+
+class Runner:
+    """Runs rows on a stage."""
+
+    def __init__(self, stage: Stage, sizes: Sizes) -> None:
+        self._stage = stage
+        self._sizes = sizes
+
+    async def durable(self, name: str, chats: int) -> Row:
+        """Counts messages at the sender when the recipient's receipt arrives; a fixed number is in flight."""
+        await self._stage.ask("connect", first=0, count=2 * chats)
+        row = Row(name=name, table="durable")
+        start = {"chats": chats, "in_flight": IN_FLIGHT}
+        await self._traffic(row, lambda: self._stage.ask("closed", **start))
+        return row
+
+    async def open(self, name: str, rate: int) -> Row:
+        """Measures from the moment at which each message was to be sent, at a steady rate."""
+        chats = self._sizes.open_chats
+        await self._stage.ask("connect", first=0, count=2 * chats)
+        row = Row(name=name, table="open")
+        await self._traffic(row, lambda: self._stage.ask("open", chats=chats, rate=rate))
+        return row
+
+    async def idle(self, first: int) -> Row:
+        """Weighs signed-in connections that do nothing."""
+        stage, sizes = self._stage, self._sizes
+        await stage.ask("connect", first=first, count=sizes.warm_idle)
+        await asyncio.sleep(min(1.0, sizes.settle_s))
+        before, slab_before, cpu_before = self._weigh(), slab_kib(), stage.cpu.read()
+        start_s = time.perf_counter()
+        answer = await stage.ask("connect", first=first + sizes.warm_idle, count=sizes.idle)
+        took_s = time.perf_counter() - start_s
+        cpu = used_s(cpu_before, stage.cpu.read())
+        await asyncio.sleep(min(2.0, sizes.settle_s))
+        after, slab_after = self._weigh(), slab_kib()
+        await stage.ask("disconnect", first=first, count=sizes.warm_idle + sizes.idle)
+        await asyncio.sleep(min(1.0, sizes.settle_s))
+        connected = answer["connected"]
+        values = {"connections": connected, "sign_ins_per_s": connected / took_s}
+        for part in ("edge", "presence", "message"):
+            values[f"{part}_uss_kb"] = (after[part].unique - before[part].unique) / connected
+        values["edge_pss_kb"] = (after["edge"].proportional - before["edge"].proportional) / connected
+        # Both ends of the loopback stand on this machine.
+        values["slab_both_ends_kb"] = (slab_after - slab_before) / connected
+        values |= {f"sign_in_{name}": value for name, value in answer["took"].items() if name.startswith("p")}
+        cpu_us = {part: 1e6 * seconds / connected for part, seconds in cpu.items()}
+        return Row(name="idle", table="idle", values=values, cpu_us=cpu_us)
+
+    async def drain(self, first: int) -> Row:
+        """Lets people whose messages wait come back; counts from dialling to CaughtUp."""
+        stage, waiting = self._stage, self._sizes.waiting
+        await stage.ask("connect", first=0, count=_SENDERS)
+        probe = probe_fsync(stage.data)
+        fill = {"sender": [0, _SENDERS], "recipient": [first, DRAINERS], "count": waiting, "in_flight": 200}
+        filled = await stage.ask("fill", **fill)
+        half = DRAINERS // 2
+        cpu_before = stage.cpu.read()
+        single = [await stage.ask("drain", first=first + number, count=1) for number in range(half)]
+        together = await stage.ask("drain", first=first + half, count=DRAINERS - half)
+        cpu = used_s(cpu_before, stage.cpu.read())
+        items = sum(sum(answer["items"]) for answer in (*single, together))
+        if items < waiting * DRAINERS:
+            raise BenchError(f"drain: {waiting * DRAINERS} messages waited, {items} came before CaughtUp")
+        took_s, deviation_s = spread([answer["took_s"][0] for answer in single])
+        values = {
+            "waiting": waiting,
+            "caught_up_ms": took_s * 1000,
+            "deviation_ms": deviation_s * 1000,
+            "messages_per_s": waiting / took_s,
+            "together_per_s": sum(together["items"]) / together["seconds"],
+            "stored_per_s": waiting * DRAINERS / filled["seconds"],
+            **probe,
+        }
+        cpu_us = {part: 1e6 * seconds / items for part, seconds in cpu.items()}
+        return Row(name="drain", table="drain", values=values, cpu_us=cpu_us)
+
+    async def history(self, first: int) -> Row:
+        """Reads pages of 50 of a long chat over the bridge, one call at a time."""
+        stage, sizes = self._stage, self._sizes
+        await stage.ask("connect", first=first, count=2)
+        fill = {"sender": [first, 1], "recipient": [first + 1, 1], "count": sizes.history, "in_flight": 200}
+        await stage.ask("fill", **fill)
+        await stage.ask("pages", reader=first, peer=first + 1, calls=max(1, sizes.pages // 10))
+        cpu_before = stage.cpu.read()
+        answer = await stage.ask("pages", reader=first, peer=first + 1, calls=sizes.pages)
+        cpu = used_s(cpu_before, stage.cpu.read())
+        values = {"messages": sizes.history, "pages": sizes.pages, "per_page": answer["messages"] / sizes.pages}
+        values |= {name: value for name, value in answer["took"].items() if name != "count"}
+        cpu_us = {part: 1e6 * seconds / sizes.pages for part, seconds in cpu.items()}
+        return Row(name="history", table="history", values=values, cpu_us=cpu_us)
+
+    def _weigh(self) -> dict[str, Memory]:
+        return {part: memory_of(self._stage.cpu.processes(part)) for part in ("edge", "presence", "message")}
+
+    async def _traffic(self, row: Row, start: Callable[[], Awaitable[Any]]) -> None:
+        """Starts traffic, lets it warm up, measures window by window, stops it, and fills the row."""
+        stage, sizes = self._stage, self._sizes
+        books = await stage.books(sizes.settle_s)
+        probe = probe_fsync(stage.data)
+        await start()
+        await asyncio.sleep(_WARM_SHARE * sizes.seconds)
+        marks = [await self._mark()]
+        for _ in range(sizes.windows):
+            await asyncio.sleep(sizes.seconds / sizes.windows)
+            marks.append(await self._mark())
+        load_average = os.getloadavg()[0]
+        answer = await stage.ask("stop")
+        after = probe_fsync(stage.data)
+        rates, costs = _windows(marks)
+        row.values["messages_per_s"], row.values["deviation"] = spread(rates)
+        row.cpu_us = {part: spread([cost[part] for cost in costs])[0] for part in PARTS}
+        # The first window is what came before the warm-up ended.
+        for kind in ("ack", "delivery", "receipt"):
+            for quantile in ("p50_ms", "p99_ms"):
+                measured = [window[kind][quantile] for window in answer["windows"][1:]]
+                row.values[f"{kind}_{quantile}"], row.values[f"{kind}_{quantile}_deviation"] = spread(measured)
+        row.values |= books.per_message(await stage.books(sizes.settle_s), answer["done"])
+        row.values |= {"fsync_p50_ms": max(probe["fsync_p50_ms"], after["fsync_p50_ms"])}
+        row.values |= {"fsync_p99_ms": max(probe["fsync_p99_ms"], after["fsync_p99_ms"])}
+        row.values |= {"unfinished": answer["unfinished"], "retried": answer["retried"], "load_average": load_average}
+
+    async def _mark(self) -> _Mark:
+        answer = await self._stage.ask("window")
+        return _Mark(answer["time_s"], answer["done"], self._stage.cpu.read())
+
+
+def _windows(marks: list[_Mark]) -> tuple[list[float], list[dict[str, float]]]:
+    """Returns messages per second and CPU microseconds per message of each window."""
+    rates, costs = [], []
+    for one, two in itertools.pairwise(marks):
+        done = two.done - one.done
+        rates.append(done / (two.time_s - one.time_s))
+        used = used_s(one.cpu, two.cpu)
+        costs.append({part: 1e6 * used[part] / max(1, done) for part in PARTS})
+    return rates, costs

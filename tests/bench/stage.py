@@ -1,0 +1,76 @@
+"""The system under test: the real processes in a data folder of their own, with the limits that a benchmark raises."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from chappe.cli.launcher import Mesh, Plan
+from tests.bench.books import Books, read_books
+from tests.bench.driver import LoadDriver
+from tests.bench.meter import CpuMeter
+
+RAISED: Final[Mapping[str, str]] = {
+    "CHAPPE_EDGE_FRAME_BURST": "1000000",
+    "CHAPPE_EDGE_FRAME_RATE": "1000000",
+    "CHAPPE_EDGE_SEND_WINDOW": "1024",
+}
+"""Few people who send thousands of messages each second are what the limits are against."""
+
+PROFILE_FOLDER: Final = Path(__file__).parent / "sampling"
+
+
+class StageTerms(NamedTuple):
+    """What to start."""
+
+    data: Path
+    is_checked: bool
+    """Whether every client writes its history."""
+    profiled: str
+    """The service that is sampled; empty for none."""
+
+
+class Stage:
+    """The mesh and the load client; an async context manager that leaves nothing running."""
+
+    def __init__(self, terms: StageTerms) -> None:
+        environ = dict(os.environ)
+        environ = {name: value for name, value in environ.items() if not name.startswith("CHAPPE_")}
+        if terms.profiled:
+            environ["PYTHONPATH"] = str(PROFILE_FOLDER)
+            environ["BENCH_SAMPLED"] = f"svc_{terms.profiled}"
+            environ["BENCH_SAMPLES"] = str(terms.data / "samples.txt")
+        self.data = terms.data
+        self.histories = terms.data / "histories" if terms.is_checked else None
+        self.mesh = Mesh(Plan(data=terms.data, settings=RAISED, environ=environ))
+        self.load: LoadDriver
+        self.cpu: CpuMeter
+
+    async def books(self, settle_s: float) -> Books:
+        """Returns what PostgreSQL has written so far, after so many seconds of rest."""
+        return await read_books(self.mesh.foundation.postgres.dsn, settle_s)
+
+    async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Asks the load client."""
+        return await self.load.ask(op, **arguments)
+
+    async def __aenter__(self) -> Self:
+        if self.histories is not None:
+            self.histories.mkdir(parents=True)
+        await self.mesh.start()
+        try:
+            self.load = await LoadDriver(self.mesh.ws[0], self.histories).__aenter__()
+        except BaseException:
+            await self.mesh.stop()
+            raise
+        self.cpu = CpuMeter({**self.mesh.pids, "load": [self.load.pid]})
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.load.__aexit__(kind, error, trace)
+        finally:
+            await self.mesh.stop()
