@@ -4,13 +4,17 @@ from chappe.api.edge.v1 import client_frame_pb2, send_pb2
 
 PROTOCOL = 1
 
-_ONE_BYTE = 0x80
+_ONE_BYTE = 1 << 7
+_TWO_BYTES = 1 << 14
+_SMALL = tuple(bytes((number,)) for number in range(_ONE_BYTE))
 
 
 def varint(number: int) -> bytes:
     """Returns a number as protobuf writes it."""
     if number < _ONE_BYTE:
-        return bytes((number,))
+        return _SMALL[number]
+    if number < _TWO_BYTES:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number >= _ONE_BYTE:
         out.append(number & 0x7F | 0x80)

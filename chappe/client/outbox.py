@@ -35,6 +35,8 @@ def reason_name(reason: int) -> str:
 
 def retry_s(attempt: int) -> float:
     """Returns how long to wait for an answer after an attempt: 4, 8, 16 and so on up to 60 seconds."""
+    if attempt <= 1:
+        return FIRST_RETRY_S
     return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 10))
 
 

@@ -1,9 +1,10 @@
 """A store that forgets everything with its process: for load generation, and as the model of the one on disk."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import ItemArrived, LogChange, MessageArrived, ReadElsewhere, Sent, TickRaised
+from chappe.client.changes import ItemArrived, LogChange, MessageArrived, ReadElsewhere, TickRaised
 from chappe.client.outgoing import OutboxRow
 from chappe.client.store import Batch, Restored
 
@@ -24,6 +25,9 @@ class RecentStates:
             self._old, self._new = self._new, {}
         self._new[id_] = state
         return True
+
+
+_message_id = attrgetter("message_id")
 
 
 class LeanStore:
@@ -51,14 +55,13 @@ class LeanStore:
 
     def commit(self, batch: Batch) -> list[LogChange]:
         """Stores a batch and returns what of its items was new."""
-        for row in batch.rows:
-            self.outbox[row.draft] = row
-            self._last_draft = max(self._last_draft, row.draft)
-            self._last_minted = max(self._last_minted, row.message_id)
+        rows = batch.rows
+        if rows:
+            self.outbox.update(zip(batch.puts, rows, strict=True))
+            self._last_draft = max(self._last_draft, *batch.puts)
+            self._last_minted = max(self._last_minted, max(rows, key=_message_id).message_id)
         for settled in batch.settled:
             self.outbox.pop(settled.outgoing.draft, None)
-            if isinstance(settled, Sent):
-                self._seen.advance(settled.outgoing.message_id)
         changes: list[LogChange] = []
         for item in batch.items:
             self._apply(item, changes)

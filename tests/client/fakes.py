@@ -1,7 +1,6 @@
 """Time, randomness and a recorder that a test owns, and a core on a store with a model of an edge before it."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 from chappe.api.edge.v1.client_frame_pb2 import SignedHello
@@ -10,6 +9,7 @@ from chappe.client.device import signed_hello
 from chappe.client.frames import message_action, read_action
 from chappe.client.outgoing import Outgoing
 from chappe.client.protocol import ClientProtocol
+from chappe.client.recorder import Recorder
 from chappe.client.seams import Seams
 from chappe.client.store import DeviceStore
 from chappe.client.store_memory import LeanStore
@@ -58,7 +58,7 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[tuple[str, tuple[Any, ...]]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Any:
         def note(*args: object, **fields: object) -> None:
             self.lines.append((name, (*args, *fields.values())))
 
@@ -72,7 +72,7 @@ class Desk:
     """One device at work: a core, its store, an edge, and everything that its application was shown."""
 
     def __init__(
-        self, store: DeviceStore | None = None, edge: ModelEdge | None = None, recorder: Notes | None = None
+        self, store: DeviceStore | None = None, edge: ModelEdge | None = None, recorder: Recorder | None = None
     ) -> None:
         self.clock = ToldClock()
         self.dice = Dice()

@@ -26,7 +26,7 @@ def message_item(number: int, sender: bytes = PEER) -> item_pb2.Item:
         sender_device_id=1,
         recipient_user_id=ME,
         accepted_ms=1_790_000_000_000 + number,
-        envelope=envelope_pb2.Envelope(suite=1, content=b"hello"),
+        envelope=envelope_pb2.Envelope(suite=envelope_pb2.ENCRYPTION_SUITE_NONE, content=b"hello"),
     )
     return item_pb2.Item(position=number.to_bytes(16, "big"), message=event)
 
@@ -76,7 +76,7 @@ class ModelEdge:
     def take(self, data: bytes) -> None:
         """Takes one frame of the client."""
         client = client_frame_pb2.ClientFrame.FromString(data)
-        kind = client.WhichOneof("frame")
+        kind = str(client.WhichOneof("frame"))
         getattr(self, f"_{kind}")(getattr(client, kind))
 
     def push(self, start: int, end: int, cursor: int | None = None) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import picows
 
 from chappe.api.edge.v1 import client_frame_pb2, server_frame_pb2
 from chappe.api.identity.v1 import contact_service_pb2, session_service_pb2
 from chappe.client.methods import CREATE_SESSION, LOOKUP_CONTACTS
-from tests.client.model_edge import PEER, ModelEdge
+from tests.client.model_edge import PEER, ModelEdge, frame
 
 Answer = Callable[[bytes], bytes | server_frame_pb2.CallError]
 
@@ -59,7 +59,7 @@ class SocketEdge:
     def close(self, code: int, detail: str = "") -> None:
         """Closes every connection with a code."""
         for session in self.sessions:
-            session.transport.send_close(code, detail.encode())  # type: ignore[arg-type] - picows takes any number
+            session.transport.send_close(picows.WSCloseCode(code), detail.encode())
             session.transport.disconnect()
         self.sessions.clear()
 
@@ -105,11 +105,11 @@ class Listener(picows.WSListener):
         if self in self.edge.sessions:
             self.edge.sessions.remove(self)
 
-    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        if frame.msg_type != picows.WSMsgType.BINARY:
+    def on_ws_frame(self, transport: picows.WSTransport, received: picows.WSFrame) -> None:
+        if received.msg_type != picows.WSMsgType.BINARY:
             transport.disconnect()
             return
-        data = frame.get_payload_as_bytes()
+        data = received.get_payload_as_bytes()
         client = client_frame_pb2.ClientFrame.FromString(data)
         kind = client.WhichOneof("frame")
         if kind == "hello" and client.hello.HasField("anonymous"):
@@ -138,6 +138,5 @@ class Listener(picows.WSListener):
             result.error.CopyFrom(answer)
         self._put(call_result=result)
 
-    def _put(self, **kind: object) -> None:
-        frame = server_frame_pb2.ServerFrame(**kind)  # type: ignore[arg-type] - one of its fields
-        self.transport.send(picows.WSMsgType.BINARY, frame.SerializeToString())
+    def _put(self, **kind: Any) -> None:
+        self.transport.send(picows.WSMsgType.BINARY, frame(**kind).SerializeToString())

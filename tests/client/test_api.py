@@ -19,6 +19,7 @@ from chappe.api.identity.v1 import (
 )
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
+from chappe.api.type.v1 import receipt_state_pb2
 from chappe.client import methods
 from chappe.client.api import Client
 from chappe.client.content import encode_text
@@ -87,6 +88,7 @@ async def test_six_lines_send_and_receive(edge: SocketEdge, folder: Path) -> Non
 
     assert message.tick is Tick.SENT
     assert bytes.fromhex(message.id) in edge.model.stored
+    assert isinstance(event, Message)
     assert (event.text, event.sender_id, event.is_mine) == ("good morning", PEER, False)
 
 
@@ -185,7 +187,9 @@ async def test_a_session_that_has_ended_ends_the_events_and_the_sends(edge: Sock
 
 
 async def test_a_page_and_the_chats_come_from_the_server(edge: SocketEdge, me: Client) -> None:
-    stored = history_service_pb2.StoredMessage(message=hello_item(1, "hello").message, state=3)
+    stored = history_service_pb2.StoredMessage(
+        message=hello_item(1, "hello").message, state=receipt_state_pb2.RECEIPT_STATE_READ
+    )
     edge.answers[methods.LIST_MESSAGES.name] = lambda _: history_service_pb2.ListMessagesResponse(
         messages=[stored], next_page_token="more"
     ).SerializeToString()

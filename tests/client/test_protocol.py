@@ -1,6 +1,7 @@
 """The core against a model of an edge: by single cases, then by everything that hypothesis can think of."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -15,8 +16,11 @@ from chappe.client.errors import NotConnectedError, ProtocolError, RefusedError
 from chappe.client.mint import time_ms_of
 from chappe.client.store_memory import LeanStore
 from chappe.client.store_sqlite import SqliteStore
+from chappe.testing.history import HistoryWriter, actor_of, read_history
 from tests.client.fakes import Desk, Notes
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, ModelEdge, frame, message_item, receipt_item
+
+OPS = {"connect", "disconnect", "send", "stored", "apply", "ack", "read", "tick"}
 
 
 @pytest.fixture(params=["lean", "sqlite"])
@@ -53,6 +57,7 @@ def test_nothing_leaves_before_it_is_in_the_outbox(desk: Desk) -> None:
 
     batch = desk.core.take_batch(desk.clock.now_s)
 
+    assert batch is not None
     assert batch.rows[0].message_id
     assert desk.core.frames == []
 
@@ -215,6 +220,7 @@ def test_an_ack_of_an_earlier_connection_is_not_sent_on_the_next(desk: Desk) -> 
     batch = desk.core.take_batch(desk.clock.now_s)
     desk.core.disconnected()
     desk.is_connected = False
+    assert batch is not None
 
     desk.connect()
     desk.core.committed(batch, desk.store.commit(batch), desk.clock.now_s)
@@ -354,6 +360,23 @@ def test_the_history_says_what_happened_before_it_has_consequences(store: LeanSt
     assert names == ["note", "send", "apply", "ack", "stored", "read_upto", "send", "tick", "stored"]
     assert notes.named("tick") == [(outgoing.message_id, "delivered", PEER)]
     assert notes.named("apply")[0][0].conv == CONVERSATION
+
+
+def test_the_writer_of_histories_is_a_recorder(store: LeanStore | SqliteStore, tmp_path: Path) -> None:
+    with HistoryWriter(tmp_path / "alice.jsonl", actor_of(ME, DEVICE)) as recorder:
+        desk = Desk(store, recorder=recorder)
+        desk.connect()
+        outgoing = desk.say()
+        desk.edge.log += [message_item(1), receipt_item(2, [outgoing.message_id])]
+        desk.settle()
+        desk.edge.push(0, 2)
+        desk.mark_read(message_item(1).message.message_id)
+        desk.settle()
+        desk.drop()
+
+    lines = list(read_history([tmp_path / "alice.jsonl"]))
+
+    assert {line["op"] for line in lines} == OPS
 
 
 class DeviceMachine(RuleBasedStateMachine):
