@@ -117,6 +117,8 @@ async def test_stopping_ends_every_stream_politely(mesh: Mesh) -> None:
     await mesh.paris.deliveries.reach(1)
     await call.write(fanout_service_pb2.DispatchRequest(drain=stream_pb2.StreamDrain(reason="bye")))
     await call.done_writing()
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
     await mesh.stack.aclose()
 

@@ -56,7 +56,9 @@ async def refresh(call: Any, number: int) -> presence_service_pb2.TrackResults:
 async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     made: list[Registry] = []
     async with contextlib.AsyncExitStack() as stack:
-        valkey = await stack.enter_async_context(EmbeddedValkey(tmp_path / "vk"))
+        # Code between fork and exec may crash the child of a process in which gRPC runs threads, as it does here.
+        engine = EmbeddedValkey(tmp_path / "vk", dies_with_launcher=False)
+        valkey = await stack.enter_async_context(engine)
         config = Config(redis_url=Secret(valkey.url), redis_timeout_s=5)
         identify = lambda _: SpiffeId(trust_domain="chappe.test", service=made[0].caller)  # noqa: E731 - one line
         app = App("presence", config.server, seams=system_seams(), identify=identify)

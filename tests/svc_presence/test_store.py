@@ -137,9 +137,11 @@ async def make_cluster(url: str) -> None:
     await client.aclose()
 
 
+# Code between fork and exec may crash the child of a process in which gRPC runs threads, as other tests start here;
+# hence no engine of these tests asks to die with its launcher.
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    engine = EmbeddedValkey(tmp_path_factory.mktemp("valkey") / "vk")
+    engine = EmbeddedValkey(tmp_path_factory.mktemp("valkey") / "vk", dies_with_launcher=False)
     asyncio.run(engine.start())
     yield engine.url
     asyncio.run(engine.stop())
@@ -147,7 +149,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    engine = ValkeyCluster(tmp_path_factory.mktemp("cluster") / "vk", port=free_port())
+    engine = ValkeyCluster(tmp_path_factory.mktemp("cluster") / "vk", port=free_port(), dies_with_launcher=False)
     asyncio.run(engine.start())
     asyncio.run(make_cluster(engine.tcp_url))
     yield engine.tcp_url
