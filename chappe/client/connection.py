@@ -5,15 +5,25 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chappe.client.changes import GoingAway
 from chappe.client.device import NONCE_BYTES, Device, signed_hello
 from chappe.client.engine import Engine
-from chappe.client.errors import ChappeClientError, NotConnectedError, SessionEndedError
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError
 from chappe.client.reconnect import Comeback, backoff_s, reconnect_policy
 from chappe.client.seams import Seams
 from chappe.client.tokens import Tokens
 from chappe.client.wire import Closed, Wire, WireOptions, open_wire
 
+WELCOME_S = 10.0
+"""How long an edge may take to answer a Hello."""
+
 _AUTH = 4401
+_OVERLOAD = 4101
+_FINAL = frozenset(
+    {"CALLER_NOT_ALLOWED", "DEVICE_NOT_FOUND", "INVALID_FIELD", "INVALID_PROOF", "MALFORMED", "METHOD_NOT_ALLOWED"}
+)
+"""Why a sign-in is refused for good; everything else passes."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -109,6 +119,11 @@ class Connection:
             return Closed(1006, str(error))
         except SessionEndedError as error:
             return Closed(error.code, error.detail)
+        except RefusedError as error:
+            if error.reason in _FINAL:
+                raise
+            self._engine.go_away = GoingAway(_OVERLOAD, error.detail, error.retry_after_ms)
+            return Closed(_OVERLOAD, str(error))
         try:
             return await self._ended(wire)
         finally:
@@ -132,6 +147,9 @@ class Connection:
         return wire
 
     async def _ended(self, wire: Wire) -> Closed:
+        await asyncio.wait([wire.closed], timeout=WELCOME_S)
+        if not self._engine.core.session.session_id:
+            wire.close(1001, "no Welcome came")
         while not wire.closed.done():
             await asyncio.wait([wire.closed], timeout=self._options.ping_s)
             if not wire.closed.done():

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
-from chappe.api.edge.v1 import item_pb2
 from chappe.client.calls import Outcome
 from chappe.client.changes import CaughtUp, Change, GoingAway, LogChange
 from chappe.client.errors import NotConnectedError, ProtocolError, StoreError
@@ -90,13 +89,6 @@ class Engine:
         self.core.frames.append(self.core.calls.begin(method, payload, answer))
         self.wake()
 
-    def absorb(self, items: list[item_pb2.Item]) -> None:
-        """Stores events that came by history, and acknowledges them by id."""
-        batch = self.core.outbox.batch
-        batch.items.extend(items)
-        batch.history_ids.extend(item.message.message_id for item in items)
-        self.wake()
-
     def ping(self) -> None:
         """Asks the edge for its time."""
         self.core.ping(self._clock.monotonic_s())
@@ -139,14 +131,11 @@ class Engine:
         if self._timer is None and core.outbox.is_awaiting:
             self._timer = self._loop.call_later(TICK_S, self._tick)
 
-    async def drained(self) -> None:
-        """Waits until nothing is being stored."""
-        await self._idle.wait()
-
-    def stop(self) -> None:
-        """Stops the timer."""
+    async def stop(self) -> None:
+        """Stops the timer and waits until nothing is being stored."""
         if self._timer is not None:
             self._timer.cancel()
+        await self._idle.wait()
 
     def _commit(self) -> None:
         while (batch := self.core.take_batch(self._clock.monotonic_s())) is not None:

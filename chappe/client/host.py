@@ -90,8 +90,7 @@ class Host:
             self._connection.close()
         await self._tasks.aclose()
         if self._engine is not None:
-            self._engine.stop()
-            await self._engine.drained()
+            await self._engine.stop()
             self.feed.end(None)
             await self.in_store(self.store.close)
         self._thread.shutdown()

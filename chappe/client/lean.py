@@ -142,8 +142,8 @@ class LeanClient:
     async def close(self) -> None:
         """Ends the session and the client."""
         self._connection.close()
-        self.engine.stop()
         await self._tasks.aclose()
+        await self.engine.stop()
 
     def _conversation(self, peer_id: bytes) -> bytes:
         conversation_id = self._conversations.get(peer_id)

@@ -10,7 +10,7 @@ from chappe.client.frames import parse_action, send_frame
 from chappe.client.mint import IdMint, ServerClock, time_ms_of
 from chappe.client.outgoing import OutboxRow, Outgoing
 from chappe.client.recorder import RecordedAction, Recorder
-from chappe.client.store import Batch
+from chappe.client.store import Batch, Restored
 
 FIRST_RETRY_S = 4.0
 LONGEST_RETRY_S = 60.0
@@ -43,7 +43,7 @@ def retry_s(attempt: int) -> float:
 class Outbox:
     """Holds what is to be sent, in three places: not yet minted, waiting to be sent again, and with the edge."""
 
-    def __init__(self, clock: ServerClock, mint: IdMint, recorder: Recorder | None) -> None:
+    def __init__(self, clock: ServerClock, mint: IdMint, recorder: Recorder | None, restored: Restored) -> None:
         self._clock = clock
         self._mint = mint
         self._recorder = recorder
@@ -52,16 +52,11 @@ class Outbox:
         self._out: dict[bytes, Outgoing] = {}
         self._minting = 0
         self._window = 0
-        self._seen_ms: dict[bytes, int] = {}
-        self._next_draft = 1
+        self._seen_ms: dict[bytes, int] = dict(restored.seen_ms)
+        self._next_draft = restored.next_draft
         self.batch = Batch()
         """What the next commit stores; shared with the core, which replaces it."""
-
-    def restore(self, outgoing: Iterable[Outgoing], next_draft: int, seen_ms: Iterable[tuple[bytes, int]]) -> None:
-        """Takes over what a store still held, before the first connection."""
-        self._next_draft = next_draft
-        self._seen_ms.update(seen_ms)
-        for entry in outgoing:
+        for entry in restored.outgoing:
             (self._again if entry.message_id else self._waiting).append(entry)
 
     @property

@@ -72,8 +72,7 @@ class ClientProtocol:
         """
         self.clock = ServerClock(seams.clock.wall_ms(), seams.clock.monotonic_s())
         mint = IdMint(mint_tag_of(user_id, device_id), seams.randomness, restored.last_minted)
-        self.outbox = Outbox(self.clock, mint, recorder)
-        self.outbox.restore(restored.outgoing, restored.next_draft, restored.seen_ms)
+        self.outbox = Outbox(self.clock, mint, recorder, restored)
         self.calls = Calls()
         self.cursor = restored.cursor
         """Where the next Hello resumes: the last cursor that was committed."""

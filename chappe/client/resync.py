@@ -37,4 +37,8 @@ async def rebuild(calling: Calling, engine: Engine) -> None:
 async def _read_chat(calling: Calling, engine: Engine, peer_id: bytes) -> None:
     request = history_service_pb2.ListMessagesRequest(peer_user_id=peer_id, page_size=PAGE)
     page = await calling.call(LIST_MESSAGES, request)
-    engine.absorb([item_pb2.Item(message=stored.message) for stored in reversed(page.messages)])
+    batch = engine.core.outbox.batch
+    for stored in reversed(page.messages):
+        batch.items.append(item_pb2.Item(message=stored.message))
+        batch.history_ids.append(stored.message.message_id)
+    engine.wake()

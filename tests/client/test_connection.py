@@ -193,6 +193,26 @@ async def test_a_device_that_may_not_sign_in_is_told_so(edge: SocketEdge) -> Non
     await someone.client.close()
 
 
+async def test_a_sign_in_that_cannot_be_decided_now_is_tried_again(edge: SocketEdge) -> None:
+    create = edge.answers[CREATE_SESSION.name]
+    answers = iter([b""])
+
+    def first_unavailable(payload: bytes) -> bytes | server_frame_pb2.CallError:
+        if next(answers, None) is None:
+            return create(payload)
+        return server_frame_pb2.CallError(
+            reason=error_reason_pb2.ERROR_REASON_DEPENDENCY_UNAVAILABLE, retry_after_ms=7_000
+        )
+
+    edge.answers[CREATE_SESSION.name] = first_unavailable
+    someone = Someone(edge.address)
+
+    await someone.client.start()
+
+    assert someone.clock.waits == [7.0]
+    await someone.client.close()
+
+
 async def test_while_no_edge_answers_the_waits_grow_with_full_jitter(edge: SocketEdge) -> None:
     edge.stop()
     someone = Someone(edge.address)
