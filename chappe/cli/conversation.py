@@ -41,8 +41,8 @@ async def send_and_wait(
             await _until(Screen(terminal, me), me, sent, Tick[until.upper()])
     except TimeoutError:
         raise click.ClickException(
-            f"not {until} within {timeout_s:g} s. The message is durable; either its recipient is offline and will get it "
-            "later, or has blocked you. `chappe history` shows its tick"
+            f"not {until} within {timeout_s:g} s. The message is durable; either its recipient is offline and will "
+            "get it later, or has blocked you. `chappe history` shows its tick"
         ) from None
 
 

@@ -1,5 +1,7 @@
 """What tests of the command line share."""
 
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -7,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from click.testing import CliRunner
+
+from chappe.cli.main import main
 
 Started = subprocess.Popen[str]
 
@@ -34,6 +39,94 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+class Running(NamedTuple):
+    """A real system with two edges."""
+
+    ws: list[str]
+    data: Path
+    pids: dict[str, list[int]]
+    ready_s: float
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Starts the whole system, services included, once for all tests of this package."""
+    folder = tmp_path_factory.mktemp("system")
+    with (folder / "errors").open("w") as errors:
+        start_s = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chappe.cli", "up", "--edges", "2", "--port", "0", "--json"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        line = process.stdout.readline() if process.stdout else ""
+        ready_s = time.monotonic() - start_s
+        try:
+            assert line, (folder / "errors").read_text()
+            state = json.loads(line)
+            yield Running(state["ws"], Path(state["data"]), state["pids"], ready_s)
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+class Ran(NamedTuple):
+    """What a command printed and how it ended."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The lines as JSON."""
+        assert self.code == 0, self.errors
+        return [json.loads(line) for line in self.output.splitlines()]
+
+
+class Person:
+    """Somebody with a profile, who types commands."""
+
+    def __init__(self, start: Callable[..., Started], home: Path, profile: str, phone: str = "") -> None:
+        self._start = start
+        self.home = home
+        self.profile = profile
+        self.phone = phone
+
+    def begin(self, *arguments: str) -> Started:
+        """Starts a command that prints JSON."""
+        return self._start("--profile", self.profile, "--json", *arguments)
+
+    def type(self, *arguments: str) -> Ran:
+        """Runs a command that prints JSON to its end, in this process, which is quicker."""
+        typed = ["--profile", self.profile, "--json", *arguments]
+        result = CliRunner().invoke(main, typed, env={"CHAPPE_HOME": str(self.home)})
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+def ended(process: Started, timeout_s: float = 40) -> Ran:
+    """Waits for the end of a command."""
+    output, errors = process.communicate(timeout=timeout_s)
+    assert "Traceback" not in errors
+    return Ran(process.returncode, output, errors)
+
+
+@pytest.fixture
+def people(chappe: Callable[..., Started], system: Running, tmp_path: Path) -> tuple[Person, Person]:
+    """Registers two people, on different edges."""
+    numbers = itertools.count(int.from_bytes(os.urandom(4)) % 10**8 * 10)
+    found = []
+    for name, server in zip(("alice", "bob"), system.ws, strict=True):
+        person = Person(chappe, tmp_path / "home", name, f"+1{next(numbers):010d}")
+        assert person.type("--server", server, "register", person.phone, "--name", name.title()).code == 0
+        found.append(person)
+    return found[0], found[1]
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+"""The commands of people, as typed, against the real system."""
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Person, Running, Started, ended, living
+
+pytestmark = pytest.mark.system
+
+SLOW_MACHINE = 3
+Two = tuple[Person, Person]
+
+
+def test_the_system_is_ready_soon(system: Running) -> None:
+    assert system.ready_s < 5 * SLOW_MACHINE
+    assert len(living(system.pids)) == 9
+
+
+def test_a_message_goes_from_edge_to_edge_with_all_its_ticks(people: Two) -> None:
+    alice, bob = people
+    listening = bob.begin("listen", "--read", "--count", "1", "--timeout", "30")
+
+    ticks = alice.type("send", bob.phone, "Hello Bob", "--wait=read").objects
+    [heard] = [shown for shown in ended(listening).output.splitlines() if '"message"' in shown]
+
+    assert [shown["tick"] for shown in ticks] in (["sent", "delivered", "read"], ["sent", "read"])
+    message = json.loads(heard)
+    assert (message["text"], message["peer_name"], message["id"]) == ("Hello Bob", "Alice", ticks[0]["id"])
+
+
+def test_who_was_offline_hears_it_later_and_only_once(people: Two) -> None:
+    alice, bob = people
+    for text in ("one", "two"):
+        assert alice.type("send", bob.phone, text).code == 0
+
+    first = bob.type("listen", "--count", "2", "--timeout", "30").objects
+    again = bob.type("listen", "--timeout", "1").objects
+
+    assert [shown["text"] for shown in first if shown["event"] == "message"] == ["one", "two"]
+    assert [shown for shown in again if shown["event"] == "message"] == []
+
+
+def test_history_and_chats_show_what_was_said_and_what_is_unread(people: Two) -> None:
+    alice, bob = people
+    alice.type("send", bob.phone, "first")
+    alice.type("send", bob.phone, "second")
+
+    [chat] = bob.type("chats").objects
+    shown = bob.type("history", alice.phone, "--limit", "1").objects
+
+    assert (chat["peer_name"], chat["unread"], chat["last_text"]) == ("Alice", 2, "second")
+    assert [message["text"] for message in shown] == ["second"]
+
+
+def test_contacts_may_be_named(people: Two) -> None:
+    alice, bob = people
+    alice.type("contacts", "add", bob.phone, "Bobby")
+
+    sent = alice.type("send", "bobby", "by name")
+
+    assert [contact["name"] for contact in alice.type("contacts", "list").objects] == ["Bobby"]
+    assert sent.code == 0
+    assert alice.type("contacts", "remove", bob.phone).code == 0
+    assert alice.type("contacts", "list").objects == []
+
+
+def test_a_block_leaves_one_tick_and_an_unblock_ends_it(people: Two) -> None:
+    alice, bob = people
+    bob.type("block", alice.phone)
+
+    blocked = alice.type("send", bob.phone, "not for you", "--wait", "--timeout", "2")
+    bob.type("unblock", alice.phone)
+    alice.type("send", bob.phone, "for you")
+    heard = bob.type("listen", "--count", "1", "--timeout", "30").objects
+
+    assert blocked.code == 1
+    assert "has blocked you" in blocked.errors
+    assert [shown["text"] for shown in heard if shown["event"] == "message"] == ["for you"]
+
+
+def test_a_linked_device_shows_what_the_first_one_sent(people: Two, chappe: Callable[..., Started]) -> None:
+    alice, bob = people
+    alice.type("send", bob.phone, "from the first")
+    [made] = alice.type("link").objects
+    second = Person(chappe, alice.home, "alice2")
+
+    [linked] = second.type("--server", server_of(alice), "link", made["code"]).objects
+    heard = second.type("listen", "--timeout", "3").objects
+
+    assert linked["device"] == 2
+    assert [shown["text"] for shown in heard if shown["event"] == "message" and shown["is_mine"]] == ["from the first"]
+
+
+def test_a_revoked_device_is_gone_from_the_sessions(people: Two) -> None:
+    alice, _ = people
+    [session] = alice.type("sessions").objects
+
+    revoked = alice.begin("revoke", str(session["device"]))
+
+    assert ended(revoked).code == 0
+    assert alice.type("login").objects[0]["name"] == "Alice"
+
+
+def test_an_unlinked_device_is_refused_for_good(people: Two) -> None:
+    alice, _ = people
+    alice.type("revoke", "1", "--unlink")
+
+    refused = alice.type("login")
+
+    assert refused.code == 3
+    assert refused.errors.startswith("Error: ")
+
+
+def test_hello_is_one_line_of_json_for_another_client(people: Two) -> None:
+    alice, _ = people
+
+    [frame] = alice.type("hello").objects
+
+    assert frame["hello"]["protocol"] == 1
+    assert frame["hello"]["signed"].keys() == {"accessToken", "timestampMs", "nonce", "host", "signature"}
+
+
+def test_a_profile_in_use_is_refused_in_one_line(people: Two) -> None:
+    alice, bob = people
+    listening = bob.begin("listen", "--timeout", "30")
+    alice.type("send", bob.phone, "are you there?", "--wait")
+
+    refused = bob.type("login")
+    listening.send_signal(signal.SIGINT)
+
+    assert refused.code == 1
+    assert "is in use by another process" in refused.errors
+    assert ended(listening).code == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["send", "+19995550199", "hi"], 1, "has no account here"),
+        (["send", "nobody", "hi"], 1, "is no contact with an account"),
+        (["register", "+12025550101", "--name", "Again"], 1, "there is a profile"),
+        (["link", "AAAAAAAA", "--replace"], 3, "LINK_CODE_NOT_FOUND"),
+        (["--server", "nonsense", "login"], 1, "is not the address of an edge"),
+        (["--server", "ws://127.0.0.1:9", "link", "AAAAAAAA", "--replace"], 4, "`chappe doctor`"),
+        (["--profile", "a/b", "login"], 2, "use letters, digits"),
+    ],
+)
+def test_failures_are_one_readable_line(people: Two, arguments: list[str], code: int, message: str) -> None:
+    alice, _ = people
+    if arguments[0] == "link":
+        arguments = ["--server", server_of(alice), *arguments]
+
+    failed = alice.type(*arguments)
+
+    assert (failed.code, failed.output) == (code, "")
+    assert message in failed.errors
+
+
+def test_a_profile_that_was_never_made_says_what_to_do(chappe: Callable[..., Started]) -> None:
+    failed = ended(chappe("--profile", "nobody", "chats"))
+
+    assert failed.code == 1
+    assert "register or link it first" in failed.errors
+
+
+def server_of(person: Person) -> str:
+    """Returns the edge with which a person registered."""
+    path = person.home / "profiles" / person.profile / "profile.json"
+    address: str = json.loads(path.read_text())["addresses"][0]
+    return address
