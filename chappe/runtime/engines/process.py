@@ -1,7 +1,6 @@
 """Runs one engine as a child process: one owner per folder, no orphans, errors that quote the log."""
 
 import asyncio
-import ctypes
 import fcntl
 import os
 import signal
@@ -13,7 +12,24 @@ from pathlib import Path
 from typing import Final
 
 POLL_S: Final = 0.01
-_PR_SET_PDEATHSIG: Final = 1
+_STEP: Final = """
+import ctypes, os, sys
+launcher, user, wish, *argv = sys.argv[1:]
+if user:
+    os.setgroups([])
+    os.setgid(int(user))
+    os.setuid(int(user))
+if wish:
+    ctypes.CDLL(None).prctl(1, int(wish), 0, 0, 0)
+    if os.getppid() != int(launcher):
+        sys.exit(1)
+os.execv(argv[0], argv)
+"""
+"""Becomes the engine after changing the user and asking the kernel for a signal when the launcher dies.
+
+A program of its own, and not code between fork and exec: that runs in a copy of this process, with the threads of gRPC
+gone and their locks held, and crashed the engine every third time.
+"""
 
 
 class EngineError(Exception):
@@ -82,7 +98,7 @@ class EngineProcess:
         self._log_start = launch.log.stat().st_size if launch.log.exists() else 0
         with launch.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own argv, no shell
-                launch.argv,
+                _stepped(launch),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -91,10 +107,6 @@ class EngineProcess:
                 env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
                 # Ctrl-C in a terminal reaches the launcher only, which stops engines last.
                 start_new_session=True,
-                preexec_fn=_death_wish(launch) if launch.dies_with_launcher else None,  # noqa: PLW1509
-                user=launch.uid,
-                group=launch.uid,
-                extra_groups=None if launch.uid is None else [],
             )
 
     @property
@@ -200,15 +212,12 @@ async def _gone(pid: int, cwd: Path) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _death_wish(launch: Launch) -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    # Loaded before the fork: between fork and exec only a system call is safe.
-    libc, launcher, wish = ctypes.CDLL(None), os.getpid(), int(launch.stop_signal)
-
-    def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, wish, 0, 0, 0)
-        if os.getppid() != launcher:
-            os._exit(1)
-
-    return ask_kernel
+def _stepped(launch: Launch) -> list[str]:
+    """Returns the command that becomes the engine."""
+    # A process that has changed its user may be unable to run its own interpreter again: it goes without the wish.
+    wishes = launch.dies_with_launcher and sys.platform == "linux" and os.access(sys.executable, os.X_OK)
+    if launch.uid is None and not wishes:
+        return list(launch.argv)
+    user = "" if launch.uid is None else str(launch.uid)
+    wish = str(int(launch.stop_signal)) if wishes else ""
+    return [sys.executable, "-I", "-S", "-c", _STEP, str(os.getpid()), user, wish, *launch.argv]
