@@ -101,7 +101,11 @@ class Door:
         self._sent_s = self._seams.clock.monotonic_s()
         self._wire.send([anonymous_hello(self._options.user_agent)])
         # The edge takes nothing before it has answered the Hello.
-        await self.welcomed()
+        try:
+            await self.welcomed()
+        except BaseException:
+            self._wire.close()
+            raise
         return self
 
     async def __aexit__(

@@ -77,7 +77,6 @@ class Tokens:
 
     async def _fetch(self, address: str) -> Token:
         async with Door(address, self._seams, self._clock, self._options) as door:
-            await door.welcomed()
             server_ms = self._clock.estimate_ms(self._seams.clock.monotonic_s())
             nonce = self._seams.randomness.token(NONCE_BYTES)
             answer = await door.call(CREATE_SESSION, self._device.session_request(server_ms, nonce))

@@ -22,6 +22,7 @@ class SocketEdge:
         self.sessions: list[Listener] = []
         self.calls: list[str] = []
         self.refuse_with: list[int] = []
+        self.refuse_anonymous_with = 0
         self.is_mute = False
         self.answers: dict[str, Answer] = {
             CREATE_SESSION.name: self._create_session,
@@ -113,6 +114,9 @@ class Listener(picows.WSListener):
         client = client_frame_pb2.ClientFrame.FromString(data)
         kind = client.WhichOneof("frame")
         if kind == "hello" and client.hello.HasField("anonymous"):
+            if self.edge.refuse_anonymous_with:
+                self.edge.close(self.edge.refuse_anonymous_with, "refused")
+                return
             self._put(welcome=server_frame_pb2.Welcome(session_id=9, server_ms=self.edge.model.now_ms))
         elif kind == "call":
             self._call(client.call)

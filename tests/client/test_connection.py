@@ -13,6 +13,7 @@ from chappe.api.type.v1 import error_reason_pb2
 from chappe.client.changes import MessageArrived, Sent
 from chappe.client.connection import ConnectionOptions, addresses_of
 from chappe.client.device import Device, DeviceKey
+from chappe.client.door import Door
 from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
 from chappe.client.methods import CREATE_SESSION, GET_PROFILE
@@ -211,6 +212,17 @@ async def test_a_sign_in_that_cannot_be_decided_now_is_tried_again(edge: SocketE
 
     assert someone.clock.waits == [7.0]
     await someone.client.close()
+
+
+async def test_a_door_that_an_edge_shuts_says_why_and_keeps_no_connection(edge: SocketEdge) -> None:
+    edge.refuse_anonymous_with = 4403
+    clock = ToldClock()
+
+    with pytest.raises(SessionEndedError, match="4403"):
+        async with Door(edge.address, Seams(clock, SystemRandomness())):
+            pass
+
+    await until(lambda: not edge.sessions)
 
 
 async def test_while_no_edge_answers_the_waits_grow_with_full_jitter(edge: SocketEdge) -> None:
