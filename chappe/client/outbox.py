@@ -163,6 +163,8 @@ class Outbox:
         entry.message_id = self._mint.mint(self._clock.estimate_ms(now_s), seen_ms)
         entry.mints += 1
         self._minting += 1
+        # Taken out first: what is sent leaves in the order of its ids, also what was composed during this batch.
+        self.batch.puts.pop(entry.draft, None)
         self.batch.puts[entry.draft] = entry
 
     def _transmit(self, entry: Outgoing, frames: list[bytes], now_s: float) -> None:

@@ -189,6 +189,24 @@ def test_no_more_sends_are_open_than_the_edge_allows(store: LeanStore | SqliteSt
     assert len(desk.edge.stored) == 5
 
 
+def test_what_is_composed_while_others_wait_leaves_after_them(store: LeanStore | SqliteStore) -> None:
+    desk = Desk(store, ModelEdge())
+    desk.edge.window = 3
+    desk.connect()
+    desk.settle()
+    for _ in range(4):
+        desk.say()
+    desk.flush()
+
+    while desk.edge.frames:
+        desk.receive()
+    desk.say()
+    desk.settle()
+
+    assert len(desk.edge.stored) == 5
+    assert list(desk.edge.stored) == sorted(desk.edge.stored)
+
+
 def test_reading_on_goes_through_the_outbox(desk: Desk) -> None:
     item = message_item(1)
     desk.edge.log.append(item)
