@@ -27,7 +27,7 @@ from svc_edge.ws.connection import House
 from svc_edge.ws.server import UpgradeTerms, WsServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     import grpc.aio
 
@@ -74,7 +74,7 @@ async def build(config: Config, app: App) -> None:
 
 
 @asynccontextmanager
-async def _listening(server: WsServer, config: Config, app: App) -> AsyncIterator[WsServer]:
+async def _listening(server: WsServer, config: Config, app: App) -> AsyncGenerator[WsServer, None]:
     host, port = channels.split_address(config.ws_listen)
     app.addresses["ws"] = await server.start(host, port)
     try:
@@ -141,7 +141,7 @@ async def _add_peers(config: Config, app: App, me: Identity) -> Peers:
 
 
 @asynccontextmanager
-async def _closing(close: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def _closing(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:

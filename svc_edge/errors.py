@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+import enum
+from typing import NamedTuple
+
 from chappe.runtime.errors import ChappeError
-from svc_edge.model import CloseCode, Closing
+
+
+class CloseCode(enum.IntEnum):
+    """The close codes of the contract, and those of RFC 6455 that the edge itself sends."""
+
+    NORMAL = 1000
+    PROTOCOL_ERROR = 1002
+    INVALID_TEXT = 1007
+    DRAIN = 4000
+    SLOW = 4001
+    TIMEOUT = 4002
+    RATE = 4100
+    OVERLOAD = 4101
+    MALFORMED = 4400
+    AUTH = 4401
+    FORBIDDEN = 4403
+    REPLACED = 4409
+    TOO_LARGE = 4413
+
+
+class Closing(NamedTuple):
+    """Why a session ends: the close code, the same for people, and when the client may come back."""
+
+    code: CloseCode
+    detail: str
+    reconnect_after_ms: int = 0
 
 
 class SessionClosed(Exception):  # noqa: N818 - it says what happens to the session, which need not be an error

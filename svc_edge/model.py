@@ -21,32 +21,6 @@ _EVENT_TAG = slice(18, 19)
 _MESSAGE_TAG = b"\x12"
 
 
-class CloseCode(enum.IntEnum):
-    """The close codes of the contract, and those of RFC 6455 that the edge itself sends."""
-
-    NORMAL = 1000
-    PROTOCOL_ERROR = 1002
-    INVALID_TEXT = 1007
-    DRAIN = 4000
-    SLOW = 4001
-    TIMEOUT = 4002
-    RATE = 4100
-    OVERLOAD = 4101
-    MALFORMED = 4400
-    AUTH = 4401
-    FORBIDDEN = 4403
-    REPLACED = 4409
-    TOO_LARGE = 4413
-
-
-class Closing(NamedTuple):
-    """Why a session ends: the close code, the same for people, and when the client may come back."""
-
-    code: CloseCode
-    detail: str
-    reconnect_after_ms: int = 0
-
-
 class SignedHello(NamedTuple):
     """A token and the proof that the device's key is at hand."""
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from svc_edge.errors import Closing
     from svc_edge.model import (
-        Closing,
         ConnectOutcome,
         DeviceId,
         InboxAnswer,
@@ -58,7 +58,7 @@ class Ledger(Protocol):
         ...
 
     async def sync(self, queries: Sequence[InboxQuery]) -> list[InboxAnswer]:
-        """Reads on in many logs; raises `UnavailableError`."""
+        """Reads on in many logs; raises `UnavailableError`, and `TooLargeError` when less is to be asked for."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
@@ -12,7 +13,7 @@ from chappe.api.edge.v1 import send_pb2, server_frame_pb2
 from chappe.api.message.v1 import history_service_pb2, history_service_pb2_grpc, message_service_pb2
 from chappe.api.message.v1.message_service_pb2_grpc import MessageServiceStub
 from chappe.api.type.v1 import error_reason_pb2, stream_pb2
-from chappe.runtime.errors import from_rpc_error
+from chappe.runtime.errors import TooLargeError, from_rpc_error
 from chappe.runtime.replicas import Replicas
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
 from svc_edge.model import InboxAnswer, Verdict
@@ -170,7 +171,7 @@ class GrpcLedger:
         return self._last_id
 
     async def sync(self, queries: Sequence[InboxQuery]) -> list[InboxAnswer]:
-        """Reads on in many logs; raises `UnavailableError`, or what the ledger refused with."""
+        """Reads on in many logs; raises `TooLargeError`, `UnavailableError`, or what the ledger refused with."""
         request = history_service_pb2.SyncInboxRequest(
             queries=[
                 history_service_pb2.InboxQuery(
@@ -187,6 +188,8 @@ class GrpcLedger:
         try:
             response = await self._history.SyncInbox(request, timeout=SYNC_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise TooLargeError("the logs that were read do not fit into one answer", limit=len(queries)) from error
             raise from_rpc_error(error, dependency="svc_message") from error
         return [
             InboxAnswer(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from svc_edge.errors import SessionClosed
-from svc_edge.model import CloseCode
+from svc_edge.errors import CloseCode, SessionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

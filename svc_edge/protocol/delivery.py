@@ -78,6 +78,7 @@ class Delivery:
         "is_paused",
         "is_read_pending",
         "newest",
+        "page_items",
         "reading",
         "room",
         "window",
@@ -91,6 +92,7 @@ class Delivery:
         self.is_paused = False
         self.is_behind = False
         self.newest = b""
+        self.page_items = PAGE_ITEMS
         self._number = 0
         self._queue: list[Delivered] = []
         self._held: list[Delivered] = []
@@ -148,10 +150,10 @@ class Delivery:
         if self.is_behind and self.reading is Reading.NOTHING and self.room * 2 >= self.window:
             self.is_behind = False
             self.request_pass(Reading.CATCH_UP)
-        if self.reading is Reading.NOTHING or self.room < min(PAGE_ITEMS, (self.window + 1) // 2):
+        if self.reading is Reading.NOTHING or self.room < min(self.page_items, (self.window + 1) // 2):
             return None
         self.is_read_pending = True
-        return Page(self._number, self.account.cursor, self._after, self._bound, min(PAGE_ITEMS, self.room))
+        return Page(self._number, self.account.cursor, self._after, self._bound, min(self.page_items, self.room))
 
     def take_page(self, page: Page, answer: InboxAnswer) -> int:
         """Takes what a read found; returns how many items a verification found that no push had brought."""
@@ -240,6 +242,7 @@ class Delivery:
             return None
         self._older_bound, self._complete_bound = self._complete_bound, max(self._complete_bound, self._ended_bound)
         self._ended_bound = b""
+        self.page_items = PAGE_ITEMS
         self._seen = {name: position for name, position in self._seen.items() if position > self._older_bound}
         held, self._held = self._held, []
         self.reading = Reading.NOTHING

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from svc_edge.errors import SessionClosed
-from svc_edge.model import CloseCode, Member, SessionId, user_tag
+from svc_edge.errors import CloseCode, SessionClosed
+from svc_edge.model import Member, SessionId, user_tag
 from svc_edge.protocol.delivery import EARLY_VERIFY_AT, Delivery
 
 if TYPE_CHECKING:

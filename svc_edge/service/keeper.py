@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from svc_edge.errors import SessionClosed
-from svc_edge.model import CloseCode, Closing
+from svc_edge.errors import CloseCode, Closing, SessionClosed
 from svc_edge.protocol.delivery import Reading
 from svc_edge.protocol.session import Phase
 from svc_edge.service.sessions import ref_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from svc_edge.model import CloseCode, Closing, Verdict
+from svc_edge.errors import CloseCode, Closing
+from svc_edge.model import Verdict
 from svc_edge.protocol.session import Phase
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from chappe.runtime.batching import Batcher
-from chappe.runtime.errors import ChappeError
+from chappe.runtime.errors import ChappeError, TooLargeError
 from svc_edge.model import InboxQuery, Resync
 from svc_edge.protocol.session import Phase
 
@@ -51,6 +51,9 @@ class LogReader:
             return
         try:
             answers = await self._ledger.sync([_query(session, page) for session, page in wanted])
+        except TooLargeError:
+            await self._read_less(wanted)
+            return
         except ChappeError as error:
             _log.warning("%d logs could not be read, trying again: %s", len(wanted), error)
             await self._seams.clock.sleep(self._seams.randomness.uniform(FIRST_RETRY_S, LAST_RETRY_S))
@@ -59,6 +62,17 @@ class LogReader:
         self.reads += len(wanted)
         for (session, page), answer in zip(wanted, answers, strict=True):
             self._take(session, page, answer)
+
+    async def _read_less(self, wanted: list[tuple[Session, Page]]) -> None:
+        """Asks in two halves; for a single session that wants too much, a quarter of the items."""
+        half = len(wanted) // 2
+        if half:
+            await self._read(wanted[:half])
+            await self._read(wanted[half:])
+            return
+        for session, page in wanted:
+            session.delivery.page_items = max(page.limit // 4, 1)
+        self._retry(wanted)
 
     def _take(self, session: Session, page: Page, answer: InboxAnswer) -> None:
         if answer.is_resync:

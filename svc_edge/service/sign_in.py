@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.runtime.errors import ChappeError, RateLimitedError, UnavailableError
-from svc_edge.errors import InvalidProofError, InvalidTokenError, SessionRevokedError
-from svc_edge.model import CloseCode, Closing, Member, Welcome
+from svc_edge.errors import CloseCode, Closing, InvalidProofError, InvalidTokenError, SessionRevokedError
+from svc_edge.model import Member, Welcome
 from svc_edge.protocol.delivery import Reading
 from svc_edge.protocol.session import Phase
 from svc_edge.service.sessions import ref_of

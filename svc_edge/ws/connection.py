@@ -9,8 +9,8 @@ from picows import WSListener, WSMsgType
 
 from chappe.runtime import contract
 from chappe.runtime.errors import InvalidFieldError
-from svc_edge.errors import SessionClosed
-from svc_edge.model import Call, CloseCode, Closing, Hello, SignedHello
+from svc_edge.errors import CloseCode, Closing, SessionClosed
+from svc_edge.model import Call, Hello, SignedHello
 from svc_edge.protocol.session import NEVER, Phase
 from svc_edge.service.frames import Caller
 from svc_edge.ws.messages import Assembler, check_reserved, check_size, check_utf8, close_answer

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from picows import WSMsgType
 
-from svc_edge.errors import SessionClosed
-from svc_edge.model import CloseCode
+from svc_edge.errors import CloseCode, SessionClosed
 from svc_edge.ws.wire import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:

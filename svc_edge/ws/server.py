@@ -6,9 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from picows import WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
+import picows
+from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from svc_edge.model import CloseCode, Closing
+from svc_edge.errors import CloseCode, Closing
 from svc_edge.ws.connection import Connection, House
 from svc_edge.ws.text import JsonCodec
 from svc_edge.ws.wire import MAX_FRAME_BYTES, BinaryCodec
@@ -58,7 +59,7 @@ class WsServer:
 
     async def start(self, host: str, port: int) -> str:
         """Listens; returns the address as a client dials it, with the port that was given when it was 0."""
-        self._server = await ws_create_server(
+        self._server = await picows.ws_create_server(
             self._admit,
             host,
             port,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import json_format, message_factory
 
 from chappe.api.edge.v1 import client_frame_pb2, server_frame_pb2
 from chappe.runtime import contract
-from svc_edge.errors import SessionClosed
-from svc_edge.model import CallDone, CaughtUp, CloseCode, Closing
+from svc_edge.errors import CloseCode, Closing, SessionClosed
+from svc_edge.model import CallDone, CaughtUp
 from svc_edge.ws.wire import events_frame, server_frame
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ class JsonCodec:
     def read(self, payload: bytes) -> client_frame_pb2.ClientFrame:
         """Parses a message of a client; raises `SessionClosed`."""
         try:
-            given = json.loads(payload)
-            if not isinstance(given, dict):
+            loaded = json.loads(payload)
+            if not isinstance(loaded, dict):
                 raise SessionClosed(CloseCode.MALFORMED, 'a frame is a JSON object, like {"ping": {}}')
+            given = cast("dict[str, Any]", loaded)
             _serialise_payload(given)
             return json_format.ParseDict(given, client_frame_pb2.ClientFrame(), ignore_unknown_fields=True)
         except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
@@ -62,8 +63,10 @@ class JsonCodec:
 
 def _serialise_payload(given: dict[str, Any]) -> None:
     """Puts the bytes of a call's request in the place of the object."""
-    call = given.get("call")
-    if not isinstance(call, dict) or not isinstance(call.get("payload", {}), dict):
+    found = given.get("call")
+    call = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    payload = call.get("payload", {})
+    if not call or not isinstance(payload, dict):
         return
     try:
         request = contract.method_descriptor(str(call.get("method", ""))).input_type
@@ -71,7 +74,9 @@ def _serialise_payload(given: dict[str, Any]) -> None:
         # The bridge refuses the method; its payload does not matter.
         call["payload"] = ""
         return
-    message: Message = json_format.ParseDict(call.get("payload", {}), message_factory.GetMessageClass(request)())
+    message: Message = json_format.ParseDict(
+        cast("dict[str, Any]", payload), message_factory.GetMessageClass(request)()
+    )
     call["payload"] = base64.b64encode(message.SerializeToString()).decode()
 
 

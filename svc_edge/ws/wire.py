@@ -13,18 +13,8 @@ from google.protobuf.message import DecodeError
 from chappe.api.edge.v1 import client_frame_pb2, server_frame_pb2
 from chappe.api.type.v1 import error_reason_pb2
 from chappe.runtime.errors import reason_value
-from svc_edge.errors import SessionClosed
-from svc_edge.model import (
-    CallDone,
-    CallFailed,
-    CaughtUp,
-    CloseCode,
-    Closing,
-    Pong,
-    Resync,
-    Welcome,
-    mint_tag,
-)
+from svc_edge.errors import CloseCode, Closing, SessionClosed
+from svc_edge.model import CallDone, CallFailed, CaughtUp, Pong, Resync, Welcome, mint_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

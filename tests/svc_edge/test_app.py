@@ -208,6 +208,18 @@ async def test_a_client_that_reads_slowly_loses_nothing(
     assert [item.SerializeToString() for item in await client.items(len(wanted))] == wanted
 
 
+async def test_logs_that_do_not_fit_into_one_answer_are_read_in_parts(connect: Connect, mesh: FakeMesh) -> None:
+    people, clients = [Person.new() for _ in range(3)], [connect() for _ in range(3)]
+    for person in people:
+        for _ in range(90):
+            mesh.append(person.user_id, bytes(60_000))
+
+    for person, client in zip(people, clients, strict=True):
+        await client.sign_in(mesh, person)
+
+    assert [len(await client.items(90)) for client in clients] == [90, 90, 90]
+
+
 async def test_a_socket_that_takes_nothing_for_30_seconds_is_cut_off(
     connect: Connect, mesh: FakeMesh, fanout: FakeFanout, edge: Edge
 ) -> None:

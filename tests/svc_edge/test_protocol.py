@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from svc_edge.errors import SessionClosed
-from svc_edge.model import Closing, DeviceId, InboxAnswer, Member, SessionId, SignInId, UserId
+from svc_edge.errors import Closing, SessionClosed
+from svc_edge.model import DeviceId, InboxAnswer, Member, SessionId, SignInId, UserId
 from svc_edge.protocol.account import Account
 from svc_edge.protocol.delivery import MAX_HELD, Delivery, Page, Reading
 from svc_edge.protocol.session import Limits, Phase, Session

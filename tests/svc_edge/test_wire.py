@@ -6,19 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chappe.api.edge.v1 import client_frame_pb2, close_code_pb2, item_pb2, send_pb2, server_frame_pb2
-from svc_edge.model import (
-    CallDone,
-    CallFailed,
-    CaughtUp,
-    CloseCode,
-    Closing,
-    Frame,
-    Pong,
-    Resync,
-    SessionId,
-    Welcome,
-    identity_of,
-)
+from svc_edge.errors import CloseCode, Closing
+from svc_edge.model import CallDone, CallFailed, CaughtUp, Frame, Pong, Resync, SessionId, Welcome, identity_of
 from svc_edge.ws.wire import BinaryCodec, events_frame, send_of
 
 ENVELOPES = st.binary(max_size=70_000)
