@@ -28,6 +28,7 @@ from chappe.runtime.errors import (
     InvalidPrincipalError,
     RemoteError,
     UnauthenticatedPeerError,
+    UnavailableError,
     from_status,
     to_status,
 )
@@ -186,6 +187,9 @@ class DoorInterceptor(grpc.aio.ServerInterceptor):
                 await self._refuse(method, context, error)
             except grpc.aio.AbortError:
                 raise
+            except grpc.aio.InternalError:
+                # What gRPC raises when a read or a write finds that the caller has gone.
+                await abort(context, UnavailableError("caller", "the caller has gone"))
             except Exception as error:  # noqa: BLE001 - the last place where a bug can become an answer
                 await self._report(method, context, error)
 
@@ -268,7 +272,11 @@ async def abort(context: Context, error: ChappeError) -> None:
     """Ends an RPC with the rich status of an error; always raises AbortError."""
     status = to_status(error)
     trailing = ((STATUS_KEY, status.SerializeToString()),)
-    await context.abort(grpc.StatusCode[error.code], status.message, trailing)
+    try:
+        await context.abort(grpc.StatusCode[error.code], status.message, trailing)
+    except grpc.aio.InternalError:
+        # The caller has gone before it could be told.
+        raise grpc.aio.AbortError(status.message) from None
 
 
 def replace_behaviour(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler:

@@ -129,7 +129,7 @@ class StreamServer(Generic[Item, Request, Response]):
     async def _write_quietly(self, response: Response) -> None:
         try:
             await self._write(response)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             # The reader learns of the end by itself.
             _log.info("%s: could not write: %s", self.name, describe(error))
 
