@@ -81,7 +81,8 @@ async def examine(data: Path) -> AsyncIterator[Finding]:
 
 
 def _versions() -> Finding:
-    found, missing = [f"Python {sys.version.split()[0]}"], []
+    found = [f"Python {sys.version.split()[0]}"]
+    missing: list[str] = []
     for name in _PACKAGES:
         try:
             found.append(f"{name} {metadata.version(name)}")
@@ -107,7 +108,7 @@ def _certificates(pki: Path) -> Iterator[Finding]:
     if not pki.exists():
         yield Finding(check="certificates", state="warning", text=f"none in {pki}", advice="`chappe up` makes them")
         return
-    lives = {}
+    lives: dict[str, dt.timedelta] = {}
     for name in ("ca", *CERTIFICATES):
         path = pki / f"{name}.crt"
         try:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -80,7 +80,7 @@ class NoServer(click.ClickException):
 
 
 @contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
+def readable_errors() -> Generator[None]:
     """Turns what the SDK and the system raise into a line that says what to do, and the exit code for it."""
     from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError
 

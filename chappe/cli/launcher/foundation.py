@@ -89,7 +89,7 @@ def find_packages(modules: list[str]) -> dict[str, Path]:
     Raises:
         LaunchError: One is missing.
     """
-    found = {}
+    found: dict[str, Path] = {}
     for module in modules:
         spec = importlib.util.find_spec(module)
         if spec is None:

@@ -78,7 +78,11 @@ class Mesh:
             LaunchError: Something did not come up; the message says what, and everything is stopped again.
         """
         packages = find_packages([self.plan.module.format(service) for service in SERVICES])
-        schemas = {name: folder for name in ("message", "identity") if (folder := self._schema(name, packages))}
+        schemas = {
+            service: packages[module] / "schema"
+            for service in ("message", "identity")
+            if (module := self.plan.module.format(service)) in packages
+        }
         try:
             self.foundation.take()
         except (EngineError, OSError) as error:
@@ -160,14 +164,15 @@ class Mesh:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    def _schema(self, service: str, packages: dict[str, Path]) -> Path | None:
-        package = packages.get(self.plan.module.format(service))
-        return None if package is None else package / "schema"
-
     async def _start_services(self, stores: Stores, packages: dict[str, Path]) -> None:
         checkout = next((folder.parent for folder in packages.values()), None)
         environment = Environment(self.plan, self._ports, stores, checkout)
         start_s = time.monotonic()
+
+        async def until_serving(process: ServiceProcess) -> None:
+            await process.until_serving(self.tls(), self.plan.ready_timeout_s)
+            self._report(f"{process.name} serves after {time.monotonic() - start_s:.1f} s")
+
         for service, addresses in self.grpc.items():
             for number, address in enumerate(addresses):
                 process = ServiceProcess(
@@ -181,12 +186,8 @@ class Mesh:
                 self.processes[service, number] = process
                 process.start()
         try:
-            await asyncio.gather(*(self._until_serving(process, start_s) for process in self.processes.values()))
+            await asyncio.gather(*map(until_serving, self.processes.values()))
         except LaunchError as error:
             # The first that failed may be a victim of another: all that have ended are shown.
             ended = [process.complaint(process.ending) for process in self.processes.values() if not process.is_running]
             raise LaunchError("\n".join(ended) or str(error)) from error
-
-    async def _until_serving(self, process: ServiceProcess, start_s: float) -> None:
-        await process.until_serving(self.tls(), self.plan.ready_timeout_s)
-        self._report(f"{process.name} serves after {time.monotonic() - start_s:.1f} s")
