@@ -1,0 +1,229 @@
+"""A crowd of real clients that talk to each other, and the verdict of the history checker on what came of it."""
+
+import asyncio
+import itertools
+import random
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from chappe.api.identity.v1 import device_service_pb2
+from chappe.cli.launcher import Mesh
+from chappe.client.device import Device
+from chappe.client.door import Door
+from chappe.client.lean import LeanClient
+from chappe.client.methods import START_LINK
+from chappe.client.registration import enrol, join
+from chappe.client.seams import system_seams
+from chappe.testing import Report, check
+from tests.system.books import Books, Due
+from tests.system.handset import Handset
+
+BEAT_S: Final = 0.02
+LOOK_S: Final = 0.02
+MOST_PENDING: Final = 100
+"""A device with so many unanswered sends composes no more for now."""
+SETTLE_S: Final = 60.0
+
+_numbers = itertools.count(1)
+
+
+class NotInTimeError(AssertionError):
+    """A condition did not come true before its deadline; the message says which."""
+
+
+async def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+    """Waits until a condition holds.
+
+    Raises:
+        NotInTimeError: It does not in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise NotInTimeError(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(LOOK_S)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrowdTerms:
+    """How large a crowd is and how fast it talks."""
+
+    devices: Sequence[int] = (2, 1, 2, 1)
+    """How many devices each user has."""
+    rate: float = 300.0
+    """Messages each second, all devices together."""
+    seed: int = 1
+    """For who writes to whom."""
+
+
+class Crowd:
+    """Users with their devices, all connected; an async context manager.
+
+    Devices take turns between the edges: the first begins with the first edge, the next with the second, and each
+    goes to its other edge when its own fails it.
+    """
+
+    def __init__(self, mesh: Mesh, name: str, terms: CrowdTerms | None = None) -> None:
+        """Prepares.
+
+        Args:
+            mesh: Where the crowd talks.
+            name: Of the scenario, for the folder of the histories.
+            terms: Its size and rate.
+        """
+        self.terms = terms or CrowdTerms()
+        self.books = Books()
+        self.users: list[list[Handset]] = []
+        self._mesh = mesh
+        self._folder = _folder(mesh.plan.data, name)
+        self._random = random.Random(self.terms.seed)
+        self._sent = 0
+
+    @property
+    def handsets(self) -> list[Handset]:
+        """Every device."""
+        return [handset for user in self.users for handset in user]
+
+    @property
+    def pending(self) -> int:
+        """How many sends of devices that are on have no answer."""
+        return sum(handset.pending for handset in self.handsets)
+
+    def edges_of(self, number: int) -> list[str]:
+        """Returns the addresses for a device, its own edge first."""
+        edges = self._mesh.ws
+        start = number % len(edges)
+        return edges[start:] + edges[:start]
+
+    def say(self, handset: Handset, to: int, size: int = 0) -> None:
+        """Sends one message of at least so many bytes from a device to a user, by number."""
+        peers = frozenset(other.actor for other in self.users[to])
+        own = frozenset(other.actor for other in next(user for user in self.users if handset in user))
+        self._sent += 1
+        due = Due(peers, own - {handset.actor}, own)
+        handset.send(self.users[to][0].user_id, due, b"message %d" % self._sent + bytes(size))
+
+    @asynccontextmanager
+    async def talking(self) -> AsyncGenerator[None]:
+        """Talks at the crowd's rate for as long as the block lasts."""
+        task = asyncio.create_task(self._talk(), name="talk")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def acknowledged(self, more: int, timeout_s: float = 30.0) -> None:
+        """Waits until so many more messages were acknowledged.
+
+        Raises:
+            NotInTimeError: They were not in time.
+        """
+        goal = self.books.acknowledged + more
+        await until(lambda: self.books.acknowledged >= goal, f"{more} more messages acknowledged", timeout_s)
+
+    async def settled(self, timeout_s: float = SETTLE_S) -> None:
+        """Waits until all sends are answered, and all that was acknowledged has arrived with its ticks.
+
+        Raises:
+            NotInTimeError: It has not in time; the message says what is missing.
+        """
+        absent = self._absent()
+        try:
+            await until(lambda: not self.pending and self.books.is_settled(absent), "all is settled", timeout_s)
+        except NotInTimeError as error:
+            gaps = self.books.outstanding(absent)
+            raise NotInTimeError(f"{error}: {self.pending} sends are unanswered; {gaps}") from None
+
+    async def verdict(self, timeout_s: float = SETTLE_S) -> Report:
+        """Waits until all is settled, or no longer, and judges the histories."""
+        try:
+            await self.settled(timeout_s)
+        except NotInTimeError as error:
+            # The checker finds what was lost; what it does not call lost is told here only.
+            print(error)
+        absent = self._absent()
+        for handset in self.handsets:
+            handset.history.flush()
+        self.handsets[0].history.note("end", absent=sorted(absent))
+        report = check(sorted(self._folder.glob("*.jsonl")))
+        print(f"{self._folder.name}: {report.summary()}")
+        if not report.is_silent:
+            print(report.stories())
+        return report
+
+    async def __aenter__(self) -> Self:
+        edges = self._mesh.ws
+        try:
+            async with Door(edges[0], system_seams()) as door:
+                for count in self.terms.devices:
+                    await self._enrol(door, count)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.gather(*(handset.close() for handset in self.handsets))
+
+    def _absent(self) -> frozenset[str]:
+        return frozenset(handset.actor for handset in self.handsets if not handset.is_on)
+
+    async def _enrol(self, door: Door, count: int) -> None:
+        first = await enrol(door, _phone_number(), f"user {len(self.users)}")
+        user: list[Handset] = []
+        self.users.append(user)
+        await self._add(user, first)
+        for _ in range(count - 1):
+            client = user[0].client
+            assert client is not None
+            await self._add(user, await _linked(door, client))
+
+    async def _add(self, user: list[Handset], device: Device) -> None:
+        handset = Handset(device, self._folder, self.books)
+        addresses = self.edges_of(len(self.handsets))
+        user.append(handset)
+        async with asyncio.timeout(20):
+            await handset.switch_on(addresses)
+
+    async def _talk(self) -> None:
+        start_s, composed = time.monotonic(), 0
+        while True:
+            await asyncio.sleep(BEAT_S)
+            owed = int((time.monotonic() - start_s) * self.terms.rate) - composed
+            composed += owed
+            # After a pause of this process the rate is kept, and what was missed is not made up for at once.
+            for _ in range(min(owed, int(self.terms.rate))):
+                self._say_something()
+            self._random.choice(self.handsets).read_some()
+
+    def _say_something(self) -> None:
+        number = self._random.randrange(len(self.users))
+        handset = self._random.choice(self.users[number])
+        to = self._random.choice([other for other in range(len(self.users)) if other != number])
+        if handset.is_on and handset.pending < MOST_PENDING:
+            self.say(handset, to)
+
+
+async def _linked(door: Door, client: LeanClient) -> Device:
+    started = await client.call(START_LINK, device_service_pb2.StartLinkRequest())
+    return await join(door, started.link_code)
+
+
+def _phone_number() -> str:
+    return f"+1202{secrets.randbelow(10_000_000):07d}"
+
+
+def _folder(data: Path, name: str) -> Path:
+    folder = data / "histories" / f"{name}-{next(_numbers)}"
+    folder.mkdir(parents=True)
+    return folder
