@@ -67,6 +67,21 @@ def _seconds(pids: list[int]) -> list[tuple[int, float]]:
     return found
 
 
+class Cores(NamedTuple):
+    """What all cores of the machine have done so far, in core-seconds; whoever did it."""
+
+    busy: float
+    stolen: float
+    """The hypervisor gave the time to other machines."""
+
+
+def read_cores() -> Cores:
+    """Returns what the machine has done so far."""
+    times = psutil.cpu_times()
+    resting = times.idle + times.iowait
+    return Cores(sum(times[:8]) - resting - times.steal, times.steal)
+
+
 class Memory(NamedTuple):
     """The memory of some processes, in KiB."""
 

@@ -36,6 +36,12 @@ _CPU: Final = (
     Column("load client µs", _cpu_of("load"), 1),
 )
 _FSYNC: Final = (Column("fsync p50 ms", _of("fsync_p50_ms"), 2), Column("p99", _of("fsync_p99_ms"), 2))
+_NOISE: Final = (
+    Column("cores used", _of("own_cores"), 2),
+    Column("by others", _of("other_cores"), 2),
+    Column("stolen", _of("stolen_cores"), 2),
+    Column("unfinished", _of("unfinished")),
+)
 _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
     "durable": (
         "Durable 1:1, counted at the sender when the recipient's receipt arrives (closed loop)",
@@ -52,8 +58,7 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             Column("commits", _of("commits"), 3),
             Column("log syncs", _of("syncs"), 3),
             *_FSYNC,
-            Column("load avg", _of("load_average"), 1),
-            Column("unfinished", _of("unfinished")),
+            *_NOISE,
         ),
     ),
     "open": (
@@ -68,8 +73,7 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             Column("± of receipt p99", _of("receipt_p99_ms_deviation"), 1),
             *_CPU,
             *_FSYNC,
-            Column("load avg", _of("load_average"), 1),
-            Column("unfinished", _of("unfinished")),
+            *_NOISE,
         ),
     ),
     "idle": (

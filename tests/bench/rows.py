@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.bench.driver import BenchError
-from tests.bench.meter import PARTS, Memory, memory_of, probe_fsync, slab_kib, used_s
+from tests.bench.meter import PARTS, Cores, Memory, memory_of, probe_fsync, read_cores, slab_kib, used_s
 from tests.bench.numbers import spread
 from tests.bench.stage import Stage
 
@@ -67,6 +67,7 @@ class _Mark(NamedTuple):
     time_s: float
     done: int
     cpu: Any
+    cores: Cores
 
 
 class Runner:
@@ -170,14 +171,17 @@ class Runner:
         probe = probe_fsync(stage.data)
         await start()
         await asyncio.sleep(_WARM_SHARE * sizes.seconds)
+        await stage.toggle_sampler()
         marks = [await self._mark()]
         for _ in range(sizes.windows):
             await asyncio.sleep(sizes.seconds / sizes.windows)
             marks.append(await self._mark())
+        await stage.toggle_sampler()
         load_average = os.getloadavg()[0]
         answer = await stage.ask("stop")
         after = probe_fsync(stage.data)
         rates, costs = _windows(marks)
+        row.values |= _cores(marks[0], marks[-1])
         row.values["messages_per_s"], row.values["deviation"] = spread(rates)
         row.cpu_us = {part: spread([cost[part] for cost in costs])[0] for part in PARTS}
         # The first window is what came before the warm-up ended.
@@ -192,7 +196,16 @@ class Runner:
 
     async def _mark(self) -> _Mark:
         answer = await self._stage.ask("window")
-        return _Mark(answer["time_s"], answer["done"], self._stage.cpu.read())
+        return _Mark(answer["time_s"], answer["done"], self._stage.cpu.read(), read_cores())
+
+
+def _cores(first: _Mark, last: _Mark) -> dict[str, float]:
+    """Returns how many cores the benchmark used, how many others did, and how many the machine was denied."""
+    span_s = last.time_s - first.time_s
+    own = sum(used_s(first.cpu, last.cpu).values()) / span_s
+    busy = (last.cores.busy - first.cores.busy) / span_s
+    stolen = (last.cores.stolen - first.cores.stolen) / span_s
+    return {"own_cores": own, "other_cores": max(0.0, busy - own), "stolen_cores": stolen}
 
 
 def _windows(marks: list[_Mark]) -> tuple[list[float], list[dict[str, float]]]:

@@ -1,6 +1,7 @@
 """The system under test: the real processes in a data folder of their own, with the limits that a benchmark raises."""
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,7 @@ class Stage:
             environ["BENCH_SAMPLES"] = str(terms.data / "samples.txt")
         self.data = terms.data
         self.histories = terms.data / "histories" if terms.is_checked else None
+        self._profiled = terms.profiled
         self.mesh = Mesh(Plan(data=terms.data, settings=RAISED, environ=environ))
         self.load: LoadDriver
         self.cpu: CpuMeter
@@ -54,6 +56,11 @@ class Stage:
     async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         """Asks the load client."""
         return await self.load.ask(op, **arguments)
+
+    async def toggle_sampler(self) -> None:
+        """Begins or ends to sample the service that is profiled, if one is."""
+        if self._profiled:
+            await self.mesh.kill(self._profiled, with_signal=signal.SIGUSR2)
 
     async def __aenter__(self) -> Self:
         if self.histories is not None:

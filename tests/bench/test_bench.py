@@ -14,6 +14,8 @@ from tests.bench.report import compare
 from tests.bench.rows import Row
 from tests.bench.traffic import Traffic, run_closed
 
+pytestmark = pytest.mark.timeout(150)
+
 ROWS = {"idle", "durable-10", "open-100", "drain", "history"}
 
 
@@ -22,7 +24,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Runs the benchmark once, briefly, and returns what it prints."""
     data = tmp_path_factory.mktemp("bench")
     command = [sys.executable, "-m", "tests.bench", "--quick", "--check", "--json", "--data", str(data / "mesh")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=140, check=False)
     assert done.returncode == 0, done.stderr
     printed: dict[str, Any] = json.loads(done.stdout)
     return printed

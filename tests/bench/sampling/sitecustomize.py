@@ -1,7 +1,8 @@
 """Samples where a service spends its CPU time; found on PYTHONPATH, it runs before the service does.
 
-Every 2 ms of CPU time of the process (all threads) the main thread's stack is counted; the counts are written on exit.
-Time inside C code shows under the Python line that called it, and a thread of gRPC under whatever the main thread did.
+From one SIGUSR2 to the next the main thread's stack is counted at every tick of CPU time of the process, whichever
+thread used it; the counts are written on exit, with the CPU time of each kind of thread. Time inside C code shows under
+the Python line that called it.
 """
 
 import atexit
@@ -15,6 +16,7 @@ from types import FrameType
 _INTERVAL_S = 0.002
 _DEPTH = 40
 _TOP = 60
+_LEAST_S = 0.01
 
 
 class Sampler:
@@ -25,12 +27,22 @@ class Sampler:
         self._own: collections.Counter[str] = collections.Counter()
         self._total: collections.Counter[str] = collections.Counter()
         self._samples = 0
+        self._is_on = False
+        self._threads: collections.defaultdict[str, float] = collections.defaultdict(float)
 
-    def start(self) -> None:
-        """Begins to sample."""
+    def install(self) -> None:
+        """Waits for the signal."""
         signal.signal(signal.SIGPROF, self._sample)
-        signal.setitimer(signal.ITIMER_PROF, _INTERVAL_S, _INTERVAL_S)
+        signal.signal(signal.SIGUSR2, self._toggle)
         atexit.register(self._write)
+
+    def _toggle(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_on = not self._is_on
+        interval_s = _INTERVAL_S if self._is_on else 0
+        signal.setitimer(signal.ITIMER_PROF, interval_s, interval_s)
+        sign = -1 if self._is_on else 1
+        for name, seconds in _threads():
+            self._threads[name] += sign * seconds
 
     def _sample(self, _number: int, frame: FrameType | None) -> None:
         self._samples += 1
@@ -46,11 +58,21 @@ class Sampler:
 
     def _write(self) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        lines = [f"{self._samples} samples of {_INTERVAL_S * 1000:g} ms of CPU time"]
+        threads = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self._threads.items() if seconds > _LEAST_S)
+        lines = [f"{self._samples} samples; CPU seconds by thread: {threads}"]
         for title, counts in (("by line, itself", self._own), ("by function, with what it calls", self._total)):
             lines.append(f"\n{title}")
             lines += [f"{count / max(1, self._samples):7.1%}  {place}" for place, count in counts.most_common(_TOP)]
         Path(self._path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _threads() -> list[tuple[str, float]]:
+    """Returns name and CPU seconds of each thread of this process."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        name = "main" if task.name == str(os.getpid()) else (task / "comm").read_text(encoding="utf-8").strip()
+        found.append((name, int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9))
+    return found
 
 
 def _place(frame: FrameType, *, with_line: bool) -> str:
@@ -60,4 +82,4 @@ def _place(frame: FrameType, *, with_line: bool) -> str:
 
 
 if os.environ.get("BENCH_SAMPLED", "-") in sys.orig_argv:
-    Sampler(os.environ["BENCH_SAMPLES"]).start()
+    Sampler(os.environ["BENCH_SAMPLES"]).install()
