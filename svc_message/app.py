@@ -28,7 +28,7 @@ from svc_message.service.sync import Syncing
 from svc_message.worker import compare_clocks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     import grpc.aio
 
@@ -69,7 +69,7 @@ def _identity(app: App) -> Identity:
 
 
 @contextlib.asynccontextmanager
-async def _directory(config: Config, app: App) -> AsyncIterator[GrpcDirectory]:
+async def _directory(config: Config, app: App) -> AsyncGenerator[GrpcDirectory]:
     contracts = [directory_service_pb2.DESCRIPTOR]
     async with channels.channel(
         config.identity_target, app.tls, server_name="svc-identity", contracts=contracts
@@ -80,7 +80,7 @@ async def _directory(config: Config, app: App) -> AsyncIterator[GrpcDirectory]:
 
 
 @contextlib.asynccontextmanager
-async def _dispatcher(config: Config, app: App) -> AsyncIterator[GrpcDispatcher]:
+async def _dispatcher(config: Config, app: App) -> AsyncGenerator[GrpcDispatcher]:
     def connect(address: str) -> grpc.aio.Channel:
         return channels.channel(address, app.tls, server_name="svc-fanout", contracts=[fanout_service_pb2.DESCRIPTOR])
 

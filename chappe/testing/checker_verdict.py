@@ -1,6 +1,7 @@
 """Puts the judges together: every line goes to the one that follows its op, once, in order of time."""
 
 import gc
+import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -142,11 +143,10 @@ def _with_stories(batches: Iterable[Sequence[Line]], violations: Sequence[Violat
             by_id.setdefault(id_, []).append(number)
         if violation.users:
             by_users.setdefault(frozenset(violation.users), []).append(number)
-    for batch in batches:
-        for line in batch:
-            for number in _concerned(line, by_id, by_users):
-                if line["t"] <= violations[number].t:
-                    lines[number].append(line)
+    for line in itertools.chain.from_iterable(batches):
+        for number in _concerned(line, by_id, by_users):
+            if line["t"] <= violations[number].t:
+                lines[number].append(line)
     told = zip(violations, lines, strict=True)
     return tuple(replace(violation, story=tell(chosen)) for violation, chosen in told)
 

@@ -84,7 +84,7 @@ class _Watch(DialHandler[int, directory_service_pb2.WatchChangesRequest, directo
     def hello(self) -> directory_service_pb2.WatchChangesRequest:
         return directory_service_pb2.WatchChangesRequest(hello=self._identity.hello(WINDOW))
 
-    def encode(self, number: int, items: list[int]) -> directory_service_pb2.WatchChangesRequest:  # noqa: ARG002
+    def encode(self, number: int, items: list[int]) -> directory_service_pb2.WatchChangesRequest:  # noqa: ARG002 - grants are not counted
         return directory_service_pb2.WatchChangesRequest(credit=stream_pb2.StreamCredit(items=sum(items)))
 
     def drain(self, reason: str) -> directory_service_pb2.WatchChangesRequest:

@@ -47,7 +47,7 @@ class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
     ) -> message_service_pb2.AppendEventsResponse:
         """Appends events of another service."""
         del context
-        appends = []
+        appends: list[ForeignAppend] = []
         for event in request.events:
             event.item.ClearField("position")
             user_ids = tuple(UserId(user_id) for user_id in event.user_ids)

@@ -55,7 +55,7 @@ class Syncing:
                 for query, (start, _) in zip(queries, starts, strict=True)
             ]
         )
-        answers = []
+        answers: list[InboxAnswer] = []
         for query, (_, is_resync), page in zip(queries, starts, pages, strict=True):
             filled = await self._fill(query, page)
             answers.append(
