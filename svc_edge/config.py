@@ -30,7 +30,7 @@ class Config:
     max_connections: int = limited(100_000, least=1)
     """How many WebSocket connections one process takes."""
     anonymous_per_address: int = limited(20, least=0)
-    """How many connections without a user one address may have."""
+    """How many connections without a user one address may have; all clients behind a proxy have one address."""
     anonymous_in_all: int = limited(1_000, least=0)
     """How many connections without a user there may be."""
     frame_burst: int = limited(400, least=10)

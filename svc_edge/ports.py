@@ -111,7 +111,7 @@ class Identity(Protocol):
         ...
 
     async def signing_keys(self, *, is_fresh_wanted: bool) -> Mapping[str, bytes]:
-        """Returns the public keys by id: the known ones, or those of now; a failure returns the known ones."""
+        """Returns the public keys by id, the known ones or those of now; raises `UnavailableError` without either."""
         ...
 
     async def generation(self, user_id: UserId, device_id: DeviceId) -> int:

@@ -26,7 +26,7 @@ _Response = edge_service_pb2.PushResponse
 class _Push(ServeHandler[None, _Request, _Response]):
     """One stream of pushes.
 
-    Its answers wait here, one for each batch that met an absent or slow session; a number stands for all before it.
+    Every batch has an answer of its own, so answers wait here and are handed to the writer one at a time.
     """
 
     server: StreamServer[None, _Request, _Response]
@@ -36,10 +36,12 @@ class _Push(ServeHandler[None, _Request, _Response]):
         self._identity = identity
         self._answers: deque[edge_service_pb2.PushTaken] = deque()
         self._is_answering = False
+        self._is_open = False
 
     def opened(self, request: _Request) -> None:
         if request.edge_boot_id not in (0, self._identity.boot_id):
             raise WrongBootError(request.edge_boot_id, self._identity.boot_id)
+        self._is_open = True
 
     def hello(self) -> _Response:
         return _Response(hello=self._identity.hello(WINDOW))
@@ -74,12 +76,10 @@ class _Push(ServeHandler[None, _Request, _Response]):
         """Returns at once: batches are answered as they come."""
 
     def closed(self, *, is_clean: bool) -> None:
-        if not is_clean:
+        if self._is_open and not is_clean:
             self._mesh.verify_all(UNCLEAN_SPREAD_S)
 
     def _answer(self, number: int, pushed: Pushed) -> None:
-        if self._answers and not (self._answers[-1].absent_session_ids or self._answers[-1].slow_session_ids):
-            self._answers.pop()
         self._answers.append(
             edge_service_pb2.PushTaken(
                 number=number,

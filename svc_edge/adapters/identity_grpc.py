@@ -13,7 +13,7 @@ from chappe.api.identity.v1.directory_service_pb2_grpc import DirectoryServiceSt
 from chappe.api.identity.v1.session_service_pb2_grpc import SessionServiceStub
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.batching import Batcher
-from chappe.runtime.errors import ChappeError, RemoteError, from_rpc_error
+from chappe.runtime.errors import ChappeError, RemoteError, UnavailableError, from_rpc_error
 from chappe.runtime.streams import check_hello
 from svc_edge.model import DeviceId, Revocation, SignInId, UserId
 
@@ -68,7 +68,7 @@ class GrpcIdentity:
 
     async def start(self) -> None:
         """Fetches the keys, if svc_identity is there, and begins to watch changes."""
-        await self.signing_keys(is_fresh_wanted=True)
+        await self._refresh_keys()
         self._tasks.spawn(self._watch(), name="watch-changes")
 
     @property
@@ -77,7 +77,10 @@ class GrpcIdentity:
         return self._complete_since_s if self.is_watching else float("inf")
 
     async def signing_keys(self, *, is_fresh_wanted: bool) -> Mapping[str, bytes]:
-        """Returns the public keys by id; fresh ones are fetched at most every 5 s, and kept while nobody answers."""
+        """Returns the public keys by id; those of now are fetched at most every 5 s.
+
+        Raises `UnavailableError` when they are needed and nobody answers; the known ones go on to hold.
+        """
         now_s = self._seams.clock.monotonic_s()
         is_needed = is_fresh_wanted or not self._keys
         if is_needed and now_s >= self._next_refresh_s:
@@ -96,18 +99,22 @@ class GrpcIdentity:
             request = session_service_pb2.GetSigningKeysRequest()
             response = await self._session.GetSigningKeys(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            _log.warning("going on with %d known signing keys: %s", len(self._keys), from_rpc_error(error))
-            # Without any key nobody gets in, so the next one who wants to asks again.
-            self._next_refresh_s = self._next_refresh_s if self._keys else 0.0
-        else:
-            self._keys = {key.key_id: key.public_key for key in response.keys}
+            self._next_refresh_s = 0.0
+            raise _unavailable(error) from error
+        self._keys = {key.key_id: key.public_key for key in response.keys}
+
+    async def _refresh_keys(self) -> None:
+        try:
+            await self.signing_keys(is_fresh_wanted=True)
+        except UnavailableError as error:
+            _log.warning("going on with %d known signing keys: %s", len(self._keys), error)
 
     async def _ask(self, questions: list[_Question]) -> None:
         request = directory_service_pb2.BatchGetUsersRequest(user_ids=[user_id for user_id, _, _ in questions])
         try:
             response = await self._directory.BatchGetUsers(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            refusal = from_rpc_error(error, dependency="svc_identity")
+            refusal = _unavailable(error)
             for _, _, future in questions:
                 _fail(future, refusal)
             return
@@ -170,7 +177,7 @@ class GrpcIdentity:
             self.listener.revoked(Revocation(user_id, device_id, SignInId(change.session_id)))
         elif change.kind == directory_service_pb2.DIRECTORY_CHANGE_KIND_SIGNING_KEYS:
             self._next_refresh_s = 0.0
-            self._tasks.spawn(self.signing_keys(is_fresh_wanted=True), name="refresh-keys")
+            self._tasks.spawn(self._refresh_keys(), name="refresh-keys")
         elif change.kind == directory_service_pb2.DIRECTORY_CHANGE_KIND_DEVICES and device_id:
             self._tasks.spawn(self._check_device(user_id, device_id), name="check-device")
 
@@ -197,6 +204,12 @@ def _generation(user: directory_service_pb2.DirectoryUser, device_id: int) -> in
     if device_id in generations:
         return generations[device_id]
     return 0 if device_id in user.device_ids else -1
+
+
+def _unavailable(error: grpc.aio.AioRpcError) -> UnavailableError:
+    """Says that svc_identity does not answer, whatever it said: a refusal of the edge itself is no different here."""
+    refusal = from_rpc_error(error, dependency="svc_identity")
+    return refusal if isinstance(refusal, UnavailableError) else UnavailableError("svc_identity", str(refusal))
 
 
 def _fail(future: asyncio.Future[int], error: ChappeError) -> None:

@@ -82,6 +82,8 @@ class SignIn:
                 await self._admit(session, hello, hello.signed, caller)
         except RateLimitedError as error:
             session.door.close(Closing(CloseCode.OVERLOAD, error.message, error.retry_after_ms))
+        except UnavailableError as error:
+            session.door.close(Closing(CloseCode.OVERLOAD, error.message, error.retry_after_ms))
         except ChappeError as error:
             session.door.close(Closing(CloseCode.AUTH, f"{error.reason}: {error.message}"))
         else:

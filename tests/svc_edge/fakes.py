@@ -118,7 +118,7 @@ class FakeMesh:
         self.confirms = asyncio.Event()
         self.confirms.set()
         self.ledger_is_up = True
-        self.presence_is_up = True
+        self.presence_is_up = self.identity_is_up = True
         self.horizon_ms = 0
         self.reads: list[int] = []
         self.routes: dict[tuple[bytes, int], int] = {}
@@ -314,6 +314,8 @@ class FakeMesh:
     # SessionService and DirectoryService
 
     async def GetSigningKeys(self, request: Any, context: Any) -> Any:
+        if not self.identity_is_up:
+            await abort(context, UnavailableError("directory", "down"))
         public = self.signing_key.public_key().public_bytes_raw()
         return session_service_pb2.GetSigningKeysResponse(
             keys=[session_service_pb2.SigningKey(key_id=KEY_ID, public_key=public)]

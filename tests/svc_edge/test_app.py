@@ -12,7 +12,7 @@ from chappe.api.message.v1 import history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2, principal_pb2
 from tests.svc_edge.client import PONG, Client
 from tests.svc_edge.conftest import Edge
-from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person
+from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person, signed_hello
 from tests.svc_edge.test_ws import eventually
 
 Connect = Callable[..., Client]
@@ -147,6 +147,22 @@ async def test_a_session_is_signed_in_without_the_registry_and_registered_later(
         await client.ping()
 
     assert mesh.routes[alice.user_id, 1] == welcome.session_id
+
+
+async def test_known_keys_go_on_to_hold_without_svc_identity_and_others_are_no_refusal(
+    connect: Connect, mesh: FakeMesh, edge: Edge
+) -> None:
+    known, unknown, alice = connect(), connect(), Person.new()
+    mesh.identity_is_up = False
+    edge.clock.leap(6)
+    signed = signed_hello(mesh.token(alice, kid="key-2"), alice.key, unknown.host)
+
+    await known.sign_in(mesh, alice)
+    await unknown.request()
+    unknown.send(hello=client_frame_pb2.Hello(protocol=1, signed=signed))
+
+    assert known.welcome.session_id
+    assert (await unknown.read_close()).code == 4101
 
 
 async def test_a_session_that_another_edge_took_over_is_closed_at_its_refresh(
