@@ -17,7 +17,7 @@ from svc_identity.service.session import SessionRules
 
 def main(argv: list[str]) -> int:
     """Returns the exit code."""
-    commands = {"migrate": _migrate, "--migrate": _migrate, "rotate-keys": _rotate_keys}
+    commands = {"migrate": _migrate, "rotate-keys": _rotate_keys}
     if len(argv) != 1 or argv[0] not in commands:
         return process.run("identity", Config, build, argv, os.environ)
     try:

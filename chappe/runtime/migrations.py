@@ -105,7 +105,7 @@ async def check(dsn: str, folder: Path) -> None:
 
 def _command(folder: Path) -> str:
     # A service keeps its migrations in svc_x/schema.
-    return f"python -m {folder.resolve().parent.name} --migrate"
+    return f"python -m {folder.resolve().parent.name} migrate"
 
 
 async def _connect(dsn: str) -> Connection:

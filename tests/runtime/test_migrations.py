@@ -99,7 +99,7 @@ async def test_several_at_once_apply_each_file_once(dsn: str, folder: Path, writ
 
 
 async def test_a_database_that_is_behind_is_refused_with_the_command(dsn: str, folder: Path, write: Write) -> None:
-    with pytest.raises(SchemaOutdatedError, match=r"lacks 0001_first\.sql; run: python -m svc_example --migrate"):
+    with pytest.raises(SchemaOutdatedError, match=r"lacks 0001_first\.sql; run: python -m svc_example migrate"):
         await check(dsn, folder)
 
     await migrate(dsn, folder)

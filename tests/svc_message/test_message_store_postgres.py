@@ -241,9 +241,9 @@ async def test_an_old_schema_is_refused_with_the_command(ledger_engine: Embedded
     dsn = (await databases(ledger_engine.dsn, ["without_schema"]))["without_schema"]
     store = PostgresMessageStore(dsn)
 
-    with pytest.raises(SchemaOutdatedError, match="run: python -m svc_message --migrate"):
+    with pytest.raises(SchemaOutdatedError, match="run: python -m svc_message migrate"):
         await store.ready()
-    with pytest.raises(UnavailableError, match="run: python -m svc_message --migrate"):
+    with pytest.raises(UnavailableError, match="run: python -m svc_message migrate"):
         await store.epoch()
 
     await store.aclose()

@@ -159,5 +159,5 @@ async def _close(connection: Connection) -> None:
 
 def _translated(error: psycopg.Error) -> UnavailableError:
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        return UnavailableError(DEPENDENCY, f"the schema is outdated; run: python -m svc_message --migrate ({error})")
+        return UnavailableError(DEPENDENCY, f"the schema is outdated; run: python -m svc_message migrate ({error})")
     return UnavailableError(DEPENDENCY, f"{type(error).__name__}: {str(error).strip() or 'no answer'}")
