@@ -1,5 +1,6 @@
 """Writes what people read of the contracts: docs/api.md, docs/errors.md and the list of limits."""
 
+import importlib
 import re
 from collections.abc import Iterator
 
@@ -23,6 +24,16 @@ _IDEMPOTENCY = {
     "NO_SIDE_EFFECTS": "reads only",
     "IDEMPOTENT": "idempotent",
 }
+_CONFIG_INTRODUCTION = """\
+<!-- Generated from svc_*/config.py by `make protos`; change the docstrings there, not this page. -->
+
+# Configuration
+
+Services read their settings from the environment and from nowhere else.
+A secret may also come from a file, named by the variable with `_FILE` at its end.
+`python -m svc_message --print-config` shows what is in force, with secrets masked; every mistake is told at once.
+
+"""
 _API_INTRODUCTION = """\
 Every service, call, message and enum of the contracts, with who may call and which limits hold.
 
@@ -157,3 +168,16 @@ def _prose(comment: str) -> Iterator[str]:
         if number:
             yield ""
         yield from _SENTENCE_END.split(" ".join(paragraph.split()))
+
+
+def config_page() -> str:
+    """Returns docs/config.md: every variable of every service, from the configuration classes themselves."""
+    # Read here: the configurations need the stubs, which may be out of date while they are being made.
+    from chappe.runtime import config  # noqa: PLC0415 - see above
+
+    parts = [_CONFIG_INTRODUCTION]
+    for service in ("edge", "message", "presence", "fanout", "identity"):
+        module = importlib.import_module(f"svc_{service}.config")
+        parts.append(f"## svc_{service}\n\n| variable | type | default | what it is for |\n|---|---|---|---|\n")
+        parts.append(config.document(module.Config, service).strip() + "\n\n")
+    return "".join(parts).rstrip() + "\n"

@@ -1,4 +1,4 @@
-"""Writes everything that is made from the contracts: stubs in chappe/api, docs/api.md and docs/errors.md.
+"""Writes everything that is made from the contracts: stubs in chappe/api, and docs/{api,errors,config}.md.
 
 Run `python protos/generate.py` after changing a .proto file. `--check` writes nothing, names every file that
 is not what the contracts say, and exits with 1. `--golden` accepts the field limits that a test guards.
@@ -71,6 +71,7 @@ def generate(target: Path) -> Contract:
     docs.mkdir()
     (docs / "api.md").write_text(document.api_page(contract))
     (docs / "errors.md").write_text(document.errors_page(contract))
+    (docs / "config.md").write_text(document.config_page())
     return contract
 
 
