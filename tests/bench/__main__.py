@@ -37,6 +37,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--only", action="append", default=[], metavar="ROW", help=f"of {', '.join(_ROWS)}; a prefix does"
     )
     parser.add_argument("--seconds", type=float, metavar="S", help="how long a row with traffic is measured; 10")
+    parser.add_argument("--in-flight", type=int, metavar="N", help="messages on their way in a closed loop; 2000")
     parser.add_argument("--check", action="store_true", help="every client writes its history, which is then judged")
     parser.add_argument("--profile", choices=SERVICES, metavar="SERVICE", help="sample where a service spends its CPU")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="also print ratios to an earlier --json")
@@ -64,6 +65,8 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
     sizes = QUICK if chosen.quick else FULL
     if chosen.seconds:
         sizes = sizes._replace(seconds=chosen.seconds)
+    if chosen.in_flight:
+        sizes = sizes._replace(in_flight=chosen.in_flight)
     names = _chosen(_QUICK_ROWS if chosen.quick else _ROWS, chosen.only)
     start_s = time.perf_counter()
     async with Stage(StageTerms(data, chosen.check, chosen.profile or "")) as stage:
@@ -82,7 +85,8 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
             await asyncio.sleep(1.0)
             await stage.ask("end")
     checked = await asyncio.to_thread(_judge, stage.histories) if stage.histories else {}
-    return Report(machine, RAISED, set_up_s, sorted(rows, key=lambda row: _place(row.name)), checked)
+    settings = {**RAISED, "in_flight": str(sizes.in_flight)}
+    return Report(machine, settings, set_up_s, sorted(rows, key=lambda row: _place(row.name)), checked)
 
 
 def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]]:

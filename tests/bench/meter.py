@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import platform
+import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,8 @@ PARTS = ("edge", "message", "fanout", "presence", "identity", "postgres", "valke
 
 _PROBES = 100
 _PROBE_BYTES = 4096
+_TURNS = 1_000_000
+_EXCHANGES = 10_000
 _PACKAGES = ("grpcio", "protobuf", "uvloop", "picows", "psycopg")
 
 Usage = Mapping[str, Mapping[int, float]]
@@ -125,6 +128,24 @@ def probe_fsync(folder: Path) -> dict[str, float]:
     return {"fsync_p50_ms": percentile(took_s, 0.5) * 1000, "fsync_p99_ms": percentile(took_s, 0.99) * 1000}
 
 
+def probe_speed() -> dict[str, float]:
+    """Returns the CPU time of a turn of a Python loop and of 300 bytes over TCP to oneself: machines differ most here."""
+    start_s = time.process_time()
+    total = 0
+    for turn in range(_TURNS):
+        total += turn & 3
+    loop_ns = (time.process_time() - start_s) / _TURNS * 1e9
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
+        far, _ = server.accept()
+        with far:
+            start_s = time.process_time()
+            for _ in range(_EXCHANGES):
+                near.send(bytes(300))
+                far.recv(1024)
+            exchange_us = (time.process_time() - start_s) / _EXCHANGES * 1e6
+    return {"python_loop_ns": loop_ns, "loopback_us": exchange_us}
+
+
 def describe_machine(folder: Path) -> dict[str, Any]:
     """Returns what a reader has to know to compare figures."""
     return {
@@ -139,6 +160,7 @@ def describe_machine(folder: Path) -> dict[str, Any]:
         "data": str(folder),
         "load_average": list(os.getloadavg()),
         **probe_fsync(folder),
+        **probe_speed(),
     }
 
 

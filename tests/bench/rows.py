@@ -13,7 +13,6 @@ from tests.bench.meter import PARTS, Cores, Memory, memory_of, probe_fsync, read
 from tests.bench.numbers import spread
 from tests.bench.stage import Stage
 
-IN_FLIGHT = 500
 DRAINERS = 10
 """Half of them come back one after another, half at the same time."""
 _SENDERS = 20
@@ -32,6 +31,7 @@ class Sizes(NamedTuple):
     history: int
     pages: int
     open_chats: int
+    in_flight: int
     settle_s: float
     """How long nothing happens before memory is weighed and rows are counted."""
 
@@ -45,10 +45,20 @@ FULL = Sizes(
     history=10_000,
     pages=600,
     open_chats=250,
+    in_flight=2000,
     settle_s=10.5,
 )
 QUICK = Sizes(
-    seconds=0.3, windows=3, idle=20, warm_idle=4, waiting=20, history=60, pages=6, open_chats=10, settle_s=0.05
+    seconds=0.3,
+    windows=3,
+    idle=20,
+    warm_idle=4,
+    waiting=20,
+    history=60,
+    pages=6,
+    open_chats=10,
+    in_flight=100,
+    settle_s=0.05,
 )
 
 
@@ -81,7 +91,7 @@ class Runner:
         """Counts messages at the sender when the recipient's receipt arrives; a fixed number is in flight."""
         await self._stage.ask("connect", first=0, count=2 * chats)
         row = Row(name=name, table="durable")
-        start = {"chats": chats, "in_flight": IN_FLIGHT}
+        start = {"chats": chats, "in_flight": self._sizes.in_flight}
         await self._traffic(row, lambda: self._stage.ask("closed", **start))
         return row
 

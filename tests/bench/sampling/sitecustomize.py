@@ -24,6 +24,7 @@ class Sampler:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._lines: collections.Counter[str] = collections.Counter()
         self._own: collections.Counter[str] = collections.Counter()
         self._total: collections.Counter[str] = collections.Counter()
         self._samples = 0
@@ -48,7 +49,8 @@ class Sampler:
         self._samples += 1
         seen: set[str] = set()
         if frame is not None:
-            self._own[_place(frame, with_line=True)] += 1
+            self._lines[_place(frame, with_line=True)] += 1
+            self._own[_place(frame, with_line=False)] += 1
         for _ in range(_DEPTH):
             if frame is None:
                 break
@@ -60,7 +62,12 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, 0)
         threads = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self._threads.items() if seconds > _LEAST_S)
         lines = [f"{self._samples} samples; CPU seconds by thread: {threads}"]
-        for title, counts in (("by line, itself", self._own), ("by function, with what it calls", self._total)):
+        tables = {
+            "by line, itself": self._lines,
+            "by function, itself": self._own,
+            "by function, with what it calls": self._total,
+        }
+        for title, counts in tables.items():
             lines.append(f"\n{title}")
             lines += [f"{count / max(1, self._samples):7.1%}  {place}" for place, count in counts.most_common(_TOP)]
         Path(self._path).write_text("\n".join(lines) + "\n", encoding="utf-8")
