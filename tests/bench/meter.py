@@ -129,7 +129,7 @@ def probe_fsync(folder: Path) -> dict[str, float]:
 
 
 def probe_speed() -> dict[str, float]:
-    """Returns the CPU time of a turn of a Python loop and of 300 bytes over TCP to oneself: machines differ most here."""
+    """Returns the CPU time of a turn of a Python loop, and of 300 bytes over TCP to oneself: machines differ here."""
     start_s = time.process_time()
     total = 0
     for turn in range(_TURNS):
