@@ -44,6 +44,8 @@ CREDITS = 8192
 """How many items of one edge may wait for their answers."""
 PARALLEL_FLUSHES = 2
 """How many flushes of messages are in flight: while one commits, the next gathers and one more computes."""
+MAX_ENVELOPE_BYTES = 65_536 + 1024
+"""Of a whole envelope: fields that this server does not know are stored too, and may not make it any larger."""
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 
@@ -243,7 +245,11 @@ def _parse(user_id: UserId, device_id: DeviceId, raw: bytes, resends: int) -> Se
         return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
     attempt = send.attempt + resends
     if action == "message":
-        message = SendMessage(UserId(send.message.user_id), send.message.envelope.SerializeToString())
+        envelope = send.message.envelope.SerializeToString()
+        if len(envelope) > MAX_ENVELOPE_BYTES:
+            detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
+            return Result(0, _REFUSED, refused_frame(send.message_id, Refused("TOO_LARGE", detail), 0))
+        message = SendMessage(UserId(send.message.user_id), envelope)
         return SendRequest(user_id, device_id, MessageId(send.message_id), attempt, message)
     ids = tuple(MessageId(message_id) for message_id in send.read.message_ids)
     read = SendRead(UserId(send.read.peer_user_id), send.read.read_upto, ids)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200
+MAX_PAGE_BYTES = 512 * 1024
+"""Of the envelopes of a page: a page of large messages ends earlier, so that it fits a frame."""
 _ID_BYTES = 16
 _CHECK_BYTES = 8
 _TIME_BYTES = 8
@@ -53,12 +55,10 @@ class Reading:
             before, after = (b"", place) if after else (place, b"")
         limit = _size(size)
         rows = await self._store.read_page(PageRead(owner_id, conversation_id, before, after, limit + 1))
-        if len(rows) <= limit:
-            return HistoryPage(rows, "")
         # One more than asked for was read, to know that there is more: it is at the far end of the direction.
-        rows = rows[1:] if after else rows[:limit]
-        last = rows[0] if after else rows[-1]
-        return HistoryPage(rows, _seal(scope, last.message.message_id))
+        kept = _fitting(rows[::-1] if after else rows, limit)
+        token = _seal(scope, kept[-1].message.message_id) if len(kept) < len(rows) else ""
+        return HistoryPage(kept[::-1] if after else kept, token)
 
     async def chats(self, owner_id: UserId, size: int, token: str) -> ChatWindow:
         """Returns a window of the owner's chat list; raises `InvalidPageTokenError`."""
@@ -67,7 +67,11 @@ class Reading:
         if token:
             place = _open(scope, token, _TIME_BYTES + _ID_BYTES)
             after = ChatCursor(int.from_bytes(place[:_TIME_BYTES], "big"), ConversationId(place[_TIME_BYTES:]))
-        page = await self._store.list_chats(owner_id, after, _size(size))
+        limit = _size(size)
+        page = await self._store.list_chats(owner_id, after, limit)
+        while limit > 1 and _weight(page) > MAX_PAGE_BYTES:
+            limit //= 2
+            page = await self._store.list_chats(owner_id, after, limit)
         cursor = page.next_cursor
         if cursor is None:
             return ChatWindow(page, "")
@@ -76,6 +80,20 @@ class Reading:
 
 def _size(asked: int) -> int:
     return min(asked, MAX_PAGE) if asked > 0 else DEFAULT_PAGE
+
+
+def _fitting(rows: list[StoredMessage], limit: int) -> list[StoredMessage]:
+    """Returns the first rows, as many as a page may hold; at least one if there is one."""
+    size = 0
+    for count, row in enumerate(rows[:limit]):
+        size += len(row.message.envelope)
+        if size > MAX_PAGE_BYTES and count:
+            return rows[:count]
+    return rows[:limit]
+
+
+def _weight(page: ChatPage) -> int:
+    return sum(len(chat.last_message.message.envelope) for chat in page.chats if chat.last_message is not None)
 
 
 def _seal(scope: bytes, place: bytes) -> str:
