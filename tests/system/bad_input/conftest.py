@@ -40,6 +40,12 @@ def issue(mesh: Mesh) -> Issue:
     return make
 
 
+@pytest.fixture(scope="session")
+def resident(mesh: Mesh) -> Person:
+    """Somebody with an account who is never there: for what only needs a recipient."""
+    return asyncio.run(Person.register(mesh.ws[0], next(_phones)))
+
+
 @pytest.fixture
 async def newcomer(mesh: Mesh) -> AsyncIterator[Newcomer]:
     """Registers people and signs them in."""

@@ -96,7 +96,7 @@ class Person:
 
     async def say(self, peer: "Person", content: bytes = b"hello", **send: Any) -> Any:
         """Sends a message; returns its SendAck or SendNack."""
-        fields = {"message_id": send.pop("message_id", None) or self.new_id(), "attempt": 1} | send
+        fields: dict[str, Any] = {"message_id": send.pop("message_id", None) or self.new_id(), "attempt": 1} | send
         return await self.submit(send_pb2.Send(message=message_to(peer.user_id, content), **fields))
 
     async def read(self, peer_id: bytes, **named: Any) -> Any:

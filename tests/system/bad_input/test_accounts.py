@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -120,11 +121,6 @@ REFUSED_LINES = [
 ]
 
 
-async def set_name(person: Person, text: str) -> Any:
-    """Sets everything that a profile holds; returns what another reads."""
-    return await person.attempt(methods.UPDATE_PROFILE.name, UPDATE(profile_name=text).SerializeToString())
-
-
 @pytest.mark.parametrize("text", SHORT)
 async def test_40_names_are_stored_as_they_are(alice: Person, bob: Person, text: str) -> None:
     contact = contact_service_pb2.AddContactRequest(phone_number="+12025550001", contact_name=text)
@@ -169,7 +165,7 @@ async def test_40_numbers_codes_and_methods_are_never_anything_else(alice: Perso
     errors = [await alice.refusal(method, request) for method, request, _ in tries]
 
     assert [error.code for error in errors] == [3] * len(tries)
-    assert [error.detail.partition(":")[0] for error in errors] == [field for _, _, field in tries]
+    assert [error.detail.partition(" ")[0].removesuffix(":") for error in errors] == [field for _, _, field in tries]
 
 
 @pytest.mark.parametrize("text", SHORT)
@@ -187,26 +183,28 @@ async def test_40_a_method_of_10_kb_ends_the_connection_by_its_limit(alice: Pers
     assert (closed.code, closed.reason[:40]) == (4400, "call.method: has 10240 characters, the m")
 
 
-@pytest.mark.parametrize("text", [*SHORT[:3], pytest.param("x" * 10_240, id="10 KB")])
-async def test_40_whoever_is_not_signed_in_gets_no_further_with_strings(mesh: Mesh, text: str) -> None:
-    verification = registration_service_pb2.CheckVerificationRequest(verification_id=bytes(16), code=text)
+@pytest.mark.parametrize("field", ["phone_number", "code", "link_code", "profile_name"])
+@pytest.mark.parametrize("text", ["'; DROP TABLE users; -- \x00", "x" * 10_240], ids=["SQL", "10 KB"])
+async def test_40_whoever_is_not_signed_in_gets_no_further_with_strings(mesh: Mesh, field: str, text: str) -> None:
+    check = registration_service_pb2.CheckVerificationRequest(verification_id=bytes(16), code=text)
     start = registration_service_pb2.StartVerificationRequest(phone_number=text)
+    tries: dict[str, Callable[[Door], Awaitable[Any]]] = {
+        "phone_number": lambda door: door.call(methods.START_VERIFICATION, start),
+        "code": lambda door: door.call(methods.CHECK_VERIFICATION, check),
+        "link_code": lambda door: join(door, text),
+        "profile_name": lambda door: enrol(door, "+12025550003", text),
+    }
+
     async with Door(mesh.ws[0], system_seams()) as door:
-        for call, field in (
-            (door.call(methods.START_VERIFICATION, start), "phone_number"),
-            (door.call(methods.CHECK_VERIFICATION, verification), "code"),
-            (join(door, text[:10_000]), "link_code"),
-            (enrol(door, "+12025550003", "x" * 10_240), "profile_name"),
-        ):
-            with pytest.raises(RefusedError) as caught:
-                await call
-            assert (caught.value.reason, str(caught.value).count(f"{field}: ")) == ("INVALID_FIELD", 1)
+        with pytest.raises(RefusedError) as caught:
+            await tries[field](door)
+
+    assert caught.value.reason == "INVALID_FIELD"
+    assert f"{field}: " in str(caught.value)
 
 
 @pytest.mark.parametrize("text", SHORT)
-async def test_40_a_link_code_and_a_platform_hold_anything_and_do_nothing(
-    mesh: Mesh, alice: Person, text: str
-) -> None:
+async def test_40_a_link_code_and_a_platform_hold_anything_and_do_nothing(mesh: Mesh, alice: Person, text: str) -> None:
     made = await alice.call(methods.START_LINK, device_service_pb2.StartLinkRequest())
     key = DeviceKey.generate()
     request = device_service_pb2.LinkDeviceRequest(
@@ -268,9 +266,7 @@ async def test_22_a_token_is_worth_nothing_after_it_was_taken_away(
     begun_s = time.monotonic()
     if way in tries:
         method, request = tries[way]
-        alice.client.send(
-            call=client_frame_pb2.Call(id=99, method=method.name, payload=request.SerializeToString())
-        )
+        alice.client.send(call=client_frame_pb2.Call(id=99, method=method.name, payload=request.SerializeToString()))
     else:
         await Person.register(mesh.ws[0], phone)
         begun_s = time.monotonic()

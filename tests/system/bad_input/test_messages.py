@@ -49,8 +49,8 @@ async def test_41_the_sender_is_the_principal_whatever_else_a_send_claims(
     assert await alice.history(bob) == []
 
 
-async def test_41_an_id_of_another_device_is_refused(alice: Person, bob: Person, mallory: Person) -> None:
-    nack = await mallory.say(bob, message_id=alice.new_id())
+async def test_41_an_id_of_another_device_is_refused(alice: Person, resident: Person, mallory: Person) -> None:
+    nack = await mallory.say(resident, message_id=alice.new_id())
 
     assert (reason_of(nack), nack.is_retryable) == ("INVALID_MESSAGE_ID", False)
     assert "mint tag of this device" in nack.detail
@@ -107,16 +107,16 @@ async def test_42_a_used_id_in_another_conversation_shows_nobody_what_was_for_an
 )
 @pytest.mark.parametrize("attempt", [1, 2])
 async def test_43_ids_of_another_time_are_refused(
-    alice: Person, bob: Person, offset_ms: int, reason: str, words: str, attempt: int
+    alice: Person, resident: Person, offset_ms: int, reason: str, words: str, attempt: int
 ) -> None:
     before_ms = now_ms()
 
-    nack = await alice.say(bob, message_id=alice.new_id(before_ms + offset_ms), attempt=attempt)
+    nack = await alice.say(resident, message_id=alice.new_id(before_ms + offset_ms), attempt=attempt)
 
     assert (reason_of(nack), nack.is_retryable) == (reason, False)
     assert words in nack.detail
     assert before_ms <= nack.server_ms <= now_ms()
-    assert await bob.history(alice) == []
+    assert await alice.history(resident) == []
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ async def test_43_ids_of_another_time_are_refused(
         pytest.param(lambda good: good[:10] + bytes((good[10] ^ 1,)) + good[11:], id="one bit of the tag"),
     ],
 )
-async def test_43_ids_that_the_device_could_not_have_made_are_refused(alice: Person, bob: Person, spoil: Any) -> None:
-    nack = await alice.say(bob, message_id=spoil(alice.new_id()))
+async def test_43_ids_that_no_device_could_have_made_are_refused(alice: Person, resident: Person, spoil: Any) -> None:
+    nack = await alice.say(resident, message_id=spoil(alice.new_id()))
 
     assert reason_of(nack) == "INVALID_MESSAGE_ID"
     assert nack.detail.startswith("message_id: not a UUIDv7")
@@ -146,11 +146,11 @@ async def test_43_ids_that_the_device_could_not_have_made_are_refused(alice: Per
     ],
 )
 async def test_43_numbers_outside_their_limits_are_named(
-    alice: Person, bob: Person, send: dict[str, Any], words: str
+    alice: Person, resident: Person, send: dict[str, Any], words: str
 ) -> None:
-    fields = {"message_id": alice.new_id(), "attempt": 1} | send
+    fields: dict[str, Any] = {"message_id": alice.new_id(), "attempt": 1} | send
 
-    nack = await alice.submit(send_pb2.Send(message=message_to(bob.user_id), **fields))
+    nack = await alice.submit(send_pb2.Send(message=message_to(resident.user_id), **fields))
 
     assert (reason_of(nack), nack.detail) == ("INVALID_FIELD", words)
 
@@ -276,9 +276,9 @@ async def test_47_a_place_in_the_future_is_not_read_in_advance(alice: Person, bo
     ],
 )
 async def test_47_reads_outside_their_limits_are_named(
-    alice: Person, bob: Person, named: dict[str, Any], words: str
+    alice: Person, resident: Person, named: dict[str, Any], words: str
 ) -> None:
-    nack = await bob.read(alice.user_id, **named)
+    nack = await alice.read(resident.user_id, **named)
 
     assert (reason_of(nack), nack.detail) == ("INVALID_FIELD", words)
 
@@ -309,9 +309,9 @@ async def test_57_content_of_64_kib_is_taken(alice: Person, bob: Person) -> None
     ],
 )
 async def test_57_envelopes_outside_their_limits_are_named(
-    alice: Person, bob: Person, envelope: envelope_pb2.Envelope, words: str
+    alice: Person, resident: Person, envelope: envelope_pb2.Envelope, words: str
 ) -> None:
-    message = send_pb2.SendMessage(user_id=bob.user_id, envelope=envelope)
+    message = send_pb2.SendMessage(user_id=resident.user_id, envelope=envelope)
 
     nack = await alice.submit(send_pb2.Send(message_id=alice.new_id(), attempt=1, message=message))
 
@@ -320,18 +320,16 @@ async def test_57_envelopes_outside_their_limits_are_named(
 
 
 async def test_57_a_thousand_references_that_the_contract_does_not_know_are_not_stored(
-    alice: Person, bob: Person
+    alice: Person, resident: Person
 ) -> None:
-    envelope = envelope_pb2.Envelope.FromString(
-        sealed().SerializeToString() + (tag(7) + b"\x64" + bytes(100)) * 1_000
-    )
-    message = send_pb2.SendMessage(user_id=bob.user_id, envelope=envelope)
+    envelope = envelope_pb2.Envelope.FromString(sealed().SerializeToString() + (tag(7) + b"\x64" + bytes(100)) * 1_000)
+    message = send_pb2.SendMessage(user_id=resident.user_id, envelope=envelope)
 
     nack = await alice.submit(send_pb2.Send(message_id=alice.new_id(), attempt=1, message=message))
 
     assert nack.DESCRIPTOR.name == "SendNack"
     assert "message.envelope" in nack.detail
-    assert await bob.history(alice) == []
+    assert await alice.history(resident) == []
 
 
 @pytest.mark.parametrize(
