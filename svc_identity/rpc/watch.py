@@ -16,6 +16,8 @@ from svc_identity.protocol.cursor import decode_cursor, encode_cursor
 from svc_identity.service.feed import ChangeFeed, Follower
 
 HELLO_TIMEOUT_S = 5.0
+MOST_GRANTS = 1_048_576
+"""How many grants a reader may send on one stream; more than it can need."""
 MOST_CHANGES = 512
 """In one batch."""
 
@@ -106,7 +108,10 @@ class Watch:
 
     def _hello(self) -> stream_pb2.StreamHello:
         settings = self._settings
-        return stream_pb2.StreamHello(protocol=PROTOCOL, peer_id=settings.peer_id, boot_id=settings.boot_id)
+        # What a reader sends are its own grants, each of them one item of the stream.
+        return stream_pb2.StreamHello(
+            protocol=PROTOCOL, peer_id=settings.peer_id, boot_id=settings.boot_id, credits=MOST_GRANTS
+        )
 
     async def _read(self, requests: Requests) -> None:
         try:

@@ -35,6 +35,7 @@ class Reader:
         await self._call.write(self._hello)
         first = await self._call.read()
         assert first.hello.boot_id
+        assert first.hello.credits > 100_000  # so that a reader may send its grants
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
