@@ -151,7 +151,7 @@ async def one_of_each(mesh: Mesh) -> Report:
 
 async def rolling_restart(mesh: Mesh) -> Report:
     """Restarts every process politely, one after the other."""
-    async with Crowd(mesh, "rolling-restart") as crowd:
+    async with Crowd(mesh, "rolling-restart", CrowdTerms(rate=100)) as crowd:
         async with crowd.talking():
             await crowd.acknowledged(WARM_UP)
             for service, number in list(mesh.processes):

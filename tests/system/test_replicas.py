@@ -1,0 +1,26 @@
+"""Two of every service: one of each may die, and all may be restarted, while people talk."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chappe.cli.launcher import Mesh
+from tests.system import scenarios
+from tests.system.conftest import Planner, started
+from tests.system.test_faults import judge
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def mesh(planned: Planner) -> Iterator[Mesh]:
+    with started(planned("replicas", replicas=2, settings=scenarios.HASTY)) as mesh:
+        yield mesh
+
+
+async def test_one_of_each_is_killed(mesh: Mesh) -> None:
+    judge(await scenarios.one_of_each(mesh))
+
+
+async def test_all_are_restarted_one_after_the_other(mesh: Mesh) -> None:
+    judge(await scenarios.rolling_restart(mesh))
