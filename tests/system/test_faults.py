@@ -57,7 +57,7 @@ def test_what_a_quiet_recipient_would_miss_is_there_within_a_minute(planned: Pla
 
         async def both() -> list[Report]:
             runs = scenarios.quiet_recipient(one, "message"), scenarios.quiet_recipient(other, "fanout")
-            return await asyncio.gather(*runs)
+            return list(await asyncio.gather(*runs))
 
         for report in asyncio.run(both()):
             judge(report)
