@@ -252,11 +252,14 @@ class _Reader:
         rules = self._option("FieldOptions", field.options, _RULES)
         scalar = descriptor_pb2.FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
         is_in_oneof = field.HasField("oneof_index") and not field.proto3_optional
+        # Of a map; they have no section of their own.
+        entries = {nested.name for nested in message.nested_type if nested.options.map_entry}
+        is_entry = field.type_name.rpartition(".")[2] in entries
         return Field(
             name=field.name,
             type_name=field.type_name.lstrip(".") or scalar,
             is_repeated=field.label == descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
-            is_defined_here=field.type_name.startswith(f".{PACKAGE}"),
+            is_defined_here=field.type_name.startswith(f".{PACKAGE}") and not is_entry,
             oneof=message.oneof_decl[field.oneof_index].name if is_in_oneof else "",
             rules=() if rules is None else tuple(_rules(rules)),
             comment=comment,
