@@ -20,6 +20,7 @@ from chappe.runtime.streams.protocol import (
     StreamBrokenError,
     check_hello,
     describe,
+    unbroken,
 )
 
 if TYPE_CHECKING:
@@ -93,19 +94,23 @@ class StreamClient(Generic[Item, Request, Response]):
         self._batcher.add(item)
 
     async def aclose(self) -> None:
-        """Ends politely: writes what waits (bounded), sends the marker, half-closes, reads to the end."""
+        """Ends politely, bounded: writes what waits, sends the marker, half-closes, reads to the end."""
         self._is_closing = True
-        if self.is_accepting:
+        if self.is_open:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self._batcher.drain()
-                    await self._write(self._handler.drain("the process stops"))
-                    await self._half_close()
-                    await asyncio.shield(self._runner)
-            except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                _log.info("%s: the polite end did not succeed in time", self.name)
+                    await self._say_goodbye()
+                    await asyncio.wait({self._runner})
+            except (TimeoutError, StreamBrokenError) as error:
+                _log.info("%s: the polite end did not succeed: %s", self.name, describe(error))
         self._runner.cancel()
         self._batcher.close()
+
+    async def _say_goodbye(self) -> None:
+        if not self._is_draining:
+            await self._batcher.drain()
+            await self._write(self._call, self._handler.drain("the process stops"))
+            await self._half_close()
 
     def _sendable(self) -> int:
         return self._credits if self.is_open and not self._is_draining else 0
@@ -116,7 +121,7 @@ class StreamClient(Generic[Item, Request, Response]):
             is_clean, was_open = False, False
             try:
                 is_clean = await self._session()
-            except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, ChappeError) as error:
+            except (grpc.aio.AioRpcError, grpc.aio.BaseError, TimeoutError, ChappeError) as error:
                 _log.info("%s: %s", self.name, describe(error))
             finally:
                 was_open, self.is_open, self._call = self.is_open, False, None
@@ -132,10 +137,9 @@ class StreamClient(Generic[Item, Request, Response]):
         call = self._dial()
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                await call.write(self._handler.hello())
+                await unbroken(call.write(self._handler.hello()))
                 first = await call.read()
-            if first is grpc.aio.EOF or first.WhichOneof("frame") != "hello":
-                await self._raise_end(call)
+            await self._check_first(call, first)
             check_hello(first.hello)
             self._credits, self._number, self._is_draining = first.hello.credits, 0, False
             self._call, self.is_open = call, True
@@ -148,10 +152,13 @@ class StreamClient(Generic[Item, Request, Response]):
         finally:
             call.cancel()
 
-    async def _raise_end(self, call: Any) -> None:
-        code, details = await call.code(), await call.details()
-        message = f"the other side ended the stream before its hello: {code.name} {details}"
-        raise StreamBrokenError(message)
+    async def _check_first(self, call: Any, first: Any) -> None:
+        if first is grpc.aio.EOF:
+            code, details = await call.code(), await call.details()
+            raise StreamBrokenError(f"the other side ended the stream before its hello: {code.name} {details}")
+        kind = first.WhichOneof("frame")
+        if kind != "hello":
+            raise StreamBrokenError(f"the other side began with {kind} and not with its hello")
 
     def _take(self, response: Response) -> None:
         kind = response.WhichOneof("frame")
@@ -168,18 +175,24 @@ class StreamClient(Generic[Item, Request, Response]):
         self._number += 1
         self._credits -= len(items)
         try:
-            await self._write(self._handler.encode(self._number, items))
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            await self._write(self._call, self._handler.encode(self._number, items))
+        except StreamBrokenError as error:
             # The reader learns of the end by itself; what was in this batch has an unknown outcome.
-            _log.info("%s: a batch of %d items could not be written: %s", self.name, len(items), describe(error))
+            _log.info("%s: a batch of %d items could not be written: %s", self.name, len(items), error.message)
 
-    async def _write(self, request: Request) -> None:
+    async def _write(self, call: Any, request: Request) -> None:
         async with self._write_lock:
-            if self._call is not None:
-                await self._call.write(request)
+            # What was meant for a stream that has ended must not go out on the one after it.
+            if call is not None and call is self._call:
+                await unbroken(call.write(request))
 
     async def _half_close(self) -> None:
         self._is_draining = True
         async with self._write_lock:
-            if self._call is not None:
-                await self._call.done_writing()
+            if self._call is None:
+                return
+            try:
+                await unbroken(self._call.done_writing())
+            except StreamBrokenError as error:
+                # The reader learns of the end by itself.
+                _log.info("%s: could not half-close: %s", self.name, error.message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc.aio
@@ -13,6 +15,7 @@ from chappe.runtime.errors import ChappeError, InvalidFieldError
 PROTOCOL = 1
 HELLO_TIMEOUT_S = 5.0
 
+T = TypeVar("T")
 Item = TypeVar("Item")
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Any)
@@ -120,6 +123,20 @@ class ServeHandler(ABC, Generic[Item, Request, Response]):
     @abstractmethod
     def closed(self, *, is_clean: bool) -> None:
         """Learns that the stream has ended."""
+
+
+async def unbroken(operation: Awaitable[T]) -> T:
+    """Awaits an operation on a call; raises `StreamBrokenError` for every way in which gRPC lets one fail."""
+    try:
+        return await operation
+    except asyncio.CancelledError:
+        # gRPC raises it also for a call that was given up, and then nobody has cancelled this task.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise StreamBrokenError("the call was given up") from None
+    except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+        raise StreamBrokenError(describe(error)) from error
 
 
 def describe(error: BaseException) -> str:

@@ -56,6 +56,8 @@ class StreamServer(Generic[Item, Request, Response]):
         self._allowance = credits_
         self._ungranted = 0
         self._write_lock = asyncio.Lock()
+        self._is_open = False
+        self._farewell = ""
         self._is_draining = False
         self._is_closed = False
         self._batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name)
@@ -79,9 +81,15 @@ class StreamServer(Generic[Item, Request, Response]):
             self._tasks.spawn(self._write_quietly(self._handler.credit(granted)), name=f"{self.name}-credit")
 
     async def drain(self, reason: str) -> None:
-        """Sends the marker; the other side half-closes, and `serve` returns when everything is answered."""
+        """Sends the marker; the other side half-closes, and `serve` returns when everything is answered.
+
+        Before the hellos the marker waits for them.
+        """
         self._is_draining = True
-        await self._write_quietly(self._handler.drain(reason))
+        if self._is_open:
+            await self._write_quietly(self._handler.drain(reason))
+        else:
+            self._farewell = reason
 
     async def serve(self) -> None:
         """Reads until the other side half-closes, answers what is left, and returns; raises what broke the contract."""
@@ -108,7 +116,10 @@ class StreamServer(Generic[Item, Request, Response]):
             raise InvalidFieldError("frame", "the first message of a stream must be its hello")
         check_hello(request.hello)
         self._handler.opened(request)
+        self._is_open = True
         await self._write(self._handler.hello())
+        if self._farewell:
+            await self._write(self._handler.drain(self._farewell))
 
     def _take(self, request: Request) -> None:
         kind = request.WhichOneof("frame")
