@@ -62,12 +62,13 @@ class Replicas(Generic[Stream]):
         self._clock = clock
         self.streams: dict[str, Stream] = {}
         self.on_change: Callable[[], None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Resolves once, dials, and goes on resolving a name."""
         await self._refresh()
         if self._target.startswith("dns:///"):
-            self._tasks.spawn(self._watch(), name=f"resolve {self._target}")
+            self._watcher = self._tasks.spawn(self._watch(), name=f"resolve {self._target}")
 
     @property
     def accepting(self) -> list[Stream]:
@@ -75,7 +76,9 @@ class Replicas(Generic[Stream]):
         return [stream for stream in self.streams.values() if stream.is_accepting]
 
     async def aclose(self) -> None:
-        """Ends every stream politely."""
+        """Ends every stream politely; nothing is dialled any more."""
+        if self._watcher is not None:
+            self._watcher.cancel()
         streams, self.streams = list(self.streams.values()), {}
         await asyncio.gather(*(stream.aclose() for stream in streams))
 

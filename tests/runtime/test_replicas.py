@@ -1,11 +1,15 @@
 """Targets stand for addresses, and rendezvous hashing spreads keys over them."""
 
+import asyncio
 import collections
 import hashlib
+from typing import Any
 
 import pytest
 
-from chappe.runtime.replicas import rendezvous, resolve
+from chappe.runtime.clock import SystemClock
+from chappe.runtime.replicas import Replicas, rendezvous, resolve
+from chappe.runtime.tasks import Tasks
 
 
 async def test_a_list_of_addresses_is_taken_as_it_is() -> None:
@@ -31,3 +35,49 @@ def test_a_new_replica_takes_only_its_own_share_of_the_keys() -> None:
     moved = [key for key in keys if before[key] != after[key]]
     assert {after[key] for key in moved} == {"c:1"}
     assert all(800 < count < 1200 for count in collections.Counter(after.values()).values())
+
+
+class StubStream:
+    """A stream whose polite end takes as long as its replicas need to be resolved once more."""
+
+    is_accepting = True
+
+    def __init__(self, clock: "TickingClock") -> None:
+        self.clock = clock
+        self.is_closed = False
+
+    async def aclose(self) -> None:
+        self.clock.tick.set()
+        for _ in range(3):
+            await resolve("dns:///localhost:7000")
+        self.is_closed = True
+
+
+class TickingClock(SystemClock):
+    """A clock whose only sleep lasts until a test ends it."""
+
+    def __init__(self) -> None:
+        self.tick = asyncio.Event()
+
+    async def sleep(self, delay_s: float) -> None:
+        await self.tick.wait()
+        self.tick.clear()
+
+
+async def test_nothing_is_dialled_again_once_the_replicas_are_closed() -> None:
+    clock = TickingClock()
+    dialled: list[StubStream] = []
+
+    def connect(address: str) -> Any:
+        dialled.append(StubStream(clock))
+        return dialled[-1]
+
+    async with Tasks() as tasks:
+        replicas: Replicas[Any] = Replicas("dns:///localhost:7000", connect, tasks=tasks, clock=clock)
+        await replicas.start()
+        count = len(dialled)
+
+        await replicas.aclose()
+
+        assert (len(dialled), replicas.accepting) == (count, [])
+        assert all(stream.is_closed for stream in dialled)
