@@ -1,5 +1,6 @@
 """Makes accounts of phone numbers that were verified."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from svc_identity.protocol.identifier import draw_uuid7
 from svc_identity.protocol.proof import check_signature, register_proof
 
 _TOKEN_LENGTH = 32
+# Letters and signs by their category, and yet nothing is drawn: fillers of Hangul, the empty pattern of Braille.
+_EMPTY_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 class Started(NamedTuple):
@@ -91,6 +94,6 @@ def checked_name(profile_name: str) -> str:
         InvalidFieldError: Nothing is left.
     """
     name = profile_name.strip()
-    if not name:
+    if all(unicodedata.category(letter)[0] in "CZ" or letter in _EMPTY_LETTERS for letter in name):
         raise InvalidFieldError("profile_name", "must show something; it is blank")
     return name
