@@ -152,6 +152,21 @@ async def test_40_lines_that_cannot_be_stored_are_refused_by_name(
     assert error.detail.startswith(f"{field}: {words}")
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u00a0\u2003", "\u200b\u2060", "\u3164"])
+async def test_40_a_name_that_nobody_can_see_is_refused(alice: Person, name: str) -> None:
+    error = await alice.refusal(methods.UPDATE_PROFILE, UPDATE(profile_name=name))
+
+    assert (error.code, reason_of(error), error.metadata["field"]) == (3, "INVALID_FIELD", "profile_name")
+
+
+@pytest.mark.parametrize("payload", [b"\xff" * 40, b"\x0a\x7f", b"\x0a\x02\xc3\x28"], ids=["noise", "cut", "no UTF-8"])
+async def test_40_a_request_that_is_none_is_refused(alice: Person, payload: bytes) -> None:
+    error = (await alice.attempt(methods.UPDATE_PROFILE.name, payload)).error
+
+    assert (error.code, reason_of(error)) == (3, "MALFORMED")
+    assert "UpdateProfile" in error.detail
+
+
 @pytest.mark.parametrize("text", [*SHORT, pytest.param("x" * 10_240, id="10 KB")])
 async def test_40_numbers_codes_and_methods_are_never_anything_else(alice: Person, text: str) -> None:
     tries: list[tuple[Any, Any, str]] = [

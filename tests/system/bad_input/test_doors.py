@@ -123,6 +123,25 @@ async def test_76_every_call_from_every_identity_is_as_the_contract_says(
             assert PRINCIPAL in said
 
 
+@pytest.mark.parametrize(
+    ("name", "is_open"), [("ListMessages", True), ("ListConversations", False), ("SyncInbox", False)]
+)
+async def test_76_a_tool_reads_the_chat_that_it_names_and_nothing_else(
+    mesh: Mesh, dial: Dial, name: str, *, is_open: bool
+) -> None:
+    [method] = [method for method in METHODS if method.name == name]
+
+    code, said = await answer_to(dial("message", mesh.tls()), method)
+
+    if is_open:
+        assert (code, said) == (grpc.StatusCode.INVALID_ARGUMENT, "peer_user_id: has 0 bytes, must have 16")
+    else:
+        assert (code, said.partition(":")[0]) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"tool may not call {path_of(method)}",
+        )
+
+
 def alien(folder: Path, issue: Issue) -> TlsFiles:
     """Issues an edge's certificate by an authority of one's own."""
     own = DevelopmentCa.open(folder).issue("svc-edge", "spiffe://chappe.test/ns/chappe/sa/svc-edge")

@@ -1,13 +1,16 @@
 """What people may not do to messages, by the numbers of the list of attacks, on the real system."""
 
 import secrets
+import uuid
 from typing import Any
 
+import psycopg
 import pytest
 
 from chappe.api.edge.v1 import client_frame_pb2, send_pb2
 from chappe.api.message.v1 import conversation_service_pb2
 from chappe.api.type.v1 import envelope_pb2, position_pb2, receipt_state_pb2
+from chappe.cli.launcher import Mesh
 from chappe.client.methods import LIST_CONVERSATIONS
 from chappe.client.mint import conversation_of
 from tests.system.bad_input.conftest import Newcomer
@@ -219,11 +222,17 @@ async def test_47_a_receipt_for_ones_own_message_changes_nothing(alice: Person, 
     assert stored.state < READ
 
 
-async def test_47_a_receipt_for_what_was_never_sent_makes_nothing(alice: Person, bob: Person) -> None:
+async def test_47_a_receipt_for_what_was_never_sent_makes_nothing(mesh: Mesh, alice: Person, bob: Person) -> None:
     await bob.read(alice.user_id, message_ids=[alice.new_id(), bob.new_id(), secrets.token_bytes(16)])
+    await bob.read(alice.user_id, read_upto=alice.new_id())
 
     assert await bob.history(alice) == []
     assert await receipts_of(alice) == []
+    async with await psycopg.AsyncConnection.connect(mesh.foundation.postgres.dsn, dbname="chappe_ledger") as ledger:
+        found = await ledger.execute(
+            "SELECT count(*) FROM receipts WHERE user_id = %s", (uuid.UUID(bytes=bob.user_id),)
+        )
+        assert await found.fetchone() == (0,)
 
 
 async def test_47_a_receipt_never_falls_and_is_told_once(alice: Person, bob: Person) -> None:
