@@ -110,16 +110,19 @@ class Connection(WSListener):
         if session.phase is Phase.CLOSED:
             return
         self._house.frames.settle(session)
+        payloads: list[bytes] = []
         if session.frames:
             frames, session.frames = session.frames, []
-            self._write_all([self._codec.write(frame) for frame in frames])
+            payloads = [self._codec.write(frame) for frame in frames]
         delivery = session.delivery
         while delivery.has_output:
             outgoing = delivery.take()
             if outgoing.items or outgoing.cursor:
-                self._transport.send(self._message_type, self._codec.events(outgoing.items, outgoing.cursor))
+                payloads.append(self._codec.events(outgoing.items, outgoing.cursor))
             if outgoing.caught_up:
-                self._transport.send(self._message_type, self._codec.write(outgoing.caught_up))
+                payloads.append(self._codec.write(outgoing.caught_up))
+        if payloads:
+            self._write_all(payloads)
         self._house.frames.read_on(session)
 
     def warn(self, closing: Closing) -> None:
