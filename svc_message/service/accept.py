@@ -161,17 +161,17 @@ class Accepting:
     async def _refuse_for_ever(
         self, refused: list[tuple[Candidate, Refused]], answers: list[Answer | None]
     ) -> list[Candidate]:
-        """Refuses, after declaring void what may have been sent before; returns those that were there after all."""
-        retries = [(c, answer) for c, answer in refused if c.request.attempt > 1]
+        """Refuses, after declaring void what may have been sent before; returns those that were there after all.
+
+        While it cannot be declared void no such answer may leave: the client would send the same under a new id.
+        """
+        retries = [c for c, _ in refused if c.request.attempt > 1]
+        voided = await self._store.declare_void([c.ref for c in retries]) if retries else []
+        there = {c.slot: c for c, is_void in zip(retries, voided, strict=True) if not is_void}
         for candidate, answer in refused:
-            answers[candidate.slot] = answer
-        if not retries:
-            return []
-        voided = await self._store.declare_void([c.ref for c, _ in retries])
-        there = [c for (c, _), is_void in zip(retries, voided, strict=True) if not is_void]
-        for candidate in there:
-            answers[candidate.slot] = None
-        return [c._replace(is_known=True) for c in there]
+            if candidate.slot not in there:
+                answers[candidate.slot] = answer
+        return [c._replace(is_known=True) for c in there.values()]
 
     async def _decide(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[tuple[int, NewMessage]]:
         users = await self._recipients(candidates)

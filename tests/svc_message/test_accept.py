@@ -28,7 +28,7 @@ from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from svc_message.model import Accepted, NewMessage
+    from svc_message.model import Accepted, MessageRef, NewMessage
 
 ALICE, BOB = UserId(b"A" * 16), UserId(b"B" * 16)
 
@@ -41,6 +41,12 @@ class SlowStore(MemoryMessageStore):
         self.clock = clock
         self.delays_s: list[float] = []
         self.failures = 0
+        self.may_void = True
+
+    async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
+        if not self.may_void:
+            raise UnavailableError("store", "the outcome is unknown")
+        return await super().declare_void(refs)
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         outcomes = await super().accept(batch)
@@ -177,6 +183,18 @@ async def test_a_retry_of_what_was_not_stored_is_refused_for_ever_once_it_is_too
     ledger.clock.pass_s(-600)
     assert reasons(await ledger.send(request._replace(attempt=1))) == ["STALE_MESSAGE_ID"]
     assert await ledger.inbox(BOB) == []
+
+
+@pytest.mark.parametrize(("age_ms", "to"), [(FIRST_ACCEPT_AGE_MS + 1, BOB), (0, UserId(b"?" * 16))])
+async def test_a_retry_is_not_refused_for_ever_while_its_id_cannot_be_declared_void(
+    ledger: Ledger, age_ms: int, to: UserId
+) -> None:
+    ledger.store.may_void = False
+
+    (answer,) = await ledger.send(ledger.request(age_ms=age_ms, attempt=2, to=to))
+
+    assert isinstance(answer, Refused)
+    assert (answer.reason, answer.is_retryable) == ("DEPENDENCY_UNAVAILABLE", True)
 
 
 async def test_an_id_in_the_future_is_refused_with_the_way_out(ledger: Ledger) -> None:
