@@ -22,8 +22,8 @@ _phones = (f"+1202{number:07}" for number in itertools.count(5550000))
 
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """Starts the system once."""
-    started = Mesh(Plan(data=tmp_path_factory.mktemp("bad-input") / "data", environ=dict(os.environ)))
+    """Starts the system once, with two edges; people connect to the first unless a test says otherwise."""
+    started = Mesh(Plan(data=tmp_path_factory.mktemp("bad-input") / "data", edges=2, environ=dict(os.environ)))
     asyncio.run(started.start())
     yield started
     asyncio.run(started.stop())

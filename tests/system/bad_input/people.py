@@ -56,6 +56,12 @@ class Person:
             await person.take_token(door)
         return person
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.client.abort()
+
     async def take_token(self, door: Door) -> None:
         """Gets an access token."""
         request = self.device.session_request(now_ms(), secrets.token_bytes(NONCE_BYTES))
