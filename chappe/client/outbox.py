@@ -140,7 +140,8 @@ class Outbox:
         if self._recorder is not None:
             self._recorder.refused(entry.message_id, reason, is_final=not nack.is_retryable)
         if nack.is_retryable:
-            entry.due_s = now_s + max(retry_s(entry.attempt), nack.retry_after_ms / 1000)
+            # Whoever refuses is there: unlike silence it does not wait longer each time, as all that is new waits behind.
+            entry.due_s = now_s + max(FIRST_RETRY_S, nack.retry_after_ms / 1000)
             return
         del self._out[entry.message_id]
         if nack.reason in _MINT_ANEW and entry.mints < MAX_MINTS:

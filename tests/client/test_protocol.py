@@ -135,6 +135,20 @@ def test_a_retryable_refusal_waits_as_long_as_the_edge_says(desk: Desk) -> None:
     assert desk.sent() == [outgoing]
 
 
+def test_who_is_refused_again_and_again_waits_4_seconds_each_time(desk: Desk) -> None:
+    outgoing = desk.say()
+    for _ in range(6):
+        desk.edge.refuse_next(reasons.ERROR_REASON_DEPENDENCY_UNAVAILABLE, is_retryable=True, retry_after_ms=1_000)
+        desk.settle()
+        desk.clock.pass_s(4.0)
+        desk.core.tick(desk.clock.now_s)
+
+    desk.settle()
+
+    assert desk.sent() == [outgoing]
+    assert outgoing.attempt == 7
+
+
 @pytest.mark.parametrize("reason", [reasons.ERROR_REASON_STALE_MESSAGE_ID, reasons.ERROR_REASON_CLOCK_SKEW])
 def test_a_stale_or_skewed_id_is_minted_anew_from_the_same_draft(desk: Desk, reason: int) -> None:
     desk.edge.now_ms -= 600_000
