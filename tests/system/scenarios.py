@@ -32,6 +32,9 @@ AFTER: Final = 300
 """Messages acknowledged after it, before the talking stops."""
 FROZEN_S: Final = 8.0
 """Longer than a position may be old when its write is relied on, shorter than a stream waits for a sign of life."""
+OUTAGE_S: Final = 4.5
+"""Long enough for a client to be refused twice."""
+RESUMES_WITHIN_S: Final = 5.0
 FOUND_WITHIN_S: Final = 60.0
 """What was lost on the way to somebody who is connected arrives within this time."""
 
@@ -53,6 +56,21 @@ async def kill(mesh: Mesh, name: str, number: int = 0) -> Report:
             await mesh.restart(name, number)
             await crowd.acknowledged(AFTER)
         return await crowd.verdict()
+
+
+async def outage(mesh: Mesh, engine: str) -> Report:
+    """Takes the only one of an engine away for a while; sends are refused for now, and taken soon after its return."""
+    async with Crowd(mesh, f"outage-{engine}") as crowd:
+        async with crowd.talking():
+            await crowd.acknowledged(WARM_UP)
+            await mesh.kill(engine)
+            await asyncio.sleep(OUTAGE_S)
+            await mesh.restart(engine)
+            await crowd.acknowledged(1, timeout_s=RESUMES_WITHIN_S)
+            await crowd.acknowledged(AFTER)
+        report = await crowd.verdict()
+        assert not crowd.books.refusals, "sends were refused for good"
+        return report
 
 
 async def crash(mesh: Mesh) -> Report:

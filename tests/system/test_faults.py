@@ -35,6 +35,10 @@ async def test_one_is_killed(mesh: Mesh, name: str) -> None:
     judge(await scenarios.kill(mesh, name))
 
 
+async def test_sends_resume_within_5_seconds_after_the_only_database_is_back(mesh: Mesh) -> None:
+    judge(await scenarios.outage(mesh, "postgres"))
+
+
 async def test_everything_is_killed_at_once(mesh: Mesh) -> None:
     judge(await scenarios.crash(mesh))
 
