@@ -11,7 +11,7 @@ import grpc.aio
 
 from chappe.api.edge.v1 import edge_service_pb2, edge_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
-from chappe.runtime.streams import DialHandler, Identity, StreamClient
+from chappe.runtime.streams import DialHandler, Identity, StreamBrokenError, StreamClient
 from svc_fanout.model import Delivery, Hint
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
 
     async def _write_quietly(self, request: PushRequest) -> None:
         try:
-            await self._write(request)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError) as error:
+            await self._write(self._call, request)
+        except StreamBrokenError as error:
             # The stream ended without its marker, which makes the edge verify all by itself.
             _log.info("%s: could not ask to verify: %s", self.name, error)
 
