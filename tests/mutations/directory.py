@@ -1,0 +1,124 @@
+"""svc_identity as a scene needs it: who there is, who blocks whom, and changes that may be told late."""
+
+import asyncio
+import base64
+import os
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chappe.api.identity.v1 import (
+    directory_service_pb2,
+    directory_service_pb2_grpc,
+    session_service_pb2,
+    session_service_pb2_grpc,
+)
+from chappe.api.type.v1 import stream_pb2
+from chappe.client.device import Device, DeviceKey
+from chappe.client.tokens import Token
+from tests.mutations.faults import LeapClock
+
+KEY_ID = "scene"
+TOKEN_S = 900
+HEARTBEAT_S = 0.2
+CREDITS = 100_000
+
+
+class Directory(
+    directory_service_pb2_grpc.DirectoryServiceServicer,
+    session_service_pb2_grpc.SessionServiceServicer,
+):
+    """Both services of svc_identity that the others call, over what is in memory."""
+
+    def __init__(self, clock: LeapClock) -> None:
+        self._clock = clock
+        self._signing_key = Ed25519PrivateKey.generate()
+        self._users: dict[bytes, directory_service_pb2.DirectoryUser] = {}
+        self._watchers: list[asyncio.Queue[directory_service_pb2.DirectoryChange]] = []
+        self._held_ms = 0
+
+    def enrol(self) -> Device:
+        """Makes a user with one device."""
+        user_id = self._clock.wall_ms().to_bytes(6, "big") + b"\x70\x00\x80" + os.urandom(7)
+        self._users[user_id] = directory_service_pb2.DirectoryUser(
+            user_id=user_id,
+            state=directory_service_pb2.USER_STATE_ACTIVE,
+            version=1,
+            device_ids=[1],
+            device_generations=[1],
+            gives_read_receipts=True,
+        )
+        return Device(user_id, 1, DeviceKey.generate())
+
+    def token(self, device: Device) -> Token:
+        """Returns an access token of a device."""
+        now_s = self._clock.wall_ms() // 1000
+        claims = {
+            "iss": "chappe",
+            "aud": "chappe-edge",
+            "sub": device.user_id.hex(),
+            "did": device.device_id,
+            "sid": os.urandom(16).hex(),
+            "gen": 1,
+            "cnf": {"x": base64.urlsafe_b64encode(device.key.public).rstrip(b"=").decode()},
+            "iat": now_s,
+            "nbf": now_s - 5,
+            "exp": now_s + TOKEN_S,
+        }
+        text = jwt.encode(claims, self._signing_key, algorithm="EdDSA", headers={"kid": KEY_ID})
+        return Token(text, (now_s + TOKEN_S) * 1000)
+
+    def block(self, blocker: bytes, blocked: bytes) -> None:
+        """Lets a user block another, and tells it."""
+        self._users[blocker].blocked_user_ids.append(blocked)
+        self._changed(blocker)
+
+    def unblock(self, blocker: bytes, blocked: bytes) -> None:
+        """Ends a block, and tells it."""
+        self._users[blocker].blocked_user_ids.remove(blocked)
+        self._changed(blocker)
+
+    def hold_changes(self) -> None:
+        """Tells nothing from now on, as a stream that is late; leases run out by themselves."""
+        self._held_ms = self._clock.wall_ms()
+
+    def _changed(self, user_id: bytes) -> None:
+        user = self._users[user_id]
+        user.version += 1
+        change = directory_service_pb2.DirectoryChange(
+            kind=directory_service_pb2.DIRECTORY_CHANGE_KIND_USER, user_id=user_id, version=user.version
+        )
+        if not self._held_ms:
+            for watcher in self._watchers:
+                watcher.put_nowait(change)
+
+    async def GetSigningKeys(self, request: Any, context: Any) -> session_service_pb2.GetSigningKeysResponse:
+        public = self._signing_key.public_key().public_bytes_raw()
+        key = session_service_pb2.SigningKey(key_id=KEY_ID, public_key=public)
+        return session_service_pb2.GetSigningKeysResponse(keys=[key])
+
+    async def BatchGetUsers(self, request: Any, context: Any) -> directory_service_pb2.BatchGetUsersResponse:
+        unknown = directory_service_pb2.DirectoryUser(state=directory_service_pb2.USER_STATE_UNKNOWN)
+        users = [self._users.get(user_id, unknown) for user_id in request.user_ids]
+        return directory_service_pb2.BatchGetUsersResponse(users=users)
+
+    async def WatchChanges(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # context.write
+        changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
+        self._watchers.append(changes)
+        hello = stream_pb2.StreamHello(protocol=1, peer_id="directory", boot_id=1, credits=CREDITS)
+        number = 0
+        try:
+            await context.read()
+            await context.write(directory_service_pb2.WatchChangesResponse(hello=hello))
+            while True:
+                while not changes.empty():
+                    number += 1
+                    batch = directory_service_pb2.ChangeBatch(number=number, changes=[changes.get_nowait()])
+                    await context.write(directory_service_pb2.WatchChangesResponse(batch=batch))
+                complete_ms = self._held_ms or self._clock.wall_ms()
+                heartbeat = directory_service_pb2.ChangeHeartbeat(complete_until_ms=complete_ms)
+                await context.write(directory_service_pb2.WatchChangesResponse(heartbeat=heartbeat))
+                await self._clock.sleep(HEARTBEAT_S)
+        finally:
+            self._watchers.remove(changes)
