@@ -47,7 +47,6 @@ class Running(NamedTuple):
     ws: list[str]
     data: Path
     pids: dict[str, list[int]]
-    ready_s: float
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +54,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Starts the whole system, services included, once for all tests of this package."""
     folder = tmp_path_factory.mktemp("system")
     with (folder / "errors").open("w") as errors:
-        start_s = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "chappe.cli", "up", "--edges", "2", "--port", "0", "--json"],
             cwd=folder,
@@ -65,11 +63,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             text=True,
         )
         line = process.stdout.readline() if process.stdout else ""
-        ready_s = time.monotonic() - start_s
         try:
             assert line, (folder / "errors").read_text()
             state = json.loads(line)
-            yield Running(state["ws"], Path(state["data"]), state["pids"], ready_s)
+            yield Running(state["ws"], Path(state["data"]), state["pids"])
         finally:
             process.terminate()
             process.communicate()
