@@ -140,7 +140,7 @@ class Outbox:
         if self._recorder is not None:
             self._recorder.refused(entry.message_id, reason, is_final=not nack.is_retryable)
         if nack.is_retryable:
-            # Whoever refuses is there: unlike silence it does not wait longer each time, as all that is new waits behind.
+            # Whoever refuses is there: the pause does not grow as in silence, for all that is new waits behind it.
             entry.due_s = now_s + max(FIRST_RETRY_S, nack.retry_after_ms / 1000)
             return
         del self._out[entry.message_id]
