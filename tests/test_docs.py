@@ -123,9 +123,16 @@ class System:
         output = self.folder / "output"
         with output.open("w") as file:
             process = self._start(["bash", "-eu", "-o", "pipefail", "-c", "\n".join(lines)], file)
-        code = process.wait(WAIT_S)
-        assert code == 0, f"{text}\n{output.read_text()}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(WAIT_S)
+        # No code: it still runs.
+        assert process.returncode == 0, f"{text}\n{output.read_text()}\n{self.logs()}"
         return output.read_text()
+
+    def logs(self) -> str:
+        """Returns the end of every log of the system."""
+        files = [self.folder / "up.log", *(self.folder / ".chappe" / "logs").glob("*.log")]
+        return "\n".join(f"{file.name}:\n{file.read_text()[-2000:]}" for file in files)
 
     def _run_python(self, text: str) -> str:
         """Runs lines that may await, until they have printed something."""
