@@ -45,6 +45,10 @@ class Door(Protocol):
         """Writes what waits, says why, and closes; may be called twice."""
         ...
 
+    def close_soon(self, closing: Closing) -> None:
+        """Warns now and closes half a second later, so that answers that are on their way still arrive."""
+        ...
+
 
 class Ledger(Protocol):
     """svc_message: makes Sends durable and reads logs."""

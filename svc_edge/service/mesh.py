@@ -111,8 +111,14 @@ class Mesh:
         session = self._sessions.by_device.get((revocation.user_id, revocation.device_id))
         if session is None or session.member is None:
             return
-        if revocation.sign_in_id in (b"", session.member.sign_in_id):
-            session.door.close(Closing(CloseCode.AUTH, "SESSION_REVOKED: the sign-in session was ended"))
+        if revocation.sign_in_id not in (b"", session.member.sign_in_id):
+            return
+        closing = Closing(CloseCode.AUTH, "SESSION_REVOKED: the sign-in session was ended")
+        if session.calls:
+            # The call that ended the session may be its own, and is to have its answer.
+            session.door.close_soon(closing)
+        else:
+            session.door.close(closing)
 
     def revocations_lost(self) -> None:
         """Makes everybody sign in again, for a revocation may have been missed."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from svc_edge.ws.wire import Codec
 
 CLOSE_GRACE_S = 1.0
+ANSWER_GRACE_S = 0.5
 _MAX_REASON_BYTES = 120
 _FIRST_OWN_CODE = 4000
 _LARGEST_SHORT = 125
@@ -144,6 +145,11 @@ class Connection(WSListener):
         reason = closing.detail.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         self._transport.send_close(closing.code, reason)  # type: ignore[arg-type]  # private codes are no enum members
         asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._transport.disconnect, False)  # noqa: FBT003 - picows takes it by position
+
+    def close_soon(self, closing: Closing) -> None:
+        """Warns now and closes half a second later, so that answers that are on their way still arrive."""
+        self.warn(closing)
+        asyncio.get_running_loop().call_later(ANSWER_GRACE_S, self.close, closing)
 
     def _take_data(self, frame: WSFrame) -> None:
         if frame.fin and frame.msg_type != WSMsgType.CONTINUATION and self._fragments is None:
