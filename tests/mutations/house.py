@@ -20,6 +20,8 @@ from chappe.runtime.app import App, StartError
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.streams import Identity
+from chappe.runtime.tasks import Tasks
+from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_presence.rpc import PresenceRpc
 from svc_presence.service import PresenceService
 from tests.mutations.directory import Directory
@@ -28,6 +30,7 @@ from tests.mutations.faults import GatedMessageStore, GatedPresenceStore, LeapCl
 DRAIN_S = 3.0
 BIND_TRIES = 100
 BIND_PAUSE_S = 0.05
+CANCEL_AGAIN_S = 0.5
 
 Build = Callable[[App], Awaitable[None]]
 
@@ -86,7 +89,7 @@ class Service:
         """Ends at once, as `kill -9` would: no goodbye to anybody, and what was in memory is gone."""
         app = self._app
         app.ended.set()
-        await app.tasks.aclose()
+        await _cancel_all(app.tasks)
         await app._server.stop(None)
         await app._listeners.aclose()
         await app._peers.aclose()
@@ -132,9 +135,11 @@ class LedgerParts:
         self._identity = identity
         self._fanout = fanout
         self.hints: LossyDispatcher
-        """Of the present process."""
+        """Of the present process, like the next."""
+        self.directory: GrpcDirectory
         _replace(svc_message.app, "PostgresMessageStore", lambda *_args, **_settings: store)
         _replace(svc_message.app, "GrpcDispatcher", self._dispatcher)
+        _replace(svc_message.app, "GrpcDirectory", self._directory)
         _replace(svc_message.app, "migrations", _NoMigrations)
 
     async def build(self, app: App) -> None:
@@ -147,6 +152,10 @@ class LedgerParts:
     def _dispatcher(self, *args: Any, **settings: Any) -> LossyDispatcher:
         self.hints = LossyDispatcher(*args, **settings)
         return self.hints
+
+    def _directory(self, *args: Any, **settings: Any) -> GrpcDirectory:
+        self.directory = GrpcDirectory(*args, **settings)
+        return self.directory
 
 
 class _NoMigrations:
@@ -162,6 +171,16 @@ def _replace(module: ModuleType, name: str, part: object) -> None:
     if not hasattr(module, name):
         raise AttributeError(f"{module.__name__} has no {name} any more: look where it is made now")
     setattr(module, name, part)
+
+
+async def _cancel_all(tasks: Tasks) -> None:
+    """Cancels tasks until they end: a driver that is at work may swallow a cancellation."""
+    has_ended = False
+    while not has_ended:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_AGAIN_S):
+                await tasks.aclose()
+                has_ended = True
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ A scene names its faults at exact points and takes seconds, for the services' cl
 from typing import Final
 
 from svc_message.adapters import dispatcher_grpc
+from svc_message.model import UserId
 from tests.mutations.faults import until
 from tests.mutations.phone import Phone
 from tests.mutations.stage import Engines, Scene, Stage
@@ -217,7 +218,10 @@ async def unblock_and_write(stage: Stage) -> None:
     await stage.greet(alice, bob)
     stage.directory.block(bob.user_id, alice.user_id)
     bob.history.note("block", whom=alice.user_id.hex())
-    await alice.send_and_wait(bob, is_owed=False)
+    bobs = UserId(bob.user_id)
+    await until(lambda: stage.ledger.directory.cached(bobs) is None, "svc_message has learned of the block")
+    while (copy := stage.ledger.directory.cached(bobs)) is None or alice.user_id not in copy.blocked_user_ids:
+        await alice.send_and_wait(bob, is_owed=False)
     stage.directory.hold_changes()
     stage.directory.unblock(bob.user_id, alice.user_id)
     bob.history.note("unblock", whom=alice.user_id.hex())
