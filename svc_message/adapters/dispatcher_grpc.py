@@ -33,20 +33,44 @@ class Hint(NamedTuple):
     flags: int
 
 
+class _Losses:
+    """The hints that were dropped: all, and those that no replica was told of yet."""
+
+    def __init__(self) -> None:
+        self.hints = 0
+        self._untold = 0
+        self.tell: Callable[[], None] = _nobody_listens
+        """Tells a replica, if there is one that listens; the next batch of any hints would tell it too."""
+
+    @property
+    def are_untold(self) -> bool:
+        """Whether there is something to tell."""
+        return self._untold > 0
+
+    def add(self, hints: int) -> None:
+        """Counts dropped hints."""
+        self.hints += hints
+        self._untold += hints
+
+    def take(self) -> int:
+        """Returns what the next batch has to tell."""
+        untold, self._untold = self._untold, 0
+        return untold
+
+
 class _Stream(
     DialHandler[Hint, fanout_service_pb2.DispatchRequest, fanout_service_pb2.DispatchResponse],
 ):
-    """One replica's stream: encodes, and counts what was dropped so that the next batch can say it."""
+    """One replica's stream: encodes, and says in its next batch what was dropped on the way to any replica."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, losses: _Losses) -> None:
         self._identity = identity
-        self.dropped = 0
+        self._losses = losses
 
     def hello(self) -> fanout_service_pb2.DispatchRequest:
         return fanout_service_pb2.DispatchRequest(hello=self._identity.hello(0))
 
     def encode(self, number: int, items: list[Hint]) -> fanout_service_pb2.DispatchRequest:
-        dropped, self.dropped = self.dropped, 0
         batch = fanout_service_pb2.DispatchBatch(
             number=number,
             items=[hint.item for hint in items],
@@ -55,27 +79,31 @@ class _Stream(
             user_ids=[user_id for hint in items for user_id in hint.user_ids],
             origin_device_ids=[hint.origin_device_id for hint in items],
             flags=[hint.flags for hint in items],
-            dropped_hints=dropped,
+            dropped_hints=self._losses.take(),
         )
         return fanout_service_pb2.DispatchRequest(batch=batch)
 
     def drain(self, reason: str) -> fanout_service_pb2.DispatchRequest:
         return fanout_service_pb2.DispatchRequest(drain=stream_pb2.StreamDrain(reason=reason))
 
-    def opened(self, hello: stream_pb2.StreamHello) -> None:
-        """Needs nothing: the credits are the stream's."""
+    def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - any replica of the carrier will do
+        # While nobody listened hints were dropped, and the next one may be long in coming.
+        self._losses.tell()
 
     def received(self, kind: str, response: fanout_service_pb2.DispatchResponse) -> None:
         """Needs nothing: "taken into memory" changes nothing here."""
 
     def closed(self, unsent: list[Hint], *, is_clean: bool) -> None:  # noqa: ARG002 - fanout judges the end
-        self.dropped += len(unsent)
+        self._losses.add(len(unsent))
+        self._losses.tell()
 
 
 class _Client(StreamClient[Hint, fanout_service_pb2.DispatchRequest, fanout_service_pb2.DispatchResponse]):
-    """A dispatch stream with its handler at hand."""
+    """A dispatch stream that can speak of losses alone."""
 
-    handler: _Stream
+    def report(self) -> None:
+        """Sends a batch without hints, which says how many were dropped."""
+        self._tasks.spawn(self._write_batch([]), name=f"{self.name}-report")
 
 
 class GrpcDispatcher:
@@ -104,7 +132,13 @@ class GrpcDispatcher:
         self._tasks = tasks
         self._seams = seams
         self._replicas: Replicas[_Client] = Replicas(target, self._connect, tasks=tasks, clock=seams.clock)
-        self.dropped_hints = 0
+        self._losses = _Losses()
+        self._losses.tell = self._report
+
+    @property
+    def dropped_hints(self) -> int:
+        """How many hints no replica could take."""
+        return self._losses.hints
 
     async def start(self) -> None:
         """Dials every replica."""
@@ -120,26 +154,32 @@ class GrpcDispatcher:
         """Hands over a hint; drops it, and counts it, when no replica can take it."""
         streams = self._replicas.accepting
         if not streams:
-            self.dropped_hints += 1
+            self._losses.add(1)
             return
         key = item_key(event)
         # One conversation stays with one replica while they last, which keeps its hints in order.
         stream = streams[key[47] % len(streams)]
         if stream.pending >= MAX_WAITING:
-            self.dropped_hints += 1
-            stream.handler.dropped += 1
+            self._losses.add(1)
             return
         flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
         stream.add(Hint(item_bytes(event), key, user_ids, origin_device_id, flags))
 
     def _connect(self, address: str) -> _Client:
         stub: Any = fanout_service_pb2_grpc.FanoutServiceStub(self._channel(address))
-        handler = _Stream(self._identity)
-        client = _Client(
+        handler = _Stream(self._identity, self._losses)
+        return _Client(
             f"dispatch to {address}", stub.Dispatch, handler, tasks=self._tasks, seams=self._seams, weigh=_weigh
         )
-        client.handler = handler
-        return client
+
+    def _report(self) -> None:
+        streams = self._replicas.accepting
+        if streams and self._losses.are_untold:
+            streams[0].report()
+
+
+def _nobody_listens() -> None:
+    """Stands in until there is a dispatcher."""
 
 
 def _weigh(hint: Hint) -> int:

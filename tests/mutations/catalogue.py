@@ -151,6 +151,19 @@ MUTATIONS: Final = (
         (Edit("svc_fanout/rpc.py", "        if batch.dropped_hints:\n", "        if batch.dropped_hints < 0:\n"),),
     ),
     Mutation(
+        "verify-after-absence",
+        "svc_message says that it dropped hints as soon as a svc_fanout listens again.",
+        "carrier_is_away",
+        (
+            Edit(
+                "svc_message/adapters/dispatcher_grpc.py",
+                "        # While nobody listened hints were dropped, and the next one may be long in coming.\n"
+                "        self._losses.tell()\n",
+                "        return\n",
+            ),
+        ),
+    ),
+    Mutation(
         "verify-without-routes",
         "While svc_presence does not answer, all sessions read their logs every 10 s.",
         "nobody_knows_routes",
