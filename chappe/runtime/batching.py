@@ -45,7 +45,8 @@ class Batcher(Generic[T]):
         """Starts the flushers.
 
         Args:
-            flush: Takes a batch; it handles its own failures. One that escapes is logged, and the batch is gone.
+            flush: Takes a batch; it handles its own failures. One that escapes is a bug: it is logged,
+                and `on_failure` takes the batch.
             tasks: Owns the flushers.
             name: For the names of the tasks.
             limit: How many items may be flushed now, for flow control; call `wake` when it rises.
@@ -60,6 +61,8 @@ class Batcher(Generic[T]):
         self._settled = asyncio.Event()
         self._settled.set()
         self._in_flight = 0
+        self.on_failure: Callable[[list[T]], None] | None = None
+        """Takes the batch of a flush that failed by a bug; without it the batch is gone."""
         self.flushed_batches = 0
         self.flushed_items = 0
         self._flushers = [tasks.spawn(self._run(), name=f"{name}-flusher-{i}") for i in range(parallel)]
@@ -110,17 +113,22 @@ class Batcher(Generic[T]):
             await asyncio.sleep(0)
             self._wake.clear()
             while batch := self._cut():
-                self._in_flight += 1
-                try:
-                    await self._flush(batch)
-                except Exception:  # noqa: BLE001 - a supervisor: a bug in one flush must not end all that follow
-                    _log.exception("a flush of %d items failed", len(batch))
-                finally:
-                    self._in_flight -= 1
-                self.flushed_batches += 1
-                self.flushed_items += len(batch)
+                await self._supervise(batch)
             if not self._items and self._in_flight == 0:
                 self._settled.set()
+
+    async def _supervise(self, batch: list[T]) -> None:
+        self._in_flight += 1
+        try:
+            await self._flush(batch)
+        except Exception:  # noqa: BLE001 - a supervisor: a bug in one flush must not end all that follow
+            _log.exception("a flush of %d items failed", len(batch))
+            if self.on_failure is not None:
+                self.on_failure(batch)
+        finally:
+            self._in_flight -= 1
+        self.flushed_batches += 1
+        self.flushed_items += len(batch)
 
     def _cut(self) -> list[T]:
         items = self._items

@@ -99,6 +99,7 @@ async def test_nothing_is_flushed_beyond_the_limit_until_it_rises() -> None:
 async def test_a_flush_that_fails_does_not_end_those_that_follow(caplog: pytest.LogCaptureFixture) -> None:
     async with Tasks() as tasks:
         flushed: list[int] = []
+        failed: list[int] = []
 
         async def flush(items: list[int]) -> None:
             if 1 in items:
@@ -108,10 +109,13 @@ async def test_a_flush_that_fails_does_not_end_those_that_follow(caplog: pytest.
         batcher = Batcher(flush, tasks, name="test")
         batcher.add(1)
         await batcher.drain()
+        batcher.on_failure = failed.extend
+        batcher.extend([1, 1])
+        await batcher.drain()
         batcher.add(2)
         await batcher.drain()
 
-        assert flushed == [2]
+        assert (flushed, failed) == ([2], [1, 1])
         assert "a flush of 1 items failed" in caplog.text
 
 
