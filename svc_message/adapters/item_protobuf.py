@@ -6,6 +6,7 @@ holds it to what protobuf itself would write. Everything rarer goes through the 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
@@ -24,7 +25,7 @@ def item_bytes(event: Event) -> bytes:
     """Returns the serialised `chappe.api.edge.v1.Item` of an event."""
     if isinstance(event, MessageEvent):
         body = message_bytes(event)
-        return b"\x0a\x10" + event.position + b"\x12" + varint(len(body)) + body
+        return b"".join((b"\x0a\x10", event.position, b"\x12", varint(len(body)), body))
     if isinstance(event, ForeignEvent):
         return b"\x0a\x10" + event.position + event.item
     return _rare_item(event).SerializeToString()
@@ -32,23 +33,24 @@ def item_bytes(event: Event) -> bytes:
 
 def message_bytes(event: MessageEvent) -> bytes:
     """Returns the serialised `chappe.api.edge.v1.MessageEvent` of an event, written by hand."""
+    _, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope = event
     return b"".join(
         (
             b"\x0a\x10",
-            event.message_id,
+            message_id,
             b"\x12\x10",
-            event.conversation_id,
+            conversation_id,
             b"\x1a\x10",
-            event.sender_id,
+            sender_id,
             b"\x20",
-            varint(event.sender_device_id),
+            varint(device_id),
             b"\x2a\x10",
-            event.recipient_id,
+            recipient_id,
             b"\x30",
-            varint(event.accepted_ms),
+            varint(accepted_ms),
             b"\x3a",
-            varint(len(event.envelope)),
-            event.envelope,
+            varint(len(envelope)),
+            envelope,
         )
     )
 
@@ -56,7 +58,7 @@ def message_bytes(event: MessageEvent) -> bytes:
 def item_key(event: Event) -> bytes:
     """Returns the 64 bytes that name an item: position, message id, conversation id, user id of its causer."""
     if isinstance(event, MessageEvent):
-        return event.position + event.message_id + event.conversation_id + event.sender_id
+        return b"".join(event[:4])
     if isinstance(event, ReceiptEvent):
         return event.position + event.message_ids[0] + event.conversation_id + event.reader_id
     if isinstance(event, OwnReadEvent):
@@ -66,10 +68,10 @@ def item_key(event: Event) -> bytes:
 
 def stored_frame(message_id: bytes, answer: Stored) -> bytes:
     """Returns the serialised `ServerFrame` with the SendAck of a durable send, written by hand."""
-    body = b"\x0a\x10" + message_id + b"\x10" + varint(answer.accepted_ms) + b"\x1a\x10" + answer.conversation_id
-    if answer.is_duplicate:
-        body += b"\x20\x01"
-    return b"\x12" + varint(len(body)) + body
+    accepted_ms, conversation_id, is_duplicate = answer
+    mark = b"\x20\x01" if is_duplicate else b""
+    body = b"".join((b"\x0a\x10", message_id, b"\x10", varint(accepted_ms), b"\x1a\x10", conversation_id, mark))
+    return b"".join((b"\x12", varint(len(body)), body))
 
 
 def refused_frame(message_id: bytes, answer: Refused, now_ms: int) -> bytes:
@@ -85,10 +87,9 @@ def refused_frame(message_id: bytes, answer: Refused, now_ms: int) -> bytes:
     return server_frame_pb2.ServerFrame(send_nack=nack).SerializeToString()
 
 
+@functools.lru_cache(maxsize=4096)
 def varint(value: int) -> bytes:
-    """Returns a number as a protobuf varint."""
-    if value < _SINGLE_BYTE:
-        return bytes((value,))
+    """Returns a number as a protobuf varint; lengths, devices and the time of a flush come again and again."""
     parts = bytearray()
     while value >= _SINGLE_BYTE:
         parts.append(value & 0x7F | _SINGLE_BYTE)
