@@ -55,7 +55,7 @@ async def build(config: Config, app: App) -> None:
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
     accepting = Accepting(store, directory, dispatcher, clock)
     flushes = Flushes(accepting, Recording(store, dispatcher, clock), app.seams.clock, app.tasks)
-    door = MessageRpc(flushes, syncing, _identity(app), clock=app.seams.clock, tasks=app.tasks)
+    door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
     reading = Reading(store)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))

@@ -33,8 +33,7 @@ EPOCH_REWIND_MS = 3600 * 1000
 """How far a cursor of another epoch is set back."""
 
 KEY_BYTES = 64
-_TAG_SHIFT = 14
-_LOW_62 = (1 << 62) - 1
+_ID_BYTES = 16
 
 
 class MessageKey(NamedTuple):
@@ -63,17 +62,6 @@ def direct_conversation(one: bytes, other: bytes) -> ConversationId:
 def mint_tag(user_id: bytes, device_id: int) -> bytes:
     """Returns the 6 bytes that bind message ids to the device that minted them."""
     return hashlib.sha256(b"chappe-mid" + user_id + device_id.to_bytes(4, "big")).digest()[:6]
-
-
-def tag_of(message_id: bytes) -> bytes:
-    """Returns the mint tag inside a message id."""
-    low = int.from_bytes(message_id[8:], "big") & _LOW_62
-    return (low >> _TAG_SHIFT).to_bytes(6, "big")
-
-
-def is_uuid7(value: bytes) -> bool:
-    """Tells whether 16 bytes carry the version and variant of a UUIDv7."""
-    return len(value) == 16 and value[6] >> 4 == 7 and value[8] >> 6 == 2  # noqa: PLR2004 - RFC 9562
 
 
 def milliseconds_of(uuid7: bytes) -> int:
@@ -175,14 +163,26 @@ class TagCache:
 
     def __init__(self, capacity: int = 100_000) -> None:
         """Makes an empty cache that forgets everything when it is full."""
-        self._tags: dict[tuple[bytes, int], bytes] = {}
+        self._tags: dict[tuple[bytes, int], tuple[bytes, int]] = {}
         self._capacity = capacity
 
     def owns(self, user_id: UserId, device_id: int, message_id: bytes) -> bool:
-        """Tells whether the device minted the id."""
-        tag = self._tags.get((user_id, device_id))
-        if tag is None:
+        """Tells whether an id is a UUIDv7 that the device minted."""
+        found = self._tags.get((user_id, device_id))
+        if found is None:
             if len(self._tags) >= self._capacity:
                 self._tags.clear()
-            tag = self._tags[user_id, device_id] = mint_tag(user_id, device_id)
-        return tag_of(message_id) == tag
+            found = self._tags[user_id, device_id] = _tag_in_place(mint_tag(user_id, device_id))
+        head, rest = found
+        return (
+            message_id[8:14] == head
+            and message_id[14] & 0xC0 == rest
+            and message_id[6] & 0xF0 == 0x70  # noqa: PLR2004 - the version in RFC 9562
+            and len(message_id) == _ID_BYTES
+        )
+
+
+def _tag_in_place(tag: bytes) -> tuple[bytes, int]:
+    """Returns bytes 8 to 13 and the upper two bits of byte 14 of every id with a tag: the variant, then the tag."""
+    bits = (0b10 << 48 | int.from_bytes(tag, "big")) << 6
+    return (bits >> 8).to_bytes(6, "big"), bits & 0xFF

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from chappe.api.message.v1 import message_service_pb2, message_service_pb2_grpc
+from chappe.runtime.errors import DrainingError
 from chappe.runtime.streams import Identity, StreamServer
 from svc_message.model import NO_POSITION, ForeignAppend, UserId
 from svc_message.rpc.submit import CREDITS, Flushes, SubmitStream
@@ -13,7 +14,6 @@ from svc_message.rpc.submit import CREDITS, Flushes, SubmitStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
     from svc_message.service.sync import Syncing
 
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
 class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
     """Serves Submit streams and AppendEvents."""
 
-    def __init__(self, flushes: Flushes, syncing: Syncing, identity: Identity, *, clock: Clock, tasks: Tasks) -> None:
+    def __init__(self, flushes: Flushes, syncing: Syncing, identity: Identity, *, tasks: Tasks) -> None:
         self._flushes = flushes
         self._syncing = syncing
         self._identity = identity
-        self._clock = clock
         self._tasks = tasks
         self._streams: set[StreamServer[Any, Any, Any]] = set()
+        self._is_draining = False
 
     async def Submit(  # type: ignore[override]  # written with context.read and write
         self, request_iterator: AsyncIterator[message_service_pb2.SubmitRequest], context: Any
     ) -> None:
-        """Serves one edge until it half-closes."""
+        """Serves one edge until it half-closes; raises `DrainingError` for a stream that comes too late."""
         del request_iterator
-        handler = SubmitStream(self._flushes, self._identity, self._clock)
+        if self._is_draining:
+            raise DrainingError
+        handler = SubmitStream(self._flushes, self._identity)
         stream = handler.server = StreamServer(context, handler, tasks=self._tasks, credits_=CREDITS, name="submit")
         self._streams.add(stream)
         try:
@@ -57,5 +59,6 @@ class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
 
     async def drain(self) -> None:
         """Asks every edge to go elsewhere and answers what is left."""
+        self._is_draining = True
         await asyncio.gather(*(stream.drain("the ledger stops") for stream in self._streams))
         await self._flushes.drain()

@@ -7,6 +7,7 @@ waits for one message alone.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -31,6 +32,7 @@ from svc_message.model import (
     Stored,
     UserId,
 )
+from svc_message.protocol import KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -46,6 +48,8 @@ PARALLEL_FLUSHES = 2
 """How many flushes of messages are in flight: while one commits, the next gathers and one more computes."""
 MAX_ENVELOPE_BYTES = 65_536 + 1024
 """Of a whole envelope: fields that this server does not know are stored too, and may not make it any larger."""
+USER_ID_BYTES = 16
+MAX_DEVICE_ID = 2**31 - 1
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 
@@ -85,18 +89,38 @@ class Flushes:
         self._accepting = accepting
         self._recording = recording
         self._clock = clock
+        self._is_draining = False
         self.messages: Batcher[_Item] = Batcher(
             self._flush_messages, tasks, name="accept", weigh=_weigh, parallel=PARALLEL_FLUSHES
         )
+        self.unsure: Batcher[_Item] = Batcher(
+            self._flush_unsure, tasks, name="look up", weigh=_weigh, parallel=PARALLEL_FLUSHES
+        )
         self.reads: Batcher[_Item] = Batcher(self._flush_reads, tasks, name="read")
         self.acks: Batcher[_AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
+        self.messages.on_failure = self.unsure.on_failure = self.reads.on_failure = self._refuse
+        self.acks.on_failure = _give_up
 
     async def drain(self) -> None:
-        """Returns once everything that was taken has been answered."""
-        await asyncio.gather(self.messages.drain(), self.reads.drain(), self.acks.drain())
+        """Returns once everything that was taken has been answered, or given up."""
+        self._is_draining = True
+        await asyncio.gather(self._drain_messages(), self.reads.drain(), self.acks.drain())
+
+    async def _drain_messages(self) -> None:
+        await self.messages.drain()
+        await self.unsure.drain()
 
     async def _flush_messages(self, items: list[_Item]) -> None:
-        await self._answer(items, self._accepting.accept)
+        answers = await self._accepting.accept([item.request for item in items])
+        now_ms = self._clock.wall_ms()
+        for item, answer in zip(items, answers, strict=True):
+            if answer is None:
+                self.unsure.add(item)
+            else:
+                item.stream.answer(_result(item.item_id, item.request.message_id, answer, now_ms))
+
+    async def _flush_unsure(self, items: list[_Item]) -> None:
+        await self._answer(items, self._accepting.accept_after_looking)
 
     async def _flush_reads(self, items: list[_Item]) -> None:
         await self._answer(items, self._recording.read)
@@ -109,14 +133,27 @@ class Flushes:
         for item, answer in zip(items, answers, strict=True):
             item.stream.answer(_result(item.item_id, item.request.message_id, answer, now_ms))
 
+    def _refuse(self, items: list[_Item]) -> None:
+        """Answers what a bug has left open: nothing is known of it, so the client sends the same again."""
+        refusal = Refused("INTERNAL", "the ledger has a bug; send again", is_retryable=True, retry_after_ms=1000)
+        now_ms = self._clock.wall_ms()
+        for item in items:
+            item.stream.answer(_result(item.item_id, item.request.message_id, refusal, now_ms))
+
     async def _flush_acks(self, items: list[_AckItem]) -> None:
-        """Repeats a flush until it is durable: an acknowledgement has no other answer, and credit bounds what waits."""
+        """Repeats a flush until it is durable: an acknowledgement has no other answer, and credit bounds what waits.
+
+        Not while the process stops: what has no answer then is resent to another replica.
+        """
         acks = [item.ack for item in items]
         delay_s = FIRST_RETRY_S
         while True:
             try:
                 await self._recording.acknowledge(acks)
             except ChappeError:
+                if self._is_draining:
+                    _give_up(items)
+                    return
                 acks = [ack._replace(is_resent=True) for ack in acks]
                 await self._clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, LAST_RETRY_S)
@@ -131,10 +168,9 @@ class SubmitStream(
 ):
     """One edge's stream: takes batches apart, and puts answers together."""
 
-    def __init__(self, flushes: Flushes, identity: Identity, clock: Clock) -> None:
+    def __init__(self, flushes: Flushes, identity: Identity) -> None:
         self._flushes = flushes
         self._identity = identity
-        self._clock = clock
         self._unanswered = 0
         self._all_answered = asyncio.Event()
         self.server: StreamServer[Result, message_service_pb2.SubmitRequest, message_service_pb2.SubmitResponse]
@@ -153,21 +189,20 @@ class SubmitStream(
     def received(self, kind: str, request: message_service_pb2.SubmitRequest) -> None:
         """Hands every item to its flush."""
         batch = request.batch
-        sends = len(batch.item_ids)
-        if not len(batch.user_ids) == len(batch.device_ids) == len(batch.sends) == sends:
-            raise InvalidFieldError("batch.item_ids", "the columns of the sends have different lengths")
-        acks = len(batch.ack_item_ids)
-        if not len(batch.ack_user_ids) == len(batch.ack_device_ids) == len(batch.ack_keys) == acks:
-            raise InvalidFieldError("batch.ack_item_ids", "the columns of the acknowledgements have different lengths")
-        self._unanswered += sends + acks
+        _check_columns(batch)
+        self._unanswered += len(batch.item_ids) + len(batch.ack_item_ids)
         self._take_sends(batch)
         self._take_acks(batch)
 
     def _take_sends(self, batch: message_service_pb2.SubmitBatch) -> None:
-        resends = list(batch.resends) or [0] * len(batch.item_ids)
         messages: list[_Item] = []
         for item_id, user_id, device_id, again, raw in zip(
-            batch.item_ids, batch.user_ids, batch.device_ids, resends, batch.sends, strict=True
+            batch.item_ids,
+            batch.user_ids,
+            batch.device_ids,
+            batch.resends or itertools.repeat(0),
+            batch.sends,
+            strict=False,
         ):
             parsed = _parse(UserId(user_id), DeviceId(device_id), raw, again)
             if isinstance(parsed, Result):
@@ -180,11 +215,15 @@ class SubmitStream(
             self._flushes.messages.extend(messages)
 
     def _take_acks(self, batch: message_service_pb2.SubmitBatch) -> None:
-        resends = list(batch.ack_resends) or [0] * len(batch.ack_item_ids)
         acks = [
             _AckItem(self, item_id, DeviceAck(UserId(user_id), DeviceId(device_id), keys, again > 0))
             for item_id, user_id, device_id, keys, again in zip(
-                batch.ack_item_ids, batch.ack_user_ids, batch.ack_device_ids, batch.ack_keys, resends, strict=True
+                batch.ack_item_ids,
+                batch.ack_user_ids,
+                batch.ack_device_ids,
+                batch.ack_keys,
+                batch.ack_resends or itertools.repeat(0),
+                strict=False,
             )
         ]
         if acks:
@@ -192,8 +231,12 @@ class SubmitStream(
 
     def answer(self, result: Result) -> None:
         """Sends one answer, with the next batch of answers."""
-        self._unanswered -= 1
         self.server.add(result)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Forgets an item that gets no answer: the edge sends it again once this stream has ended."""
+        self._unanswered -= 1
         self.server.grant(1)
         if self._unanswered == 0:
             self._all_answered.set()
@@ -225,6 +268,28 @@ class SubmitStream(
 
     def closed(self, *, is_clean: bool) -> None:
         """Needs nothing: flushes of a stream that ended go on, and their answers are dropped."""
+
+
+def _give_up(items: list[_AckItem]) -> None:
+    for item in items:
+        item.stream.give_up()
+
+
+def _check_columns(batch: message_service_pb2.SubmitBatch) -> None:
+    """Raises `InvalidFieldError` for columns that do not fit together, and for ids that would spoil a whole flush."""
+    sends, acks = len(batch.item_ids), len(batch.ack_item_ids)
+    if not len(batch.user_ids) == len(batch.device_ids) == len(batch.sends) == sends:
+        raise InvalidFieldError("batch.item_ids", "the columns of the sends have different lengths")
+    if not len(batch.ack_user_ids) == len(batch.ack_device_ids) == len(batch.ack_keys) == acks:
+        raise InvalidFieldError("batch.ack_item_ids", "the columns of the acknowledgements have different lengths")
+    if len(batch.resends) not in {0, sends} or len(batch.ack_resends) not in {0, acks}:
+        raise InvalidFieldError("batch.resends", "give one number for each item, or none at all")
+    if not {USER_ID_BYTES}.issuperset(map(len, itertools.chain(batch.user_ids, batch.ack_user_ids))):
+        raise InvalidFieldError("batch.user_ids", f"every user id must have {USER_ID_BYTES} bytes")
+    if max(itertools.chain(batch.device_ids, batch.ack_device_ids), default=0) > MAX_DEVICE_ID:
+        raise InvalidFieldError("batch.device_ids", f"no device id is greater than {MAX_DEVICE_ID}")
+    if any(len(keys) % KEY_BYTES for keys in batch.ack_keys):
+        raise InvalidFieldError("batch.ack_keys", f"every key must have {KEY_BYTES} bytes")
 
 
 def _parse(user_id: UserId, device_id: DeviceId, raw: bytes, resends: int) -> SendRequest | Result:

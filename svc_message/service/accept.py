@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.runtime.errors import ChappeError
 from svc_message.model import (
-    NO_POSITION,
     Accepted,
     Answer,
     ConversationId,
@@ -27,10 +26,10 @@ from svc_message.protocol import (
     FIRST_ACCEPT_AGE_MS,
     FUTURE_BOUND_MS,
     LedgerClock,
+    Stamp,
     TagCache,
     content_hash,
     direct_conversation,
-    is_uuid7,
     milliseconds_of,
 )
 
@@ -45,9 +44,12 @@ MAX_WRITES = 3
 
 _CONVERSATIONS_KEPT = 200_000
 
+_Entry = tuple[int, NewMessage]
+"""A message with its place in the batch."""
+
 
 class Candidate(NamedTuple):
-    """A message send on its way through the checks."""
+    """A message send on its way through the checks that need a look-up."""
 
     slot: int
     request: SendRequest
@@ -75,45 +77,100 @@ class Accepting:
         self._tags = TagCache()
         self._conversations: dict[bytes, ConversationId] = {}
 
-    async def accept(self, batch: Sequence[SendRequest]) -> list[Answer]:
-        """Answers every send of a batch, in order; never raises for a store that does not answer.
+    async def accept(self, batch: Sequence[SendRequest]) -> list[Answer | None]:
+        """Answers the sends of a batch that need no look-up, in order; never raises for a store that does not answer.
 
-        Hints for the accepted are handed over before this returns, so before any answer leaves.
+        Hints for the accepted are handed over before this returns, so before any answer leaves. None stands for a send
+        that `accept_after_looking` has to answer: it must not hold up the others.
         """
+        answers: list[Answer | None] = [None] * len(batch)
+        entries: list[_Entry] = []
+        try:
+            stamps = self._clock.mint_many(len(batch))
+            entries = self._first_attempts(batch, stamps)
+            if entries:
+                await self._write(entries, stamps[0], answers)
+        except ChappeError as error:
+            refusal = retryable(error)
+            slots = [slot for slot, _ in entries] or range(len(batch))
+            for slot in slots:
+                answers[slot] = answers[slot] or refusal
+        return answers
+
+    async def accept_after_looking(self, batch: Sequence[SendRequest]) -> list[Answer]:
+        """Answers every send of a batch, in order, after whatever must be looked up; never raises like `accept`."""
         answers: list[Answer | None] = [None] * len(batch)
         try:
             self._clock.check()
-            rounds = _without_doubles(batch)
-            for indexes in rounds:
-                await self._accept_round(batch, indexes, answers)
+            for slots in _without_doubles(batch):
+                await self._accept_round(batch, slots, answers)
         except ChappeError as error:
             refusal = retryable(error)
             return [refusal if answer is None else answer for answer in answers]
         return [answer for answer in answers if answer is not None]
 
-    async def _accept_round(
-        self, batch: Sequence[SendRequest], indexes: list[int], answers: list[Answer | None]
-    ) -> None:
-        candidates = [self._candidate(i, batch[i], answers) for i in indexes]
+    def _first_attempts(self, batch: Sequence[SendRequest], stamps: list[Stamp]) -> list[_Entry]:
+        """Returns what may be written at once: first attempts of the right age whose recipients' copies say yes."""
+        now_ms = self._clock.wall_ms()
+        oldest, newest = _least_id(now_ms - FIRST_ACCEPT_AGE_MS), _least_id(now_ms + FUTURE_BOUND_MS + 1)
+        owns, cached, conversation = self._tags.owns, self._directory.cached, self._conversation
+        seen: set[bytes] = set()
+        entries: list[_Entry] = []
+        for slot, (user_id, device_id, message_id, attempt, action) in enumerate(batch):
+            assert isinstance(action, SendMessage)  # noqa: S101 - the door sorts sends by action
+            if attempt > 1 or message_id in seen or not oldest <= message_id < newest:
+                continue
+            recipient_id, envelope = action
+            recipient = cached(recipient_id)
+            if recipient is None or not recipient.is_active or user_id in recipient.blocked_user_ids:
+                continue
+            if not owns(user_id, device_id, message_id):
+                continue
+            seen.add(message_id)
+            hashed = content_hash(recipient_id, envelope)
+            position, accepted_ms, _ = stamps[slot]
+            message = NewMessage(
+                message_id,
+                conversation(user_id, recipient_id),
+                user_id,
+                device_id,
+                recipient_id,
+                envelope,
+                hashed,
+                False,  # noqa: FBT003 - by position because it is made once for each message: not withheld
+                False,  # noqa: FBT003 - the same: no retry
+                position,
+                accepted_ms,
+            )
+            entries.append((slot, message))
+        return entries
+
+    async def _accept_round(self, batch: Sequence[SendRequest], slots: list[int], answers: list[Answer | None]) -> None:
+        candidates = [self._candidate(slot, batch[slot], answers) for slot in slots]
         alive = [c for c in candidates if c is not None]
         alive = await self._resolve_retries(alive, answers)
         alive = await self._check_age(alive, answers)
-        messages = await self._decide(alive, answers)
-        await self._write(messages, answers)
+        users = await self._recipients(alive)
+        alive = await self._check_recipients(alive, users, answers)
+        if alive:
+            stamps = self._clock.mint_many(len(alive))
+            entries = [
+                (candidate.slot, _message(candidate, users.get(candidate.action.recipient_id), stamp))
+                for candidate, stamp in zip(alive, stamps, strict=True)
+            ]
+            await self._write(entries, stamps[0], answers)
 
-    def _candidate(self, index: int, request: SendRequest, answers: list[Answer | None]) -> Candidate | None:
+    def _candidate(self, slot: int, request: SendRequest, answers: list[Answer | None]) -> Candidate | None:
         action = request.action
         assert isinstance(action, SendMessage)  # noqa: S101 - the door sorts sends by action
-        if not is_uuid7(request.message_id) or not self._tags.owns(
-            request.user_id, request.device_id, request.message_id
-        ):
-            answers[index] = Refused(
+        if not self._tags.owns(request.user_id, request.device_id, request.message_id):
+            answers[slot] = Refused(
                 "INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device (see Welcome.mint_tag)"
             )
             return None
         conversation_id = self._conversation(request.user_id, action.recipient_id)
         hashed = content_hash(action.recipient_id, action.envelope)
-        return Candidate(index, request, action, conversation_id, hashed, is_known=False)
+        return Candidate(slot, request, action, conversation_id, hashed, is_known=False)
 
     def _conversation(self, one: bytes, other: bytes) -> ConversationId:
         key = one + other
@@ -173,14 +230,16 @@ class Accepting:
                 answers[candidate.slot] = answer
         return [c._replace(is_known=True) for c in there.values()]
 
-    async def _decide(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[tuple[int, NewMessage]]:
-        users = await self._recipients(candidates)
+    async def _check_recipients(
+        self, candidates: list[Candidate], users: dict[bytes, DirectoryUser], answers: list[Answer | None]
+    ) -> list[Candidate]:
         unknown = [c for c in candidates if not c.is_known and not users[c.action.recipient_id].is_active]
+        if not unknown:
+            return candidates
         refusal = Refused("RECIPIENT_NOT_FOUND", "message.user_id: there is no such user")
         there = await self._refuse_for_ever([(c, refusal) for c in unknown], answers)
         gone = {c.slot for c in unknown}
-        accepted = [c for c in candidates if c.slot not in gone] + there
-        return [(c.slot, _message(c, users.get(c.action.recipient_id))) for c in accepted]
+        return [c for c in candidates if c.slot not in gone] + there
 
     async def _recipients(self, candidates: list[Candidate]) -> dict[bytes, DirectoryUser]:
         """Returns what the recipients allow: a cached yes may be up to 2 s old, a no is read through."""
@@ -200,62 +259,57 @@ class Accepting:
             users.update(zip(ids, await self._directory.read(ids), strict=True))
         return users
 
-    async def _write(self, messages: list[tuple[int, NewMessage]], answers: list[Answer | None]) -> None:
-        """Writes until the position of every acknowledged message is young enough; raises when it never is."""
-        left = messages
-        for attempt in range(MAX_WRITES):
+    async def _write(self, entries: list[_Entry], stamp: Stamp, answers: list[Answer | None]) -> None:
+        """Writes until the position of every acknowledged message is young enough; `stamp` is the first one's."""
+        left, messages = entries, [message for _, message in entries]
+        for _ in range(MAX_WRITES):
+            outcomes = await self._store.accept(messages)
+            is_fresh = self._clock.is_fresh(stamp)
+            self._settle(left, messages, outcomes, answers, is_fresh=is_fresh)
+            if is_fresh:
+                return
+            left = [entry for entry in left if answers[entry[0]] is None]
             if not left:
                 return
             stamps = self._clock.mint_many(len(left))
-            fresh = [
-                message._replace(
-                    position=stamp.position, accepted_ms=stamp.wall_ms, is_retry=message.is_retry or attempt > 0
-                )
-                for (_, message), stamp in zip(left, stamps, strict=True)
+            stamp = stamps[0]
+            messages = [
+                message._replace(position=position, accepted_ms=wall_ms, is_retry=True)
+                for (_, message), (position, wall_ms, _) in zip(left, stamps, strict=True)
             ]
-            outcomes = await self._store.accept(fresh)
-            self._settle(left, fresh, outcomes, answers, is_fresh=self._clock.is_fresh(stamps[0]))
-            left = [entry for entry in left if answers[entry[0]] is None]
-        for index, _ in left:
-            answers[index] = Refused(
+        for slot, _ in left:
+            answers[slot] = Refused(
                 "DEPENDENCY_UNAVAILABLE", "the ledger is too slow at the moment; send again", is_retryable=True
             )
 
     def _settle(
         self,
-        entries: list[tuple[int, NewMessage]],
-        fresh: list[NewMessage],
+        entries: list[_Entry],
+        messages: list[NewMessage],
         outcomes: list[Accepted],
         answers: list[Answer | None],
         *,
         is_fresh: bool,
     ) -> None:
-        for (index, first), message, outcome in zip(entries, fresh, outcomes, strict=True):
-            if outcome.verdict is Verdict.CONFLICT:
-                answers[index] = _conflict()
-            elif outcome.verdict is Verdict.VOID:
-                answers[index] = _stale()
+        for (slot, first), message, outcome in zip(entries, messages, outcomes, strict=True):
+            verdict, accepted_ms, is_withheld = outcome
+            if verdict is Verdict.CONFLICT:
+                answers[slot] = _conflict()
+            elif verdict is Verdict.VOID:
+                answers[slot] = _stale()
             elif is_fresh:
-                is_duplicate = outcome.verdict is Verdict.DUPLICATE and first.is_retry
-                answers[index] = Stored(outcome.accepted_ms, message.conversation_id, is_duplicate)
-                self._dispatch(message, outcome)
+                is_duplicate = first.is_retry and verdict is Verdict.DUPLICATE
+                answers[slot] = Stored(accepted_ms, message.conversation_id, is_duplicate)
+                self._dispatch(message, accepted_ms, is_withheld=is_withheld)
 
-    def _dispatch(self, message: NewMessage, outcome: Accepted) -> None:
+    def _dispatch(self, message: NewMessage, accepted_ms: int, *, is_withheld: bool) -> None:
+        message_id, conversation_id, sender_id, device_id, recipient_id, envelope, _, _, _, position, _ = message
         event = MessageEvent(
-            message.position,
-            message.message_id,
-            message.conversation_id,
-            message.sender_id,
-            message.sender_device_id,
-            message.recipient_id,
-            outcome.accepted_ms,
-            message.envelope,
+            position, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope
         )
-        if outcome.is_withheld or message.recipient_id == message.sender_id:
-            users: tuple[UserId, ...] = (message.sender_id,)
-        else:
-            users = (message.recipient_id, message.sender_id)
-        self._dispatcher.dispatch(event, users, message.sender_device_id, wants_receipt=True)
+        is_seen_by_one = is_withheld or recipient_id == sender_id
+        users = (sender_id,) if is_seen_by_one else (recipient_id, sender_id)
+        self._dispatcher.dispatch(event, users, device_id, wants_receipt=True)
 
 
 def retryable(error: ChappeError) -> Refused:
@@ -264,19 +318,24 @@ def retryable(error: ChappeError) -> Refused:
 
 
 def _without_doubles(batch: Sequence[SendRequest]) -> list[list[int]]:
-    """Returns the indexes of a batch in rounds in which no message id occurs twice; nearly always one round."""
+    """Returns the places of a batch in rounds in which no message id occurs twice; nearly always one round."""
     rounds: list[list[int]] = []
     counts: dict[bytes, int] = {}
-    for index, request in enumerate(batch):
+    for slot, request in enumerate(batch):
         number = counts.get(request.message_id, 0)
         counts[request.message_id] = number + 1
         if number == len(rounds):
             rounds.append([])
-        rounds[number].append(index)
+        rounds[number].append(slot)
     return rounds
 
 
-def _message(candidate: Candidate, recipient: DirectoryUser | None) -> NewMessage:
+def _least_id(unix_ms: int) -> bytes:
+    """Returns what sorts before every id of a millisecond and after those of the millisecond before."""
+    return max(unix_ms, 0).to_bytes(6, "big")
+
+
+def _message(candidate: Candidate, recipient: DirectoryUser | None, stamp: Stamp) -> NewMessage:
     request, action = candidate.request, candidate.action
     is_withheld = recipient is not None and request.user_id in recipient.blocked_user_ids
     return NewMessage(
@@ -289,8 +348,8 @@ def _message(candidate: Candidate, recipient: DirectoryUser | None) -> NewMessag
         content_hash=candidate.content_hash,
         is_withheld=is_withheld,
         is_retry=request.attempt > 1,
-        position=NO_POSITION,
-        accepted_ms=0,
+        position=stamp.position,
+        accepted_ms=stamp.wall_ms,
     )
 
 

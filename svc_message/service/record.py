@@ -19,7 +19,7 @@ from svc_message.model import (
     Stored,
     UserId,
 )
-from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation, is_uuid7
+from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation
 from svc_message.service.accept import MAX_WRITES, retryable
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ class Recording:
     def _refusal(self, request: SendRequest) -> Refused | None:
         action = request.action
         assert isinstance(action, SendRead)  # noqa: S101 - the door sorts sends by action
-        if not is_uuid7(request.message_id) or not self._tags.owns(
-            request.user_id, request.device_id, request.message_id
-        ):
+        if not self._tags.owns(request.user_id, request.device_id, request.message_id):
             return Refused("INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device")
         if not action.read_upto and not action.message_ids:
             return Refused("INVALID_FIELD", "read: name read_upto or message_ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_message.model import DirectoryUser, MessageId, UserId
@@ -28,6 +29,7 @@ class ManualClock:
 
     async def sleep(self, delay_s: float) -> None:
         self.pass_s(delay_s)
+        await asyncio.sleep(0)
 
     def pass_s(self, seconds: float) -> None:
         """Lets time pass."""

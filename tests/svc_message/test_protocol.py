@@ -13,11 +13,8 @@ from svc_message.protocol import (
     TagCache,
     content_hash,
     direct_conversation,
-    is_uuid7,
     milliseconds_of,
-    mint_tag,
     position_at,
-    tag_of,
 )
 from tests.svc_message.fakes import ManualClock, message_id
 
@@ -39,9 +36,23 @@ def test_both_users_derive_the_same_conversation(one: bytes, other: bytes) -> No
 def test_a_message_id_carries_the_tag_of_its_device(user_id: bytes, device_id: int, unix_ms: int) -> None:
     minted = message_id(UserId(user_id), device_id, unix_ms)
 
-    assert is_uuid7(minted)
-    assert tag_of(minted) == mint_tag(user_id, device_id)
+    assert TagCache().owns(UserId(user_id), device_id, minted)
     assert milliseconds_of(minted) == unix_ms
+
+
+@pytest.mark.parametrize("bit", [*range(48, 52), *range(64, 66), *range(66, 114)])
+def test_one_wrong_bit_of_version_variant_or_tag_makes_an_id_a_strangers(bit: int) -> None:
+    minted = int.from_bytes(message_id(ALICE, 1, 1000), "big") ^ 1 << (127 - bit)
+
+    assert not TagCache().owns(ALICE, 1, minted.to_bytes(16, "big"))
+
+
+@pytest.mark.parametrize("bit", [*range(48), *range(52, 64), *range(114, 128)])
+def test_time_counter_and_randomness_of_an_id_are_free(bit: int) -> None:
+    minted = int.from_bytes(message_id(ALICE, 1, 1000), "big") ^ 1 << (127 - bit)
+
+    assert TagCache().owns(ALICE, 1, minted.to_bytes(16, "big"))
+    assert not TagCache().owns(ALICE, 1, minted.to_bytes(16, "big") + b"x")
 
 
 def test_another_device_does_not_own_the_id() -> None:
@@ -72,7 +83,7 @@ def test_positions_rise_even_while_the_clock_stands_still() -> None:
     positions = [ledger.mint().position for _ in range(10_000)]
 
     assert positions == sorted(set(positions))
-    assert all(is_uuid7(position) for position in positions[:10])
+    assert all((position[6] >> 4, position[8] >> 6) == (7, 2) for position in positions[:10])
 
 
 def test_a_position_is_too_old_once_its_age_passes_four_seconds() -> None:
