@@ -123,7 +123,7 @@ class Connection(WSListener):
             if outgoing.caught_up:
                 payloads.append(self._codec.write(outgoing.caught_up))
         if payloads:
-            self._write_all(payloads)
+            _write_all(self._transport, self._message_type, payloads)
         self._house.frames.read_on(session)
 
     def warn(self, closing: Closing) -> None:
@@ -206,16 +206,17 @@ class Connection(WSListener):
         self._is_warned = self._is_closed = True
         transport.disconnect()
 
-    def _write_all(self, payloads: list[bytes]) -> None:
-        """Writes several messages with one system call."""
-        if len(payloads) == 1:
-            self._transport.send(self._message_type, payloads[0])
-            return
-        first_byte = 0x81 if self._codec.is_text else 0x82
-        parts: list[bytes] = []
-        for payload in payloads:
-            parts += (_header(first_byte, len(payload)), payload)
-        self._transport.underlying_transport.write(b"".join(parts))
+
+def _write_all(transport: WSTransport, message_type: WSMsgType, payloads: list[bytes]) -> None:
+    """Writes several messages with one system call."""
+    if len(payloads) == 1:
+        transport.send(message_type, payloads[0])
+        return
+    first_byte = 0x81 if message_type is WSMsgType.TEXT else 0x82
+    parts: list[bytes] = []
+    for payload in payloads:
+        parts += (_header(first_byte, len(payload)), payload)
+    transport.underlying_transport.write(b"".join(parts))
 
 
 def _validate(frame: client_frame_pb2.ClientFrame) -> None:
