@@ -307,9 +307,20 @@ class Accepting:
         event = MessageEvent(
             position, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope
         )
-        is_seen_by_one = is_withheld or recipient_id == sender_id
-        users = (sender_id,) if is_seen_by_one else (recipient_id, sender_id)
-        self._dispatcher.dispatch(event, users, device_id, wants_receipt=True)
+        users: tuple[UserId, ...] = () if is_withheld or recipient_id == sender_id else (recipient_id,)
+        if not self._is_only_device(sender_id, device_id):
+            users += (sender_id,)
+        if users:
+            self._dispatcher.dispatch(event, users, device_id, wants_receipt=True)
+
+    def _is_only_device(self, user_id: UserId, device_id: int) -> bool:
+        """Tells whether nobody else has to hear of what a device did: most senders have one device.
+
+        A device that was linked in the last moments may be missed; it reads the log when it connects, and again when
+        its session is verified.
+        """
+        user = self._directory.cached(user_id)
+        return user is not None and len(user.device_ids) == 1 and device_id in user.device_ids
 
 
 def retryable(error: ChappeError) -> Refused:

@@ -116,6 +116,6 @@ def _user(user_id: UserId, *, is_active: bool) -> DirectoryUser:
         is_active=is_active,
         version=1,
         blocked_user_ids=frozenset(),
-        device_ids=frozenset({1}),
+        device_ids=frozenset({1, 2}),
         gives_read_receipts=True,
     )

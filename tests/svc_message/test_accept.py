@@ -304,3 +304,19 @@ async def test_nothing_is_accepted_while_the_clock_cannot_be_trusted(ledger: Led
 
     assert isinstance(answer, Refused)
     assert (answer.reason, answer.is_retryable) == ("CLOCK_UNTRUSTED", True)
+
+
+async def test_who_has_one_device_is_not_told_of_what_it_did(ledger: Ledger) -> None:
+    ledger.directory.copies[ALICE] = ledger.directory.copies[ALICE]._replace(device_ids=frozenset({1}))
+
+    await ledger.send(ledger.request(1), ledger.request(2, to=ALICE))
+
+    assert [hint.user_ids for hint in ledger.dispatcher.hints] == [(BOB,)]
+
+
+async def test_who_is_not_known_by_heart_is_told_to_be_sure(ledger: Ledger) -> None:
+    del ledger.directory.copies[ALICE]
+
+    await ledger.send(ledger.request())
+
+    assert [set(hint.user_ids) for hint in ledger.dispatcher.hints] == [{ALICE, BOB}]
