@@ -75,7 +75,7 @@ class Directory:
         self._changed(blocker)
 
     def hold_changes(self) -> None:
-        """Tells of nothing from now on, but goes on saying that all was told: worse than it may behave."""
+        """Tells of nothing from now on."""
         self._is_held = True
 
     def _changed(self, user_id: bytes) -> None:

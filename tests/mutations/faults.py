@@ -51,23 +51,20 @@ async def until(condition: Callable[[], object], what: str, timeout_s: float = 1
 
 
 class LeapClock(SystemClock):
-    """The clock of all services of a scene; it can be set forward, for wall and monotonic time alike."""
+    """The clock of all services of a scene, wall and monotonic time alike; it can be set forward, and stand still."""
 
     def __init__(self) -> None:
-        self._ahead_ms = 0
+        self._ahead_s = 0.0
+        self._still_s: float | None = None
         self._leapt = asyncio.Event()
 
     def wall_ms(self) -> int:
         """Returns Unix time in milliseconds."""
-        return super().wall_ms() + self._ahead_ms
-
-    def wall_ns(self) -> int:
-        """Returns Unix time in nanoseconds."""
-        return time.time_ns() + self._ahead_ms * 1_000_000
+        return int((time.time() - self._behind_s() + self._ahead_s) * 1000)
 
     def monotonic_s(self) -> float:
         """Returns seconds since some fixed moment."""
-        return super().monotonic_s() + self._ahead_ms / 1000
+        return time.monotonic() - self._behind_s() + self._ahead_s
 
     async def sleep(self, delay_s: float) -> None:
         """Waits; a leap shortens it."""
@@ -78,9 +75,21 @@ class LeapClock(SystemClock):
 
     def leap(self, seconds: float) -> None:
         """Sets the clock forward; who sleeps wakes when it is time."""
-        self._ahead_ms += int(seconds * 1000)
+        self._ahead_s += seconds
         leapt, self._leapt = self._leapt, asyncio.Event()
         leapt.set()
+
+    def stand_still(self) -> None:
+        """Stops the time of the services, so that nothing grows old however slow the machine is."""
+        self._still_s = time.monotonic()
+
+    def go_on(self) -> None:
+        """Lets time pass again, from where it stood."""
+        self._ahead_s -= self._behind_s()
+        self._still_s = None
+
+    def _behind_s(self) -> float:
+        return 0.0 if self._still_s is None else time.monotonic() - self._still_s
 
 
 class Gate:

@@ -8,7 +8,7 @@ from chappe.client.lean import Callbacks, LeanClient, LeanParts
 from chappe.client.store_memory import LeanStore
 from chappe.testing import HistoryWriter, actor_of
 from tests.mutations.directory import Directory
-from tests.mutations.faults import LeapClock, until
+from tests.mutations.faults import until
 from tests.mutations.house import Service
 from tests.system.books import Books, Due
 
@@ -19,11 +19,11 @@ class Phone:
     Its own clock does not leap, so that nothing is sent again out of impatience while the services' time flies.
     """
 
-    def __init__(self, name: str, folder: Path, directory: Directory, clock: LeapClock, books: Books) -> None:
+    def __init__(self, name: str, folder: Path, directory: Directory, books: Books) -> None:
         self.name = name
         self.device: Device = directory.enrol()
         self.actor = actor_of(self.device.user_id, self.device.device_id)
-        self.history = HistoryWriter(folder / f"{name}.jsonl", self.actor, flush_lines=1, clock_ns=clock.wall_ns)
+        self.history = HistoryWriter(folder / f"{name}.jsonl", self.actor, flush_lines=1)
         self.history.note("device", device=self.actor)
         self.store = LeanStore()
         self.clients: list[LeanClient] = []

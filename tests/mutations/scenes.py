@@ -22,6 +22,7 @@ MEMORY: Final = Engines()
 async def retry_after_late_commit(stage: Stage) -> None:
     """A commit is so late that the recipient's cursor passes it, and svc_message dies before it answers."""
     alice, bob = await _late(stage, LATE_S)
+    stage.clock.go_on()
     stage.store.after_commit.close()
     stage.store.before_commit.release()
     await stage.store.after_commit.arrived.wait()
@@ -39,6 +40,7 @@ async def retry_after_late_commit_on_postgres(stage: Stage) -> None:
 async def late_commit(stage: Stage) -> None:
     """A commit is so late that the recipient's cursor passes it."""
     alice, bob = await _late(stage, LATE_S)
+    stage.clock.go_on()
     stage.store.before_commit.release()
     await alice.acknowledged()
     await bob.connect(stage.edge)
@@ -49,6 +51,7 @@ async def slow_commit(stage: Stage) -> None:
     alice, bob = await _late(stage, SOON_S)
     stage.store.before_commit.release()
     await alice.acknowledged()
+    stage.clock.go_on()
     await bob.connect(stage.edge)
 
 
@@ -59,10 +62,12 @@ async def overtaken_commit(stage: Stage) -> None:
     stage.store.before_commit.close()
     alice.send(bob)
     await stage.store.before_commit.arrived.wait()
+    stage.clock.stand_still()
     await stage.greet(carol, bob)
     await _read_log(stage, bob)
     stage.store.before_commit.release()
     await alice.acknowledged()
+    stage.clock.go_on()
     await bob.connect(stage.edge)
 
 
@@ -101,10 +106,12 @@ async def ledger_dies_with_an_overtaken_hint(stage: Stage) -> None:
     stage.store.before_commit.close()
     alice.send(bob)
     await stage.store.before_commit.arrived.wait()
+    stage.clock.stand_still()
     await stage.greet(carol, bob)
     stage.ledger.hints.losing = 1
     stage.store.before_commit.release()
     await alice.acknowledged()
+    stage.clock.go_on()
     await stage.message.kill()
     await stage.message.start()
     await stage.pass_s()
@@ -222,10 +229,13 @@ async def unblock_and_write(stage: Stage) -> None:
     await until(lambda: stage.ledger.directory.cached(bobs) is None, "svc_message has learned of the block")
     while (copy := stage.ledger.directory.cached(bobs)) is None or alice.user_id not in copy.blocked_user_ids:
         await alice.send_and_wait(bob, is_owed=False)
+    # The copy may be used as long as the time stands still.
+    stage.clock.stand_still()
     stage.directory.hold_changes()
     stage.directory.unblock(bob.user_id, alice.user_id)
     bob.history.note("unblock", whom=alice.user_id.hex())
     await alice.send_and_wait(bob)
+    stage.clock.go_on()
 
 
 SCENES: Final[dict[str, tuple[Scene, Engines]]] = {
@@ -253,12 +263,13 @@ SCENES: Final[dict[str, tuple[Scene, Engines]]] = {
 
 
 async def _late(stage: Stage, seconds: float) -> tuple[Phone, Phone]:
-    """Holds a commit of alice's for so long, in which bob reads his log and goes."""
+    """Holds a commit of alice's for so long, in which bob reads his log and goes; then the time stands still."""
     alice, bob = await stage.people("alice", "bob")
     await stage.greet(alice, bob)
     stage.store.before_commit.close()
     alice.send(bob)
     await stage.store.before_commit.arrived.wait()
+    stage.clock.stand_still()
     stage.clock.leap(seconds)
     await _read_log(stage, bob)
     return alice, bob

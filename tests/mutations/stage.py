@@ -31,7 +31,7 @@ from tests.mutations.house import (
 from tests.mutations.phone import Phone
 from tests.system.books import Books
 
-SETTLE_S = 5.0
+SETTLE_S = 8.0
 STEP_S = 2.5
 BREATH_S = 0.1
 """After a step of the clock the services get so much real time, in which a client answers a ping."""
@@ -93,7 +93,7 @@ class Stage:
 
     def phone(self, name: str) -> Phone:
         """Gives somebody a phone, switched off."""
-        phone = Phone(name, self._histories, self.directory, self.clock, self.books)
+        phone = Phone(name, self._histories, self.directory, self.books)
         self.phones.append(phone)
         return phone
 
