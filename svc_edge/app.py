@@ -61,7 +61,7 @@ async def build(config: Config, app: App) -> None:
     await peers.registry.start()
     calls = Calls(peers.bridge, sessions, app.tasks)
     frames = Frames(sessions, peers.ledger, sign_in, reader, calls, app.tasks)
-    keeper = Keeper(sessions, reader, peers.registry, sign_in.revocations, app.seams)
+    keeper = Keeper(sessions, reader, peers.registry, sign_in, seams=app.seams, tasks=app.tasks)
     house = House(sessions, frames, keeper, app.seams.clock.monotonic_s)
     upgrade = UpgradeTerms(frozenset(config.allowed_origins), config.allow_json, config.max_connections)
     server = WsServer(house, upgrade, app.seams.clock.wall_ms)

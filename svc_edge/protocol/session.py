@@ -84,6 +84,7 @@ class Session:
         "phase",
         "ping_at_s",
         "planned_s",
+        "route_nonce",
         "sends",
         "session_id",
         "user_tag",
@@ -97,6 +98,8 @@ class Session:
         self.phase = Phase.CONNECTED
         self.member: Member | None = None
         self.user_tag = -1
+        self.route_nonce = b""
+        """The nonce of the Hello, until svc_presence has answered for the route; empty from then on."""
         self.delivery = Delivery(b"", limits.receive_window)
         self.frames: list[Frame] = []
         self.is_dirty = False

@@ -11,11 +11,12 @@ from svc_edge.service.sessions import ref_of
 
 if TYPE_CHECKING:
     from chappe.runtime.clock import Seams
+    from chappe.runtime.tasks import Tasks
     from svc_edge.ports import Registry
     from svc_edge.protocol.session import Due, Session
     from svc_edge.service.reading import LogReader
     from svc_edge.service.sessions import Sessions
-    from svc_edge.service.tokens import Revocations
+    from svc_edge.service.sign_in import SignIn
 
 FINISH_S = 5.0
 LEAVE_S = 2.0
@@ -32,13 +33,14 @@ class Keeper:
     """Keeps time for all sessions: one loop, not a timer for each."""
 
     def __init__(
-        self, sessions: Sessions, reader: LogReader, registry: Registry, revocations: Revocations, seams: Seams
+        self, sessions: Sessions, reader: LogReader, registry: Registry, sign_in: SignIn, *, seams: Seams, tasks: Tasks
     ) -> None:
         self._sessions = sessions
         self._reader = reader
         self._registry = registry
-        self._revocations = revocations
+        self._sign_in = sign_in
         self._seams = seams
+        self._tasks = tasks
         self._forget_at_s = 0.0
 
     def tick(self) -> None:
@@ -55,7 +57,7 @@ class Keeper:
                 self._sessions.plan(session)
         if now_s >= self._forget_at_s:
             self._forget_at_s = now_s + _SECONDS_BETWEEN_FORGETTING
-            self._revocations.forget(self._seams.clock.wall_ms() / 1000)
+            self._sign_in.revocations.forget(self._seams.clock.wall_ms() / 1000)
 
     def end(self, session: Session) -> None:
         """Learns that a connection is gone."""
@@ -103,7 +105,9 @@ class Keeper:
         if due.wants_ping:
             session.door.ping()
         ref = ref_of(session)
-        if due.wants_refresh and ref is not None:
+        if due.wants_refresh and session.route_nonce:
+            self._tasks.spawn(self._sign_in.register_late(session), name="register a session late")
+        elif due.wants_refresh and ref is not None:
             self._registry.refresh(ref)
         if due.wants_verify:
             session.plan_verify(now_s, self._sessions.jitter())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from svc_edge.service.tokens import Revocations
 
 FORGOTTEN_SPREAD_S = 5.0
+UNROUTED_SPREAD_S = 40.0
 LOST_SPREAD_MS = 10_000.0
 
 
@@ -92,10 +93,15 @@ class Mesh:
             session.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))
 
     def registry_forgot(self) -> None:
-        """Makes every session ask for a sign of life, and refresh, within 5 s."""
+        """Makes every session ask for a sign of life, and refresh, within 5 s, and then read its log.
+
+        While a session has no route, hints for it are dropped and nobody is told.
+        """
+        uniform = self._seams.randomness.uniform
         for session in list(self._sessions.live()):
-            soon_s = self._sessions.now_s + self._seams.randomness.uniform(0.0, FORGOTTEN_SPREAD_S)
+            soon_s = self._sessions.now_s + uniform(0.0, FORGOTTEN_SPREAD_S)
             session.ping_at_s = min(session.ping_at_s, soon_s)
+            session.verify_at_s = min(session.verify_at_s, soon_s + uniform(2.0, 2.0 + UNROUTED_SPREAD_S))
             self._sessions.plan(session)
 
     def verify_all(self, spread_s: float) -> None:

@@ -90,6 +90,21 @@ class SignIn:
             if session.phase is Phase.SIGNING_IN:
                 self._welcome(session)
 
+    async def register_late(self, session: Session) -> None:
+        """Registers a session that was signed in while svc_presence did not answer, and reads its log.
+
+        A refresh would not do: the route of an older session may still stand, and it would win. Nothing was pushed to
+        the session so far.
+        """
+        try:
+            await self._register(session)
+        except ChappeError as error:
+            session.door.close(Closing(CloseCode.AUTH, f"{error.reason}: {error.message}"))
+            return
+        if not session.route_nonce and session.phase is Phase.LIVE:
+            session.delivery.request_pass(Reading.VERIFY)
+            self._reader.pump(session)
+
     def release(self, address: str) -> None:
         """Gives back the place of an anonymous connection."""
         left = self._anonymous.get(address, 0) - 1
@@ -103,7 +118,8 @@ class SignIn:
         member = Member(claims.user_id, claims.device_id, claims.sign_in_id)
         session.begin_delivery(member, hello.cursor, hello.receive_window)
         session.delivery.request_pass(Reading.CATCH_UP)
-        await self._register(session, signed.nonce)
+        session.route_nonce = signed.nonce
+        await self._register(session)
         self.revocations.check(claims)
         older = self._sessions.adopt(session) if session.phase is Phase.SIGNING_IN else None
         if older is not None:
@@ -136,11 +152,11 @@ class SignIn:
         if claims.generation < generation:
             raise SessionRevokedError("the sign-in session of this access token was ended: sign in again")
 
-    async def _register(self, session: Session, nonce: bytes) -> None:
+    async def _register(self, session: Session) -> None:
         ref = ref_of(session)
         if ref is None:
             return
-        outcome = await self._registry.connect(ref, nonce)
+        outcome = await self._registry.connect(ref, session.route_nonce)
         if session.phase >= Phase.CLOSING:
             self._registry.bye(ref)
         if outcome is None:
@@ -148,6 +164,7 @@ class SignIn:
             return
         if outcome.refusal:
             raise InvalidProofError(f"svc_presence refused the session with {outcome.refusal}: sign a new Hello")
+        session.route_nonce = b""
         replaced = self._sessions.by_id.get(outcome.replaced_session_id)
         if replaced is not None and replaced is not session:
             replaced.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))

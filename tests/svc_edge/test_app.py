@@ -149,6 +149,24 @@ async def test_a_session_is_signed_in_without_the_registry_and_registered_later(
     assert mesh.routes[alice.user_id, 1] == welcome.session_id
 
 
+async def test_a_session_that_was_signed_in_without_the_registry_wins_over_the_route_that_still_stands(
+    connect: Connect, mesh: FakeMesh, edge: Edge
+) -> None:
+    client, alice = connect(), Person.new()
+    mesh.presence_is_up = False
+    mesh.routes[alice.user_id, 1] = 12345
+    await mesh.break_streams(mesh.track_contexts)
+    edge.clock.leap(3)
+
+    welcome = await client.sign_in(mesh, alice)
+    mesh.presence_is_up = True
+    while welcome.session_id not in mesh.refreshed:
+        edge.clock.leap(1)
+        await client.ping()
+
+    assert mesh.routes[alice.user_id, 1] == welcome.session_id
+
+
 async def test_known_keys_go_on_to_hold_without_svc_identity_and_others_are_no_refusal(
     connect: Connect, mesh: FakeMesh, edge: Edge
 ) -> None:

@@ -35,6 +35,8 @@ FROZEN_S: Final = 8.0
 OUTAGE_S: Final = 4.5
 """Long enough for a client to be refused twice."""
 RESUMES_WITHIN_S: Final = 5.0
+TOLD_AGAIN_S: Final = 7.0
+"""Edges tell a new svc_presence of all their sessions within this time."""
 FOUND_WITHIN_S: Final = 60.0
 """What was lost on the way to somebody who is connected arrives within this time."""
 
@@ -71,6 +73,26 @@ async def outage(mesh: Mesh, engine: str) -> Report:
         report = await crowd.verdict()
         assert not crowd.books.refusals, "sends were refused for good"
         return report
+
+
+async def registry_away(mesh: Mesh) -> Report:
+    """Lets devices come back on the other edge while svc_presence is away: the routes that they left still stand.
+
+    Nobody talks until the edges have told it all, for a message on such a route would show that it leads nowhere.
+    """
+    async with Crowd(mesh, "registry-away") as crowd:
+        async with crowd.talking():
+            await crowd.acknowledged(WARM_UP)
+        await crowd.settled()
+        await mesh.kill("presence")
+        for number, handset in enumerate(crowd.handsets):
+            await handset.switch_off()
+            await handset.switch_on(crowd.edges_of(number + 1))
+        await mesh.restart("presence")
+        await asyncio.sleep(TOLD_AGAIN_S)
+        async with crowd.talking():
+            await crowd.acknowledged(AFTER)
+        return await crowd.verdict()
 
 
 async def crash(mesh: Mesh) -> Report:

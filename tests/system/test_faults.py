@@ -39,6 +39,10 @@ async def test_sends_resume_within_5_seconds_after_the_only_database_is_back(mes
     judge(await scenarios.outage(mesh, "postgres"))
 
 
+async def test_devices_come_back_while_nobody_knows_where_they_are(mesh: Mesh) -> None:
+    judge(await scenarios.registry_away(mesh))
+
+
 async def test_everything_is_killed_at_once(mesh: Mesh) -> None:
     judge(await scenarios.crash(mesh))
 
