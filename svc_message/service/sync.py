@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from svc_message.ports import Dispatcher, MessageStore
 
 DEFAULT_LIMIT = 100
+MAX_EVENTS = 8192
+"""How many events one call reads at most, however many logs it asks for: what does not fit follows on the next page."""
 
 
 class Syncing:
@@ -49,18 +51,18 @@ class Syncing:
         """
         bound = self._clock.bound()
         starts = [self._start(query) for query in queries]
+        share = max(MAX_EVENTS // max(len(queries), 1), 1)
         pages = await self._store.read_inbox(
             [
-                InboxRead(query.user_id, Position(start), query.limit or DEFAULT_LIMIT)
+                InboxRead(query.user_id, Position(start), min(query.limit or DEFAULT_LIMIT, share))
                 for query, (start, _) in zip(queries, starts, strict=True)
             ]
         )
         answers: list[InboxAnswer] = []
         for query, (_, is_resync), page in zip(queries, starts, pages, strict=True):
             filled = await self._fill(query, page)
-            answers.append(
-                self._answer(query, filled, Position(min(query.pass_bound or bound, bound)), is_resync=is_resync)
-            )
+            began = Position(min(_bound_of_pass(query) or bound, bound))
+            answers.append(self._answer(query, filled, began, is_resync=is_resync))
         return answers
 
     def _start(self, query: InboxQuery) -> tuple[bytes, bool]:
@@ -71,12 +73,15 @@ class Syncing:
             return NO_POSITION, True
         if not query.cursor:
             return NO_POSITION, False
-        cursor_ms, now_ms = milliseconds_of(query.cursor), self._clock.wall_ms()
-        if not now_ms - RESYNC_AGE_MS <= cursor_ms <= now_ms:
+        if not self._may_resume(query):
             return NO_POSITION, True
         if query.epoch != self._epoch:
-            return position_at(cursor_ms - EPOCH_REWIND_MS), False
+            return position_at(milliseconds_of(query.cursor) - EPOCH_REWIND_MS), False
         return query.cursor, False
+
+    def _may_resume(self, query: InboxQuery) -> bool:
+        """Tells whether the log still reaches back to a cursor, and the cursor is not of a time to come."""
+        return 0 <= self._clock.wall_ms() - milliseconds_of(query.cursor) <= RESYNC_AGE_MS
 
     async def _fill(self, query: InboxQuery, page: InboxPage) -> InboxPage:
         """Reads on while everything of a page is the device's own doing, so that a page with more is never empty."""
@@ -89,8 +94,8 @@ class Syncing:
 
     def _answer(self, query: InboxQuery, page: InboxPage, bound: Position, *, is_resync: bool) -> InboxAnswer:
         reached = min(bound, page.events[-1].position) if page.has_more else bound
-        least = b"" if is_resync or query.epoch != self._epoch else query.cursor
-        cursor = Position(max(reached, least) if least else reached)
+        is_kept = bool(query.cursor) and query.epoch == self._epoch and self._may_resume(query)
+        cursor = Position(max(reached, query.cursor)) if is_kept else reached
         return InboxAnswer(page.events, page.has_more, self._epoch, cursor, bound, is_resync)
 
     async def append(self, batch: Sequence[ForeignAppend]) -> None:
@@ -105,6 +110,13 @@ class Syncing:
             if self._clock.is_fresh(stamps[0]):
                 return
         raise UnavailableError("ledger", "events took longer than their positions may be old; append again")
+
+
+def _bound_of_pass(query: InboxQuery) -> bytes:
+    """Returns the bound of a pass that goes on, empty at its start; without one nothing is known, and nothing moves."""
+    if query.after and not query.pass_bound:
+        return query.cursor or NO_POSITION
+    return query.pass_bound
 
 
 def _of_others(query: InboxQuery, events: list[Event]) -> list[Event]:
