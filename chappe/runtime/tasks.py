@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+CANCEL_AGAIN_S = 0.5
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,13 +34,14 @@ class Tasks:
         return task
 
     async def aclose(self) -> None:
-        """Cancels every task and waits for their ends."""
+        """Cancels every task and waits for their ends; what swallows its cancellation is cancelled again."""
         while self._tasks:
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._tasks.difference_update(tasks)
+            # Before Python 3.12 `asyncio.wait_for`, which drivers use, could swallow a cancellation.
+            done, _ = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+            self._tasks.difference_update(done)
 
     async def __aenter__(self) -> Self:
         return self

@@ -37,3 +37,23 @@ async def test_close_cancels_every_task_and_waits_for_its_end() -> None:
 
     assert ended.is_set()
     assert task.cancelled()
+
+
+async def test_a_task_that_swallows_its_cancellation_is_cancelled_again() -> None:
+    cancellations = 0
+
+    async def run() -> None:
+        nonlocal cancellations
+        while cancellations < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancellations += 1
+
+    tasks = Tasks()
+    tasks.spawn(run(), name="stubborn")
+    await asyncio.sleep(0)
+
+    await tasks.aclose()
+
+    assert cancellations == 2
