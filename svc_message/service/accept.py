@@ -308,19 +308,10 @@ class Accepting:
             position, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope
         )
         users: tuple[UserId, ...] = () if is_withheld or recipient_id == sender_id else (recipient_id,)
-        if not self._is_only_device(sender_id, device_id):
+        if not _is_only_device(self._directory.cached(sender_id), device_id):
             users += (sender_id,)
         if users:
             self._dispatcher.dispatch(event, users, device_id, wants_receipt=True)
-
-    def _is_only_device(self, user_id: UserId, device_id: int) -> bool:
-        """Tells whether nobody else has to hear of what a device did: most senders have one device.
-
-        A device that was linked in the last moments may be missed; it reads the log when it connects, and again when
-        its session is verified.
-        """
-        user = self._directory.cached(user_id)
-        return user is not None and len(user.device_ids) == 1 and device_id in user.device_ids
 
 
 def retryable(error: ChappeError) -> Refused:
@@ -370,3 +361,12 @@ def _stale() -> Refused:
 
 def _conflict() -> Refused:
     return Refused("DUPLICATE_CONFLICT", "message_id: used before with other content; the first is kept")
+
+
+def _is_only_device(user: DirectoryUser | None, device_id: int) -> bool:
+    """Tells whether nobody else has to hear of what a device did: most senders have one device.
+
+    A device that was linked in the last moments may be missed; it reads the log when it connects, and again when its
+    session is verified.
+    """
+    return user is not None and len(user.device_ids) == 1 and device_id in user.device_ids
