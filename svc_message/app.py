@@ -25,7 +25,7 @@ from svc_message.service.accept import Accepting
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
-from svc_message.worker import compare_clocks
+from svc_message.worker import compare, compare_clocks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -50,6 +50,8 @@ async def build(config: Config, app: App) -> None:
     app.health.add("svc_identity", directory.ready)
     dispatcher = await app.add_peer(_dispatcher(config, app), name="svc_fanout")
     clock = LedgerClock(app.seams.clock, app.seams.randomness.token(8))
+    # Before the doors open: what a wrong clock mints is never seen by those whose cursors have passed it.
+    await compare(store, clock, app.seams.clock)
     syncing = Syncing(store, dispatcher, clock)
     await syncing.start()
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")

@@ -109,19 +109,31 @@ class LedgerClock:
 
     def check(self) -> None:
         """Raises `ClockUntrustedError` when the wall clock stepped, or differed from the store's."""
+        if not self.is_trusted:
+            raise ClockUntrustedError(self._distrust)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether positions are minted and cursors move; a step is noticed here."""
         offset_s = self._clock.wall_ms() / 1000 - self._clock.monotonic_s()
         step_s = offset_s - self._offset_s
         if abs(step_s) > MAX_STEP_S:
             self._distrust = f"the clock stepped by {step_s:+.3f} s"
         self._offset_s = offset_s
-        if self._distrust:
-            raise ClockUntrustedError(self._distrust)
+        return not self._distrust
 
-    def compare(self, store_ms: float) -> None:
-        """Compares with the store's clock, read just now: trust ends above 0.5 s and returns below."""
-        off_s = (self._clock.wall_ms() - store_ms) / 1000
-        self._offset_s = self._clock.wall_ms() / 1000 - self._clock.monotonic_s()
-        self._distrust = "" if abs(off_s) <= MAX_SKEW_S else f"the clock is {off_s:+.3f} s off the store's"
+    def compare(self, store_ms: float, *, round_trip_s: float = 0.0) -> None:
+        """Compares with the store's clock, as it was told just now: trust ends above 0.5 s and returns below.
+
+        How long the question took is the error of the answer; where that leaves it open, all stays as it is.
+        """
+        was_trusted = self.is_trusted
+        most_s = (self._clock.wall_ms() - store_ms) / 1000
+        least_s = most_s - round_trip_s
+        if least_s >= -MAX_SKEW_S and most_s <= MAX_SKEW_S:
+            self._distrust = ""
+        elif was_trusted and (least_s > MAX_SKEW_S or most_s < -MAX_SKEW_S):
+            self._distrust = f"the clock is {most_s:+.3f} s off the store's"
 
     def mint(self) -> Stamp:
         """Mints the next position; raises `ClockUntrustedError`."""

@@ -13,19 +13,27 @@ if TYPE_CHECKING:
     from svc_message.protocol import LedgerClock
 
 COMPARE_INTERVAL_S = 10.0
-RETRY_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
+async def compare(store: MessageStore, ledger_clock: LedgerClock, clock: Clock) -> None:
+    """Compares this process's clock with the store's once; raises `UnavailableError`."""
+    asked_s = clock.monotonic_s()
+    store_ms = await store.clock_ms()
+    ledger_clock.compare(store_ms, round_trip_s=clock.monotonic_s() - asked_s)
+
+
 async def compare_clocks(store: MessageStore, ledger_clock: LedgerClock, clock: Clock) -> None:
     """Compares this process's clock with the store's every 10 s, and every second while it is not trusted."""
+    due_s = clock.monotonic_s()
     while True:
-        interval_s = COMPARE_INTERVAL_S
         try:
-            ledger_clock.compare(await store.clock_ms())
+            if clock.monotonic_s() >= due_s or not ledger_clock.is_trusted:
+                await compare(store, ledger_clock, clock)
+                due_s = clock.monotonic_s() + COMPARE_INTERVAL_S
             ledger_clock.check()
         except ChappeError as error:
             _log.warning("the clock could not be compared, or cannot be trusted: %s", error.message)
-            interval_s = RETRY_INTERVAL_S
-        await clock.sleep(interval_s)
+        await clock.sleep(LOOK_INTERVAL_S)
