@@ -49,7 +49,8 @@ class _Copies:
         if user.version < self._versions.get(user.user_id, 0):
             return False
         if generation != self.generation:
-            # Asked for before the present stream began: a change in between would go unnoticed.
+            # Asked for before the present stream began, or before versions were forgotten: a change in between would
+            # go unnoticed.
             return True
         if len(self._users) >= CAPACITY:
             self._users.clear()
@@ -59,8 +60,10 @@ class _Copies:
     def changed(self, user_id: bytes, version: int) -> None:
         self._users.pop(user_id, None)
         if len(self._versions) >= CAPACITY:
+            # What is being read at this moment can no longer be compared with the changes seen meanwhile.
             self._versions.clear()
             self._users.clear()
+            self.generation += 1
         self._versions[user_id] = max(version, self._versions.get(user_id, 0))
 
     def complete(self, until_ms: int) -> None:
@@ -78,7 +81,6 @@ class _Watch(DialHandler[int, directory_service_pb2.WatchChangesRequest, directo
     def __init__(self, identity: Identity, copies: _Copies) -> None:
         self._identity = identity
         self._copies = copies
-        self._cursor = b""
         self.grant: Callable[[int], None] = _ignore
 
     def hello(self) -> directory_service_pb2.WatchChangesRequest:
