@@ -63,9 +63,10 @@ class _Stream(
 ):
     """One replica's stream: encodes, and says in its next batch what was dropped on the way to any replica."""
 
-    def __init__(self, identity: Identity, losses: _Losses) -> None:
+    def __init__(self, identity: Identity, losses: _Losses, hand_on: Callable[[Hint], None]) -> None:
         self._identity = identity
         self._losses = losses
+        self._hand_on = hand_on
 
     def hello(self) -> fanout_service_pb2.DispatchRequest:
         return fanout_service_pb2.DispatchRequest(hello=self._identity.hello(0))
@@ -94,7 +95,8 @@ class _Stream(
         """Needs nothing: "taken into memory" changes nothing here."""
 
     def closed(self, unsent: list[Hint], *, is_clean: bool) -> None:  # noqa: ARG002 - fanout judges the end
-        self._losses.add(len(unsent))
+        for hint in unsent:
+            self._hand_on(hint)
         self._losses.tell()
 
 
@@ -152,22 +154,24 @@ class GrpcDispatcher:
         self, event: Event, user_ids: tuple[UserId, ...], origin_device_id: int, *, wants_receipt: bool
     ) -> None:
         """Hands over a hint; drops it, and counts it, when no replica can take it."""
+        flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
+        self._hand(Hint(item_bytes(event), item_key(event), user_ids, origin_device_id, flags))
+
+    def _hand(self, hint: Hint) -> None:
         streams = self._replicas.accepting
         if not streams:
             self._losses.add(1)
             return
-        key = item_key(event)
         # One conversation stays with one replica while they last, which keeps its hints in order.
-        stream = streams[key[47] % len(streams)]
+        stream = streams[hint.key[47] % len(streams)]
         if stream.pending >= MAX_WAITING:
             self._losses.add(1)
             return
-        flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
-        stream.add(Hint(item_bytes(event), key, user_ids, origin_device_id, flags))
+        stream.add(hint)
 
     def _connect(self, address: str) -> _Client:
         stub: Any = fanout_service_pb2_grpc.FanoutServiceStub(self._channel(address))
-        handler = _Stream(self._identity, self._losses)
+        handler = _Stream(self._identity, self._losses, self._hand)
         return _Client(
             f"dispatch to {address}", stub.Dispatch, handler, tasks=self._tasks, seams=self._seams, weigh=_weigh
         )
