@@ -52,7 +52,7 @@ class Reading:
         scope = b"page" + owner_id + conversation_id + (b"after" if after else b"before")
         if token:
             place = _open(scope, token, _ID_BYTES)
-            before, after = (b"", place) if after else (place, b"")
+            before, after = (before, place) if after else (place, b"")
         limit = _size(size)
         rows = await self._store.read_page(PageRead(owner_id, conversation_id, before, after, limit + 1))
         # One more than asked for was read, to know that there is more: it is at the far end of the direction.

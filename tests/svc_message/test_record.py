@@ -1,0 +1,215 @@
+"""Receipts of a flush are coalesced by conversation, made durable, and told to the senders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.item_protobuf import item_key
+from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.model import (
+    Answer,
+    DeviceAck,
+    DeviceId,
+    Event,
+    MessageId,
+    OwnReadEvent,
+    ReceiptEvent,
+    ReceiptState,
+    Refused,
+    SendRead,
+    SendRequest,
+    Stored,
+    UserId,
+)
+from svc_message.protocol import WRITE_WINDOW_S, LedgerClock, direct_conversation
+from svc_message.service.record import Recording
+from tests.svc_message.desk import Desk, event, inbox
+from tests.svc_message.fakes import FakeDispatcher, ManualClock, message_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from svc_message.model import Applied, NewMessage, ReceiptUpdate
+
+
+class WatchedStore(MemoryMessageStore):
+    """A store that remembers what it was given, lets time pass, and fails if it is told so."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.batches: list[Sequence[ReceiptUpdate]] = []
+        self.delays_s: list[float] = []
+        self.is_down = False
+
+    async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
+        self.batches.append(batch)
+        applied = await super().apply_receipts(batch)
+        if self.delays_s:
+            self.clock.pass_s(self.delays_s.pop(0))
+        if self.is_down:
+            raise UnavailableError("store", "the outcome is unknown")
+        return applied
+
+
+class Records:
+    """Alice's messages to Bob, and the rules that record what became of them."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = WatchedStore(self.clock)
+        self.dispatcher = FakeDispatcher()
+        self.desk = Desk()
+        self.recording = Recording(self.store, self.dispatcher, LedgerClock(self.clock, bytes(8)))
+
+    async def write(self, sender: UserId | None = None) -> NewMessage:
+        message = self.desk.write(sender=sender)
+        await self.store.accept([message])
+        return message
+
+    def ack(self, *messages: NewMessage, user: UserId | None = None, is_resent: bool = False) -> DeviceAck:
+        """Says that Bob's first device has stored messages."""
+        keys = b"".join(item_key(event(message)) for message in messages)
+        return DeviceAck(user or self.desk.bob, DeviceId(1), keys, is_resent)
+
+    def read(self, *messages: NewMessage, upto: bytes = b"", attempt: int = 1, device: int = 1) -> SendRequest:
+        """Says that Bob has read messages of Alice's."""
+        minted = message_id(self.desk.bob, 1, self.clock.wall_ms(), attempt)
+        action = SendRead(self.desk.alice, upto, tuple(message.message_id for message in messages))
+        return SendRequest(self.desk.bob, DeviceId(device), minted, attempt, action)
+
+    async def told(self) -> list[ReceiptEvent]:
+        """Returns the receipts in Alice's inbox."""
+        return [event for event in await inbox(self.store, self.desk.alice) if isinstance(event, ReceiptEvent)]
+
+    def hinted(self) -> list[tuple[Event, tuple[UserId, ...], int]]:
+        return [(hint.event, hint.user_ids, hint.origin_device_id) for hint in self.dispatcher.hints]
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+async def test_an_acknowledgement_becomes_one_receipt_for_each_conversation(records: Records) -> None:
+    first, second = await records.write(), await records.write()
+
+    await records.recording.acknowledge([records.ack(first, second), records.ack(second)])
+
+    (receipt,) = await records.told()
+    assert receipt.message_ids == (first.message_id, second.message_id)
+    assert (receipt.state, receipt.reader_id) == (ReceiptState.DELIVERED, records.desk.bob)
+    assert records.hinted() == [(receipt, (records.desk.alice,), 0)]
+
+
+async def test_several_conversations_of_a_flush_are_one_batch(records: Records) -> None:
+    carol = UserId(b"C" * 16)
+    first, second = await records.write(), await records.write(sender=carol)
+
+    await records.recording.acknowledge([records.ack(first), records.ack(second)])
+
+    (batch,) = records.store.batches
+    assert {update.peer_id for update in batch} == {records.desk.alice, carol}
+    assert len({update.position for update in batch}) == 2
+
+
+async def test_what_a_user_sent_itself_needs_no_receipt(records: Records) -> None:
+    message = await records.write()
+
+    await records.recording.acknowledge([records.ack(message, user=records.desk.alice)])
+
+    assert records.store.batches == []
+
+
+@pytest.mark.parametrize("order", [(False, True), (True, False)])
+async def test_one_resent_acknowledgement_makes_its_conversation_tell_again(
+    records: Records, order: tuple[bool, ...]
+) -> None:
+    message = await records.write()
+    await records.recording.acknowledge([records.ack(message)])
+
+    await records.recording.acknowledge([records.ack(message, is_resent=is_resent) for is_resent in order])
+
+    assert [receipt.message_ids for receipt in await records.told()] == [(message.message_id,)] * 2
+
+
+async def test_an_acknowledgement_raises_when_the_store_does_not_answer(records: Records) -> None:
+    message = await records.write()
+    records.store.is_down = True
+
+    with pytest.raises(UnavailableError):
+        await records.recording.acknowledge([records.ack(message)])
+
+
+async def test_receipts_that_took_too_long_are_written_again_under_a_fresh_position(records: Records) -> None:
+    message = await records.write()
+    records.store.delays_s = [WRITE_WINDOW_S + 1]
+
+    await records.recording.acknowledge([records.ack(message)])
+
+    first, second = await records.told()
+    assert first.message_ids == second.message_ids
+    assert first.position < second.position
+
+
+async def test_receipts_that_always_take_too_long_are_not_confirmed(records: Records) -> None:
+    message = await records.write()
+    records.store.delays_s = [WRITE_WINDOW_S + 1] * 3
+
+    with pytest.raises(UnavailableError, match="send again"):
+        await records.recording.acknowledge([records.ack(message)])
+
+
+async def test_a_read_is_told_to_the_sender_and_to_the_readers_other_devices(records: Records) -> None:
+    message = await records.write()
+
+    answers = await records.recording.read([records.read(message)])
+
+    conversation_id = direct_conversation(records.desk.alice, records.desk.bob)
+    assert answers == [Stored(records.clock.wall_ms(), conversation_id, is_duplicate=False)]
+    (receipt, for_alice, _), (own_read, for_bob, origin) = records.hinted()
+    assert isinstance(receipt, ReceiptEvent)
+    assert isinstance(own_read, OwnReadEvent)
+    assert (receipt.state, own_read.read_upto) == (ReceiptState.READ, message.message_id)
+    assert (for_alice, for_bob, origin) == ((records.desk.alice,), (records.desk.bob,), 1)
+
+
+async def test_a_read_that_is_sent_again_is_told_again(records: Records) -> None:
+    message = await records.write()
+    await records.recording.read([records.read(upto=message.message_id)])
+
+    await records.recording.read([records.read(upto=message.message_id, attempt=2)])
+
+    assert len(await records.told()) == 2
+
+
+def reasons(answers: list[Answer]) -> list[str]:
+    return [answer.reason if isinstance(answer, Refused) else "stored" for answer in answers]
+
+
+async def test_reads_that_cannot_be_taken_are_refused_beside_those_that_can(records: Records) -> None:
+    message = await records.write()
+    foreign = records.read(message)._replace(message_id=MessageId(bytes(16)))
+
+    answers = await records.recording.read([foreign, records.read(message), records.read()])
+
+    assert reasons(answers) == ["INVALID_MESSAGE_ID", "stored", "INVALID_FIELD"]
+
+
+async def test_refused_reads_alone_ask_nothing_of_the_store(records: Records) -> None:
+    assert reasons(await records.recording.read([records.read()])) == ["INVALID_FIELD"]
+    assert records.store.batches == []
+
+
+async def test_reads_are_retryable_while_the_store_does_not_answer(records: Records) -> None:
+    message = await records.write()
+    records.store.is_down = True
+
+    refused, invalid = await records.recording.read([records.read(message), records.read()])
+
+    assert isinstance(refused, Refused)
+    assert isinstance(invalid, Refused)
+    assert (refused.is_retryable, invalid.reason) == (True, "INVALID_FIELD")
