@@ -1,0 +1,181 @@
+"""The whole ledger on a real PostgreSQL, between a svc_identity, a svc_fanout and edges behind real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+import pytest
+
+from chappe.api.identity.v1 import directory_service_pb2_grpc
+from chappe.api.message.v1 import history_service_pb2, history_service_pb2_grpc, message_service_pb2_grpc
+from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.app import App
+from chappe.runtime.clock import Seams, SystemClock, SystemRandomness, system_seams
+from chappe.runtime.config import ConfigError, Secret, ServerSettings, load
+from chappe.runtime.engines import EmbeddedPostgres, databases
+from chappe.runtime.migrations import SchemaOutdatedError
+from chappe.runtime.pki import SpiffeId
+from svc_message.__main__ import main
+from svc_message.app import build
+from svc_message.config import Config
+from svc_message.model import UserId
+from tests.svc_message.desk import stranger
+from tests.svc_message.doors import ALICE, Edge, Request
+from tests.svc_message.fakes import ManualClock
+from tests.svc_message.test_directory_grpc import FakeIdentity
+from tests.svc_message.test_dispatcher_grpc import FakeFanout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class WrongClock(SystemClock):
+    """A clock that is an hour late."""
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() - 3_600_000
+
+
+class Ledger:
+    """A ledger and its surroundings."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack, dsn: str) -> None:
+        self.stack, self.dsn = stack, dsn
+        self.identity, self.fanout = FakeIdentity(), FakeFanout()
+        self.bob = stranger()
+        self.identity.versions[self.bob] = 1
+        self.running = contextlib.AsyncExitStack()
+        self.app: App
+        self.channel: grpc.aio.Channel
+
+    async def start(self, seams: Seams | None = None) -> None:
+        server = grpc.aio.server()
+        directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(self.identity, server)
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        self.stack.push_async_callback(server.stop, None)
+        await self.fanout.server.start()
+        self.stack.push_async_callback(self.fanout.server.stop, None)
+        config = Config(
+            server=ServerSettings(),
+            store_dsn=Secret(self.dsn),
+            identity_target=address,
+            fanout_target=self.fanout.address,
+        )
+        self.app = App("message", config.server, seams=seams or system_seams(), identify=lambda _: edge())
+        await self.stack.enter_async_context(self.running)
+        await self.running.enter_async_context(self.app)
+        await build(config, self.app)
+        await self.app.start()
+        self.channel = await self.stack.enter_async_context(grpc.aio.insecure_channel(self.app.address))
+        await self.fanout.until(lambda: bool(self.fanout.contexts))
+
+    async def submit(self) -> Edge:
+        stub: Any = message_service_pb2_grpc.MessageServiceStub(self.channel)
+        opened = Edge(stub.Submit(), ManualClock(self.app.seams.clock.wall_ms()))
+        await opened.call.write(Request(hello=stream_pb2.StreamHello(protocol=1, peer_id="edge-1", boot_id=3)))
+        await opened.call.read()
+        return opened
+
+    async def inbox(self, user_id: UserId) -> Any:
+        query = history_service_pb2.InboxQuery(user_id=user_id, device_id=1)
+        request = history_service_pb2.SyncInboxRequest(queries=[query])
+        stub: Any = history_service_pb2_grpc.HistoryServiceStub(self.channel)
+        return (await stub.SyncInbox(request)).answers[0]
+
+
+def edge() -> SpiffeId:
+    return SpiffeId(trust_domain="chappe.test", service="svc-edge")
+
+
+@pytest.fixture
+async def ledger(ledger_dsn: str) -> AsyncIterator[Ledger]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield Ledger(stack, ledger_dsn)
+
+
+async def test_a_message_is_stored_hinted_and_read_with_the_same_bytes(ledger: Ledger) -> None:
+    await ledger.start()
+    stream = await ledger.submit()
+
+    await stream.send(stream.say(1, to=ledger.bob))
+    await stream.until(1)
+    await ledger.fanout.until(lambda: bool(ledger.fanout.items))
+
+    answer = await ledger.inbox(ledger.bob)
+    assert list(answer.items) == ledger.fanout.items
+    await stream.acknowledge(answer.keys[0], reader=ledger.bob)
+    await stream.until(2)
+    await ledger.fanout.until(lambda: len(ledger.fanout.items) == 2)
+    assert list(ledger.fanout.batches[-1].user_ids) == [ALICE]
+
+
+async def test_it_is_ready_and_its_metrics_can_be_read(ledger: Ledger) -> None:
+    await ledger.start()
+
+    await ledger.app.health.refresh()
+
+    assert ledger.app.health.failures == {}
+    assert "messages" in ledger.app.metrics.render()
+
+
+async def test_a_stop_answers_what_it_has_and_says_goodbye_to_its_peers(ledger: Ledger) -> None:
+    await ledger.start()
+    stream = await ledger.submit()
+    await stream.send(stream.say(1, to=ledger.bob))
+
+    stopping = asyncio.create_task(ledger.running.aclose())
+    while not stream.is_drained:
+        await stream.read()
+    code = await stream.finish()
+    await stopping
+
+    assert (code.name, stream.verdicts) == ("OK", {1: 1})
+    assert ledger.fanout.markers == 1
+
+
+async def test_a_clock_that_is_wrong_from_the_start_mints_nothing(ledger: Ledger) -> None:
+    await ledger.start(Seams(WrongClock(), SystemRandomness()))
+    stream = await ledger.submit()
+
+    await stream.send(stream.say(1, to=ledger.bob))
+    await stream.until(1)
+
+    assert stream.frames[1].send_nack.is_retryable
+    assert "the clock is -3600" in stream.frames[1].send_nack.detail
+
+
+async def test_a_schema_that_is_missing_names_the_command(ledger_engine: EmbeddedPostgres) -> None:
+    found = await databases(ledger_engine.dsn, ["svc_message_fresh"])
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(SchemaOutdatedError, match="python -m svc_message"):
+            await Ledger(stack, found["svc_message_fresh"]).start()
+
+
+def test_the_schema_is_brought_up_to_date_by_a_command(
+    ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = asyncio.run(databases(ledger_engine.dsn, ["svc_message_migrated"]))
+    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", found["svc_message_migrated"])
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+
+    assert [main(["migrate"]), main(["migrate"])] == [0, 0]
+
+    assert capsys.readouterr().out.count("applied") == 1
+    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", "postgresql://127.0.0.1:1/none")
+    assert main(["migrate"]) == 1
+    assert "svc_message migrate: " in capsys.readouterr().err
+
+
+def test_a_missing_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("CHAPPE_MESSAGE_STORE_DSN", raising=False)
+
+    assert main(["migrate"]) == 2
+
+    assert "STORE_DSN" in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        load(Config, "message", {})
