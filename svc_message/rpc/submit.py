@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import operator
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -53,6 +54,7 @@ MAX_DEVICE_ID = 2**31 - 1
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 
+_SIZE = operator.attrgetter("size")
 _STORED = message_service_pb2.SUBMIT_VERDICT_STORED
 _REFUSED = message_service_pb2.SUBMIT_VERDICT_REFUSED
 _MALFORMED = message_service_pb2.SUBMIT_VERDICT_MALFORMED
@@ -72,6 +74,8 @@ class _Item(NamedTuple):
     stream: SubmitStream
     item_id: int
     request: SendRequest
+    size: int
+    """The bytes of the Send."""
 
 
 class _AckItem(NamedTuple):
@@ -91,10 +95,10 @@ class Flushes:
         self._clock = clock
         self._is_draining = False
         self.messages: Batcher[_Item] = Batcher(
-            self._flush_messages, tasks, name="accept", weigh=_weigh, parallel=PARALLEL_FLUSHES
+            self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.unsure: Batcher[_Item] = Batcher(
-            self._flush_unsure, tasks, name="look up", weigh=_weigh, parallel=PARALLEL_FLUSHES
+            self._flush_unsure, tasks, name="look up", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.reads: Batcher[_Item] = Batcher(self._flush_reads, tasks, name="read")
         self.acks: Batcher[_AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
@@ -112,12 +116,10 @@ class Flushes:
 
     async def _flush_messages(self, items: list[_Item]) -> None:
         answers = await self._accepting.accept([item.request for item in items])
-        now_ms = self._clock.wall_ms()
-        for item, answer in zip(items, answers, strict=True):
-            if answer is None:
-                self.unsure.add(item)
-            else:
-                item.stream.answer(_result(item.item_id, item.request.message_id, answer, now_ms))
+        unsure = [item for item, answer in zip(items, answers, strict=True) if answer is None]
+        if unsure:
+            self.unsure.extend(unsure)
+        self._tell(items, answers)
 
     async def _flush_unsure(self, items: list[_Item]) -> None:
         await self._answer(items, self._accepting.accept_after_looking)
@@ -128,17 +130,22 @@ class Flushes:
     async def _answer(
         self, items: list[_Item], decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
     ) -> None:
-        answers = await decide([item.request for item in items])
+        self._tell(items, await decide([item.request for item in items]))
+
+    def _tell(self, items: list[_Item], answers: Sequence[Answer | None]) -> None:
+        """Sends the answers that there are, each on the stream of its item."""
         now_ms = self._clock.wall_ms()
-        for item, answer in zip(items, answers, strict=True):
-            item.stream.answer(_result(item.item_id, item.request.message_id, answer, now_ms))
+        results: dict[SubmitStream, list[Result]] = {}
+        for (stream, item_id, request, _), answer in zip(items, answers, strict=True):
+            if answer is not None:
+                results.setdefault(stream, []).append(_result(item_id, request.message_id, answer, now_ms))
+        for stream, told in results.items():
+            stream.answer(told)
 
     def _refuse(self, items: list[_Item]) -> None:
         """Answers what a bug has left open: nothing is known of it, so the client sends the same again."""
         refusal = Refused("INTERNAL", "the ledger has a bug; send again", is_retryable=True, retry_after_ms=1000)
-        now_ms = self._clock.wall_ms()
-        for item in items:
-            item.stream.answer(_result(item.item_id, item.request.message_id, refusal, now_ms))
+        self._tell(items, [refusal] * len(items))
 
     async def _flush_acks(self, items: list[_AckItem]) -> None:
         """Repeats a flush until it is durable: an acknowledgement has no other answer, and credit bounds what waits.
@@ -160,7 +167,7 @@ class Flushes:
             else:
                 break
         for item in items:
-            item.stream.answer(Result(item.item_id, 0, b""))
+            item.stream.answer([Result(item.item_id, 0, b"")])
 
 
 class SubmitStream(
@@ -196,6 +203,7 @@ class SubmitStream(
 
     def _take_sends(self, batch: message_service_pb2.SubmitBatch) -> None:
         messages: list[_Item] = []
+        find_violation = contract.checker(send_pb2.Send)
         for item_id, user_id, device_id, again, raw in zip(
             batch.item_ids,
             batch.user_ids,
@@ -204,13 +212,13 @@ class SubmitStream(
             batch.sends,
             strict=False,
         ):
-            parsed = _parse(UserId(user_id), DeviceId(device_id), raw, again)
+            parsed = _parse(UserId(user_id), DeviceId(device_id), raw, again, find_violation)
             if isinstance(parsed, Result):
-                self.answer(parsed._replace(item_id=item_id))
+                self.answer([parsed._replace(item_id=item_id)])
             elif isinstance(parsed.action, SendMessage):
-                messages.append(_Item(self, item_id, parsed))
+                messages.append(_Item(self, item_id, parsed, len(raw)))
             else:
-                self._flushes.reads.add(_Item(self, item_id, parsed))
+                self._flushes.reads.add(_Item(self, item_id, parsed, len(raw)))
         if messages:
             self._flushes.messages.extend(messages)
 
@@ -229,15 +237,15 @@ class SubmitStream(
         if acks:
             self._flushes.acks.extend(acks)
 
-    def answer(self, result: Result) -> None:
-        """Sends one answer, with the next batch of answers."""
-        self.server.add(result)
-        self.give_up()
+    def answer(self, results: list[Result]) -> None:
+        """Sends answers, with the next batch of them."""
+        self.server.extend(results)
+        self.give_up(len(results))
 
-    def give_up(self) -> None:
-        """Forgets an item that gets no answer: the edge sends it again once this stream has ended."""
-        self._unanswered -= 1
-        self.server.grant(1)
+    def give_up(self, items: int) -> None:
+        """Waits no longer for items; what got no answer the edge sends again once this stream has ended."""
+        self._unanswered -= items
+        self.server.grant(items)
         if self._unanswered == 0:
             self._all_answered.set()
 
@@ -272,7 +280,7 @@ class SubmitStream(
 
 def _give_up(items: list[_AckItem]) -> None:
     for item in items:
-        item.stream.give_up()
+        item.stream.give_up(1)
 
 
 def _check_columns(batch: message_service_pb2.SubmitBatch) -> None:
@@ -292,41 +300,41 @@ def _check_columns(batch: message_service_pb2.SubmitBatch) -> None:
         raise InvalidFieldError("batch.ack_keys", f"every key must have {KEY_BYTES} bytes")
 
 
-def _parse(user_id: UserId, device_id: DeviceId, raw: bytes, resends: int) -> SendRequest | Result:
+def _parse(
+    user_id: UserId, device_id: DeviceId, raw: bytes, resends: int, find_violation: contract.Check | None
+) -> SendRequest | Result:
     """Returns the send, or the answer to one that cannot be taken."""
-    send = send_pb2.Send()
     try:
-        send.ParseFromString(raw)
+        send = send_pb2.Send.FromString(raw)
     except DecodeError:
         refusal = Refused("MALFORMED", "send: the bytes are not a chappe.api.edge.v1.Send")
         return Result(0, _MALFORMED, refused_frame(b"", refusal, 0))
+    violation = find_violation(send) if find_violation is not None else None
+    if violation is not None:
+        refusal = Refused("INVALID_FIELD", InvalidFieldError(*violation).message)
+        return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
     action = send.WhichOneof("action")
-    try:
-        contract.validate(send)
-    except InvalidFieldError as error:
-        return Result(0, _REFUSED, refused_frame(send.message_id, Refused("INVALID_FIELD", error.message), 0))
     if action is None:
         refusal = Refused("INVALID_FIELD", "action: none that this server knows; set message or read")
         return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
-    attempt = send.attempt + resends
-    if action == "message":
-        envelope = send.message.envelope.SerializeToString()
-        if len(envelope) > MAX_ENVELOPE_BYTES:
-            detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
-            return Result(0, _REFUSED, refused_frame(send.message_id, Refused("TOO_LARGE", detail), 0))
-        message = SendMessage(UserId(send.message.user_id), envelope)
-        return SendRequest(user_id, device_id, MessageId(send.message_id), attempt, message)
-    ids = tuple(MessageId(message_id) for message_id in send.read.message_ids)
-    read = SendRead(UserId(send.read.peer_user_id), send.read.read_upto, ids)
-    return SendRequest(user_id, device_id, MessageId(send.message_id), attempt, read)
+    return SendRequest(
+        user_id,
+        device_id,
+        MessageId(send.message_id),
+        send.attempt + resends,
+        _action(send, is_message=action == "message"),
+    )
+
+
+def _action(send: send_pb2.Send, *, is_message: bool) -> SendMessage | SendRead:
+    if is_message:
+        message = send.message
+        return SendMessage(UserId(message.user_id), message.envelope.SerializeToString())
+    read = send.read
+    return SendRead(UserId(read.peer_user_id), read.read_upto, tuple(map(MessageId, read.message_ids)))
 
 
 def _result(item_id: int, message_id: bytes, answer: Answer, now_ms: int) -> Result:
     if isinstance(answer, Stored):
         return Result(item_id, _STORED, stored_frame(message_id, answer))
     return Result(item_id, _REFUSED, refused_frame(message_id, answer, now_ms))
-
-
-def _weigh(item: _Item) -> int:
-    action = item.request.action
-    return len(action.envelope) if isinstance(action, SendMessage) else 0

@@ -72,6 +72,11 @@ class StreamServer(Generic[Item, Request, Response]):
         if not self._is_closed:
             self._batcher.add(item)
 
+    def extend(self, items: list[Item]) -> None:
+        """Appends answers to the next message."""
+        if not self._is_closed:
+            self._batcher.extend(items)
+
     def grant(self, items: int) -> None:
         """Lets the other side send so many more items; grants travel when a quarter of the window has gathered."""
         self._ungranted += items
