@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
@@ -67,11 +68,14 @@ class _Stream(
         self._identity = identity
         self._losses = losses
         self._hand_on = hand_on
+        self._untaken: deque[tuple[int, int]] = deque()
 
     def hello(self) -> fanout_service_pb2.DispatchRequest:
         return fanout_service_pb2.DispatchRequest(hello=self._identity.hello(0))
 
     def encode(self, number: int, items: list[Hint]) -> fanout_service_pb2.DispatchRequest:
+        told = self._losses.take()
+        self._untaken.append((number, len(items) + told))
         batch = fanout_service_pb2.DispatchBatch(
             number=number,
             items=[hint.item for hint in items],
@@ -80,7 +84,7 @@ class _Stream(
             user_ids=[user_id for hint in items for user_id in hint.user_ids],
             origin_device_ids=[hint.origin_device_id for hint in items],
             flags=[hint.flags for hint in items],
-            dropped_hints=self._losses.take(),
+            dropped_hints=told,
         )
         return fanout_service_pb2.DispatchRequest(batch=batch)
 
@@ -92,9 +96,14 @@ class _Stream(
         self._losses.tell()
 
     def received(self, kind: str, response: fanout_service_pb2.DispatchResponse) -> None:
-        """Needs nothing: "taken into memory" changes nothing here."""
+        """Learns which batches were taken into memory; numbers are cumulative."""
+        while kind == "taken" and self._untaken and self._untaken[0][0] <= response.taken.number:
+            self._untaken.popleft()
 
     def closed(self, unsent: list[Hint], *, is_clean: bool) -> None:  # noqa: ARG002 - fanout judges the end
+        # What was written to a carrier that died may never have been read: no edge knows that it missed it.
+        self._losses.add(sum(hints for _, hints in self._untaken))
+        self._untaken.clear()
         for hint in unsent:
             self._hand_on(hint)
         self._losses.tell()

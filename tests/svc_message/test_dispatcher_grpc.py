@@ -36,6 +36,8 @@ class FakeFanout(fanout_service_pb2_grpc.FanoutServiceServicer):
         self.batches: list[wire.DispatchBatch] = []
         self.contexts: list[Any] = []
         self.markers = 0
+        self.takes = self.dies = False
+        """Whether it says that it took a batch, and whether it ends a stream after one, without a marker."""
         self.changed = asyncio.Condition()
         self.server = grpc.aio.server()
         fanout_service_pb2_grpc.add_FanoutServiceServicer_to_server(self, self.server)
@@ -56,6 +58,10 @@ class FakeFanout(fanout_service_pb2_grpc.FanoutServiceServicer):
         await self._note(lambda: self.contexts.append(context))
         while (request := await context.read()) is not grpc.aio.EOF:
             await self._note(partial(self._take, request))
+            if self.takes:
+                await context.write(wire.DispatchResponse(taken=wire.DispatchTaken(number=request.batch.number)))
+            if self.dies:
+                return
 
     async def drain(self) -> None:
         marker = wire.DispatchResponse(drain=stream_pb2.StreamDrain(reason="bye"))
@@ -190,6 +196,23 @@ async def test_what_a_stream_has_not_sent_goes_to_another_replica() -> None:
         await free.until(lambda: len(free.items) == 10)
 
         assert (dispatcher.dropped_hints, full.items) == (0, [])
+
+
+@pytest.mark.parametrize(("takes", "told"), [(False, 1), (True, 0)])
+async def test_what_a_carrier_that_dies_never_said_it_took_is_told_as_dropped(takes: bool, told: int) -> None:  # noqa: FBT001
+    fanout = FakeFanout()
+    fanout.takes, fanout.dies = takes, True
+    async with dispatching(fanout) as dispatcher:
+        await accepting(dispatcher, 1)
+
+        dispatcher.dispatch(event(1), (BOB,), 0, wants_receipt=True)
+        await fanout.until(lambda: len(fanout.contexts) == 2)
+        fanout.dies = False
+        await accepting(dispatcher, 1)
+        dispatcher.dispatch(event(2), (BOB,), 0, wants_receipt=True)
+        await fanout.until(lambda: len(fanout.items) == 2)
+
+        assert (fanout.dropped, dispatcher.dropped_hints) == (told, told)
 
 
 async def test_a_polite_end_sends_what_waits_and_the_marker() -> None:
