@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chappe.runtime import replicas
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.replicas import Replicas, rendezvous, resolve
 from chappe.runtime.tasks import Tasks
@@ -73,11 +74,41 @@ async def test_nothing_is_dialled_again_once_the_replicas_are_closed() -> None:
         return dialled[-1]
 
     async with Tasks() as tasks:
-        replicas: Replicas[Any] = Replicas("dns:///localhost:7000", connect, tasks=tasks, clock=clock)
-        await replicas.start()
+        kept: Replicas[Any] = Replicas("dns:///localhost:7000", connect, tasks=tasks, clock=clock)
+        await kept.start()
         count = len(dialled)
 
-        await replicas.aclose()
+        await kept.aclose()
 
-        assert (len(dialled), replicas.accepting) == (count, [])
+        assert (len(dialled), kept.accepting) == (count, [])
         assert all(stream.is_closed for stream in dialled)
+
+
+async def test_streams_follow_the_addresses_of_a_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = TickingClock()
+    changes = asyncio.Event()
+    told: list[set[str] | OSError] = [{"a:1", "b:1"}, OSError("no such name"), {"b:1", "c:1"}]
+    answers = iter(told)
+
+    async def found(target: str) -> frozenset[str]:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            clock.tick.set()
+            raise answer
+        return frozenset(answer)
+
+    monkeypatch.setattr(replicas, "resolve", found)
+    async with Tasks() as tasks:
+        kept: Replicas[Any] = Replicas("dns:///name:1", lambda _: StubStream(clock), tasks=tasks, clock=clock)
+        await kept.start()
+        first = kept.streams["b:1"]
+        kept.on_change = changes.set
+
+        clock.tick.set()
+        await asyncio.wait_for(changes.wait(), 10)
+
+        assert sorted(kept.streams) == ["b:1", "c:1"]
+        assert kept.streams["b:1"] is first
+        assert "does not resolve" in caplog.text

@@ -223,3 +223,45 @@ async def test_a_drain_before_the_hello_waits_for_it(tasks: Tasks) -> None:
 
     assert [response.WhichOneof("frame") for response in context.written] == ["hello", "drain"]
     assert taker.ends == [True]
+
+
+async def test_a_stream_that_is_refused_is_dialled_again(dial: Callable[[Odd, Giver], Awaitable[Client]]) -> None:
+    async def refusing(context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+
+    async def polite(context: Any) -> None:
+        await context.write(HELLO)
+        await until_end(context)
+
+    giver = Giver()
+    stream = await dial(Odd(refusing, polite), giver)
+
+    await giver.until(lambda: giver.opens == 1)
+    assert giver.ends == []
+    assert stream.is_accepting
+
+
+async def test_a_peer_that_says_no_hello_in_time_is_told_so(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chappe.runtime.streams.server.HELLO_TIMEOUT_S", 0.01)
+    taker = Taker(10, grants=True)
+    server = taker.server = StreamServer(ScriptedCall(), taker, tasks=tasks, credits_=10, name="test")
+
+    with pytest.raises(InvalidFieldError, match="no hello within"):
+        await server.serve()
+
+    server.add(1)
+    server.extend([2])
+    server.grant(10)
+    assert (server.is_closed, taker.ends) == (True, [False])
+
+
+async def test_a_polite_end_takes_only_so_long(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chappe.runtime.streams.client.CLOSE_TIMEOUT_S", 0.01)
+    giver, call = Giver(), ScriptedCall(HELLO, is_prompt=False)
+    stream = scripted(call, giver, tasks)
+    await giver.until(lambda: giver.opens == 1)
+
+    await stream.aclose()
+    await giver.until(lambda: bool(giver.ends))
+
+    assert giver.ends == [([], False)]

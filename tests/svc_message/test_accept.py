@@ -22,13 +22,14 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.protocol import FIRST_ACCEPT_AGE_MS, FUTURE_BOUND_MS, WRITE_WINDOW_S, LedgerClock
+from svc_message.service import accept
 from svc_message.service.accept import Accepting
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from svc_message.model import Accepted, MessageRef, NewMessage
+    from svc_message.model import Accepted, Found, MessageRef, NewMessage
 
 ALICE, BOB = UserId(b"A" * 16), UserId(b"B" * 16)
 
@@ -42,6 +43,10 @@ class SlowStore(MemoryMessageStore):
         self.delays_s: list[float] = []
         self.failures = 0
         self.may_void = True
+        self.is_blind = False
+
+    async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
+        return [None] * len(refs) if self.is_blind else await super().find(refs)
 
     async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
         if not self.may_void:
@@ -320,3 +325,53 @@ async def test_who_is_not_known_by_heart_is_told_to_be_sure(ledger: Ledger) -> N
     await ledger.send(ledger.request())
 
     assert [set(hint.user_ids) for hint in ledger.dispatcher.hints] == [{ALICE, BOB}]
+
+
+async def test_a_retry_of_what_was_declared_void_is_refused_by_the_look_up(ledger: Ledger) -> None:
+    request = ledger.request(age_ms=FIRST_ACCEPT_AGE_MS + 1, attempt=2)
+    await ledger.send(request)
+
+    assert reasons(await ledger.send(request._replace(attempt=3))) == ["STALE_MESSAGE_ID"]
+
+
+async def test_a_message_that_commits_while_it_is_declared_void_is_acknowledged(ledger: Ledger) -> None:
+    first = ledger.request()
+    await ledger.send(first)
+    ledger.clock.pass_s(FIRST_ACCEPT_AGE_MS / 1000 + 1)
+    never = ledger.request(2, age_ms=FIRST_ACCEPT_AGE_MS + 1, attempt=2)
+    ledger.store.is_blind = True
+
+    answers = await ledger.send(first._replace(attempt=2), never)
+
+    assert reasons(answers) == ["stored", "STALE_MESSAGE_ID"]
+
+
+async def test_a_conflict_is_final_however_slow_the_store_was(ledger: Ledger) -> None:
+    request = ledger.request(text=b"first")
+    await ledger.send(request)
+    ledger.store.delays_s = [WRITE_WINDOW_S + 1]
+
+    (answer,) = await ledger.send(request._replace(action=SendMessage(BOB, b"second")))
+
+    assert reasons([answer]) == ["DUPLICATE_CONFLICT"]
+    assert await ledger.inbox(BOB) == [request.message_id]
+
+
+async def test_conversations_beyond_the_capacity_are_derived_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accept, "_CONVERSATIONS_KEPT", 1)
+
+    answers = await ledger.send(ledger.request(1), ledger.request(2, to=ALICE), ledger.request(3))
+
+    first, own, third = (answer.conversation_id for answer in answers if isinstance(answer, Stored))
+    assert first == third != own
+
+
+async def test_nothing_is_looked_up_while_the_clock_cannot_be_trusted(ledger: Ledger) -> None:
+    request = ledger.request(attempt=2)
+    ledger.clock.step_s(3600)
+
+    (answer,) = await ledger.accepting.accept_after_looking([request])
+
+    assert reasons([answer]) == ["CLOCK_UNTRUSTED"]
