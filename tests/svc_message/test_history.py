@@ -9,7 +9,7 @@ import pytest
 
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.errors import InvalidPageTokenError
-from svc_message.service.history import MAX_PAGE, Reading
+from svc_message.service.history import MAX_PAGE, MAX_PAGE_BYTES, Reading
 from tests.svc_message.desk import Desk, ids, stranger
 from tests.svc_message.fakes import ManualClock
 
@@ -139,3 +139,26 @@ async def test_windows_of_the_chat_list_lead_to_its_end(archive: Archive) -> Non
 
     assert [chat.peer_id for chat in first.page.chats + second.page.chats] == [peers[1], peers[0], desk.bob]
     assert second.next_page_token == ""
+
+
+async def test_a_page_of_large_messages_ends_earlier_and_goes_on(archive: Archive) -> None:
+    large = [archive.desk.write(bytes(MAX_PAGE_BYTES // 2 + 1)) for _ in range(2)]
+    await archive.store.accept(large)
+
+    first = await archive.page(size=50)
+    second = await archive.page(size=50, token=first.next_page_token)
+
+    assert ids(first.messages) == [large[1].message_id]
+    assert ids(second.messages) == ids([*archive.messages, large[0]])[::-1]
+
+
+async def test_a_window_of_large_messages_ends_earlier_and_goes_on(archive: Archive) -> None:
+    peers = [stranger(), stranger()]
+    large = [archive.desk.write(bytes(MAX_PAGE_BYTES // 2 + 1), recipient=peer) for peer in peers]
+    await archive.store.accept(large)
+
+    first = await archive.chats(size=2)
+    second = await archive.chats(size=2, token=first.next_page_token)
+
+    assert [chat.peer_id for chat in first.page.chats] == [peers[1]]
+    assert [chat.peer_id for chat in second.page.chats] == [peers[0], archive.desk.bob]
