@@ -317,20 +317,21 @@ def _parse(
     if action is None:
         refusal = Refused("INVALID_FIELD", "action: none that this server knows; set message or read")
         return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
-    return SendRequest(
-        user_id,
-        device_id,
-        MessageId(send.message_id),
-        send.attempt + resends,
-        _action(send, is_message=action == "message"),
-    )
+    taken = _message(send.message) if action == "message" else _read(send.read)
+    if isinstance(taken, Refused):
+        return Result(0, _REFUSED, refused_frame(send.message_id, taken, 0))
+    return SendRequest(user_id, device_id, MessageId(send.message_id), send.attempt + resends, taken)
 
 
-def _action(send: send_pb2.Send, *, is_message: bool) -> SendMessage | SendRead:
-    if is_message:
-        message = send.message
-        return SendMessage(UserId(message.user_id), message.envelope.SerializeToString())
-    read = send.read
+def _message(message: send_pb2.SendMessage) -> SendMessage | Refused:
+    envelope = message.envelope.SerializeToString()
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
+        return Refused("TOO_LARGE", detail)
+    return SendMessage(UserId(message.user_id), envelope)
+
+
+def _read(read: send_pb2.SendRead) -> SendRead:
     return SendRead(UserId(read.peer_user_id), read.read_upto, tuple(map(MessageId, read.message_ids)))
 
 

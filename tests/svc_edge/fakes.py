@@ -122,7 +122,7 @@ class FakeMesh:
         self.horizon_ms = 0
         self.reads: list[int] = []
         self.routes: dict[tuple[bytes, int], int] = {}
-        self.nonces: set[bytes] = set()
+        self.nonces: dict[bytes, int] = {}
         self.refreshed: list[int] = []
         self.byes: list[int] = []
         self.generations: dict[tuple[bytes, int], int] = {}
@@ -294,10 +294,9 @@ class FakeMesh:
         for connect in batch.connects:
             result = results.connects.add(item_id=connect.item_id)
             device = connect.session.user_id, connect.session.device_id
-            if connect.nonce in self.nonces:
+            if self.nonces.setdefault(connect.nonce, connect.session.session_id) != connect.session.session_id:
                 result.refused_reason = error_reason_pb2.ERROR_REASON_INVALID_PROOF
                 continue
-            self.nonces.add(connect.nonce)
             result.replaced_session_id = self.routes.get(device, 0)
             self.routes[device] = connect.session.session_id
         for refresh in batch.refreshes:

@@ -437,7 +437,7 @@ async def test_21_a_proof_that_is_replayed(connect: Connect, mesh: FakeMesh) -> 
 async def test_21_a_proof_that_another_edge_has_seen(connect: Connect, mesh: FakeMesh) -> None:
     client, alice = connect(), Person.new()
     signed = signed_hello(mesh.token(alice), alice.key, client.host)
-    mesh.nonces.add(signed.nonce)
+    mesh.nonces[signed.nonce] = 1
 
     assert await say_hello(client, signed) == 4401
     assert client.go_away is not None

@@ -16,7 +16,7 @@ from chappe.api.message.v1 import (
     message_service_pb2,
     message_service_pb2_grpc,
 )
-from chappe.api.type.v1 import error_reason_pb2, position_pb2, receipt_state_pb2
+from chappe.api.type.v1 import envelope_pb2, error_reason_pb2, position_pb2, receipt_state_pb2
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.item_protobuf import item_key
 from svc_message.adapters.message_store_memory import MemoryMessageStore
@@ -132,12 +132,20 @@ async def test_a_send_that_needs_a_look_up_does_not_hold_up_the_others(doors: Do
     assert edge.verdicts == {2: STORED, 3: STORED}
 
 
+# A field of the envelope that this server does not know, and would store.
+_UNKNOWN = envelope_pb2.Envelope.FromString(b"\x08\x01\x12\x01x" + b"\x9a\x06\x80\xa0\x06" + bytes(102_400))
+OVERGROWN = send_pb2.Send(
+    message_id=b"m" * 16, attempt=1, message=send_pb2.SendMessage(user_id=BOB, envelope=_UNKNOWN)
+).SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("send", "verdict", "reason"),
     [
         (b"\xff\xff", MALFORMED, "MALFORMED"),
         (send_pb2.Send(message_id=b"short", attempt=1).SerializeToString(), REFUSED, "INVALID_FIELD"),
         (send_pb2.Send(message_id=b"m" * 16, attempt=1).SerializeToString(), REFUSED, "INVALID_FIELD"),
+        (OVERGROWN, REFUSED, "TOO_LARGE"),
         (
             send_pb2.Send(
                 message_id=b"m" * 16, attempt=1, read=send_pb2.SendRead(peer_user_id=BOB, message_ids=[b"i" * 16])
