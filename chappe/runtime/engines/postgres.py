@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from chappe.runtime.engines.binaries import is_reachable, postgres_install, reachable_install
 from chappe.runtime.engines.engine import Engine
 from chappe.runtime.engines.folders import password_of, private_folder
-from chappe.runtime.engines.process import EngineError, read_pid, stop_orphan
+from chappe.runtime.engines.process import EngineError, read_pid, stepped, stop_orphan
 
 _ADMINISTRATOR: Final = "chappe"
 _UNPRIVILEGED_UID: Final = 65534
@@ -199,15 +199,12 @@ def _make_cluster(install: Path, cluster: Path, uid: int | None) -> None:
         *("--auth-local=trust", "--auth-host=scram-sha-256"),
     )
     made = subprocess.run(  # noqa: S603 - our own argv, no shell
-        command,
+        stepped(command, uid),
         capture_output=True,
         text=True,
         check=False,
         cwd=draft,
         env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-        user=uid,
-        group=uid,
-        extra_groups=None if uid is None else [],
     )
     if made.returncode != 0:
         raise EngineError(f"initdb failed in {draft}:\n{made.stderr.strip()}\nMend what it names and start again.")

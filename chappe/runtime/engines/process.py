@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -216,8 +216,18 @@ def _stepped(launch: Launch) -> list[str]:
     """Returns the command that becomes the engine."""
     # A process that has changed its user may be unable to run its own interpreter again: it goes without the wish.
     wishes = launch.dies_with_launcher and sys.platform == "linux" and os.access(sys.executable, os.X_OK)
-    if launch.uid is None and not wishes:
-        return list(launch.argv)
-    user = "" if launch.uid is None else str(launch.uid)
-    wish = str(int(launch.stop_signal)) if wishes else ""
-    return [sys.executable, "-I", "-S", "-c", _STEP, str(os.getpid()), user, wish, *launch.argv]
+    return stepped(launch.argv, launch.uid, str(int(launch.stop_signal)) if wishes else "")
+
+
+def stepped(argv: Sequence[str], uid: int | None, wish: str = "") -> list[str]:
+    """Returns the command that runs another one as a user, without code of ours between fork and exec.
+
+    Args:
+        argv: The command.
+        uid: The user and group to run as; None keeps this process's.
+        wish: The number of the signal that the kernel is to send when this process dies; empty for none.
+    """
+    if uid is None and not wish:
+        return list(argv)
+    user = "" if uid is None else str(uid)
+    return [sys.executable, "-I", "-S", "-c", _STEP, str(os.getpid()), user, wish, *argv]
