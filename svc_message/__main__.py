@@ -7,7 +7,8 @@ import sys
 from chappe.runtime import config, migrations, process
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
-from svc_message.app import SCHEMA, build
+from svc_message.adapters.message_store_postgres import SCHEMA
+from svc_message.app import build
 from svc_message.config import Config
 
 

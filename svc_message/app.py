@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chappe.api.fanout.v1 import fanout_service_pb2
@@ -17,7 +16,7 @@ from chappe.runtime import channels, migrations
 from chappe.runtime.streams import Identity
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
-from svc_message.adapters.message_store_postgres import PostgresMessageStore
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
 from svc_message.rpc.submit import Flushes
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from chappe.runtime.app import App
     from svc_message.config import Config
     from svc_message.ports import MessageStore
-
-SCHEMA = Path(__file__).parent / "schema"
 
 
 async def build(config: Config, app: App) -> None:
