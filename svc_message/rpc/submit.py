@@ -317,13 +317,19 @@ def _parse(
     if action is None:
         refusal = Refused("INVALID_FIELD", "action: none that this server knows; set message or read")
         return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
-    taken = _message(send.message) if action == "message" else _read(send.read)
+    taken: SendMessage | SendRead | Refused = Refused("INVALID_FIELD", f"{action}: not taken by this ledger yet")
+    if action == "message":
+        taken = _message(send.message)
+    elif action == "read":
+        taken = _read(send.read)
     if isinstance(taken, Refused):
         return Result(0, _REFUSED, refused_frame(send.message_id, taken, 0))
     return SendRequest(user_id, device_id, MessageId(send.message_id), send.attempt + resends, taken)
 
 
 def _message(message: send_pb2.SendMessage) -> SendMessage | Refused:
+    if not message.user_id:
+        return Refused("INVALID_FIELD", "message.user_id: must be set")
     envelope = message.envelope.SerializeToString()
     if len(envelope) > MAX_ENVELOPE_BYTES:
         detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
@@ -331,7 +337,9 @@ def _message(message: send_pb2.SendMessage) -> SendMessage | Refused:
     return SendMessage(UserId(message.user_id), envelope)
 
 
-def _read(read: send_pb2.SendRead) -> SendRead:
+def _read(read: send_pb2.SendRead) -> SendRead | Refused:
+    if not read.peer_user_id:
+        return Refused("INVALID_FIELD", "read.peer_user_id: must be set")
     return SendRead(UserId(read.peer_user_id), read.read_upto, tuple(map(MessageId, read.message_ids)))
 
 

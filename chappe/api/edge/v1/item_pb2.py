@@ -26,25 +26,43 @@ from chappe.api.type.v1 import envelope_pb2 as chappe_dot_api_dot_type_dot_v1_do
 from chappe.api.type.v1 import receipt_state_pb2 as chappe_dot_api_dot_type_dot_v1_dot_receipt__state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63happe/api/edge/v1/item.proto\x12\x12\x63happe.api.edge.v1\x1a!chappe/api/type/v1/envelope.proto\x1a&chappe/api/type/v1/receipt_state.proto\"\xaf\x03\n\x04Item\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x33\n\x07message\x18\x02 \x01(\x0b\x32 .chappe.api.edge.v1.MessageEventH\x00\x12\x33\n\x07receipt\x18\x03 \x01(\x0b\x32 .chappe.api.edge.v1.ReceiptEventH\x00\x12\x34\n\x08own_read\x18\x07 \x01(\x0b\x32 .chappe.api.edge.v1.OwnReadEventH\x00\x12\x33\n\x07profile\x18\x0b \x01(\x0b\x32 .chappe.api.edge.v1.ProfileEventH\x00\x12\x33\n\x07\x61\x63\x63ount\x18\x0c \x01(\x0b\x32 .chappe.api.edge.v1.AccountEventH\x00\x42\x07\n\x05\x65ventJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06J\x04\x08\x06\x10\x07J\x04\x08\x08\x10\tJ\x04\x08\t\x10\nJ\x04\x08\n\x10\x0bJ\x04\x08\r\x10\x0eR\x04\x65\x64itR\x06revokeR\x08reactionR\x0cgroup_changeR\x14\x63onversation_settingR\x14\x63ontact_keys_changedR\x06typing\"\x95\x02\n\x0cMessageEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\x0c\x12\x16\n\x0esender_user_id\x18\x03 \x01(\x0c\x12\x18\n\x10sender_device_id\x18\x04 \x01(\r\x12\x19\n\x11recipient_user_id\x18\x05 \x01(\x0c\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x06 \x01(\x03\x12.\n\x08\x65nvelope\x18\x07 \x01(\x0b\x32\x1c.chappe.api.type.v1.EnvelopeJ\x04\x08\x08\x10\rR\x08group_idR\x0fmembers_versionR\x0c\x65\x64it_versionR\x08reply_toR\rforward_count\"\x94\x01\n\x0cReceiptEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x13\n\x0bmessage_ids\x18\x03 \x03(\x0c\x12\x30\n\x06states\x18\x04 \x03(\x0e\x32 .chappe.api.type.v1.ReceiptState\x12\x13\n\x0brecorded_ms\x18\x05 \x01(\x03\":\n\x0cOwnReadEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x11\n\tread_upto\x18\x02 \x01(\x0c\"0\n\x0cProfileEvent\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\x03\"R\n\x0c\x41\x63\x63ountEvent\x12\x31\n\x06\x63hange\x18\x01 \x01(\x0e\x32!.chappe.api.edge.v1.AccountChange\x12\x0f\n\x07version\x18\x02 \x01(\x03*\xbc\x01\n\rAccountChange\x12\x1e\n\x1a\x41\x43\x43OUNT_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43OUNT_CHANGE_PROFILE\x10\x01\x12\x1b\n\x17\x41\x43\x43OUNT_CHANGE_CONTACTS\x10\x02\x12\x19\n\x15\x41\x43\x43OUNT_CHANGE_BLOCKS\x10\x03\x12\x1a\n\x16\x41\x43\x43OUNT_CHANGE_DEVICES\x10\x04\x12\x1b\n\x17\x41\x43\x43OUNT_CHANGE_SETTINGS\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63happe/api/edge/v1/item.proto\x12\x12\x63happe.api.edge.v1\x1a!chappe/api/type/v1/envelope.proto\x1a&chappe/api/type/v1/receipt_state.proto\"\xba\x05\n\x04Item\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x33\n\x07message\x18\x02 \x01(\x0b\x32 .chappe.api.edge.v1.MessageEventH\x00\x12\x33\n\x07receipt\x18\x03 \x01(\x0b\x32 .chappe.api.edge.v1.ReceiptEventH\x00\x12-\n\x04\x65\x64it\x18\x04 \x01(\x0b\x32\x1d.chappe.api.edge.v1.EditEventH\x00\x12\x31\n\x06revoke\x18\x05 \x01(\x0b\x32\x1f.chappe.api.edge.v1.RevokeEventH\x00\x12\x35\n\x08reaction\x18\x06 \x01(\x0b\x32!.chappe.api.edge.v1.ReactionEventH\x00\x12\x34\n\x08own_read\x18\x07 \x01(\x0b\x32 .chappe.api.edge.v1.OwnReadEventH\x00\x12<\n\x0cgroup_change\x18\x08 \x01(\x0b\x32$.chappe.api.edge.v1.GroupChangeEventH\x00\x12L\n\x14\x63onversation_setting\x18\t \x01(\x0b\x32,.chappe.api.edge.v1.ConversationSettingEventH\x00\x12\x33\n\x07profile\x18\x0b \x01(\x0b\x32 .chappe.api.edge.v1.ProfileEventH\x00\x12\x33\n\x07\x61\x63\x63ount\x18\x0c \x01(\x0b\x32 .chappe.api.edge.v1.AccountEventH\x00\x12>\n\rgroup_receipt\x18\x0e \x01(\x0b\x32%.chappe.api.edge.v1.GroupReceiptEventH\x00\x42\x07\n\x05\x65ventJ\x04\x08\n\x10\x0bJ\x04\x08\r\x10\x0eR\x14\x63ontact_keys_changedR\x06typing\"\xb3\x02\n\x0cMessageEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\x0c\x12\x16\n\x0esender_user_id\x18\x03 \x01(\x0c\x12\x18\n\x10sender_device_id\x18\x04 \x01(\r\x12\x19\n\x11recipient_user_id\x18\x05 \x01(\x0c\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x06 \x01(\x03\x12.\n\x08\x65nvelope\x18\x07 \x01(\x0b\x32\x1c.chappe.api.type.v1.Envelope\x12\x10\n\x08group_id\x18\x08 \x01(\x0c\x12\x17\n\x0fmembers_version\x18\t \x01(\x03\x12\x11\n\tedited_ms\x18\n \x01(\x03\x12\x12\n\nrevoked_ms\x18\x0b \x01(\x03\x12\x12\n\nexpires_ms\x18\x0c \x01(\x03\"\xbe\x01\n\tEditEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65\x64it_id\x18\x03 \x01(\x0c\x12\x16\n\x0esender_user_id\x18\x04 \x01(\x0c\x12\x18\n\x10sender_device_id\x18\x05 \x01(\r\x12\x11\n\tedited_ms\x18\x06 \x01(\x03\x12.\n\x08\x65nvelope\x18\x07 \x01(\x0b\x32\x1c.chappe.api.type.v1.Envelope\"\x85\x01\n\x0bRevokeEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\x11\n\trevoke_id\x18\x03 \x01(\x0c\x12\x0f\n\x07user_id\x18\x04 \x01(\x0c\x12\x12\n\nrevoked_ms\x18\x05 \x01(\x03\x12\x11\n\tis_for_me\x18\x06 \x01(\x08\"\xb9\x01\n\rReactionEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\x13\n\x0breaction_id\x18\x03 \x01(\x0c\x12\x0f\n\x07user_id\x18\x04 \x01(\x0c\x12\x11\n\tdevice_id\x18\x05 \x01(\r\x12\x12\n\nreacted_ms\x18\x06 \x01(\x03\x12.\n\x08\x65nvelope\x18\x07 \x01(\x0b\x32\x1c.chappe.api.type.v1.Envelope\"\x94\x01\n\x0cReceiptEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x13\n\x0bmessage_ids\x18\x03 \x03(\x0c\x12\x30\n\x06states\x18\x04 \x03(\x0e\x32 .chappe.api.type.v1.ReceiptState\x12\x13\n\x0brecorded_ms\x18\x05 \x01(\x03\":\n\x0cOwnReadEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x11\n\tread_upto\x18\x02 \x01(\x0c\"0\n\x0cProfileEvent\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\x03\"R\n\x0c\x41\x63\x63ountEvent\x12\x31\n\x06\x63hange\x18\x01 \x01(\x0e\x32!.chappe.api.edge.v1.AccountChange\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x98\x01\n\x11GroupReceiptEvent\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\x0c\x12\x18\n\x10\x64\x65livered_counts\x18\x03 \x03(\r\x12\x13\n\x0bread_counts\x18\x04 \x03(\r\x12\x18\n\x10recipient_counts\x18\x05 \x03(\r\x12\x13\n\x0brecorded_ms\x18\x06 \x01(\x03\"\xfa\x01\n\x10GroupChangeEvent\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0e\x32\x1f.chappe.api.edge.v1.GroupChange\x12\x15\n\ractor_user_id\x18\x04 \x01(\x0c\x12\x10\n\x08user_ids\x18\x05 \x03(\x0c\x12\x12\n\ngroup_name\x18\x06 \x01(\t\x12+\n\x04role\x18\x07 \x01(\x0e\x32\x1d.chappe.api.edge.v1.GroupRole\x12\x12\n\nchanged_ms\x18\x08 \x01(\x03\x12\x14\n\x0cmember_count\x18\t \x01(\r\"o\n\x18\x43onversationSettingEvent\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12:\n\x08settings\x18\x02 \x01(\x0b\x32(.chappe.api.edge.v1.ConversationSettings\"~\n\x14\x43onversationSettings\x12\x16\n\x0emuted_until_ms\x18\x01 \x01(\x03\x12\x11\n\tpinned_ms\x18\x02 \x01(\x03\x12\x13\n\x0bis_archived\x18\x03 \x01(\x08\x12\x14\n\x0c\x63leared_upto\x18\x04 \x01(\x0c\x12\x10\n\x08\x65xpiry_s\x18\x05 \x01(\r*\xbc\x01\n\rAccountChange\x12\x1e\n\x1a\x41\x43\x43OUNT_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41\x43\x43OUNT_CHANGE_PROFILE\x10\x01\x12\x1b\n\x17\x41\x43\x43OUNT_CHANGE_CONTACTS\x10\x02\x12\x19\n\x15\x41\x43\x43OUNT_CHANGE_BLOCKS\x10\x03\x12\x1a\n\x16\x41\x43\x43OUNT_CHANGE_DEVICES\x10\x04\x12\x1b\n\x17\x41\x43\x43OUNT_CHANGE_SETTINGS\x10\x05*\xd8\x01\n\x0bGroupChange\x12\x1c\n\x18GROUP_CHANGE_UNSPECIFIED\x10\x00\x12\x18\n\x14GROUP_CHANGE_CREATED\x10\x01\x12\x16\n\x12GROUP_CHANGE_ADDED\x10\x02\x12\x17\n\x13GROUP_CHANGE_JOINED\x10\x03\x12\x18\n\x14GROUP_CHANGE_REMOVED\x10\x04\x12\x15\n\x11GROUP_CHANGE_LEFT\x10\x05\x12\x15\n\x11GROUP_CHANGE_ROLE\x10\x06\x12\x18\n\x14GROUP_CHANGE_UPDATED\x10\x07*j\n\tGroupRole\x12\x1a\n\x16GROUP_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11GROUP_ROLE_MEMBER\x10\x01\x12\x14\n\x10GROUP_ROLE_ADMIN\x10\x02\x12\x14\n\x10GROUP_ROLE_OWNER\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chappe.api.edge.v1.item_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCOUNTCHANGE']._serialized_start=1188
-  _globals['_ACCOUNTCHANGE']._serialized_end=1376
+  _globals['_ACCOUNTCHANGE']._serialized_start=2651
+  _globals['_ACCOUNTCHANGE']._serialized_end=2839
+  _globals['_GROUPCHANGE']._serialized_start=2842
+  _globals['_GROUPCHANGE']._serialized_end=3058
+  _globals['_GROUPROLE']._serialized_start=3060
+  _globals['_GROUPROLE']._serialized_end=3166
   _globals['_ITEM']._serialized_start=129
-  _globals['_ITEM']._serialized_end=560
-  _globals['_MESSAGEEVENT']._serialized_start=563
-  _globals['_MESSAGEEVENT']._serialized_end=840
-  _globals['_RECEIPTEVENT']._serialized_start=843
-  _globals['_RECEIPTEVENT']._serialized_end=991
-  _globals['_OWNREADEVENT']._serialized_start=993
-  _globals['_OWNREADEVENT']._serialized_end=1051
-  _globals['_PROFILEEVENT']._serialized_start=1053
-  _globals['_PROFILEEVENT']._serialized_end=1101
-  _globals['_ACCOUNTEVENT']._serialized_start=1103
-  _globals['_ACCOUNTEVENT']._serialized_end=1185
+  _globals['_ITEM']._serialized_end=827
+  _globals['_MESSAGEEVENT']._serialized_start=830
+  _globals['_MESSAGEEVENT']._serialized_end=1137
+  _globals['_EDITEVENT']._serialized_start=1140
+  _globals['_EDITEVENT']._serialized_end=1330
+  _globals['_REVOKEEVENT']._serialized_start=1333
+  _globals['_REVOKEEVENT']._serialized_end=1466
+  _globals['_REACTIONEVENT']._serialized_start=1469
+  _globals['_REACTIONEVENT']._serialized_end=1654
+  _globals['_RECEIPTEVENT']._serialized_start=1657
+  _globals['_RECEIPTEVENT']._serialized_end=1805
+  _globals['_OWNREADEVENT']._serialized_start=1807
+  _globals['_OWNREADEVENT']._serialized_end=1865
+  _globals['_PROFILEEVENT']._serialized_start=1867
+  _globals['_PROFILEEVENT']._serialized_end=1915
+  _globals['_ACCOUNTEVENT']._serialized_start=1917
+  _globals['_ACCOUNTEVENT']._serialized_end=1999
+  _globals['_GROUPRECEIPTEVENT']._serialized_start=2002
+  _globals['_GROUPRECEIPTEVENT']._serialized_end=2154
+  _globals['_GROUPCHANGEEVENT']._serialized_start=2157
+  _globals['_GROUPCHANGEEVENT']._serialized_end=2407
+  _globals['_CONVERSATIONSETTINGEVENT']._serialized_start=2409
+  _globals['_CONVERSATIONSETTINGEVENT']._serialized_end=2520
+  _globals['_CONVERSATIONSETTINGS']._serialized_start=2522
+  _globals['_CONVERSATIONSETTINGS']._serialized_end=2648
 # @@protoc_insertion_point(module_scope)

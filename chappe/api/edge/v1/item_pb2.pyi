@@ -57,6 +57,78 @@ ACCOUNT_CHANGE_SETTINGS: AccountChange.ValueType  # 5
 """The settings."""
 Global___AccountChange: _TypeAlias = AccountChange  # noqa: Y015
 
+class _GroupChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_CHANGE_UNSPECIFIED: _GroupChange.ValueType  # 0
+    """Not known."""
+    GROUP_CHANGE_CREATED: _GroupChange.ValueType  # 1
+    """It was created with those named."""
+    GROUP_CHANGE_ADDED: _GroupChange.ValueType  # 2
+    """Members were added."""
+    GROUP_CHANGE_JOINED: _GroupChange.ValueType  # 3
+    """Somebody joined by an invite."""
+    GROUP_CHANGE_REMOVED: _GroupChange.ValueType  # 4
+    """A member was removed."""
+    GROUP_CHANGE_LEFT: _GroupChange.ValueType  # 5
+    """A member left."""
+    GROUP_CHANGE_ROLE: _GroupChange.ValueType  # 6
+    """A member has another role."""
+    GROUP_CHANGE_UPDATED: _GroupChange.ValueType  # 7
+    """Its name, its description or its settings are others."""
+
+class GroupChange(_GroupChange, metaclass=_GroupChangeEnumTypeWrapper):
+    """What happened to a group."""
+
+GROUP_CHANGE_UNSPECIFIED: GroupChange.ValueType  # 0
+"""Not known."""
+GROUP_CHANGE_CREATED: GroupChange.ValueType  # 1
+"""It was created with those named."""
+GROUP_CHANGE_ADDED: GroupChange.ValueType  # 2
+"""Members were added."""
+GROUP_CHANGE_JOINED: GroupChange.ValueType  # 3
+"""Somebody joined by an invite."""
+GROUP_CHANGE_REMOVED: GroupChange.ValueType  # 4
+"""A member was removed."""
+GROUP_CHANGE_LEFT: GroupChange.ValueType  # 5
+"""A member left."""
+GROUP_CHANGE_ROLE: GroupChange.ValueType  # 6
+"""A member has another role."""
+GROUP_CHANGE_UPDATED: GroupChange.ValueType  # 7
+"""Its name, its description or its settings are others."""
+Global___GroupChange: _TypeAlias = GroupChange  # noqa: Y015
+
+class _GroupRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_ROLE_UNSPECIFIED: _GroupRole.ValueType  # 0
+    """Not set."""
+    GROUP_ROLE_MEMBER: _GroupRole.ValueType  # 1
+    """Reads and writes."""
+    GROUP_ROLE_ADMIN: _GroupRole.ValueType  # 2
+    """Adds, removes, invites, takes messages back and changes the group."""
+    GROUP_ROLE_OWNER: _GroupRole.ValueType  # 3
+    """An admin who cannot be removed and names the next owner by leaving; exactly one."""
+
+class GroupRole(_GroupRole, metaclass=_GroupRoleEnumTypeWrapper):
+    """What a member may do."""
+
+GROUP_ROLE_UNSPECIFIED: GroupRole.ValueType  # 0
+"""Not set."""
+GROUP_ROLE_MEMBER: GroupRole.ValueType  # 1
+"""Reads and writes."""
+GROUP_ROLE_ADMIN: GroupRole.ValueType  # 2
+"""Adds, removes, invites, takes messages back and changes the group."""
+GROUP_ROLE_OWNER: GroupRole.ValueType  # 3
+"""An admin who cannot be removed and names the next owner by leaving; exactly one."""
+Global___GroupRole: _TypeAlias = GroupRole  # noqa: Y015
+
 @_typing.final
 class Item(_message.Message):
     """One event of a user's inbox log, as a device applies it. Devices store and acknowledge events that they do not know."""
@@ -66,9 +138,15 @@ class Item(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    REVOKE_FIELD_NUMBER: _builtins.int
+    REACTION_FIELD_NUMBER: _builtins.int
     OWN_READ_FIELD_NUMBER: _builtins.int
+    GROUP_CHANGE_FIELD_NUMBER: _builtins.int
+    CONVERSATION_SETTING_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    GROUP_RECEIPT_FIELD_NUMBER: _builtins.int
     position: _builtins.bytes
     """The place in the log, 16 bytes; only for finding doubles and for support, never a cursor."""
     @_builtins.property
@@ -80,8 +158,28 @@ class Item(_message.Message):
         """Messages of this user came further."""
 
     @_builtins.property
+    def edit(self) -> Global___EditEvent:
+        """A message has other content."""
+
+    @_builtins.property
+    def revoke(self) -> Global___RevokeEvent:
+        """A message was taken back."""
+
+    @_builtins.property
+    def reaction(self) -> Global___ReactionEvent:
+        """Somebody reacted to a message."""
+
+    @_builtins.property
     def own_read(self) -> Global___OwnReadEvent:
         """The user read messages on one of its devices."""
+
+    @_builtins.property
+    def group_change(self) -> Global___GroupChangeEvent:
+        """A group that the user is or was a member of has changed."""
+
+    @_builtins.property
+    def conversation_setting(self) -> Global___ConversationSettingEvent:
+        """The user has changed how it keeps a conversation, or somebody the timer of a conversation."""
 
     @_builtins.property
     def profile(self) -> Global___ProfileEvent:
@@ -91,21 +189,31 @@ class Item(_message.Message):
     def account(self) -> Global___AccountEvent:
         """Something of this user's own account has changed on one of its devices."""
 
+    @_builtins.property
+    def group_receipt(self) -> Global___GroupReceiptEvent:
+        """Messages of this user to a group came further."""
+
     def __init__(
         self,
         *,
         position: _builtins.bytes = ...,
         message: Global___MessageEvent | None = ...,
         receipt: Global___ReceiptEvent | None = ...,
+        edit: Global___EditEvent | None = ...,
+        revoke: Global___RevokeEvent | None = ...,
+        reaction: Global___ReactionEvent | None = ...,
         own_read: Global___OwnReadEvent | None = ...,
+        group_change: Global___GroupChangeEvent | None = ...,
+        conversation_setting: Global___ConversationSettingEvent | None = ...,
         profile: Global___ProfileEvent | None = ...,
         account: Global___AccountEvent | None = ...,
+        group_receipt: Global___GroupReceiptEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "event", b"event", "message", b"message", "own_read", b"own_read", "profile", b"profile", "receipt", b"receipt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "conversation_setting", b"conversation_setting", "edit", b"edit", "event", b"event", "group_change", b"group_change", "group_receipt", b"group_receipt", "message", b"message", "own_read", b"own_read", "profile", b"profile", "reaction", b"reaction", "receipt", b"receipt", "revoke", b"revoke"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "event", b"event", "message", b"message", "own_read", b"own_read", "position", b"position", "profile", b"profile", "receipt", b"receipt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "conversation_setting", b"conversation_setting", "edit", b"edit", "event", b"event", "group_change", b"group_change", "group_receipt", b"group_receipt", "message", b"message", "own_read", b"own_read", "position", b"position", "profile", b"profile", "reaction", b"reaction", "receipt", b"receipt", "revoke", b"revoke"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message", "receipt", "own_read", "profile", "account"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message", "receipt", "edit", "revoke", "reaction", "own_read", "group_change", "conversation_setting", "profile", "account", "group_receipt"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -124,6 +232,11 @@ class MessageEvent(_message.Message):
     RECIPIENT_USER_ID_FIELD_NUMBER: _builtins.int
     ACCEPTED_MS_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    MEMBERS_VERSION_FIELD_NUMBER: _builtins.int
+    EDITED_MS_FIELD_NUMBER: _builtins.int
+    REVOKED_MS_FIELD_NUMBER: _builtins.int
+    EXPIRES_MS_FIELD_NUMBER: _builtins.int
     message_id: _builtins.bytes
     """The id that the sender's device minted, a UUIDv7; its bytes are the order of the conversation."""
     conversation_id: _builtins.bytes
@@ -136,9 +249,19 @@ class MessageEvent(_message.Message):
     """To whom it was sent, in a direct conversation."""
     accepted_ms: _builtins.int
     """When the server accepted it, Unix milliseconds. An int64 and not a Timestamp because it is on the hot path."""
+    group_id: _builtins.bytes
+    """The group to which it was sent; empty in a direct conversation. It is the conversation, too."""
+    members_version: _builtins.int
+    """The version of the group whose members it goes to."""
+    edited_ms: _builtins.int
+    """When its content was last changed by its sender, Unix milliseconds; zero when it is as it was sent."""
+    revoked_ms: _builtins.int
+    """When it was taken back for everyone, Unix milliseconds; zero when it was not."""
+    expires_ms: _builtins.int
+    """When it disappears, Unix milliseconds; zero when it stays."""
     @_builtins.property
     def envelope(self) -> _envelope_pb2.Envelope:
-        """What was sent."""
+        """What was sent, or what the sender has put in its place; not set when the message was taken back."""
 
     def __init__(
         self,
@@ -150,14 +273,157 @@ class MessageEvent(_message.Message):
         recipient_user_id: _builtins.bytes = ...,
         accepted_ms: _builtins.int = ...,
         envelope: _envelope_pb2.Envelope | None = ...,
+        group_id: _builtins.bytes = ...,
+        members_version: _builtins.int = ...,
+        edited_ms: _builtins.int = ...,
+        revoked_ms: _builtins.int = ...,
+        expires_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_ms", b"accepted_ms", "conversation_id", b"conversation_id", "envelope", b"envelope", "message_id", b"message_id", "recipient_user_id", b"recipient_user_id", "sender_device_id", b"sender_device_id", "sender_user_id", b"sender_user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_ms", b"accepted_ms", "conversation_id", b"conversation_id", "edited_ms", b"edited_ms", "envelope", b"envelope", "expires_ms", b"expires_ms", "group_id", b"group_id", "members_version", b"members_version", "message_id", b"message_id", "recipient_user_id", b"recipient_user_id", "revoked_ms", b"revoked_ms", "sender_device_id", b"sender_device_id", "sender_user_id", b"sender_user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MessageEvent: _TypeAlias = MessageEvent  # noqa: Y015
+
+@_typing.final
+class EditEvent(_message.Message):
+    """A message has other content. Of several edits of one message the one with the greatest edit id stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    EDIT_ID_FIELD_NUMBER: _builtins.int
+    SENDER_USER_ID_FIELD_NUMBER: _builtins.int
+    SENDER_DEVICE_ID_FIELD_NUMBER: _builtins.int
+    EDITED_MS_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.bytes
+    """The conversation."""
+    message_id: _builtins.bytes
+    """The message that was edited."""
+    edit_id: _builtins.bytes
+    """The id of the Send that edited it."""
+    sender_user_id: _builtins.bytes
+    """Who edited it: its sender."""
+    sender_device_id: _builtins.int
+    """From which device."""
+    edited_ms: _builtins.int
+    """When, Unix milliseconds."""
+    @_builtins.property
+    def envelope(self) -> _envelope_pb2.Envelope:
+        """Its new content."""
+
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.bytes = ...,
+        message_id: _builtins.bytes = ...,
+        edit_id: _builtins.bytes = ...,
+        sender_user_id: _builtins.bytes = ...,
+        sender_device_id: _builtins.int = ...,
+        edited_ms: _builtins.int = ...,
+        envelope: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "edit_id", b"edit_id", "edited_ms", b"edited_ms", "envelope", b"envelope", "message_id", b"message_id", "sender_device_id", b"sender_device_id", "sender_user_id", b"sender_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditEvent: _TypeAlias = EditEvent  # noqa: Y015
+
+@_typing.final
+class RevokeEvent(_message.Message):
+    """A message was taken back; what is edited later stays taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REVOKE_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REVOKED_MS_FIELD_NUMBER: _builtins.int
+    IS_FOR_ME_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.bytes
+    """The conversation."""
+    message_id: _builtins.bytes
+    """The message."""
+    revoke_id: _builtins.bytes
+    """The id of the Send that took it back."""
+    user_id: _builtins.bytes
+    """Who took it back: its sender, an admin of the group, or the user itself for its own devices."""
+    revoked_ms: _builtins.int
+    """When, Unix milliseconds."""
+    is_for_me: _builtins.bool
+    """Only for the user's own devices: everybody else keeps the message."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.bytes = ...,
+        message_id: _builtins.bytes = ...,
+        revoke_id: _builtins.bytes = ...,
+        user_id: _builtins.bytes = ...,
+        revoked_ms: _builtins.int = ...,
+        is_for_me: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "is_for_me", b"is_for_me", "message_id", b"message_id", "revoke_id", b"revoke_id", "revoked_ms", b"revoked_ms", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeEvent: _TypeAlias = RevokeEvent  # noqa: Y015
+
+@_typing.final
+class ReactionEvent(_message.Message):
+    """Somebody reacted. Of several reactions of one user to one message the one with the greatest reaction id stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REACTION_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    REACTED_MS_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.bytes
+    """The conversation."""
+    message_id: _builtins.bytes
+    """The message."""
+    reaction_id: _builtins.bytes
+    """The id of the Send that reacted."""
+    user_id: _builtins.bytes
+    """Who reacted."""
+    device_id: _builtins.int
+    """From which device."""
+    reacted_ms: _builtins.int
+    """When, Unix milliseconds."""
+    @_builtins.property
+    def envelope(self) -> _envelope_pb2.Envelope:
+        """The reaction; not set when it was taken away."""
+
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.bytes = ...,
+        message_id: _builtins.bytes = ...,
+        reaction_id: _builtins.bytes = ...,
+        user_id: _builtins.bytes = ...,
+        device_id: _builtins.int = ...,
+        reacted_ms: _builtins.int = ...,
+        envelope: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "device_id", b"device_id", "envelope", b"envelope", "message_id", b"message_id", "reacted_ms", b"reacted_ms", "reaction_id", b"reaction_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactionEvent: _TypeAlias = ReactionEvent  # noqa: Y015
 
 @_typing.final
 class ReceiptEvent(_message.Message):
@@ -278,3 +544,177 @@ class AccountEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccountEvent: _TypeAlias = AccountEvent  # noqa: Y015
+
+@_typing.final
+class GroupReceiptEvent(_message.Message):
+    """How far the user's messages to a group have come. A device keeps the maximum of each count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    DELIVERED_COUNTS_FIELD_NUMBER: _builtins.int
+    READ_COUNTS_FIELD_NUMBER: _builtins.int
+    RECIPIENT_COUNTS_FIELD_NUMBER: _builtins.int
+    RECORDED_MS_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """The group."""
+    recorded_ms: _builtins.int
+    """When the counts were taken, Unix milliseconds."""
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The messages, at most 40; none when the event only says that something came further: ask BatchGetReceipts."""
+
+    @_builtins.property
+    def delivered_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """To how many of its recipients each message was delivered, in the same order; the readers are among them."""
+
+    @_builtins.property
+    def read_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many of its recipients read each message."""
+
+    @_builtins.property
+    def recipient_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many recipients each message has."""
+
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        message_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        delivered_counts: _abc.Iterable[_builtins.int] | None = ...,
+        read_counts: _abc.Iterable[_builtins.int] | None = ...,
+        recipient_counts: _abc.Iterable[_builtins.int] | None = ...,
+        recorded_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_counts", b"delivered_counts", "group_id", b"group_id", "message_ids", b"message_ids", "read_counts", b"read_counts", "recipient_counts", b"recipient_counts", "recorded_ms", b"recorded_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupReceiptEvent: _TypeAlias = GroupReceiptEvent  # noqa: Y015
+
+@_typing.final
+class GroupChangeEvent(_message.Message):
+    """A group that changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    ACTOR_USER_ID_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    GROUP_NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CHANGED_MS_FIELD_NUMBER: _builtins.int
+    MEMBER_COUNT_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """The group; it is the conversation, too."""
+    version: _builtins.int
+    """The version of the group after the change."""
+    change: Global___GroupChange.ValueType
+    """What happened."""
+    actor_user_id: _builtins.bytes
+    """Who did it."""
+    group_name: _builtins.str
+    """The name of the group after the change."""
+    role: Global___GroupRole.ValueType
+    """The role of those named, after the change."""
+    changed_ms: _builtins.int
+    """When, Unix milliseconds."""
+    member_count: _builtins.int
+    """How many members the group has after the change."""
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """To whom, where it happened to somebody: the added, the removed, who left, who got another role."""
+
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        version: _builtins.int = ...,
+        change: Global___GroupChange.ValueType = ...,
+        actor_user_id: _builtins.bytes = ...,
+        user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        group_name: _builtins.str = ...,
+        role: Global___GroupRole.ValueType = ...,
+        changed_ms: _builtins.int = ...,
+        member_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_user_id", b"actor_user_id", "change", b"change", "changed_ms", b"changed_ms", "group_id", b"group_id", "group_name", b"group_name", "member_count", b"member_count", "role", b"role", "user_ids", b"user_ids", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupChangeEvent: _TypeAlias = GroupChangeEvent  # noqa: Y015
+
+@_typing.final
+class ConversationSettingEvent(_message.Message):
+    """How a conversation is kept. Everything is as it is after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.bytes
+    """The conversation."""
+    @_builtins.property
+    def settings(self) -> Global___ConversationSettings:
+        """The settings."""
+
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.bytes = ...,
+        settings: Global___ConversationSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConversationSettingEvent: _TypeAlias = ConversationSettingEvent  # noqa: Y015
+
+@_typing.final
+class ConversationSettings(_message.Message):
+    """How a user keeps one conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MUTED_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    PINNED_MS_FIELD_NUMBER: _builtins.int
+    IS_ARCHIVED_FIELD_NUMBER: _builtins.int
+    CLEARED_UPTO_FIELD_NUMBER: _builtins.int
+    EXPIRY_S_FIELD_NUMBER: _builtins.int
+    muted_until_ms: _builtins.int
+    """Notifications are off until then, Unix milliseconds; zero when they are on."""
+    pinned_ms: _builtins.int
+    """When it was pinned, Unix milliseconds; zero when it is not."""
+    is_archived: _builtins.bool
+    """It is out of sight until somebody writes."""
+    cleared_upto: _builtins.bytes
+    """Everything up to and including this message id is cleared on the user's devices."""
+    expiry_s: _builtins.int
+    """New messages of a direct conversation disappear so many seconds after they were sent; zero: never. Both sides have
+    the same; a group has its own timer.
+    """
+    def __init__(
+        self,
+        *,
+        muted_until_ms: _builtins.int = ...,
+        pinned_ms: _builtins.int = ...,
+        is_archived: _builtins.bool = ...,
+        cleared_upto: _builtins.bytes = ...,
+        expiry_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleared_upto", b"cleared_upto", "expiry_s", b"expiry_s", "is_archived", b"is_archived", "muted_until_ms", b"muted_until_ms", "pinned_ms", b"pinned_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConversationSettings: _TypeAlias = ConversationSettings  # noqa: Y015

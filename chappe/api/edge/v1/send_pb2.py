@@ -26,7 +26,7 @@ from chappe.api.type.v1 import envelope_pb2 as chappe_dot_api_dot_type_dot_v1_do
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63happe/api/edge/v1/send.proto\x12\x12\x63happe.api.edge.v1\x1a!chappe/api/type/v1/envelope.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"\xdb\x01\n\x04Send\x12\x1c\n\nmessage_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x1b\n\x07\x61ttempt\x18\x02 \x01(\rB\n\x92\xb5\x18\x06\x08\x01@\xc0\x84=\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32\x1f.chappe.api.edge.v1.SendMessageH\x00\x12,\n\x04read\x18\x04 \x01(\x0b\x32\x1c.chappe.api.edge.v1.SendReadH\x00\x42\x08\n\x06\x61\x63tionJ\x04\x08\x05\x10\nR\x04\x65\x64itR\x06revokeR\x08reactionR\x0e\x62ot_request_id\"\xa6\x01\n\x0bSendMessage\x12\x1b\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10H\x00\x12\x36\n\x08\x65nvelope\x18\x03 \x01(\x0b\x32\x1c.chappe.api.type.v1.EnvelopeB\x06\x92\xb5\x18\x02\x08\x01\x42\x0b\n\trecipientJ\x04\x08\x02\x10\x03J\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06R\x08group_idR\x0fmembers_versionR\x08\x65xpiry_s\"u\n\x08SendRead\x12\x1e\n\x0cpeer_user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x19\n\tread_upto\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x1e\n\x0bmessage_ids\x18\x04 \x03(\x0c\x42\t\x92\xb5\x18\x05\x10\x10\x30\x80\x02J\x04\x08\x02\x10\x03R\x08group_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63happe/api/edge/v1/send.proto\x12\x12\x63happe.api.edge.v1\x1a!chappe/api/type/v1/envelope.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"\xdf\x02\n\x04Send\x12\x1c\n\nmessage_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x1b\n\x07\x61ttempt\x18\x02 \x01(\rB\n\x92\xb5\x18\x06\x08\x01@\xc0\x84=\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32\x1f.chappe.api.edge.v1.SendMessageH\x00\x12,\n\x04read\x18\x04 \x01(\x0b\x32\x1c.chappe.api.edge.v1.SendReadH\x00\x12,\n\x04\x65\x64it\x18\x05 \x01(\x0b\x32\x1c.chappe.api.edge.v1.SendEditH\x00\x12\x30\n\x06revoke\x18\x06 \x01(\x0b\x32\x1e.chappe.api.edge.v1.SendRevokeH\x00\x12\x34\n\x08reaction\x18\x07 \x01(\x0b\x32 .chappe.api.edge.v1.SendReactionH\x00\x42\x08\n\x06\x61\x63tionJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\nR\x0e\x62ot_request_id\"\xc7\x01\n\x0bSendMessage\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1a\n\x08group_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x36\n\x08\x65nvelope\x18\x03 \x01(\x0b\x32\x1c.chappe.api.type.v1.EnvelopeB\x06\x92\xb5\x18\x02\x08\x01\x12\x1f\n\x0fmembers_version\x18\x04 \x01(\x03\x42\x06\x92\xb5\x18\x02\x38\x00\x12\x1b\n\x08\x65xpiry_s\x18\x05 \x01(\rB\t\x92\xb5\x18\x05@\x80\xce\xda\x03\x42\x0b\n\trecipient\"\x91\x01\n\x08SendRead\x12\x1e\n\x0cpeer_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1a\n\x08group_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x19\n\tread_upto\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x1e\n\x0bmessage_ids\x18\x04 \x03(\x0c\x42\t\x92\xb5\x18\x05\x10\x10\x30\x80\x02\x42\x0e\n\x0c\x63onversation\"\xac\x01\n\x08SendEdit\x12\x1e\n\x0cpeer_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1a\n\x08group_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1c\n\nmessage_id\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x36\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1c.chappe.api.type.v1.EnvelopeB\x06\x92\xb5\x18\x02\x08\x01\x42\x0e\n\x0c\x63onversation\"\xae\x01\n\nSendRevoke\x12\x1e\n\x0cpeer_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1a\n\x08group_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1c\n\nmessage_id\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x36\n\x05scope\x18\x04 \x01(\x0e\x32\x1f.chappe.api.edge.v1.RevokeScopeB\x06\x92\xb5\x18\x02H\x01\x42\x0e\n\x0c\x63onversation\"\xa8\x01\n\x0cSendReaction\x12\x1e\n\x0cpeer_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1a\n\x08group_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1c\n\nmessage_id\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12.\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1c.chappe.api.type.v1.EnvelopeB\x0e\n\x0c\x63onversation*[\n\x0bRevokeScope\x12\x1c\n\x18REVOKE_SCOPE_UNSPECIFIED\x10\x00\x12\x19\n\x15REVOKE_SCOPE_EVERYONE\x10\x01\x12\x13\n\x0fREVOKE_SCOPE_ME\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,57 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEND'].fields_by_name['attempt']._loaded_options = None
   _globals['_SEND'].fields_by_name['attempt']._serialized_options = b'\222\265\030\006\010\001@\300\204='
   _globals['_SENDMESSAGE'].fields_by_name['user_id']._loaded_options = None
-  _globals['_SENDMESSAGE'].fields_by_name['user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_SENDMESSAGE'].fields_by_name['user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDMESSAGE'].fields_by_name['group_id']._loaded_options = None
+  _globals['_SENDMESSAGE'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_SENDMESSAGE'].fields_by_name['envelope']._loaded_options = None
   _globals['_SENDMESSAGE'].fields_by_name['envelope']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_SENDMESSAGE'].fields_by_name['members_version']._loaded_options = None
+  _globals['_SENDMESSAGE'].fields_by_name['members_version']._serialized_options = b'\222\265\030\0028\000'
+  _globals['_SENDMESSAGE'].fields_by_name['expiry_s']._loaded_options = None
+  _globals['_SENDMESSAGE'].fields_by_name['expiry_s']._serialized_options = b'\222\265\030\005@\200\316\332\003'
   _globals['_SENDREAD'].fields_by_name['peer_user_id']._loaded_options = None
-  _globals['_SENDREAD'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_SENDREAD'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDREAD'].fields_by_name['group_id']._loaded_options = None
+  _globals['_SENDREAD'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_SENDREAD'].fields_by_name['read_upto']._loaded_options = None
   _globals['_SENDREAD'].fields_by_name['read_upto']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_SENDREAD'].fields_by_name['message_ids']._loaded_options = None
   _globals['_SENDREAD'].fields_by_name['message_ids']._serialized_options = b'\222\265\030\005\020\0200\200\002'
+  _globals['_SENDEDIT'].fields_by_name['peer_user_id']._loaded_options = None
+  _globals['_SENDEDIT'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDEDIT'].fields_by_name['group_id']._loaded_options = None
+  _globals['_SENDEDIT'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDEDIT'].fields_by_name['message_id']._loaded_options = None
+  _globals['_SENDEDIT'].fields_by_name['message_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_SENDEDIT'].fields_by_name['envelope']._loaded_options = None
+  _globals['_SENDEDIT'].fields_by_name['envelope']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_SENDREVOKE'].fields_by_name['peer_user_id']._loaded_options = None
+  _globals['_SENDREVOKE'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDREVOKE'].fields_by_name['group_id']._loaded_options = None
+  _globals['_SENDREVOKE'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDREVOKE'].fields_by_name['message_id']._loaded_options = None
+  _globals['_SENDREVOKE'].fields_by_name['message_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_SENDREVOKE'].fields_by_name['scope']._loaded_options = None
+  _globals['_SENDREVOKE'].fields_by_name['scope']._serialized_options = b'\222\265\030\002H\001'
+  _globals['_SENDREACTION'].fields_by_name['peer_user_id']._loaded_options = None
+  _globals['_SENDREACTION'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDREACTION'].fields_by_name['group_id']._loaded_options = None
+  _globals['_SENDREACTION'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_SENDREACTION'].fields_by_name['message_id']._loaded_options = None
+  _globals['_SENDREACTION'].fields_by_name['message_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_REVOKESCOPE']._serialized_start=1347
+  _globals['_REVOKESCOPE']._serialized_end=1438
   _globals['_SEND']._serialized_start=121
-  _globals['_SEND']._serialized_end=340
-  _globals['_SENDMESSAGE']._serialized_start=343
-  _globals['_SENDMESSAGE']._serialized_end=509
-  _globals['_SENDREAD']._serialized_start=511
-  _globals['_SENDREAD']._serialized_end=628
+  _globals['_SEND']._serialized_end=472
+  _globals['_SENDMESSAGE']._serialized_start=475
+  _globals['_SENDMESSAGE']._serialized_end=674
+  _globals['_SENDREAD']._serialized_start=677
+  _globals['_SENDREAD']._serialized_end=822
+  _globals['_SENDEDIT']._serialized_start=825
+  _globals['_SENDEDIT']._serialized_end=997
+  _globals['_SENDREVOKE']._serialized_start=1000
+  _globals['_SENDREVOKE']._serialized_end=1174
+  _globals['_SENDREACTION']._serialized_start=1177
+  _globals['_SENDREACTION']._serialized_end=1345
 # @@protoc_insertion_point(module_scope)

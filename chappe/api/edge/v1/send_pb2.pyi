@@ -8,16 +8,41 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RevokeScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RevokeScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RevokeScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REVOKE_SCOPE_UNSPECIFIED: _RevokeScope.ValueType  # 0
+    """Not set; refused."""
+    REVOKE_SCOPE_EVERYONE: _RevokeScope.ValueType  # 1
+    """For everyone: its content is gone from every store and device. By its sender, in a group also by an admin."""
+    REVOKE_SCOPE_ME: _RevokeScope.ValueType  # 2
+    """For the user's own devices alone."""
+
+class RevokeScope(_RevokeScope, metaclass=_RevokeScopeEnumTypeWrapper):
+    """For whom a message is taken back."""
+
+REVOKE_SCOPE_UNSPECIFIED: RevokeScope.ValueType  # 0
+"""Not set; refused."""
+REVOKE_SCOPE_EVERYONE: RevokeScope.ValueType  # 1
+"""For everyone: its content is gone from every store and device. By its sender, in a group also by an admin."""
+REVOKE_SCOPE_ME: RevokeScope.ValueType  # 2
+"""For the user's own devices alone."""
+Global___RevokeScope: _TypeAlias = RevokeScope  # noqa: Y015
 
 @_typing.final
 class Send(_message.Message):
@@ -31,6 +56,9 @@ class Send(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    REVOKE_FIELD_NUMBER: _builtins.int
+    REACTION_FIELD_NUMBER: _builtins.int
     message_id: _builtins.bytes
     """A UUIDv7 that the device mints when it first transmits: 48 bits of Unix milliseconds, 12 bits of counter, then the
     48-bit mint tag of Welcome and 14 random bits. It is the message's identity and its place in the conversation.
@@ -45,6 +73,18 @@ class Send(_message.Message):
     def read(self) -> Global___SendRead:
         """The user read messages."""
 
+    @_builtins.property
+    def edit(self) -> Global___SendEdit:
+        """The sender of a message puts other content in its place."""
+
+    @_builtins.property
+    def revoke(self) -> Global___SendRevoke:
+        """A message is taken back, or hidden from its user."""
+
+    @_builtins.property
+    def reaction(self) -> Global___SendReaction:
+        """The user reacts to a message, or no longer does."""
+
     def __init__(
         self,
         *,
@@ -52,12 +92,15 @@ class Send(_message.Message):
         attempt: _builtins.int = ...,
         message: Global___SendMessage | None = ...,
         read: Global___SendRead | None = ...,
+        edit: Global___SendEdit | None = ...,
+        revoke: Global___SendRevoke | None = ...,
+        reaction: Global___SendReaction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "message", b"message", "read", b"read"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "edit", b"edit", "message", b"message", "reaction", b"reaction", "read", b"read", "revoke", b"revoke"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "message", b"message", "message_id", b"message_id", "read", b"read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "edit", b"edit", "message", b"message", "message_id", b"message_id", "reaction", b"reaction", "read", b"read", "revoke", b"revoke"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["message", "read"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["message", "read", "edit", "revoke", "reaction"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -70,9 +113,20 @@ class SendMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    MEMBERS_VERSION_FIELD_NUMBER: _builtins.int
+    EXPIRY_S_FIELD_NUMBER: _builtins.int
     user_id: _builtins.bytes
     """A user; the sender itself for a note to self."""
+    group_id: _builtins.bytes
+    """A group that the sender is a member of."""
+    members_version: _builtins.int
+    """For a group, the newest version of it that the device knows of: the message reaches at least the members of that
+    version. Zero when it knows none.
+    """
+    expiry_s: _builtins.int
+    """The message disappears so many seconds after it was accepted: from every store and from every device. Zero: never."""
     @_builtins.property
     def envelope(self) -> _envelope_pb2.Envelope:
         """What is sent."""
@@ -81,13 +135,16 @@ class SendMessage(_message.Message):
         self,
         *,
         user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
         envelope: _envelope_pb2.Envelope | None = ...,
+        members_version: _builtins.int = ...,
+        expiry_s: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "recipient", b"recipient", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "group_id", b"group_id", "recipient", b"recipient", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "recipient", b"recipient", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "expiry_s", b"expiry_s", "group_id", b"group_id", "members_version", b"members_version", "recipient", b"recipient", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_recipient: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofReturnType_recipient: _TypeAlias = _typing.Literal["user_id", "group_id"]  # noqa: Y015
     _WhichOneofArgType_recipient: _TypeAlias = _typing.Literal["recipient", b"recipient"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_recipient) -> _WhichOneofReturnType_recipient | None: ...
 
@@ -95,15 +152,18 @@ Global___SendMessage: _TypeAlias = SendMessage  # noqa: Y015
 
 @_typing.final
 class SendRead(_message.Message):
-    """Says that the user saw messages of a direct conversation."""
+    """Says that the user saw messages of a conversation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
     READ_UPTO_FIELD_NUMBER: _builtins.int
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     peer_user_id: _builtins.bytes
-    """With whom the conversation is."""
+    """The direct one with this user."""
+    group_id: _builtins.bytes
+    """That of this group."""
     read_upto: _builtins.bytes
     """Everything up to and including this message id; empty when ids are named."""
     @_builtins.property
@@ -114,13 +174,128 @@ class SendRead(_message.Message):
         self,
         *,
         peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
         read_upto: _builtins.bytes = ...,
         message_ids: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "group_id", b"group_id", "peer_user_id", b"peer_user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ids", b"message_ids", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "group_id", b"group_id", "message_ids", b"message_ids", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_conversation: _TypeAlias = _typing.Literal["peer_user_id", "group_id"]  # noqa: Y015
+    _WhichOneofArgType_conversation: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_conversation) -> _WhichOneofReturnType_conversation | None: ...
 
 Global___SendRead: _TypeAlias = SendRead  # noqa: Y015
+
+@_typing.final
+class SendEdit(_message.Message):
+    """Puts other content in the place of an own message, within the time that the operator allows (15 minutes)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    peer_user_id: _builtins.bytes
+    """The direct one with this user."""
+    group_id: _builtins.bytes
+    """That of this group."""
+    message_id: _builtins.bytes
+    """The message."""
+    @_builtins.property
+    def envelope(self) -> _envelope_pb2.Envelope:
+        """Its new content."""
+
+    def __init__(
+        self,
+        *,
+        peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
+        message_id: _builtins.bytes = ...,
+        envelope: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "envelope", b"envelope", "group_id", b"group_id", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "envelope", b"envelope", "group_id", b"group_id", "message_id", b"message_id", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_conversation: _TypeAlias = _typing.Literal["peer_user_id", "group_id"]  # noqa: Y015
+    _WhichOneofArgType_conversation: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_conversation) -> _WhichOneofReturnType_conversation | None: ...
+
+Global___SendEdit: _TypeAlias = SendEdit  # noqa: Y015
+
+@_typing.final
+class SendRevoke(_message.Message):
+    """Takes a message back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    peer_user_id: _builtins.bytes
+    """The direct one with this user."""
+    group_id: _builtins.bytes
+    """That of this group."""
+    message_id: _builtins.bytes
+    """The message."""
+    scope: Global___RevokeScope.ValueType
+    """For whom."""
+    def __init__(
+        self,
+        *,
+        peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
+        message_id: _builtins.bytes = ...,
+        scope: Global___RevokeScope.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "group_id", b"group_id", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "group_id", b"group_id", "message_id", b"message_id", "peer_user_id", b"peer_user_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_conversation: _TypeAlias = _typing.Literal["peer_user_id", "group_id"]  # noqa: Y015
+    _WhichOneofArgType_conversation: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_conversation) -> _WhichOneofReturnType_conversation | None: ...
+
+Global___SendRevoke: _TypeAlias = SendRevoke  # noqa: Y015
+
+@_typing.final
+class SendReaction(_message.Message):
+    """Reacts to a message. A user has one reaction to a message; a new one takes the place of the old."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    peer_user_id: _builtins.bytes
+    """The direct one with this user."""
+    group_id: _builtins.bytes
+    """That of this group."""
+    message_id: _builtins.bytes
+    """The message."""
+    @_builtins.property
+    def envelope(self) -> _envelope_pb2.Envelope:
+        """The reaction, at most 1 KiB; not set to take it away."""
+
+    def __init__(
+        self,
+        *,
+        peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
+        message_id: _builtins.bytes = ...,
+        envelope: _envelope_pb2.Envelope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "envelope", b"envelope", "group_id", b"group_id", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "envelope", b"envelope", "group_id", b"group_id", "message_id", b"message_id", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_conversation: _TypeAlias = _typing.Literal["peer_user_id", "group_id"]  # noqa: Y015
+    _WhichOneofArgType_conversation: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_conversation) -> _WhichOneofReturnType_conversation | None: ...
+
+Global___SendReaction: _TypeAlias = SendReaction  # noqa: Y015

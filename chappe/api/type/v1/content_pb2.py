@@ -24,13 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chappe/api/type/v1/content.proto\x12\x12\x63happe.api.type.v1\"i\n\x07\x43ontent\x12\x0c\n\x04text\x18\x01 \x01(\tJ\x04\x08\x02\x10\x10R\x05mediaR\x08reply_toR\x08mentionsR\x08locationR\x0c\x63ontact_cardR\x04pollR\x08\x65xpiry_sR\x07paddingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chappe/api/type/v1/content.proto\x12\x12\x63happe.api.type.v1\"\x9f\x01\n\x07\x43ontent\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1b\n\x13reply_to_message_id\x18\x03 \x01(\x0c\x12\x15\n\rforward_count\x18\t \x01(\rJ\x04\x08\x02\x10\x03J\x04\x08\x04\x10\tJ\x04\x08\n\x10\x10R\x05mediaR\x08mentionsR\x08locationR\x0c\x63ontact_cardR\x04pollR\x08\x65xpiry_sR\x07paddingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chappe.api.type.v1.content_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTENT']._serialized_start=56
-  _globals['_CONTENT']._serialized_end=161
+  _globals['_CONTENT']._serialized_start=57
+  _globals['_CONTENT']._serialized_end=216
 # @@protoc_insertion_point(module_scope)

@@ -25,16 +25,24 @@ class Content(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    FORWARD_COUNT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text of the message, as UTF-8."""
+    """The text of the message, as UTF-8; of a reaction, the emoji."""
+    reply_to_message_id: _builtins.bytes
+    """The message of the same conversation that this one answers, 16 bytes; empty for none."""
+    forward_count: _builtins.int
+    """How often the content was forwarded on its way here: a device that forwards a message raises it by one."""
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        reply_to_message_id: _builtins.bytes = ...,
+        forward_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forward_count", b"forward_count", "reply_to_message_id", b"reply_to_message_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
