@@ -20,7 +20,7 @@ class Mutation(NamedTuple):
 
 ACCEPT: Final = "svc_message/service/accept.py"
 SYNC: Final = "svc_message/service/sync.py"
-RULES: Final = "svc_message/protocol.py"
+RULES: Final = "svc_message/protocol/__init__.py"
 STORE: Final = "svc_message/adapters/message_store_postgres/accepting.py"
 RECEIPTS: Final = "svc_message/adapters/message_store_postgres/receipts.py"
 

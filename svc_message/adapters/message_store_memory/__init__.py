@@ -1,0 +1,130 @@
+"""Keeps the book of the ledger in memory: the port's meaning in its shortest form, for tests and simulations."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from chappe.runtime.clock import Clock
+from svc_message.adapters.message_store_memory.book import Book, position_of
+from svc_message.adapters.message_store_memory.receipts import apply
+from svc_message.model import (
+    Accepted,
+    Applied,
+    Chat,
+    ChatCursor,
+    ChatPage,
+    Event,
+    ForeignAppend,
+    ForeignEvent,
+    Found,
+    InboxPage,
+    InboxRead,
+    MessageRef,
+    NewMessage,
+    PageRead,
+    ReceiptUpdate,
+    StoredMessage,
+    UserId,
+)
+
+
+class MemoryMessageStore:
+    """The port `MessageStore` in memory; every call is carried out at once and as a whole."""
+
+    def __init__(self, clock: Clock, *, epoch: int = 1) -> None:
+        """Makes an empty book.
+
+        Args:
+            clock: The store's own clock.
+            epoch: The epoch of the ledger.
+        """
+        self._clock = clock
+        self._epoch = epoch
+        self._book = Book()
+
+    async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
+        """Makes messages durable with a pointer in the inbox of everyone entitled."""
+        return [self._book.accept(message) for message in batch]
+
+    async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
+        """Looks messages up, in order."""
+        return [_find(self._book, ref) for ref in refs]
+
+    async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
+        """Makes sure that ids which are not there are never accepted; false where one was there after all."""
+        return [self._book.messages[ref.conversation_id].setdefault(ref.message_id, None) is None for ref in refs]
+
+    async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
+        """Raises states, never lowers them, and appends the events that tell of it."""
+        return [apply(self._book, update) for update in batch]
+
+    async def append_events(self, batch: Sequence[ForeignAppend]) -> None:
+        """Appends events of other services."""
+        for append in batch:
+            self._book.append(ForeignEvent(append.position, append.change_id, append.item), *append.user_ids)
+
+    async def read_inbox(self, reads: Sequence[InboxRead]) -> list[InboxPage]:
+        """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
+        return [_page_of(self._book.inboxes[read.user_id], read) for read in reads]
+
+    async def read_page(self, read: PageRead) -> list[StoredMessage]:
+        """Returns messages of a conversation that its owner sees, newest first."""
+        found = [
+            message
+            for message in self._book.visible(read.owner_id, read.conversation_id)
+            if read.after < message.message_id and (not read.before or message.message_id < read.before)
+        ]
+        chosen = found[-read.limit :] if read.after else found[: read.limit]
+        return [self._book.stored(message) for message in chosen]
+
+    async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
+        """Returns a window of a chat list."""
+        lines = self._book.lines[owner_id]
+        places = sorted((-line.last_ms, conversation_id) for conversation_id, line in lines.items())
+        if after is not None:
+            places = [place for place in places if place > (-after.last_ms, after.conversation_id)]
+        chats = [self._book.chat(owner_id, conversation_id) for _, conversation_id in places[:limit]]
+        chats.sort(key=_newest, reverse=True)
+        if len(places) <= limit:
+            return ChatPage(chats, None)
+        last_ms, conversation_id = places[limit - 1]
+        return ChatPage(chats, ChatCursor(-last_ms, conversation_id))
+
+    async def epoch(self) -> int:
+        """Returns the epoch of the ledger."""
+        return self._epoch
+
+    async def clock_ms(self) -> float:
+        """Returns the store's own wall clock, Unix milliseconds."""
+        return float(self._clock.wall_ms())
+
+    async def ready(self) -> None:
+        """Returns: memory always answers."""
+
+
+def _find(book: Book, ref: MessageRef) -> Found | None:
+    messages = book.messages[ref.conversation_id]
+    if ref.message_id not in messages:
+        return None
+    found = messages[ref.message_id]
+    if found is None:
+        return Found(is_void=True, content_hash=b"", accepted_ms=0, is_withheld=False)
+    return Found(
+        is_void=False,
+        content_hash=found.content_hash,
+        accepted_ms=found.accepted_ms,
+        is_withheld=found.is_withheld,
+    )
+
+
+def _page_of(events: list[Event], read: InboxRead) -> InboxPage:
+    rest = events[bisect_right(events, read.after, key=position_of) :]
+    if len(rest) <= read.limit:
+        return InboxPage(rest, has_more=False)
+    end = rest[read.limit].position
+    page = [event for event in rest if event.position < end]
+    # A position with more events than the limit is given whole; the next page may then be empty.
+    return InboxPage(page or [event for event in rest if event.position == end], has_more=True)
+
+
+def _newest(chat: Chat) -> bytes:
+    return b"" if chat.last_message is None else chat.last_message.message.message_id

@@ -1,0 +1,143 @@
+"""What stands in the book that is kept in memory, and who sees what of it."""
+
+from bisect import insort_right
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from svc_message.model import (
+    NO_POSITION,
+    Accepted,
+    Chat,
+    ConversationId,
+    Event,
+    MessageEvent,
+    MessageId,
+    NewMessage,
+    Position,
+    ReceiptState,
+    StoredMessage,
+    UserId,
+    Verdict,
+)
+
+_UNREAD_SHOWN: Final = 100
+
+
+class Receipt(NamedTuple):
+    """How far a message has come with its recipient."""
+
+    state: ReceiptState
+    delivered_ms: int
+    read_ms: int
+
+
+class Line(NamedTuple):
+    """One line of one user's chat list."""
+
+    peer_id: UserId
+    last_ms: int
+    read_upto: bytes
+
+
+NO_RECEIPT: Final = Receipt(ReceiptState.SENT, 0, 0)
+
+
+class Book:
+    """What is stored, and who sees what of it."""
+
+    def __init__(self) -> None:
+        # None stands for an id that was declared void.
+        self.messages: defaultdict[ConversationId, dict[MessageId, NewMessage | None]] = defaultdict(dict)
+        self.inboxes: defaultdict[UserId, list[Event]] = defaultdict(list)
+        self.receipts: dict[tuple[ConversationId, MessageId], Receipt] = {}
+        self.lines: defaultdict[UserId, dict[ConversationId, Line]] = defaultdict(dict)
+
+    def accept(self, message: NewMessage) -> Accepted:
+        """Keeps a message, or completes the one that is there."""
+        messages = self.messages[message.conversation_id]
+        if message.message_id not in messages:
+            messages[message.message_id] = message
+            self.point(message, message.position)
+            return Accepted(Verdict.STORED, message.accepted_ms, message.is_withheld)
+        first = messages[message.message_id]
+        if first is None:
+            return Accepted(Verdict.VOID, 0, is_withheld=False)
+        is_same = (first.sender_id, first.content_hash) == (message.sender_id, message.content_hash)
+        if is_same:
+            self.point(first, message.position)
+        return Accepted(
+            Verdict.DUPLICATE if is_same else Verdict.CONFLICT, first.accepted_ms, is_withheld=first.is_withheld
+        )
+
+    def point(self, message: NewMessage, position: Position) -> None:
+        """Tells everyone entitled of a message."""
+        event = event_of(message, position)
+        users = [message.sender_id]
+        if not message.is_withheld and message.recipient_id != message.sender_id:
+            users.append(message.recipient_id)
+        self.append(event, *users)
+        sent_ms = int.from_bytes(message.message_id[:6], "big")
+        for user_id in users:
+            peer_id = message.recipient_id if user_id == message.sender_id else message.sender_id
+            line = self.lines[user_id].get(message.conversation_id, Line(peer_id, 0, b""))
+            last_ms = max(line.last_ms, sent_ms)
+            self.lines[user_id][message.conversation_id] = line._replace(last_ms=last_ms)
+
+    def append(self, event: Event, *user_ids: UserId) -> None:
+        """Puts an event at its place in inboxes."""
+        for user_id in user_ids:
+            insort_right(self.inboxes[user_id], event, key=position_of)
+
+    def visible(self, user_id: UserId, conversation_id: ConversationId) -> list[NewMessage]:
+        """Returns the messages that a user sees, newest first."""
+        return sorted(
+            (
+                message
+                for message in self.messages[conversation_id].values()
+                if message is not None
+                and (message.sender_id == user_id or (message.recipient_id == user_id and not message.is_withheld))
+            ),
+            reverse=True,
+        )
+
+    def unread(self, user_id: UserId, conversation_id: ConversationId, line: Line) -> Iterator[NewMessage]:
+        """Goes through what others sent and the user has not read, newest first."""
+        for message in self.visible(user_id, conversation_id):
+            receipt = self.receipts.get((conversation_id, message.message_id), NO_RECEIPT)
+            is_others = message.sender_id != user_id
+            if is_others and message.message_id > line.read_upto and receipt.state < ReceiptState.READ:
+                yield message
+
+    def chat(self, owner_id: UserId, conversation_id: ConversationId) -> Chat:
+        """Returns a line of a chat list as its owner sees it."""
+        line = self.lines[owner_id][conversation_id]
+        newest = self.visible(owner_id, conversation_id)[0]
+        unread_count = sum(1 for _ in self.unread(owner_id, conversation_id, line))
+        return Chat(
+            conversation_id, line.peer_id, self.stored(newest), min(unread_count, _UNREAD_SHOWN), line.read_upto
+        )
+
+    def stored(self, message: NewMessage) -> StoredMessage:
+        """Returns a message with how far it has come."""
+        receipt = self.receipts.get((message.conversation_id, message.message_id), NO_RECEIPT)
+        return StoredMessage(event_of(message, NO_POSITION), *receipt)
+
+
+def event_of(message: NewMessage, position: Position) -> MessageEvent:
+    """Returns the event that a message becomes at a position."""
+    return MessageEvent(
+        position,
+        message.message_id,
+        message.conversation_id,
+        message.sender_id,
+        message.sender_device_id,
+        message.recipient_id,
+        message.accepted_ms,
+        message.envelope,
+    )
+
+
+def position_of(event: Event) -> Position:
+    """Returns where an event stands in its log."""
+    return event.position

@@ -1,0 +1,87 @@
+"""Raises receipts in the book that is kept in memory."""
+
+from typing import Final
+
+from svc_message.adapters.message_store_memory.book import NO_RECEIPT, Book, Receipt
+from svc_message.model import (
+    Applied,
+    DeviceId,
+    MessageId,
+    OwnReadEvent,
+    ReceiptEvent,
+    ReceiptState,
+    ReceiptUpdate,
+)
+
+_EVENT_IDS: Final = 40
+_EXPANDED: Final = 1000
+
+
+def apply(book: Book, update: ReceiptUpdate) -> Applied:
+    """Raises what an update raises, and tells of it."""
+    is_whole = update.state is ReceiptState.READ and bool(update.read_upto)
+    asked = set(update.message_ids)
+    if is_whole:
+        asked.update(_expanded(book, update))
+    told = [message_id for message_id in sorted(asked) if _raise(book, update, message_id)]
+    events = [
+        ReceiptEvent(
+            update.position,
+            update.conversation_id,
+            update.reader_id,
+            tuple(told[start : start + _EVENT_IDS]),
+            update.state,
+            update.recorded_ms,
+        )
+        for start in range(0, len(told), _EVENT_IDS)
+    ]
+    for event in events:
+        book.append(event, update.peer_id)
+    own_read = _move(book, update, told, is_whole=is_whole) if update.state is ReceiptState.READ else None
+    return Applied(tuple(events), own_read)
+
+
+def _expanded(book: Book, update: ReceiptUpdate) -> list[MessageId]:
+    """Returns the peer's messages among the newest ones up to `read_upto`."""
+    visible = book.visible(update.reader_id, update.conversation_id)
+    near = [message for message in visible if message.message_id <= update.read_upto][:_EXPANDED]
+    return [message.message_id for message in near if message.sender_id == update.peer_id]
+
+
+def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> bool:
+    """Raises one message; says whether that is to be told."""
+    message = book.messages[update.conversation_id].get(message_id)
+    if (
+        message is None
+        or (message.sender_id, message.recipient_id) != (update.peer_id, update.reader_id)
+        or message.is_withheld
+    ):
+        return False
+    key = (update.conversation_id, message_id)
+    state, delivered_ms, _ = book.receipts.get(key, NO_RECEIPT)
+    if state >= update.state:
+        return update.is_forced
+    read_ms = update.recorded_ms if update.state is ReceiptState.READ else 0
+    book.receipts[key] = Receipt(update.state, delivered_ms or update.recorded_ms, read_ms)
+    return True
+
+
+def _move(book: Book, update: ReceiptUpdate, told: list[MessageId], *, is_whole: bool) -> OwnReadEvent | None:
+    line = book.lines[update.reader_id].get(update.conversation_id)
+    visible = book.visible(update.reader_id, update.conversation_id)
+    upto = max(told, default=b"")
+    if is_whole:
+        upto = next((message.message_id for message in visible if message.message_id <= update.read_upto), b"")
+    if line is None or not upto:
+        return None
+    unread = book.unread(update.reader_id, update.conversation_id, line)
+    if not is_whole and any(message.message_id < upto for message in unread):
+        return None
+    if upto <= line.read_upto and not update.is_forced:
+        return None
+    furthest = MessageId(max(upto, line.read_upto))
+    book.lines[update.reader_id][update.conversation_id] = line._replace(read_upto=furthest)
+    device_id = DeviceId(update.reader_device_id)
+    event = OwnReadEvent(update.position, update.reader_id, update.conversation_id, furthest, device_id)
+    book.append(event, update.reader_id)
+    return event
