@@ -14,11 +14,14 @@ from chappe.api.type.v1 import error_reason_pb2
 from svc_message.model import ForeignEvent, MessageEvent, OwnReadEvent, ReceiptEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from svc_message.model import Event, Refused, Stored
 
 FLAG_WANTS_RECEIPT = 1
 _NO_ID = bytes(16)
 _SINGLE_BYTE = 0x80
+_FATE_TAGS = (b"\x50", b"\x58", b"\x60")
 
 
 def item_bytes(event: Event) -> bytes:
@@ -33,7 +36,7 @@ def item_bytes(event: Event) -> bytes:
 
 def message_bytes(event: MessageEvent) -> bytes:
     """Returns the serialised `chappe.api.edge.v1.MessageEvent` of an event, written by hand."""
-    _, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope = event
+    _, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope, *times = event
     return b"".join(
         (
             b"\x0a\x10",
@@ -48,11 +51,17 @@ def message_bytes(event: MessageEvent) -> bytes:
             recipient_id,
             b"\x30",
             varint(accepted_ms),
-            b"\x3a",
-            varint(len(envelope)),
+            # No envelope is empty, so that none stands for a message that was taken back.
+            b"\x3a" + varint(len(envelope)) if envelope else b"",
             envelope,
+            _fate(times) if any(times) else b"",
         )
     )
+
+
+def _fate(times: Sequence[int]) -> bytes:
+    """Returns the fields that say when a message was edited and taken back, and when it disappears."""
+    return b"".join(tag + varint(time_ms) for tag, time_ms in zip(_FATE_TAGS, times, strict=True) if time_ms)
 
 
 def item_key(event: Event) -> bytes:

@@ -7,16 +7,11 @@ everything else that happens to them. Types that are made once for each message 
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple, NewType
+from typing import NamedTuple
 
-UserId = NewType("UserId", bytes)
-DeviceId = NewType("DeviceId", int)
-ConversationId = NewType("ConversationId", bytes)
-MessageId = NewType("MessageId", bytes)
-Position = NewType("Position", bytes)
+from svc_message.model.ids import NO_POSITION, ConversationId, DeviceId, MessageId, Position, UserId
 
-NO_POSITION = Position(bytes(16))
-"""The place before every other in a log."""
+__all__ = ["NO_POSITION", "ConversationId", "DeviceId", "MessageId", "Position", "UserId"]
 
 
 class ReceiptState(enum.IntEnum):
@@ -72,6 +67,8 @@ class Accepted(NamedTuple):
     """Of the first attempt."""
     is_withheld: bool
     """As the first attempt decided."""
+    is_altered: bool = False
+    """What the first attempt stored was since edited or taken back: the attempt's content is not shown any more."""
 
 
 class MessageRef(NamedTuple):
@@ -124,6 +121,13 @@ class MessageEvent(NamedTuple):
     recipient_id: UserId
     accepted_ms: int
     envelope: bytes
+    """As its reader sees it: of the newest edit; empty when the message was taken back."""
+    edited_ms: int = 0
+    """When the newest edit was accepted; 0 for none."""
+    revoked_ms: int = 0
+    """When it was taken back for everyone; 0 when it was not."""
+    expires_ms: int = 0
+    """From when on nobody sees it; 0 when it stays."""
 
 
 class ReceiptEvent(NamedTuple):
@@ -185,10 +189,15 @@ class InboxRead(NamedTuple):
 
 
 class InboxPage(NamedTuple):
-    """Events of one inbox; `has_more` when the limit cut it."""
+    """Events of one inbox; `has_more` when the limit cut it.
+
+    What nobody may see any more is left out, so that a page with more may be empty.
+    """
 
     events: list[Event]
     has_more: bool
+    end: Position
+    """The last place that was read, whether its events were left out or not; `NO_POSITION` when none was."""
 
 
 class PageRead(NamedTuple):

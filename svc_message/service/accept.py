@@ -292,7 +292,7 @@ class Accepting:
         is_fresh: bool,
     ) -> None:
         for (slot, first), message, outcome in zip(entries, messages, outcomes, strict=True):
-            verdict, accepted_ms, is_withheld = outcome
+            verdict, accepted_ms, is_withheld, is_altered = outcome
             if verdict is Verdict.CONFLICT:
                 answers[slot] = _conflict()
             elif verdict is Verdict.VOID:
@@ -300,7 +300,8 @@ class Accepting:
             elif is_fresh:
                 is_duplicate = first.is_retry and verdict is Verdict.DUPLICATE
                 answers[slot] = Stored(accepted_ms, message.conversation_id, is_duplicate)
-                self._dispatch(message, accepted_ms, is_withheld=is_withheld)
+                if not is_altered:
+                    self._dispatch(message, accepted_ms, is_withheld=is_withheld)
 
     def _dispatch(self, message: NewMessage, accepted_ms: int, *, is_withheld: bool) -> None:
         message_id, conversation_id, sender_id, device_id, recipient_id, envelope, _, _, _, position, _ = message

@@ -84,13 +84,12 @@ class Syncing:
         return 0 <= self._clock.wall_ms() - milliseconds_of(query.cursor) <= RESYNC_AGE_MS
 
     async def _fill(self, query: InboxQuery, page: InboxPage) -> InboxPage:
-        """Reads on while everything of a page is the device's own doing, so that a page with more is never empty."""
+        """Reads on while nothing of a page is for the device, so that a page with more is never empty."""
         events = _of_others(query, page.events)
-        while page.has_more and page.events and not events:
-            after = page.events[-1].position
-            (page,) = await self._store.read_inbox([InboxRead(query.user_id, after, query.limit or DEFAULT_LIMIT)])
+        while page.has_more and not events:
+            (page,) = await self._store.read_inbox([InboxRead(query.user_id, page.end, query.limit or DEFAULT_LIMIT)])
             events = _of_others(query, page.events)
-        return InboxPage(events, page.has_more and bool(events))
+        return InboxPage(events, page.has_more, page.end)
 
     def _answer(self, query: InboxQuery, page: InboxPage, bound: Position, *, is_resync: bool) -> InboxAnswer:
         reached = min(bound, page.events[-1].position) if page.has_more else bound

@@ -38,7 +38,8 @@ def messages(draw: st.DrawFn) -> MessageEvent:
         DeviceId(draw(st.integers(1, 32767))),
         UserId(draw(ids)),
         draw(times),
-        envelope.SerializeToString(),
+        draw(st.sampled_from((b"", envelope.SerializeToString()))),
+        *draw(st.tuples(*[st.sampled_from((0, 1, 2**41))] * 3)),
     )
 
 
@@ -53,7 +54,10 @@ def test_a_message_item_is_what_protobuf_writes(event: MessageEvent) -> None:
             sender_device_id=event.sender_device_id,
             recipient_user_id=event.recipient_id,
             accepted_ms=event.accepted_ms,
-            envelope=envelope_pb2.Envelope.FromString(event.envelope),
+            envelope=envelope_pb2.Envelope.FromString(event.envelope) if event.envelope else None,
+            edited_ms=event.edited_ms,
+            revoked_ms=event.revoked_ms,
+            expires_ms=event.expires_ms,
         ),
     )
     assert item_bytes(event) == expected.SerializeToString()

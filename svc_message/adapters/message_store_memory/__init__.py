@@ -7,6 +7,7 @@ from chappe.runtime.clock import Clock
 from svc_message.adapters.message_store_memory.book import Book, position_of
 from svc_message.adapters.message_store_memory.receipts import apply
 from svc_message.model import (
+    NO_POSITION,
     Accepted,
     Applied,
     Chat,
@@ -118,12 +119,12 @@ def _find(book: Book, ref: MessageRef) -> Found | None:
 
 def _page_of(events: list[Event], read: InboxRead) -> InboxPage:
     rest = events[bisect_right(events, read.after, key=position_of) :]
-    if len(rest) <= read.limit:
-        return InboxPage(rest, has_more=False)
-    end = rest[read.limit].position
-    page = [event for event in rest if event.position < end]
-    # A position with more events than the limit is given whole; the next page may then be empty.
-    return InboxPage(page or [event for event in rest if event.position == end], has_more=True)
+    page = rest
+    if len(rest) > read.limit:
+        end = rest[read.limit].position
+        # A position with more events than the limit is given whole; the next page may then be empty.
+        page = [event for event in rest if event.position < end] or [event for event in rest if event.position == end]
+    return InboxPage(page, len(rest) > read.limit, page[-1].position if page else NO_POSITION)
 
 
 def _newest(chat: Chat) -> bytes:

@@ -14,7 +14,7 @@ from svc_message.adapters.message_store_postgres.events import (
     own_read_of,
     receipt_of,
 )
-from svc_message.model import Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
+from svc_message.model import NO_POSITION, Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
 
 ROWS_APPENDED: Final = 4096
 _N, _KIND, _POSITION, _CONVERSATION, _DATA = 0, 1, 2, 4, 10
@@ -79,7 +79,7 @@ def _page(read: InboxRead, rows: list[Row]) -> InboxPage:
         end = rows[read.limit][_POSITION]
         # A position with more events than the limit is given whole; the next page may then be empty.
         rows = [row for row in rows if row[_POSITION] < end] or rows
-    return InboxPage([_event(read, row) for row in rows], has_more)
+    return InboxPage([_event(read, row) for row in rows], has_more, rows[-1][_POSITION] if rows else NO_POSITION)
 
 
 def _position(row: Row) -> Position:
@@ -90,7 +90,7 @@ def _position(row: Row) -> Position:
 def _event(read: InboxRead, row: Row) -> Event:
     kind = row[_KIND]
     if kind == MESSAGE:
-        return MessageEvent._make(row[_POSITION:_DATA])
+        return MessageEvent(*row[_POSITION:_DATA])
     if kind == RECEIPT:
         return receipt_of(row[_POSITION], row[_CONVERSATION], row[_DATA])
     if kind == FOREIGN:
