@@ -89,7 +89,7 @@ Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
 
 @_typing.final
 class SubmitBatch(_message.Message):
-    """Items in columns: what belongs to Send i stands at index i of the first six, to acknowledgement i of the last five."""
+    """Items in columns: what belongs to Send i stands at index i of the columns 2 to 6, to acknowledgement i of 8 to 12."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -105,6 +105,7 @@ class SubmitBatch(_message.Message):
     ACK_DEVICE_IDS_FIELD_NUMBER: _builtins.int
     ACK_KEYS_FIELD_NUMBER: _builtins.int
     ACK_RESENDS_FIELD_NUMBER: _builtins.int
+    ACK_TRACE_LINKS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Counts the batches of this stream from 1."""
     @_builtins.property
@@ -151,6 +152,10 @@ class SubmitBatch(_message.Message):
     def ack_resends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """How often the edge itself has sent each acknowledgement before, on streams that ended."""
 
+    @_builtins.property
+    def ack_trace_links(self) -> _containers.RepeatedCompositeFieldContainer[_stream_pb2.TraceLink]:
+        """The traces of sampled messages that are acknowledged; the item index counts acknowledgements."""
+
     def __init__(
         self,
         *,
@@ -166,10 +171,11 @@ class SubmitBatch(_message.Message):
         ack_device_ids: _abc.Iterable[_builtins.int] | None = ...,
         ack_keys: _abc.Iterable[_builtins.bytes] | None = ...,
         ack_resends: _abc.Iterable[_builtins.int] | None = ...,
+        ack_trace_links: _abc.Iterable[_stream_pb2.TraceLink] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_device_ids", b"ack_device_ids", "ack_item_ids", b"ack_item_ids", "ack_keys", b"ack_keys", "ack_resends", b"ack_resends", "ack_user_ids", b"ack_user_ids", "device_ids", b"device_ids", "item_ids", b"item_ids", "number", b"number", "resends", b"resends", "sends", b"sends", "trace_links", b"trace_links", "user_ids", b"user_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_device_ids", b"ack_device_ids", "ack_item_ids", b"ack_item_ids", "ack_keys", b"ack_keys", "ack_resends", b"ack_resends", "ack_trace_links", b"ack_trace_links", "ack_user_ids", b"ack_user_ids", "device_ids", b"device_ids", "item_ids", b"item_ids", "number", b"number", "resends", b"resends", "sends", b"sends", "trace_links", b"trace_links", "user_ids", b"user_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

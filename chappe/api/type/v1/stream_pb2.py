@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63happe/api/type/v1/stream.proto\x12\x12\x63happe.api.type.v1\x1a\x1e\x63happe/api/type/v1/rules.proto\"w\n\x0bStreamHello\x12\x18\n\x08protocol\x18\x01 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\x07peer_id\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \xff\x01\x12\x17\n\x07\x62oot_id\x18\x03 \x01(\x06\x42\x06\x92\xb5\x18\x02\x08\x01\x12\x19\n\x07\x63redits\x18\x04 \x01(\rB\x08\x92\xb5\x18\x04@\x80\x80@\")\n\x0cStreamCredit\x12\x19\n\x05items\x18\x01 \x01(\rB\n\x92\xb5\x18\x06\x08\x01@\x80\x80@\"&\n\x0bStreamDrain\x12\x17\n\x06reason\x18\x01 \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\"<\n\tTraceLink\x12\x12\n\nitem_index\x18\x01 \x01(\r\x12\x1b\n\x0btraceparent\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02 @b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63happe/api/type/v1/stream.proto\x12\x12\x63happe.api.type.v1\x1a\x1e\x63happe/api/type/v1/rules.proto\"w\n\x0bStreamHello\x12\x18\n\x08protocol\x18\x01 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\x07peer_id\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \xff\x01\x12\x17\n\x07\x62oot_id\x18\x03 \x01(\x06\x42\x06\x92\xb5\x18\x02\x08\x01\x12\x19\n\x07\x63redits\x18\x04 \x01(\rB\x08\x92\xb5\x18\x04@\x80\x80@\")\n\x0cStreamCredit\x12\x19\n\x05items\x18\x01 \x01(\rB\n\x92\xb5\x18\x06\x08\x01@\x80\x80@\"&\n\x0bStreamDrain\x12\x17\n\x06reason\x18\x01 \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\"X\n\tTraceLink\x12\x12\n\nitem_index\x18\x01 \x01(\r\x12\x1b\n\x0btraceparent\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02 @\x12\x1a\n\nmessage_id\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMDRAIN'].fields_by_name['reason']._serialized_options = b'\222\265\030\003 \377\001'
   _globals['_TRACELINK'].fields_by_name['traceparent']._loaded_options = None
   _globals['_TRACELINK'].fields_by_name['traceparent']._serialized_options = b'\222\265\030\002 @'
+  _globals['_TRACELINK'].fields_by_name['message_id']._loaded_options = None
+  _globals['_TRACELINK'].fields_by_name['message_id']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_STREAMHELLO']._serialized_start=87
   _globals['_STREAMHELLO']._serialized_end=206
   _globals['_STREAMCREDIT']._serialized_start=208
@@ -53,5 +55,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMDRAIN']._serialized_start=251
   _globals['_STREAMDRAIN']._serialized_end=289
   _globals['_TRACELINK']._serialized_start=291
-  _globals['_TRACELINK']._serialized_end=351
+  _globals['_TRACELINK']._serialized_end=379
 # @@protoc_insertion_point(module_scope)

@@ -96,25 +96,29 @@ Global___StreamDrain: _TypeAlias = StreamDrain  # noqa: Y015
 
 @_typing.final
 class TraceLink(_message.Message):
-    """Ties one item of a batch to the trace of the sampled message that it carries."""
+    """Ties one item of a batch to the trace of a sampled message that it carries, or tells of."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_INDEX_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     item_index: _builtins.int
     """The index of the item in its batch."""
     traceparent: _builtins.str
     """The W3C traceparent of the message."""
+    message_id: _builtins.bytes
+    """The message, when the item tells of several, like receipts; empty when the item is the message itself."""
     def __init__(
         self,
         *,
         item_index: _builtins.int = ...,
         traceparent: _builtins.str = ...,
+        message_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_index", b"item_index", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_index", b"item_index", "message_id", b"message_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
