@@ -91,9 +91,9 @@ class App:
         self._server = grpc.aio.server(interceptors=[door], options=channels.server_options())
         credentials = None if self._identify and not self.tls else _credentials(self.service, self.tls)
         self.address = self.addresses["address"] = _bind(self._server, settings.listen, credentials)
-        if settings.otlp_endpoint:
+        if settings.otlp_endpoint or settings.trace_file:
             named = Resource(f"svc_{self.service}", self.peer_name, chappe.__version__)
-            self.telemetry.connect(settings.otlp_endpoint, named, self.metrics)
+            self.telemetry.connect(named, self.metrics, endpoint=settings.otlp_endpoint, file=settings.trace_file)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -99,8 +99,11 @@ class ServerSettings:
     """Where Prometheus metrics and /healthz are served over HTTP, host:port; empty for nowhere."""
     otlp_endpoint: str = ""
     """Where traces and metrics go by OTLP over gRPC, as http://host:port; empty for nowhere."""
+    trace_file: Path | None = None
+    """Where spans are appended as JSON lines, for `chappe trace`; for development, bounded, empty for nowhere."""
     trace_sample_ratio: float = limited(0.01, least=0, most=1)
-    """Which part of the traces is kept, from 0 to 1."""
+    """Of which part of the messages that enter here a trace is made, from 0 for none to 1 for all; the other services
+    follow the one where a message enters."""
     log_level: LogLevel = LogLevel.INFO
     """From which severity on lines are logged: debug, info, warning or error."""
     peer_name: str = ""

@@ -1,26 +1,20 @@
-"""Traces for batches, and metrics by OTLP; nothing at all, and at no cost, unless an endpoint is configured.
+"""Traces and metrics of a process; nothing at all, and at no cost, unless a place to send them to is configured.
 
-A span for each message would cost more than the message. The edge draws lots for each message; one that is drawn
-carries a W3C traceparent, and every process that handles a batch with drawn messages makes one span for the batch,
-linked to their traces.
+Spans and metrics go by OTLP, spans also to a file: `chappe.runtime.tracing` says which spans there are.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.runtime.clock import Randomness
 from chappe.runtime.metrics import Metrics
+from chappe.runtime.tracing import Lots, Tracing
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Link, Span, Tracer
+    from opentelemetry.trace import Tracer
 
 _EXPORT_INTERVAL_MS = 10_000
 _FLUSH_TIMEOUT_MS = 1_000
-_PARTS = 4
-_TRACE_DIGITS = 32
-_SPAN_DIGITS = 16
-_NO_SPAN: AbstractContextManager["Span | None"] = nullcontext()
 
 
 class Resource(NamedTuple):
@@ -40,48 +34,56 @@ class Telemetry:
         self._randomness = randomness
         self._sample_ratio = sample_ratio
         self._providers: list[Any] = []
-        self.tracer: Tracer | None = None
+        self.tracing = Tracing()
+        """Makes spans, once there is somewhere for them to go."""
 
     @property
     def is_on(self) -> bool:
-        """Whether traces and metrics go anywhere."""
-        return self.tracer is not None
+        """Whether traces go anywhere."""
+        return self.tracing.is_on
 
-    def connect(self, endpoint: str, resource: Resource, metrics: Metrics) -> None:
-        """Starts to send traces and metrics by OTLP over gRPC.
+    def connect(self, resource: Resource, metrics: Metrics, *, endpoint: str = "", file: Path | None = None) -> None:
+        """Starts to send traces and metrics by OTLP over gRPC, and to write traces to a file, or one of the two.
 
         Args:
-            endpoint: Like "http://otel-collector:4317".
             resource: What the process is called.
             metrics: What is read and sent every 10 s.
+            endpoint: Like "http://otel-collector:4317"; empty for nowhere.
+            file: Where spans are appended as JSON lines; None for nowhere.
         """
-        # Only a process that exports pays for the import.
-        from chappe.runtime.telemetry_export import to_endpoint  # noqa: PLC0415 - 0.4 s of CPU
+        # Only a process that exports pays for the imports.
+        from chappe.runtime.telemetry_sdk import Exporters  # noqa: PLC0415 - 60 ms of CPU
 
-        exporters = to_endpoint(endpoint, resource, _EXPORT_INTERVAL_MS)
-        metrics.export(exporters.meter)
+        exporters = Exporters(resource)
+        if file is not None:
+            from chappe.runtime.telemetry_file import JsonLines  # noqa: PLC0415 - loads the SDK too
+
+            exporters.add_spans(JsonLines(file), JsonLines.DELAY_MS)
+        if endpoint:
+            from chappe.runtime.telemetry_otlp import metric_reader, span_exporter  # noqa: PLC0415 - 60 ms more
+
+            exporters.add_spans(span_exporter(endpoint))
+            metrics.export(exporters.meter(metric_reader(endpoint, _EXPORT_INTERVAL_MS)))
         self.attach(exporters.tracer, exporters)
 
     def attach(self, tracer: "Tracer", exporters: Any) -> None:
         """Uses a tracer; `exporters.shutdown(timeout_ms)` is called at the end."""
-        self.tracer = tracer
+        self.tracing.tracer = tracer
         self._providers.append(exporters)
 
     def close(self) -> None:
         """Sends what waits, in bounded time; blocks, so call it in a thread."""
-        self.tracer = None
+        self.tracing.tracer = None
         for provider in self._providers:
             provider.shutdown(_FLUSH_TIMEOUT_MS)
 
-    def draw(self) -> str:
-        """Draws lots for a new message; returns its traceparent when it is drawn, else an empty string."""
-        if self.tracer is None or self._randomness.uniform(0.0, 1.0) >= self._sample_ratio:
-            return ""
-        return f"00-{self._randomness.token(16).hex()}-{self._randomness.token(8).hex()}-01"
+    def lots(self) -> Lots:
+        """Returns lots for the messages that enter here; none is drawn while traces go nowhere."""
+        return Lots(self._randomness, self._sample_ratio if self.is_on else 0.0)
 
     def trace_id(self) -> str:
         """Returns the trace of what runs now, 32 hexadecimal digits; empty outside of every trace."""
-        if self.tracer is None:
+        if not self.is_on:
             return ""
         from opentelemetry import trace  # noqa: PLC0415 - loaded long since, because there is a tracer
 
@@ -91,36 +93,3 @@ class Telemetry:
     def new_trace_id(self) -> str:
         """Returns the trace of what runs now, or a random name, so that a bug can always be found in the logs."""
         return self.trace_id() or self._randomness.token(16).hex()
-
-
-def batch_span(
-    tracer: "Tracer | None", name: str, traceparents: Sequence[str] = ()
-) -> AbstractContextManager["Span | None"]:
-    """Returns a span for a batch, linked to the traces of its drawn messages; nothing when none was drawn.
-
-    Args:
-        tracer: Telemetry's tracer, None when it is off.
-        name: What is done to the batch, like "message.flush".
-        traceparents: Of the drawn messages in the batch.
-    """
-    if not traceparents or tracer is None:
-        return _NO_SPAN
-    links = list(to_links(traceparents))
-    return tracer.start_as_current_span(name, links=links) if links else _NO_SPAN
-
-
-def to_links(traceparents: Iterable[str]) -> Iterable["Link"]:
-    """Yields a link for every traceparent that can be read; others are passed over."""
-    from opentelemetry.trace import Link, SpanContext, TraceFlags  # noqa: PLC0415 - loaded with the tracer
-
-    for traceparent in traceparents:
-        parts = traceparent.split("-")
-        if len(parts) != _PARTS or (len(parts[1]), len(parts[2])) != (_TRACE_DIGITS, _SPAN_DIGITS):
-            continue
-        try:
-            trace_id, span_id, flags = int(parts[1], 16), int(parts[2], 16), int(parts[3], 16)
-        except ValueError:
-            continue
-        context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
-        if context.is_valid:
-            yield Link(context)

@@ -1,10 +1,11 @@
+import json
 import subprocess
 import sys
 import threading
 import time
-import timeit
 from collections.abc import Iterator
-from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -12,12 +13,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from chappe.runtime.clock import SystemRandomness
 from chappe.runtime.metrics import Metrics
-from chappe.runtime.telemetry import Resource, Telemetry, batch_span, to_links
-from chappe.runtime.telemetry_export import Exporters
+from chappe.runtime.telemetry import Resource, Telemetry
+from chappe.runtime.telemetry_file import JsonLines
+from chappe.runtime.telemetry_sdk import Exporters
+from tests.spans import TRACE, TRACEPARENT, sampled
 
 PAINT = Resource("svc_paint", "paint-0", "1.2.3")
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+ID = b"m" * 16
 
 
 @pytest.fixture
@@ -28,61 +30,30 @@ def spans() -> InMemorySpanExporter:
 @pytest.fixture
 def telemetry(spans: InMemorySpanExporter) -> Iterator[Telemetry]:
     made = Telemetry(SystemRandomness(), 1.0)
-    exporters = Exporters(spans, InMemoryMetricReader(), PAINT)
+    exporters = Exporters(PAINT)
+    exporters.add_spans(spans)
+    exporters.meter(InMemoryMetricReader())
     made.attach(exporters.tracer, exporters)
     yield made
     made.close()
 
 
-def test_a_batch_with_a_drawn_message_is_linked_to_its_trace(telemetry: Telemetry, spans: InMemorySpanExporter) -> None:
-    with batch_span(telemetry.tracer, "message.flush", [TRACEPARENT]):
+def test_what_waits_is_sent_at_the_end(telemetry: Telemetry, spans: InMemorySpanExporter) -> None:
+    with telemetry.tracing.batch("message.flush", [sampled(ID)], 1):
         inside = telemetry.trace_id()
     telemetry.close()
 
     (span,) = spans.get_finished_spans()
     assert span.name == "message.flush"
-    assert f"{span.links[0].context.trace_id:032x}" == TRACE
+    assert span.context is not None
     assert f"{span.context.trace_id:032x}" == inside
     assert span.resource.attributes["service.name"] == "svc_paint"
+    assert telemetry.trace_id() == ""
 
 
-@pytest.mark.parametrize("traceparents", [[], ["rubbish"], ["00-x-y-01"], [f"00-{'0' * 32}-{'0' * 16}-01"]])
-def test_a_batch_without_a_drawn_message_makes_no_span(
-    telemetry: Telemetry, spans: InMemorySpanExporter, traceparents: list[str]
-) -> None:
-    with batch_span(telemetry.tracer, "message.flush", traceparents) as span:
-        assert span is None
-    telemetry.close()
-
-    assert not spans.get_finished_spans()
-
-
-def test_unreadable_traceparents_are_passed_over() -> None:
-    links = list(to_links(["", f"00-{'z' * 32}-{'z' * 16}-01", TRACEPARENT]))
-
-    assert len(links) == 1
-
-
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer makes everything slow")
-def test_a_batch_costs_next_to_nothing_without_telemetry() -> None:
-    def batch() -> None:
-        with batch_span(None, "message.flush"):
-            pass
-
-    def nothing() -> None:
-        with nullcontext():
-            pass
-
-    cost_s = min(timeit.repeat(batch, number=1000, repeat=20)) - min(timeit.repeat(nothing, number=1000, repeat=20))
-
-    assert cost_s / 1000 < 1e-6, "expected below 0.2 µs on an idle machine"
-
-
-def test_lots_fall_by_the_ratio(telemetry: Telemetry) -> None:
-    assert len(list(to_links([telemetry.draw()]))) == 1
-    assert not Telemetry(SystemRandomness(), 1.0).draw()
-    telemetry._sample_ratio = 0.0
-    assert not telemetry.draw()
+def test_lots_are_drawn_only_while_traces_go_somewhere(telemetry: Telemetry) -> None:
+    assert telemetry.lots().after(0) == 1
+    assert Telemetry(SystemRandomness(), 1.0).lots().after(0) == 0
 
 
 def test_a_bug_can_be_found_without_telemetry() -> None:
@@ -95,9 +66,8 @@ def test_a_bug_can_be_found_without_telemetry() -> None:
 
 def test_an_endpoint_that_is_not_there_does_not_hold_up_the_end() -> None:
     telemetry = Telemetry(SystemRandomness(), 1.0)
-    telemetry.connect("http://127.0.0.1:1", PAINT, Metrics("chappe_paint"))
-    with batch_span(telemetry.tracer, "message.flush", [TRACEPARENT]):
-        pass
+    telemetry.connect(PAINT, Metrics("chappe_paint"), endpoint="http://127.0.0.1:1")
+    telemetry.tracing.hop("message.accept", sampled(ID))
     started = time.monotonic()
 
     telemetry.close()
@@ -112,3 +82,74 @@ def test_a_process_that_does_not_export_never_loads_the_sdk() -> None:
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert printed.strip() == "[]"
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_file_holds_every_span_as_one_object_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "traces" / "paint-0.jsonl"
+    telemetry = Telemetry(SystemRandomness(), 1.0)
+    telemetry.connect(PAINT, Metrics("chappe_paint"), file=path)
+    telemetry.tracing.hop("ledger.accept", sampled(ID, since_ns=7), verdict="stored")
+    with telemetry.tracing.batch("ledger.flush", [sampled(ID)], 3):
+        pass
+    telemetry.close()
+
+    hop, batch = written(path)
+    assert (hop["service"], hop["peer"], hop["name"]) == ("svc_paint", "paint-0", "ledger.accept")
+    assert (hop["trace"], hop["parent"], hop["start_ns"]) == (TRACE, TRACEPARENT.split("-")[2], 7)
+    assert hop["attributes"] == {"chappe.message_id": ID.hex(), "chappe.verdict": "stored"}
+    assert (batch["parent"], batch["links"]) == ("", [{"trace": TRACE, "span": TRACEPARENT.split("-")[2]}])
+    assert batch["end_ns"] > batch["start_ns"] > time.time_ns() - 60_000_000_000
+
+
+def test_a_file_of_spans_needs_neither_metrics_nor_a_protocol(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from chappe.runtime.clock import SystemRandomness\n"
+        "from chappe.runtime.metrics import Metrics\n"
+        "from chappe.runtime.telemetry import Resource, Telemetry\n"
+        "telemetry = Telemetry(SystemRandomness(), 1.0)\n"
+        "telemetry.connect(Resource('svc_paint', 'p', '1'), Metrics('paint'), file=Path(sys.argv[1]))\n"
+        "telemetry.close()\n"
+        "print([m for m in sys.modules if m.startswith(('opentelemetry.exporter', 'opentelemetry.sdk.metrics'))])"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True, check=True
+    )
+
+    assert printed.stdout.strip() == "[]"
+
+
+def test_a_file_that_has_grown_makes_place_for_a_new_one_and_only_the_last_is_kept(
+    tmp_path: Path, spans: InMemorySpanExporter, telemetry: Telemetry
+) -> None:
+    for number in range(3):
+        telemetry.tracing.hop("ledger.accept", sampled(bytes([number]) * 16))
+    telemetry.close()
+    sink = JsonLines(tmp_path / "spans.jsonl", max_bytes=10)
+
+    for span in spans.get_finished_spans():
+        sink.export([span])
+
+    files = {path.name: written(path) for path in tmp_path.iterdir()}
+    ids = {name: [line["attributes"]["chappe.message_id"][:2] for line in lines] for name, lines in files.items()}
+    assert ids == {"spans.jsonl": ["02"], "spans.jsonl.1": ["01"]}
+
+
+def test_a_file_that_cannot_be_written_loses_spans_and_says_so_once(
+    tmp_path: Path, spans: InMemorySpanExporter, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry.tracing.hop("ledger.accept", sampled(ID))
+    telemetry.close()
+    (tmp_path / "folder").mkdir()
+    sink = JsonLines(tmp_path / "folder")
+
+    outcomes = {sink.export(spans.get_finished_spans()).name for _ in range(3)}
+
+    assert outcomes == {"FAILURE"}
+    assert [record.message.startswith("spans are lost") for record in caplog.records] == [True]
+    assert sink.force_flush()
