@@ -38,6 +38,7 @@ async def build(config: Config, app: App) -> None:
         max_waiting_hints=config.max_waiting_hints,
         max_waiting_bytes=config.max_waiting_bytes,
     )
+    worker.tracing = app.telemetry.tracing
     edges.on_returned = worker.returned
     await edges.start()
     door = FanoutRpc(worker, identity=identity, tasks=app.tasks)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NewType
 
+from chappe.runtime.tracing import Sampled
+
 UserId = NewType("UserId", bytes)
 
 
@@ -22,12 +24,22 @@ class Hint(NamedTuple):
     user_ids: Sequence[UserId]
     origin_device_id: int
     """The sender's device that caused the item and is not told of it; 0 for none."""
-    traceparent: str
-    """Of a sampled message; else empty."""
     grant: Callable[[int], None]
     """Gives credit back to the stream that brought the hint, in hints."""
     only_device_id: int = 0
     """Set on a second attempt, which is for the one device that the first did not find."""
+    drawn: tuple[Sampled, ...] = ()
+    """The drawn messages that the item is or tells of."""
+
+    @property
+    def message_id(self) -> bytes:
+        """The message that the item is or tells of; for several the first."""
+        return self.key[16:32]
+
+    @property
+    def attempt(self) -> int:
+        """1, and 2 for the second attempt."""
+        return 2 if self.only_device_id else 1
 
 
 class Route(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.errors import DrainingError, InvalidFieldError
 from chappe.runtime.streams import Identity, ServeHandler, StreamServer
+from chappe.runtime.tracing import Sampled
 from svc_fanout.model import Hint, UserId
 
 if TYPE_CHECKING:
@@ -134,15 +136,16 @@ def to_hints(batch: fanout_service_pb2.DispatchBatch, grant: Callable[[int], Non
     user_ids = cast("list[UserId]", list(batch.user_ids))
     _check(batch, user_ids)
     ends = list(accumulate(batch.user_counts))
-    traces = {link.item_index: link.traceparent for link in batch.trace_links}
     columns = zip(batch.items, batch.keys, batch.flags, batch.user_counts, ends, batch.origin_device_ids, strict=True)
     hints = [
-        Hint(item, key, flags, user_ids[end - count : end], origin, "", grant)
+        Hint(item, key, flags, user_ids[end - count : end], origin, grant)
         for item, key, flags, count, end, origin in columns
     ]
-    for index, traceparent in traces.items():
-        if index < len(hints):
-            hints[index] = hints[index]._replace(traceparent=traceparent)
+    for link in batch.trace_links:
+        if link.item_index < len(hints):
+            hint = hints[link.item_index]
+            sampled = Sampled.of(link, hint.message_id, time.time_ns())
+            hints[link.item_index] = hint._replace(drawn=(*hint.drawn, sampled))
     return hints
 
 

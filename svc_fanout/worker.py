@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chappe.runtime.batching import MAX_BATCH_BYTES, Batcher
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.metrics import Counters
+from chappe.runtime.tracing import Tracing, kind_of, part
 from svc_fanout.ports import MAX_LOCATED_USERS
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
-    from svc_fanout.model import Delivery, Hint, UserId
+    from chappe.runtime.tracing import Batch, Sampled
+    from svc_fanout.model import Delivery, Hint, Located, UserId
     from svc_fanout.ports import Edges
     from svc_fanout.service import FanoutService
 
@@ -92,6 +94,8 @@ class FanoutWorker:
         self._loss = ""
         self._has_loss = asyncio.Event()
         self._is_blind = False
+        self.tracing = Tracing()
+        """Makes the spans of drawn messages; the composition root sets one that does."""
         self._rounds: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", weigh=_weigh, parallel=PARALLEL_ROUNDS)
         tasks.spawn(self._make_good(), name="make good")
         tasks.spawn(self._sweep(), name="sweep")
@@ -145,15 +149,32 @@ class FanoutWorker:
         self._count(hints, -1)
         previous, self._last_round = self._last_round, asyncio.Event()
         mine = self._last_round
+        drawn = [hint for hint in hints if hint.drawn] if self.tracing.is_on else []
         try:
-            located = await self._service.locate(hints)
-            await previous.wait()
-            self._service.push(hints, located)
+            with self.tracing.batch("fanout.round", drawn_in(drawn), len(hints)) as batch:
+                with part("locate"):
+                    located = await self._service.locate(hints)
+                await previous.wait()
+                self._service.push(hints, located)
+            self._trace(drawn, located, batch)
         except ChappeError as error:
             self._went_blind(hints, error)
+            self._trace(drawn, error)
         finally:
             mine.set()
             _give_credit(hints)
+
+    def _trace(self, drawn: Sequence[Hint], found: Located | ChappeError, batch: Batch | None = None) -> None:
+        """Records what a round did for drawn messages."""
+        for hint in drawn:
+            said: dict[str, Any] = {"item": kind_of(hint.item), "users": len(hint.user_ids), "attempt": hint.attempt}
+            if isinstance(found, ChappeError):
+                said["reason"] = found.reason
+            else:
+                said["deliveries"] = sum(len(found.routes.get(user_id, ())) for user_id in hint.user_ids)
+            for sampled in hint.drawn:
+                shares = batch.attributes(sampled) if batch else {}
+                self.tracing.hop("fanout.carry", sampled, **said, **shares)
 
     def _went_blind(self, hints: list[Hint], error: ChappeError) -> None:
         self.counters.failed_rounds += 1
@@ -193,6 +214,11 @@ class FanoutWorker:
         while True:
             await self._clock.sleep(SWEEP_INTERVAL_S)
             self._edges.sweep()
+
+
+def drawn_in(hints: Sequence[Hint]) -> list[Sampled]:
+    """Returns the drawn messages that hints carry."""
+    return [sampled for hint in hints for sampled in hint.drawn]
 
 
 def _weigh(hint: Hint) -> int:

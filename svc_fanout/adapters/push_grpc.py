@@ -262,9 +262,7 @@ def to_batch(number: int, deliveries: list[Delivery]) -> edge_service_pb2.PushBa
         keys=[hint.key for hint in hints],
         flags=[hint.flags for hint in hints],
         trace_links=[
-            stream_pb2.TraceLink(item_index=index, traceparent=hint.traceparent)
-            for index, hint in enumerate(hints)
-            if hint.traceparent
+            sampled.link(index, hint.message_id) for index, hint in enumerate(hints) for sampled in hint.drawn
         ],
     )
 

@@ -45,7 +45,7 @@ class Grants:
 
 
 def hint(item: bytes, *users: int, sender: int = 99, origin: int = 0, grant: Callable[[int], None] = print) -> Hint:
-    return Hint(item, key(sender), 1, [user(number) for number in users], origin, "", grant)
+    return Hint(item, key(sender), 1, [user(number) for number in users], origin, grant)
 
 
 class Log(Generic[T]):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 
+from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.channels import channel
 from chappe.runtime.clock import Seams
 from chappe.runtime.streams import Identity
@@ -15,6 +16,7 @@ from svc_fanout.adapters import push_grpc
 from svc_fanout.adapters.edge_grpc import IDLE_S, GrpcEdges
 from svc_fanout.adapters.push_grpc import to_batch
 from svc_fanout.model import Delivery
+from tests.spans import TRACEPARENT, sampled
 from tests.svc_fanout.fakes import HandClock, Log, SeededRandomness, ServedEdge, hint, route, seams, serving_edge, user
 
 
@@ -274,8 +276,11 @@ async def test_ending_sends_what_waits_and_the_marker(streams: Streams, edge: Se
 
 
 def test_the_trace_of_a_sampled_item_travels_with_it() -> None:
-    traced = hint(b"two", 1)._replace(traceparent="00-trace")
+    traced = hint(b"two", 1)._replace(drawn=(sampled(bytes(16)), sampled(b"n" * 16)))
 
     batch = to_batch(1, [Delivery(hint(b"one", 1), route(1)), Delivery(traced, route(1))])
 
-    assert [(link.item_index, link.traceparent) for link in batch.trace_links] == [(1, "00-trace")]
+    assert list(batch.trace_links) == [
+        stream_pb2.TraceLink(item_index=1, traceparent=TRACEPARENT),
+        stream_pb2.TraceLink(item_index=1, traceparent=TRACEPARENT, message_id=b"n" * 16),
+    ]

@@ -248,6 +248,7 @@ def test_users_traces_and_origins_stay_with_their_items() -> None:
         flags=[0, 1, 2],
         trace_links=[
             stream_pb2.TraceLink(item_index=2, traceparent="00-trace"),
+            stream_pb2.TraceLink(item_index=2, traceparent="00-other", message_id=b"n" * 16),
             stream_pb2.TraceLink(item_index=7, traceparent="00-stray"),
         ],
     )
@@ -255,8 +256,6 @@ def test_users_traces_and_origins_stay_with_their_items() -> None:
     hints = to_hints(batch, print)
 
     assert [list(one.user_ids) for one in hints] == [[user(1), user(2)], [], [user(3)]]
-    assert [(one.origin_device_id, one.flags, one.traceparent) for one in hints] == [
-        (4, 0, ""),
-        (0, 1, ""),
-        (5, 2, "00-trace"),
-    ]
+    assert [(one.origin_device_id, one.flags) for one in hints] == [(4, 0), (0, 1), (5, 2)]
+    drawn = [[(one.message_id, one.traceparent) for one in hint.drawn] for hint in hints]
+    assert drawn == [[], [], [(bytes(16), "00-trace"), (b"n" * 16, "00-other")]]

@@ -8,6 +8,7 @@ from chappe.runtime.tasks import Tasks
 from svc_fanout.model import Delivery
 from svc_fanout.service import FanoutService
 from svc_fanout.worker import FanoutWorker
+from tests.spans import Spans, sampled, trace_of
 from tests.svc_fanout.fakes import FakeEdges, FakeRegistry, Grants, HandClock, hint, route, settle
 
 
@@ -173,3 +174,58 @@ async def test_idle_streams_are_swept_every_minute(bench: Bench) -> None:
     await bench.clock.advance(60)
 
     assert bench.edges.sweeps == 2
+
+
+MESSAGE, RECEIPT = b"\x0a\x10" + bytes(16) + b"\x12\x00", b"\x0a\x10" + bytes(16) + b"\x1a\x00"
+
+
+async def test_a_round_with_drawn_messages_is_traced_and_each_has_a_hop_with_its_shares(bench: Bench) -> None:
+    spans = Spans()
+    bench.worker.tracing = spans.tracing
+    drawn = (sampled(b"m" * 16), sampled(b"n" * 16))
+    receipts = hint(RECEIPT, 1, 2, 3, grant=bench.grants)._replace(drawn=drawn)
+
+    bench.worker.take([hint(MESSAGE, 1, grant=bench.grants), receipts])
+    await bench.worker.drain()
+
+    assert spans.names == ["fanout.round", "fanout.carry", "fanout.carry"]
+    (batch,), hops = spans.of("fanout.round"), spans.of("fanout.carry")
+    assert {f"{link.context.trace_id:032x}" for link in batch.links} == {trace_of(hop) for hop in hops}
+    said = [dict(hop.attributes or {}) for hop in hops]
+    assert [one["chappe.message_id"] for one in said] == [(b"m" * 16).hex(), (b"n" * 16).hex()]
+    about = {"item": "receipt", "users": 3, "deliveries": 2, "attempt": 1, "batch_items": 2}
+    assert {f"chappe.{name}": value for name, value in about.items()}.items() <= said[0].items()
+    assert said[0].keys() >= {"chappe.wait_ms", "chappe.locate_ms"}
+
+
+async def test_a_drawn_message_that_was_dropped_says_why(bench: Bench) -> None:
+    spans = Spans()
+    bench.worker.tracing = spans.tracing
+    bench.registry.is_down = True
+
+    bench.worker.take([hint(MESSAGE, 1, grant=bench.grants)._replace(drawn=(sampled(b"m" * 16),))])
+    await bench.worker.drain()
+
+    assert spans.said("fanout.carry")["reason"] == "DEPENDENCY_UNAVAILABLE"
+    assert "deliveries" not in spans.said("fanout.carry")
+
+
+async def test_a_second_attempt_is_a_second_hop(bench: Bench) -> None:
+    spans = Spans()
+    bench.worker.tracing = spans.tracing
+    one = hint(MESSAGE, 1, grant=bench.grants)._replace(drawn=(sampled(b"m" * 16),))
+
+    bench.worker.returned([Delivery(one, route(1))])
+    await bench.worker.drain()
+
+    assert spans.said("fanout.carry")["attempt"] == 2
+
+
+async def test_rounds_without_drawn_messages_make_no_span(bench: Bench) -> None:
+    spans = Spans()
+    bench.worker.tracing = spans.tracing
+
+    bench.take(b"one", b"two")
+    await bench.worker.drain()
+
+    assert spans.names == []
