@@ -20,6 +20,7 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
 from svc_message.rpc.submit import Flushes
+from svc_message.rpc.traces import Traces
 from svc_message.service.accept import Accepting
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
@@ -54,6 +55,8 @@ async def build(config: Config, app: App) -> None:
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
     accepting = Accepting(store, directory, dispatcher, clock)
     flushes = Flushes(accepting, Recording(store, dispatcher, clock), app.seams.clock, app.tasks)
+    flushes.traces = Traces(app.telemetry.tracing)
+    dispatcher.drawn = flushes.traces.drawn
     door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
     reading = Reading(store)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)

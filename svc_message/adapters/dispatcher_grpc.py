@@ -9,16 +9,20 @@ from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.replicas import Replicas
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
-from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, item_key
+from svc_message.adapters.item_protobuf import FLAG_SAMPLED, FLAG_WANTS_RECEIPT, item_bytes, item_key
+from svc_message.model import ReceiptEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import grpc.aio
 
     from chappe.runtime.clock import Seams
     from chappe.runtime.tasks import Tasks
+    from chappe.runtime.tracing import Sampled
     from svc_message.model import Event, UserId
+
+    _LinksOf = Callable[[list["Hint"]], list[stream_pb2.TraceLink]]
 
 MAX_WAITING = 20_000
 """How many hints may wait for one replica before new ones are dropped and counted."""
@@ -32,6 +36,8 @@ class Hint(NamedTuple):
     user_ids: tuple[UserId, ...]
     origin_device_id: int
     flags: int
+    drawn: tuple[Sampled, ...] = ()
+    """The drawn messages that the item is or tells of."""
 
 
 class _Losses:
@@ -64,10 +70,11 @@ class _Stream(
 ):
     """One replica's stream: encodes, and says in its next batch what was dropped on the way to any replica."""
 
-    def __init__(self, identity: Identity, losses: _Losses, hand_on: Callable[[Hint], None]) -> None:
+    def __init__(self, identity: Identity, losses: _Losses, hand_on: Callable[[Hint], None], links: _LinksOf) -> None:
         self._identity = identity
         self._losses = losses
         self._hand_on = hand_on
+        self._links = links
         self._untaken: deque[tuple[int, int]] = deque()
 
     def hello(self) -> fanout_service_pb2.DispatchRequest:
@@ -85,6 +92,7 @@ class _Stream(
             origin_device_ids=[hint.origin_device_id for hint in items],
             flags=[hint.flags for hint in items],
             dropped_hints=told,
+            trace_links=self._links(items),
         )
         return fanout_service_pb2.DispatchRequest(batch=batch)
 
@@ -145,6 +153,9 @@ class GrpcDispatcher:
         self._replicas: Replicas[_Client] = Replicas(target, self._connect, tasks=tasks, clock=seams.clock)
         self._losses = _Losses()
         self._losses.tell = self._report
+        self.drawn: Mapping[bytes, Sampled] = {}
+        """The drawn messages that are on their way through the process; the composition root sets the table."""
+        self._linked = 0
 
     @property
     def dropped_hints(self) -> int:
@@ -164,7 +175,24 @@ class GrpcDispatcher:
     ) -> None:
         """Hands over a hint; drops it, and counts it, when no replica can take it."""
         flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
-        self._hand(Hint(item_bytes(event), item_key(event), user_ids, origin_device_id, flags))
+        hint = Hint(item_bytes(event), item_key(event), user_ids, origin_device_id, flags)
+        self._hand(self._traced(hint, event) if self.drawn else hint)
+
+    def _traced(self, hint: Hint, event: Event) -> Hint:
+        """Returns a hint with the drawn messages that it is or tells of."""
+        ids = event.message_ids if isinstance(event, ReceiptEvent) else (hint.key[16:32],)
+        drawn = tuple([self.drawn[message_id] for message_id in ids if message_id in self.drawn])
+        if not drawn:
+            return hint
+        self._linked += 1
+        return hint._replace(drawn=drawn, flags=hint.flags | FLAG_SAMPLED)
+
+    def _links(self, hints: list[Hint]) -> list[stream_pb2.TraceLink]:
+        """Returns the links of a batch; looks for them only while hints with links wait."""
+        if not self._linked:
+            return []
+        self._linked -= sum([bool(hint.drawn) for hint in hints])
+        return [sampled.link(index, hint.key[16:32]) for index, hint in enumerate(hints) for sampled in hint.drawn]
 
     def _hand(self, hint: Hint) -> None:
         streams = self._replicas.accepting
@@ -180,7 +208,7 @@ class GrpcDispatcher:
 
     def _connect(self, address: str) -> _Client:
         stub: Any = fanout_service_pb2_grpc.FanoutServiceStub(self._channel(address))
-        handler = _Stream(self._identity, self._losses, self._hand)
+        handler = _Stream(self._identity, self._losses, self._hand, self._links)
         return _Client(
             f"dispatch to {address}", stub.Dispatch, handler, tasks=self._tasks, seams=self._seams, weigh=_weigh
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from svc_message.model import Event, Refused, Stored
 
 FLAG_WANTS_RECEIPT = 1
+FLAG_SAMPLED = 2
 _NO_ID = bytes(16)
 _SINGLE_BYTE = 0x80
 _FATE_TAGS = (b"\x50", b"\x58", b"\x60")

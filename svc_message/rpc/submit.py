@@ -34,12 +34,14 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.protocol import KEY_BYTES
+from svc_message.rpc.traces import Traces, acknowledged_ids
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
+    from chappe.runtime.tracing import Batch
     from svc_message.service.accept import Accepting
     from svc_message.service.record import Recording
 
@@ -55,6 +57,7 @@ FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 
 _SIZE = operator.attrgetter("size")
+_MESSAGE_ID = operator.attrgetter("request.message_id")
 _STORED = message_service_pb2.SUBMIT_VERDICT_STORED
 _REFUSED = message_service_pb2.SUBMIT_VERDICT_REFUSED
 _MALFORMED = message_service_pb2.SUBMIT_VERDICT_MALFORMED
@@ -94,6 +97,8 @@ class Flushes:
         self._recording = recording
         self._clock = clock
         self._is_draining = False
+        self.traces = Traces()
+        """Follows drawn messages; the composition root sets one that makes spans."""
         self.messages: Batcher[_Item] = Batcher(
             self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
@@ -115,24 +120,27 @@ class Flushes:
         await self.unsure.drain()
 
     async def _flush_messages(self, items: list[_Item]) -> None:
-        answers = await self._accepting.accept([item.request for item in items])
+        with self.traces.flush("ledger.flush", map(_MESSAGE_ID, items), len(items)) as batch:
+            answers = await self._accepting.accept([item.request for item in items])
         unsure = [item for item, answer in zip(items, answers, strict=True) if answer is None]
         if unsure:
             self.unsure.extend(unsure)
-        self._tell(items, answers)
+        self._tell(items, answers, batch)
 
     async def _flush_unsure(self, items: list[_Item]) -> None:
-        await self._answer(items, self._accepting.accept_after_looking)
+        await self._answer(items, "ledger.look_up", self._accepting.accept_after_looking)
 
     async def _flush_reads(self, items: list[_Item]) -> None:
-        await self._answer(items, self._recording.read)
+        await self._answer(items, "ledger.read", self._recording.read)
 
     async def _answer(
-        self, items: list[_Item], decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
+        self, items: list[_Item], name: str, decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
     ) -> None:
-        self._tell(items, await decide([item.request for item in items]))
+        with self.traces.flush(name, map(_MESSAGE_ID, items), len(items)) as batch:
+            answers = await decide([item.request for item in items])
+        self._tell(items, answers, batch)
 
-    def _tell(self, items: list[_Item], answers: Sequence[Answer | None]) -> None:
+    def _tell(self, items: list[_Item], answers: Sequence[Answer | None], batch: Batch | None = None) -> None:
         """Sends the answers that there are, each on the stream of its item."""
         now_ms = self._clock.wall_ms()
         results: dict[SubmitStream, list[Result]] = {}
@@ -141,6 +149,10 @@ class Flushes:
                 results.setdefault(stream, []).append(_result(item_id, request.message_id, answer, now_ms))
         for stream, told in results.items():
             stream.answer(told)
+        if self.traces.drawn:
+            for item, answer in zip(items, answers, strict=True):
+                if answer is not None:
+                    self.traces.answered(item.request.message_id, answer, batch)
 
     def _refuse(self, items: list[_Item]) -> None:
         """Answers what a bug has left open: nothing is known of it, so the client sends the same again."""
@@ -153,21 +165,31 @@ class Flushes:
         Not while the process stops: what has no answer then is resent to another replica.
         """
         acks = [item.ack for item in items]
+        drawn = acknowledged_ids(acks) if self.traces.drawn else ()
+        with self.traces.flush("ledger.acknowledge", drawn, len(items)) as batch:
+            is_durable = await self._until_durable(acks)
+        if not is_durable:
+            _give_up(items)
+            return
+        for item in items:
+            item.stream.answer([Result(item.item_id, 0, b"")])
+        if drawn:
+            self.traces.acknowledged(acks, batch)
+
+    async def _until_durable(self, acks: list[DeviceAck]) -> bool:
+        """Records acknowledgements; returns false when the process stops before they are durable."""
         delay_s = FIRST_RETRY_S
         while True:
             try:
                 await self._recording.acknowledge(acks)
             except ChappeError:
                 if self._is_draining:
-                    _give_up(items)
-                    return
+                    return False
                 acks = [ack._replace(is_resent=True) for ack in acks]
                 await self._clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, LAST_RETRY_S)
             else:
-                break
-        for item in items:
-            item.stream.answer([Result(item.item_id, 0, b"")])
+                return True
 
 
 class SubmitStream(
@@ -197,6 +219,8 @@ class SubmitStream(
         """Hands every item to its flush."""
         batch = request.batch
         _check_columns(batch)
+        if batch.trace_links or batch.ack_trace_links:
+            self._flushes.traces.take(batch)
         self._unanswered += len(batch.item_ids) + len(batch.ack_item_ids)
         self._take_sends(batch)
         self._take_acks(batch)

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 
 from chappe.runtime.errors import UnavailableError
+from chappe.runtime.tracing import part
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters
 
 DEPENDENCY: Final = "PostgreSQL ledger"
@@ -61,6 +62,10 @@ class Connections:
 
     async def run_together(self, *statements: Statement) -> list[list[Row]]:
         """Runs statements in one transaction and one round trip, and returns the rows of each."""
+        with part("store"):
+            return await self._run_together(statements)
+
+    async def _run_together(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         connection = await self._take()
         usable = None
         try:
