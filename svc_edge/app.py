@@ -22,6 +22,7 @@ from svc_edge.service.mesh import Mesh
 from svc_edge.service.reading import LogReader
 from svc_edge.service.sessions import Sessions
 from svc_edge.service.sign_in import AnonymousLimits, SignIn
+from svc_edge.service.traces import Traces
 from svc_edge.worker import keep_time
 from svc_edge.ws.connection import House
 from svc_edge.ws.server import UpgradeTerms, WsServer
@@ -61,6 +62,7 @@ async def build(config: Config, app: App) -> None:
     await peers.registry.start()
     calls = Calls(peers.bridge, sessions, app.tasks)
     frames = Frames(sessions, peers.ledger, sign_in, reader, calls, app.tasks)
+    frames.traces = mesh.traces = Traces(app.telemetry.tracing, app.telemetry.lots())
     keeper = Keeper(sessions, reader, peers.registry, sign_in, seams=app.seams, tasks=app.tasks)
     house = House(sessions, frames, keeper, app.seams.clock.monotonic_s)
     upgrade = UpgradeTerms(frozenset(config.allowed_origins), config.allow_json, config.max_connections)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chappe.runtime.tracing import Root, Sampled
     from svc_edge.errors import Closing
     from svc_edge.model import (
         ConnectOutcome,
@@ -53,12 +54,18 @@ class Door(Protocol):
 class Ledger(Protocol):
     """svc_message: makes Sends durable and reads logs."""
 
-    def send(self, session_id: SessionId, member: Member, send: bytes) -> None:
-        """Hands over a serialised Send; the answer comes to the listener."""
+    def send(self, session_id: SessionId, member: Member, send: bytes, root: Root | None = None) -> None:
+        """Hands over a serialised Send; the answer comes to the listener.
+
+        The trace of a drawn one goes along, and its root ends with the answer.
+        """
         ...
 
-    def acknowledge(self, session_id: SessionId, member: Member, keys: bytes) -> int:
-        """Hands over what a device stored; returns a number that the listener is told when that is durable."""
+    def acknowledge(self, session_id: SessionId, member: Member, keys: bytes, drawn: Sequence[Sampled] = ()) -> int:
+        """Hands over what a device stored; returns a number that the listener is told when that is durable.
+
+        The traces of the drawn messages among it go along.
+        """
         ...
 
     async def sync(self, queries: Sequence[InboxQuery]) -> list[InboxAnswer]:

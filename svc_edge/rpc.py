@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from chappe.api.edge.v1 import edge_service_pb2, edge_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.streams import Identity, ServeHandler, StreamServer
+from chappe.runtime.tracing import Sampled
 from svc_edge.errors import WrongBootError
 
 if TYPE_CHECKING:
@@ -55,7 +57,11 @@ class _Push(ServeHandler[None, _Request, _Response]):
             return
         batch = request.batch
         deliveries = zip(batch.session_ids, batch.user_tags, batch.item_indexes, strict=True)
-        pushed = self._mesh.push(deliveries, list(batch.items), list(batch.keys), list(batch.flags))
+        items, keys, flags = list(batch.items), list(batch.keys), list(batch.flags)
+        if batch.trace_links:
+            pushed = self._mesh.push_drawn(list(deliveries), items, keys, flags, drawn_items(batch, time.time_ns()))
+        else:
+            pushed = self._mesh.push(deliveries, items, keys, flags)
         self._answer(batch.number, pushed)
         self.server.grant(len(batch.session_ids))
 
@@ -91,6 +97,16 @@ class _Push(ServeHandler[None, _Request, _Response]):
         if not self._is_answering:
             self._is_answering = True
             self.server.add(None)
+
+
+def drawn_items(batch: edge_service_pb2.PushBatch, now_ns: int) -> dict[int, tuple[Sampled, ...]]:
+    """Returns the drawn messages of a batch by the index of the item that carries them."""
+    found: dict[int, tuple[Sampled, ...]] = {}
+    for link in batch.trace_links:
+        index = link.item_index
+        if index < len(batch.keys):
+            found[index] = (*found.get(index, ()), Sampled.of(link, batch.keys[index][16:32], now_ns))
+    return found
 
 
 class EdgeRpc(edge_service_pb2_grpc.EdgeServiceServicer):

@@ -16,6 +16,7 @@ from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.errors import TooLargeError, from_rpc_error
 from chappe.runtime.replicas import Replicas
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
+from svc_edge.adapters.ledger_traces import LedgerTraces
 from svc_edge.model import InboxAnswer, Verdict
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from chappe.runtime.clock import Clock, Seams
     from chappe.runtime.tasks import Tasks
+    from chappe.runtime.tracing import Root, Sampled
     from svc_edge.model import InboxQuery, Member, SessionId
     from svc_edge.ports import LedgerListener
 
@@ -67,18 +69,21 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
     def encode(self, number: int, items: list[_Item]) -> message_service_pb2.SubmitRequest:
         sends = [item for item in items if not item.is_ack]
         acks = [item for item in items if item.is_ack]
+        item_ids, ack_item_ids = [item.item_id for item in sends], [item.item_id for item in acks]
         batch = message_service_pb2.SubmitBatch(
             number=number,
-            item_ids=[item.item_id for item in sends],
+            item_ids=item_ids,
             user_ids=[item.member.user_id for item in sends],
             device_ids=[item.member.device_id for item in sends],
             resends=[item.resends for item in sends],
             sends=[item.payload for item in sends],
-            ack_item_ids=[item.item_id for item in acks],
+            trace_links=self._ledger.traces.send_links(item_ids),
+            ack_item_ids=ack_item_ids,
             ack_user_ids=[item.member.user_id for item in acks],
             ack_device_ids=[item.member.device_id for item in acks],
             ack_keys=[item.payload for item in acks],
             ack_resends=[item.resends for item in acks],
+            ack_trace_links=self._ledger.traces.ack_links(ack_item_ids),
         )
         return message_service_pb2.SubmitRequest(batch=batch)
 
@@ -100,6 +105,8 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
             item = take(item_id, None)
             if item is not None:
                 listener.confirmed(item.session_id, item_id)
+        self._ledger.traces.answered(results.item_ids, results.verdicts)
+        self._ledger.traces.confirmed(results.acked_item_ids)
 
     def closed(self, unsent: list[_Item], *, is_clean: bool) -> None:  # noqa: ARG002 - resent either way
         items, self.unanswered = self.unanswered, {}
@@ -144,6 +151,7 @@ class GrpcLedger:
         self._replicas.on_change = self._forget_lanes
         self._history: Any = history_service_pb2_grpc.HistoryServiceStub(channel(target))
         self.resent_items = 0
+        self.traces = LedgerTraces()
 
     async def start(self) -> None:
         """Dials every replica."""
@@ -159,14 +167,18 @@ class GrpcLedger:
         """Whether items go out at the moment."""
         return any(lane.client.is_accepting for lane in self._lanes)
 
-    def send(self, session_id: SessionId, member: Member, send: bytes) -> None:
-        """Hands over a serialised Send; the answer comes to the listener."""
+    def send(self, session_id: SessionId, member: Member, send: bytes, root: Root | None = None) -> None:
+        """Hands over a serialised Send; the answer comes to the listener, and ends the root of its trace."""
         self._last_id += 1
+        if root is not None:
+            self.traces.sends[self._last_id] = root
         self._submit(_Item(self._last_id, session_id, member, send, is_ack=False))
 
-    def acknowledge(self, session_id: SessionId, member: Member, keys: bytes) -> int:
+    def acknowledge(self, session_id: SessionId, member: Member, keys: bytes, drawn: Sequence[Sampled] = ()) -> int:
         """Hands over what a device stored; the listener learns the number that is returned when it is durable."""
         self._last_id += 1
+        if drawn:
+            self.traces.acks[self._last_id] = drawn
         self._submit(_Item(self._last_id, session_id, member, keys, is_ack=True))
         return self._last_id
 
@@ -258,7 +270,9 @@ class GrpcLedger:
                 self._refuse(item)
 
     def _refuse(self, item: _Item) -> None:
-        self.listener.answered(item.session_id, *_refusal(item.payload, self._clock.wall_ms()))
+        verdict, frame = _refusal(item.payload, self._clock.wall_ms())
+        self.listener.answered(item.session_id, verdict, frame)
+        self.traces.answered([item.item_id], [verdict])
 
 
 def _refusal(send: bytes, now_ms: int) -> tuple[Verdict, bytes]:

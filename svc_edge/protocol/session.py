@@ -12,6 +12,7 @@ from svc_edge.protocol.delivery import EARLY_VERIFY_AT, Delivery
 if TYPE_CHECKING:
     from svc_edge.model import Frame
     from svc_edge.ports import Door
+    from svc_edge.protocol.traced import Traced
 
 HELLO_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 20.0
@@ -87,6 +88,7 @@ class Session:
         "route_nonce",
         "sends",
         "session_id",
+        "traced",
         "user_tag",
         "verified_s",
         "verify_at_s",
@@ -105,6 +107,8 @@ class Session:
         self.is_dirty = False
         self.sends = 0
         self.calls = 0
+        self.traced: Traced | None = None
+        """The drawn messages that are on their way to the device or back."""
         self.life_s = now_s
         self.hello_by_s = now_s + HELLO_TIMEOUT_S
         self.planned_s = 0

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from svc_edge.model import Pong
 from svc_edge.protocol.session import Phase
 from svc_edge.service.sign_in import Caller
+from svc_edge.service.traces import Traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chappe.runtime.tasks import Tasks
-    from svc_edge.model import Call, Hello
+    from svc_edge.model import Call, Hello, Member
     from svc_edge.ports import Ledger
     from svc_edge.protocol.account import Settlement
     from svc_edge.protocol.session import Session
@@ -35,6 +36,8 @@ class Frames:
         self._calls = calls
         self._tasks = tasks
         self.sends = 0
+        self.traces = Traces()
+        """Follows drawn messages; the composition root sets one that draws."""
 
     @property
     def reads(self) -> int:
@@ -57,7 +60,11 @@ class Frames:
             session.expect_live("Send")
         session.begin_send()
         self.sends += 1
-        self._ledger.send(session.session_id, session.member, send)  # type: ignore[arg-type]  # live: has a user
+        member: Member = session.member  # type: ignore[assignment]  # live: has a user
+        if self.sends == self.traces.next_send:
+            self._ledger.send(session.session_id, member, send, self.traces.begin(self.sends, send))
+        else:
+            self._ledger.send(session.session_id, member, send)
 
     def acknowledge(self, session: Session, count: int, message_ids: Sequence[bytes]) -> None:
         """Takes an Ack; what it tells the ledger goes out at the end of the turn."""
@@ -104,7 +111,8 @@ class Frames:
 
     def _submit(self, session: Session, settlement: Settlement | None) -> None:
         if settlement is not None and session.member is not None:
-            ack_id = self._ledger.acknowledge(session.session_id, session.member, settlement.keys)
+            drawn = [] if session.traced is None else self.traces.acknowledged(session, settlement)
+            ack_id = self._ledger.acknowledge(session.session_id, session.member, settlement.keys, drawn)
             session.delivery.account.await_confirmation(ack_id, settlement)
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from svc_edge.errors import CloseCode, Closing
 from svc_edge.model import Verdict
 from svc_edge.protocol.session import Phase
+from svc_edge.protocol.traced import Handed
+from svc_edge.service.traces import MOST_SESSIONS, Traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from chappe.runtime.clock import Seams
+    from chappe.runtime.tracing import Sampled
     from svc_edge.model import Revocation, SessionId
     from svc_edge.service.sessions import Sessions
     from svc_edge.service.tokens import Revocations
@@ -41,6 +44,8 @@ class Mesh:
         self._seams = seams
         self.pushed_items = 0
         self.answered_sends = 0
+        self.traces = Traces()
+        """Follows drawn messages; the composition root sets the one of the frames."""
 
     def push(
         self,
@@ -63,6 +68,28 @@ class Mesh:
             count += 1
         self.pushed_items += count
         return result
+
+    def push_drawn(
+        self,
+        deliveries: Sequence[tuple[int, int, int]],
+        items: Sequence[bytes],
+        keys: Sequence[bytes],
+        flags: Sequence[int],
+        drawn: Mapping[int, tuple[Sampled, ...]],
+    ) -> Pushed:
+        """Does what `push` does, and follows the items that carry drawn messages, which are given by their indexes."""
+        with self.traces.pushing([sampled for ones in drawn.values() for sampled in ones], len(deliveries)):
+            pushed = self.push(deliveries, items, keys, flags)
+        absent, slow = frozenset(pushed.absent_indexes), frozenset(pushed.slow)
+        taken = [
+            (session_id, index)
+            for count, (session_id, _, index) in enumerate(deliveries)
+            if index in drawn and count not in absent and session_id not in slow
+        ]
+        for session_id, index in taken[:MOST_SESSIONS]:
+            session = self._sessions.by_id[session_id]  # type: ignore[index]  # the column holds plain ints
+            self.traces.pushed(session, items[index], Handed(drawn[index], flags[index]))
+        return pushed
 
     def answered(self, session_id: SessionId, verdict: Verdict, frame: bytes) -> None:
         """Passes the answer to a Send on."""

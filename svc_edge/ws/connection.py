@@ -118,6 +118,8 @@ class Connection(WSListener):
         delivery = session.delivery
         while delivery.has_output:
             outgoing = delivery.take()
+            if session.traced is not None:
+                self._house.frames.traces.written(session, outgoing.items)
             if outgoing.items or outgoing.cursor:
                 payloads.append(self._codec.events(outgoing.items, outgoing.cursor))
             if outgoing.caught_up:

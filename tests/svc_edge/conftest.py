@@ -47,11 +47,18 @@ def limits() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def edge(mesh: FakeMesh, limits: dict[str, Any]) -> AsyncIterator[Edge]:
+def prepare() -> Callable[[App], None]:
+    """Returns what a test module does with the app before it is built."""
+    return lambda _: None
+
+
+@pytest.fixture
+async def edge(mesh: FakeMesh, limits: dict[str, Any], prepare: Callable[[App], None]) -> AsyncIterator[Edge]:
     clock = LeapClock()
     fanout = SpiffeId(trust_domain="chappe.test", namespace="chappe", service="svc-fanout")
     seams = Seams(clock, SystemRandomness())
     async with App("edge", ServerSettings(drain_s=5.0), seams=seams, identify=lambda _: fanout) as app:
+        prepare(app)
         await build(settings(mesh, **limits), app)
         await app.start()
         yield Edge(app, app.addresses["ws"], clock)

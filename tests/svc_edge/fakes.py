@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import grpc
@@ -113,6 +114,8 @@ class FakeMesh:
         self.stored: list[send_pb2.Send] = []
         self.acked: list[bytes] = []
         self.resends: list[int] = []
+        self.trace_links: list[stream_pb2.TraceLink] = []
+        self.ack_trace_links: list[stream_pb2.TraceLink] = []
         self.answers = asyncio.Event()
         self.answers.set()
         self.confirms = asyncio.Event()
@@ -215,6 +218,8 @@ class FakeMesh:
     async def _results(self, batch: message_service_pb2.SubmitBatch) -> message_service_pb2.SubmitResults:
         results = message_service_pb2.SubmitResults(item_ids=batch.item_ids)
         self.resends += batch.resends
+        self.trace_links += batch.trace_links
+        self.ack_trace_links += batch.ack_trace_links
         for data in batch.sends:
             verdict, frame = self._store(data)
             results.verdicts.append(verdict)
@@ -376,7 +381,13 @@ class FakeFanout:
         response: edge_service_pb2.PushResponse = await self._call.read()
         return response
 
-    async def push(self, session_ids: list[int], user_id: bytes, entries: list[Logged]) -> edge_service_pb2.PushTaken:
+    async def push(
+        self,
+        session_ids: list[int],
+        user_id: bytes,
+        entries: list[Logged],
+        links: Sequence[stream_pb2.TraceLink] = (),
+    ) -> edge_service_pb2.PushTaken:
         """Pushes every entry to every session; returns what became of the batch."""
         self._number += 1
         tag = int.from_bytes(hashlib.sha256(b"chappe-user" + user_id).digest()[:4], "big")
@@ -389,6 +400,7 @@ class FakeFanout:
             items=[entry.item for entry in entries],
             keys=[entry.key for entry in entries],
             flags=[entry.flags for entry in entries],
+            trace_links=links,
         )
         await self._call.write(edge_service_pb2.PushRequest(batch=batch))
         while True:
