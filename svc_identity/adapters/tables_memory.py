@@ -1,9 +1,10 @@
 """What the stores in memory share: plain tables, and the log of changes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from svc_identity.adapters.group_rows_memory import GroupRow
 from svc_identity.model import (
     Change,
     ChangeKind,
@@ -19,7 +20,10 @@ from svc_identity.model import (
     UserId,
     Verification,
 )
+from svc_identity.model.group import GroupId
+from svc_identity.model.privacy import PrivacyAspect, Settings
 from svc_identity.protocol.limit import check_charge, day_of
+from svc_identity.protocol.privacy import Sight, may_see
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,6 +89,9 @@ class Tables:
     contacts: dict[tuple[UserId, Phone], Contact] = field(default_factory=dict[tuple[UserId, Phone], Contact])
     blocks: set[tuple[UserId, UserId]] = field(default_factory=set[tuple[UserId, UserId]])
     budgets: dict[tuple[UserId, str, int], int] = field(default_factory=dict[tuple[UserId, str, int], int])
+    settings: dict[UserId, Settings] = field(default_factory=dict[UserId, Settings])
+    """Of those who have changed something."""
+    groups: dict[GroupId, GroupRow] = field(default_factory=dict[GroupId, GroupRow])
     changes: list[tuple[int, Change]] = field(default_factory=list[tuple[int, Change]])
     """Each with the time of the store at which it was made, ms."""
     next_xid: int = 1
@@ -112,7 +119,13 @@ class Tables:
         if user_id in self.users:
             self.users[user_id].version += 1
             version = self.users[user_id].version
-        change = Change(self.next_xid, self.next_xid, kind, user_id, version, device_id, session_id)
+        self.append(kind, user_id, version, device_id=device_id, session_id=session_id)
+
+    def append(
+        self, kind: ChangeKind, entity: UserId, version: int, *, device_id: int = 0, session_id: bytes = b""
+    ) -> None:
+        """Appends to the log."""
+        change = Change(self.next_xid, self.next_xid, kind, entity, version, device_id, session_id)
         self.changes.append((self.wall_ms(), change))
         self.next_xid += 1
         self.changed.set()
@@ -154,5 +167,29 @@ class Tables:
 
     def charge(self, user_id: UserId, charge: Charge) -> None:
         """Takes a charge from a budget, or refuses it."""
-        key = (user_id, charge.budget, day_of(charge.now_ms))
-        self.budgets[key] = check_charge(charge, self.budgets.get(key, 0))
+        self.charge_all(user_id, [charge])
+
+    def charge_all(self, user_id: UserId, charges: Sequence[Charge]) -> None:
+        """Takes several charges, or none of them."""
+        totals: dict[tuple[UserId, str, int], int] = {}
+        for charge in charges:
+            key = (user_id, charge.budget, day_of(charge.now_ms))
+            totals[key] = check_charge(charge, self.budgets.get(key, 0))
+        self.budgets.update(totals)
+
+    def is_contact(self, owner_id: UserId, user_id: UserId) -> bool:
+        """Tells whether a user is in somebody's address book."""
+        contacts = self.contacts.items()
+        return any(owner == owner_id and contact.user_id == user_id for (owner, _), contact in contacts)
+
+    def may_see(self, aspect: PrivacyAspect, viewer_id: UserId, target_id: UserId) -> bool:
+        """Tells whether one user may see something of another."""
+        if target_id not in self.users or viewer_id == target_id:
+            return target_id in self.users
+        sight = Sight(
+            viewer=self.settings.get(viewer_id, Settings()),
+            target=self.settings.get(target_id, Settings()),
+            is_contact=self.is_contact(target_id, viewer_id),
+            is_blocked=not self.blocks.isdisjoint({(viewer_id, target_id), (target_id, viewer_id)}),
+        )
+        return may_see(aspect, sight)

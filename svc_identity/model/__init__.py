@@ -172,6 +172,9 @@ class ChangeKind(enum.IntEnum):
     DEVICES = 4
     SESSION_REVOKED = 5
     SIGNING_KEYS = 6
+    GROUP = 7
+    """The change is the group's: its id stands in the place of the user's."""
+    SETTINGS = 8
 
 
 class Change(NamedTuple):

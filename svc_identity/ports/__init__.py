@@ -29,6 +29,9 @@ from svc_identity.model import (
     UserId,
     Verification,
 )
+from svc_identity.model.group import GroupChange, GroupId, GroupNews
+from svc_identity.ports.group import GroupStore, InviteStore, MembershipStore
+from svc_identity.ports.privacy import PrivacyStore
 
 
 class RegistrationStore(Protocol):
@@ -252,6 +255,10 @@ class ChangeLog(Protocol):
         """Returns whose contact a user is, without those whom it has blocked."""
         ...
 
+    async def group_news(self, group_id: GroupId, version: int) -> GroupNews | None:
+        """Returns what made a version of a group, and who learns of it; None when that was forgotten."""
+        ...
+
     def lead(self) -> AbstractAsyncContextManager[Lead | None]:
         """Tries to become the one that tells inboxes; None when another process is."""
         ...
@@ -266,6 +273,10 @@ class IdentityStore(NamedTuple):
     profiles: ProfileStore
     contacts: ContactStore
     changes: ChangeLog
+    groups: GroupStore
+    invites: InviteStore
+    memberships: MembershipStore
+    privacy: PrivacyStore
 
 
 class SmsSender(Protocol):
@@ -287,11 +298,13 @@ class InboxEvent(NamedTuple):
     """16 bytes, the same whenever the change is told again."""
     kind: ChangeKind
     about: UserId
-    """Whose account has changed."""
+    """Whose account has changed; nobody's when it is a group."""
     version: int
     recipients: tuple[UserId, ...]
-    """The user itself, or those whose contact it is."""
+    """The user itself, those whose contact it is, or those who were in the group."""
     is_for_others: bool
+    group: GroupChange | None = None
+    """Set when it is a group that has changed."""
 
 
 class Inbox(Protocol):

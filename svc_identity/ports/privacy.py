@@ -1,0 +1,35 @@
+"""What the directory needs in order to keep what people allow."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from svc_identity.model import UserId
+from svc_identity.model.privacy import PrivacyAspect, Settings
+
+
+class PrivacyStore(Protocol):
+    """Keeps settings, and answers what they allow."""
+
+    async def settings(self, user_id: UserId) -> Settings:
+        """Returns the settings of a user.
+
+        Raises:
+            UserNotFoundError: There is no such user.
+        """
+        ...
+
+    async def update_settings(self, user_id: UserId, change: Callable[[Settings], Settings]) -> None:
+        """Changes the settings of a user; what makes no difference is no change.
+
+        Args:
+            user_id: Whose.
+            change: Returns the new settings of the old ones; may be called more than once.
+
+        Raises:
+            UserNotFoundError: There is no such user.
+        """
+        ...
+
+    async def may_see(self, aspect: PrivacyAspect, pairs: Sequence[tuple[UserId, UserId]]) -> list[bool]:
+        """Says for pairs of viewer and target whether the one may see that aspect of the other, in order."""
+        ...
