@@ -122,3 +122,60 @@ class CursorExpiredError(ChappeError):
 
     code = "FAILED_PRECONDITION"
     reason = "CURSOR_EXPIRED"
+
+
+class GroupNotFoundError(ChappeError):
+    """Refuses a group that does not exist, or of which the caller may not know."""
+
+    code = "NOT_FOUND"
+    reason = "GROUP_NOT_FOUND"
+
+
+class NotAMemberError(ChappeError):
+    """Refuses a caller who was a member of the group and is no more."""
+
+    code = "PERMISSION_DENIED"
+    reason = "NOT_A_MEMBER"
+
+
+class MemberNotFoundError(ChappeError):
+    """Refuses a user, named by the caller, who is not a member of the group."""
+
+    code = "NOT_FOUND"
+    reason = "NOT_A_MEMBER"
+
+
+class RoleRequiredError(ChappeError):
+    """Refuses a member whose role does not allow this."""
+
+    code = "PERMISSION_DENIED"
+    reason = "ROLE_REQUIRED"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"this takes the role {role}; ask somebody who has it", metadata={"role": role})
+
+
+class OwnerProtectedError(ChappeError):
+    """Refuses to remove the owner of a group, or to take the role away."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "OWNER_PROTECTED"
+
+
+class GroupFullError(ChappeError):
+    """Refuses more members than there is room for."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "GROUP_FULL"
+
+    def __init__(self, limit: int, left: int) -> None:
+        super().__init__(
+            f"a group has {limit} members at most, {left} more fit in; name fewer", metadata={"limit": str(limit)}
+        )
+
+
+class InviteNotFoundError(ChappeError):
+    """Refuses an invite that does not work, or not for this caller."""
+
+    code = "NOT_FOUND"
+    reason = "INVITE_NOT_FOUND"

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 from svc_identity.adapters.tables_memory import Tables
 from svc_identity.errors import CursorExpiredError
-from svc_identity.model import Change, ChangePage, Cursor, UserId
+from svc_identity.model import Change, ChangeKind, ChangePage, Cursor, UserId
+from svc_identity.model.group import GroupId, GroupNews
 from svc_identity.ports import Lead
 from svc_identity.protocol.cursor import has_seen
 
@@ -41,6 +42,11 @@ class MemoryChangeLog:
         contacts = self._tables.contacts.items()
         owners = {owner for (owner, _), contact in contacts if contact.user_id == user_id}
         return sorted(owner for owner in owners if (user_id, owner) not in self._tables.blocks)
+
+    async def group_news(self, group_id: GroupId, version: int) -> GroupNews | None:
+        """Returns what made a version of a group, and who learns of it; None when that was forgotten."""
+        row = self._tables.groups.get(group_id)
+        return None if row is None else row.news(version)
 
     @asynccontextmanager
     async def lead(self) -> AsyncGenerator[Lead | None]:
@@ -78,5 +84,8 @@ class MemoryLead:
             is_old = mark is not None and at_ms < before_ms and change.xid < mark.xmin
             (removed if is_old else kept).append((at_ms, change))
         self._tables.changes = kept
+        for _, change in removed:
+            if change.kind is ChangeKind.GROUP:
+                self._tables.groups[GroupId(change.user_id)].changes.pop(change.version, None)
         self._tables.floor_xid = max([self._tables.floor_xid, *(change.xid for _, change in removed)])
         return len(removed)

@@ -10,13 +10,13 @@ from chappe.runtime.errors import UnavailableError
 from svc_identity.adapters.database_postgres import NAME, Connection, Database, Row, Work, prepare, uuid_of
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import Change, ChangeKind, ChangePage, Cursor, UserId
+from svc_identity.model.group import GroupChange, GroupChangeKind, GroupId, GroupNews, GroupRole
 from svc_identity.ports import Lead
 from svc_identity.protocol.cursor import decode_cursor, encode_cursor
 
 # Any number would do, as long as every replica uses the same: the ASCII of "identity".
 _LEAD_LOCK = int.from_bytes(b"identity")
 _CONNECT_TIMEOUT_S = 5
-# now() is taken when the statement begins, before its snapshot: what was committed by then is in the snapshot.
 # now() is taken when a statement begins, before its snapshot: what was committed by then is in the snapshot.
 _HEAD = """
     SELECT epoch, floor_xid::text::bigint, pg_current_snapshot()::text, floor(extract(epoch FROM now()) * 1000)::bigint
@@ -40,7 +40,10 @@ _NEXT_PAGE = """
 _PRUNE = """
     WITH removed AS (
         DELETE FROM identity_changes WHERE at < to_timestamp(%s::double precision / 1000) AND xid < %s::text::xid8
-        RETURNING xid
+        RETURNING xid, kind, entity, version
+    ), forgotten AS (
+        DELETE FROM group_changes g USING removed r
+        WHERE r.kind = 7 AND g.group_id = r.entity AND g.version = r.version
     ), newest AS (SELECT count(*) AS count, max(xid::text::bigint) AS xid FROM removed)
     UPDATE identity_log SET floor_xid = newest.xid::text::xid8 FROM newest
     WHERE newest.xid > floor_xid::text::bigint RETURNING newest.count
@@ -49,8 +52,18 @@ _SWEEP = """
     WITH a AS (DELETE FROM verifications WHERE expire_ms < %s),
          b AS (DELETE FROM registration_tokens WHERE expire_ms < %s),
          c AS (DELETE FROM link_codes WHERE expire_ms < %s),
-         d AS (DELETE FROM session_nonces WHERE expire_ms < %s)
+         d AS (DELETE FROM session_nonces WHERE expire_ms < %s),
+         e AS (DELETE FROM group_invites WHERE expire_ms < %s)
     SELECT 1
+"""
+# Whoever was a member before or after the change learns of it, the removed included.
+_GROUP_NEWS = """
+    SELECT kind, actor_id, user_ids, group_name, role, member_count, change_ms, ARRAY(
+        SELECT user_id FROM group_members m WHERE m.group_id = c.group_id AND m.joined_version <= c.version
+        UNION SELECT user_id FROM group_departures d
+        WHERE d.group_id = c.group_id AND d.joined_version <= c.version AND d.left_version >= c.version
+        ORDER BY user_id
+    ) FROM group_changes c WHERE group_id = %s AND version = %s
 """
 
 
@@ -84,6 +97,25 @@ class PostgresChangeLog:
                 uuid_of(user_id),
             )
         return [UserId(row[0]) for row in rows]
+
+    async def group_news(self, group_id: GroupId, version: int) -> GroupNews | None:
+        """Returns what made a version of a group, and who learns of it; None when that was forgotten."""
+        async with self._database.read() as work:
+            row = await work.row(_GROUP_NEWS, uuid_of(group_id), version)
+        if row is None:
+            return None
+        change = GroupChange(
+            group_id=group_id,
+            version=version,
+            kind=GroupChangeKind(row[0]),
+            actor_id=UserId(row[1]),
+            user_ids=tuple(UserId(user_id) for user_id in row[2]),
+            group_name=row[3],
+            role=GroupRole(row[4]),
+            member_count=row[5],
+            change_ms=row[6],
+        )
+        return GroupNews(change, tuple(UserId(user_id) for user_id in row[7]))
 
     @asynccontextmanager
     async def lead(self) -> AsyncGenerator[Lead | None]:

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from svc_identity.adapters.change_log_memory import MemoryChangeLog
 from svc_identity.adapters.contact_store_memory import MemoryContactStore
 from svc_identity.adapters.device_store_memory import MemoryDeviceStore
+from svc_identity.adapters.group_store_memory import MemoryGroupStore
+from svc_identity.adapters.groups_memory import GroupTables
+from svc_identity.adapters.invite_store_memory import MemoryInviteStore
+from svc_identity.adapters.membership_store_memory import MemoryMembershipStore
+from svc_identity.adapters.privacy_store_memory import MemoryPrivacyStore
 from svc_identity.adapters.profile_store_memory import MemoryProfileStore
 from svc_identity.adapters.registration_store_memory import MemoryRegistrationStore
 from svc_identity.adapters.session_store_memory import MemorySessionStore
@@ -16,6 +21,7 @@ from svc_identity.ports import IdentityStore
 def memory_identity_store(changed: asyncio.Event, wall_ms: Callable[[], int], page_size: int = 1000) -> IdentityStore:
     """Returns an empty store, which sets `changed` after every change."""
     tables = Tables(changed=changed, wall_ms=wall_ms)
+    groups = GroupTables(tables)
     return IdentityStore(
         MemoryRegistrationStore(tables),
         MemorySessionStore(tables),
@@ -23,4 +29,8 @@ def memory_identity_store(changed: asyncio.Event, wall_ms: Callable[[], int], pa
         MemoryProfileStore(tables),
         MemoryContactStore(tables),
         MemoryChangeLog(tables, page_size),
+        MemoryGroupStore(groups),
+        MemoryInviteStore(groups),
+        MemoryMembershipStore(groups),
+        MemoryPrivacyStore(tables),
     )

@@ -1,28 +1,19 @@
 """Keeps address books and blocks."""
 
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
 
 from chappe.runtime.clock import Clock
 from svc_identity.errors import SelfNotAllowedError
 from svc_identity.model import Charge, Contact, Phone, UserId
 from svc_identity.ports import ContactStore
-from svc_identity.protocol.page import page_size, page_start, page_token
+from svc_identity.protocol.page import page_size
+from svc_identity.service.page import Listing, Page
 
 LOOKUPS = "look-ups of phone numbers"
 """The daily budget of everything that tells whether a number has an account."""
 
 _CONTACTS = "contacts"
 _BLOCKS = "blocks"
-_Entry = TypeVar("_Entry")
-
-
-class Page(NamedTuple, Generic[_Entry]):
-    """Some entries of a list."""
-
-    entries: list[_Entry]
-    next_token: str
-    """Empty after the last page."""
 
 
 class ContactRules:
@@ -44,11 +35,10 @@ class ContactRules:
 
     async def contacts(self, owner_id: UserId, asked_size: int, token: str) -> Page[Contact]:
         """Returns a page of the address book, by number."""
-        size = page_size(asked_size)
-        after = page_start(self._pepper, _CONTACTS, owner_id, token).decode()
-        found = await self._store.list_contacts(owner_id, after, size + 1)
-        last = found[size - 1].phone.encode() if len(found) > size else b""
-        return Page(found[:size], self._next(_CONTACTS, owner_id, last))
+        listing = Listing(self._pepper, _CONTACTS, owner_id)
+        after = listing.start(token).decode()
+        found = await self._store.list_contacts(owner_id, after, page_size(asked_size) + 1)
+        return listing.page(found, asked_size, lambda contact: contact.phone.encode())
 
     async def lookup(self, owner_id: UserId, phones: Sequence[Phone]) -> list[UserId | None]:
         """Returns who has which number, in order; every number is charged."""
@@ -70,15 +60,10 @@ class ContactRules:
 
     async def blocks(self, blocker_id: UserId, asked_size: int, token: str) -> Page[UserId]:
         """Returns a page of the blocked users, by id."""
-        size = page_size(asked_size)
-        after = page_start(self._pepper, _BLOCKS, blocker_id, token)
-        found = await self._store.list_blocks(blocker_id, after, size + 1)
-        last = found[size - 1] if len(found) > size else b""
-        return Page(found[:size], self._next(_BLOCKS, blocker_id, last))
+        listing = Listing(self._pepper, _BLOCKS, blocker_id)
+        found = await self._store.list_blocks(blocker_id, listing.start(token), page_size(asked_size) + 1)
+        return listing.page(found, asked_size, bytes)
 
     def _charge(self, amount: int) -> Charge:
         now_ms = self._clock.wall_ms()
         return Charge(budget=LOOKUPS, amount=amount, limit=self._lookups_per_day, now_ms=now_ms)
-
-    def _next(self, what: str, user_id: UserId, last: bytes) -> str:
-        return page_token(self._pepper, what, user_id, last) if last else ""

@@ -31,7 +31,7 @@ class ProfileRules:
 
     async def update(self, user_id: UserId, profile_name: str | None, about: str | None) -> Profile:
         """Changes what is not None; returns the profile as it is then."""
-        name = None if profile_name is None else checked_name(profile_name)
+        name = None if profile_name is None else checked_name(profile_name, "profile_name")
         if name is not None or about is not None:
             await self._store.update_profile(user_id, name, about)
         return await self.profile(user_id, user_id)

@@ -80,20 +80,20 @@ class RegistrationRules:
                 token_hash=token_hash(token),
                 user_id=UserId(draw_uuid7(now_ms, self._randomness)),
                 public_key=newcomer.public_key,
-                profile_name=checked_name(newcomer.profile_name),
+                profile_name=checked_name(newcomer.profile_name, "profile_name"),
                 platform=newcomer.platform,
                 now_ms=now_ms,
             )
         )
 
 
-def checked_name(profile_name: str) -> str:
+def checked_name(given: str, field: str) -> str:
     """Returns a name as it is kept, without blanks around it.
 
     Raises:
-        InvalidFieldError: Nothing is left.
+        InvalidFieldError: Nothing is left; it tells the field.
     """
-    name = profile_name.strip()
+    name = given.strip()
     if all(unicodedata.category(letter)[0] in "CZ" or letter in _EMPTY_LETTERS for letter in name):
-        raise InvalidFieldError("profile_name", "must show something; it is blank")
+        raise InvalidFieldError(field, "must show something; it is blank")
     return name

@@ -95,3 +95,8 @@ async def register(
     """Registers a person."""
     token_hash = await token_for(store, phone or new_phone(), now_ms)
     return await store.registrations.register(registration(token_hash, name, key, now_ms))
+
+
+async def crowd(store: IdentityStore, count: int) -> list[UserId]:
+    """Registers several people, one after the other."""
+    return [(await register(store)).user_id for _ in range(count)]

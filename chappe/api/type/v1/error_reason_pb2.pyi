@@ -96,6 +96,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The cursor is older than what the log keeps, or was not made by this ledger; read the snapshot."""
     ERROR_REASON_CLOCK_UNTRUSTED: _ErrorReason.ValueType  # 43
     """The process's clock cannot be trusted at the moment; nothing is minted until it can."""
+    ERROR_REASON_GROUP_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """The group does not exist, or the caller never was a member of it."""
+    ERROR_REASON_NOT_A_MEMBER: _ErrorReason.ValueType  # 51
+    """The caller, or the user that is named, is not a member of the group."""
+    ERROR_REASON_ROLE_REQUIRED: _ErrorReason.ValueType  # 52
+    """The caller's role in the group does not allow this. Metadata: `role`, the least that does."""
+    ERROR_REASON_GROUP_FULL: _ErrorReason.ValueType  # 53
+    """The group has no room for so many more. Metadata: `limit`."""
+    ERROR_REASON_INVITE_NOT_FOUND: _ErrorReason.ValueType  # 54
+    """The invite is unknown, expired, revoked or used up, or the caller was removed from the group after it was made."""
+    ERROR_REASON_OWNER_PROTECTED: _ErrorReason.ValueType  # 55
+    """The owner of a group stays a member and the owner until it hands over, by SetRole or by leaving."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, a send or a session was refused; travels as the reason of google.rpc.ErrorInfo in the domain "chappe"."""
@@ -174,4 +186,16 @@ ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 42
 """The cursor is older than what the log keeps, or was not made by this ledger; read the snapshot."""
 ERROR_REASON_CLOCK_UNTRUSTED: ErrorReason.ValueType  # 43
 """The process's clock cannot be trusted at the moment; nothing is minted until it can."""
+ERROR_REASON_GROUP_NOT_FOUND: ErrorReason.ValueType  # 50
+"""The group does not exist, or the caller never was a member of it."""
+ERROR_REASON_NOT_A_MEMBER: ErrorReason.ValueType  # 51
+"""The caller, or the user that is named, is not a member of the group."""
+ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 52
+"""The caller's role in the group does not allow this. Metadata: `role`, the least that does."""
+ERROR_REASON_GROUP_FULL: ErrorReason.ValueType  # 53
+"""The group has no room for so many more. Metadata: `limit`."""
+ERROR_REASON_INVITE_NOT_FOUND: ErrorReason.ValueType  # 54
+"""The invite is unknown, expired, revoked or used up, or the caller was removed from the group after it was made."""
+ERROR_REASON_OWNER_PROTECTED: ErrorReason.ValueType  # 55
+"""The owner of a group stays a member and the owner until it hands over, by SetRole or by leaving."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
