@@ -12,6 +12,7 @@ from chappe.api.identity.v1 import (
     contact_service_pb2_grpc,
     device_service_pb2_grpc,
     directory_service_pb2_grpc,
+    group_service_pb2_grpc,
     profile_service_pb2_grpc,
     registration_service_pb2_grpc,
     session_service_pb2_grpc,
@@ -29,6 +30,7 @@ from svc_identity.ports import IdentityStore, Inbox, SmsSender
 from svc_identity.rpc.contact import BlockRpc, ContactRpc
 from svc_identity.rpc.device import DeviceRpc
 from svc_identity.rpc.directory import DirectoryRpc
+from svc_identity.rpc.group import GroupRpc
 from svc_identity.rpc.profile import ProfileRpc
 from svc_identity.rpc.registration import RegistrationRpc
 from svc_identity.rpc.session import SessionRpc
@@ -36,6 +38,9 @@ from svc_identity.rpc.watch import WatchSettings
 from svc_identity.service.contact import ContactRules
 from svc_identity.service.device import DeviceRules
 from svc_identity.service.feed import ChangeFeed
+from svc_identity.service.group import GroupLimits, GroupRules
+from svc_identity.service.invite import InviteRules
+from svc_identity.service.membership import MembershipRules
 from svc_identity.service.profile import ProfileRules
 from svc_identity.service.registration import RegistrationRules
 from svc_identity.service.session import SessionRules
@@ -104,8 +109,17 @@ async def assemble(config: Config, app: App, outside: Outside) -> None:
     )
     for register, door in doors:
         app.add_door(register, door)
-    _add_directory(app, DirectoryRpc(profiles, feed, _watch_settings(config, app)))
+    app.add_door(group_service_pb2_grpc.add_GroupServiceServicer_to_server, _group_door(config, app, store))
+    pairs = MembershipRules(store.memberships, store.privacy)
+    _add_directory(app, DirectoryRpc(profiles, pairs, feed, _watch_settings(config, app)))
     app.metrics.counter("told_events", "Events that inboxes were told of.", lambda: worker.told)
+
+
+def _group_door(config: Config, app: App, store: IdentityStore) -> GroupRpc:
+    clock, pepper = app.seams.clock, config.pepper.reveal().encode()
+    limits = GroupLimits(config.groups_per_day, config.additions_per_day)
+    groups = GroupRules(store.groups, clock, pepper, limits)
+    return GroupRpc(groups, InviteRules(store.invites, store.groups, clock, pepper, config.joins_per_day))
 
 
 def _add_directory(app: App, door: DirectoryRpc) -> None:

@@ -31,6 +31,12 @@ class Config:
     """How many phone numbers one account may look up or add in a day."""
     links_per_day: int = limited(20, least=1, most=10_000)
     """How many link codes one account may ask for in a day."""
+    groups_per_day: int = limited(20, least=0, most=1_000_000)
+    """How many groups one account may create in a day."""
+    additions_per_day: int = limited(5_000, least=0, most=10_000_000)
+    """How many people one account may add to groups in a day."""
+    joins_per_day: int = limited(100, least=0, most=1_000_000)
+    """How many invites one account may try in a day."""
     change_poll_s: float = limited(0.2, least=0.01, most=1)
     """How often changes of other replicas are looked for."""
     heartbeat_s: float = limited(0.5, least=0.1, most=1)

@@ -1,4 +1,4 @@
-"""Tells inboxes of changes: the account's own devices, and those who keep the account as a contact."""
+"""Tells inboxes of changes: the account's own devices, those who keep it as a contact, and the members of groups."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -7,6 +7,7 @@ from chappe.runtime.clock import Seams
 from chappe.runtime.errors import ChappeError
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import NO_USER, Change, ChangeKind, ChangePage, Cursor, UserId
+from svc_identity.model.group import GroupId
 from svc_identity.ports import ChangeLog, Inbox, InboxEvent, Lead
 from svc_identity.protocol.cursor import change_id
 from svc_identity.service.feed import ChangeFeed
@@ -22,7 +23,9 @@ FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 5.0
 PRUNE_INTERVAL_S = 3600.0
 
-_OWN_KINDS = frozenset({ChangeKind.PROFILE, ChangeKind.CONTACTS, ChangeKind.BLOCKS, ChangeKind.DEVICES})
+_OWN_KINDS = frozenset(
+    {ChangeKind.PROFILE, ChangeKind.CONTACTS, ChangeKind.BLOCKS, ChangeKind.DEVICES, ChangeKind.SETTINGS}
+)
 _BEGINNING_XID = 1
 
 _log = logging.getLogger(__name__)
@@ -94,7 +97,11 @@ class InboxWorker:
                 await lead.prune(self._clock.wall_ms() - int(self._keep_s * 1000))
 
     async def _events(self, page: ChangePage) -> AsyncIterator[InboxEvent]:
-        for change in page.changes:
+        # By number, so that changes of one group come in the order of its versions: they are numbered under its lock.
+        for change in sorted(page.changes, key=lambda change: change.number):
+            if change.kind is ChangeKind.GROUP:
+                for event in await self._group_events(page.cursor.epoch, change):
+                    yield event
             if change.kind not in _OWN_KINDS or change.user_id == NO_USER:
                 continue
             yield _event(page.cursor.epoch, change, (change.user_id,), is_for_others=False)
@@ -103,6 +110,24 @@ class InboxWorker:
                 for start in range(0, len(watchers), MOST_RECIPIENTS):
                     recipients = tuple(watchers[start : start + MOST_RECIPIENTS])
                     yield _event(page.cursor.epoch, change, recipients, is_for_others=True)
+
+    async def _group_events(self, epoch: int, change: Change) -> list[InboxEvent]:
+        news = await self._log.group_news(GroupId(change.user_id), change.version)
+        if news is None:
+            return []
+        name = change_id(epoch, change, is_for_others=True)
+        return [
+            InboxEvent(
+                change_id=name,
+                kind=change.kind,
+                about=NO_USER,
+                version=change.version,
+                recipients=news.recipients[start : start + MOST_RECIPIENTS],
+                is_for_others=True,
+                group=news.change,
+            )
+            for start in range(0, len(news.recipients), MOST_RECIPIENTS)
+        ]
 
     async def _append(self, events: Sequence[InboxEvent]) -> None:
         """Appends for ever until it has succeeded: nothing behind it may overtake it."""

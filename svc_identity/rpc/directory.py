@@ -7,16 +7,21 @@ from typing import Any
 from chappe.api.identity.v1 import directory_service_pb2 as wire
 from chappe.api.identity.v1 import directory_service_pb2_grpc
 from svc_identity.model import DirectoryUser, UserId
+from svc_identity.model.group import GroupId, Membership
+from svc_identity.model.privacy import PrivacyAspect
+from svc_identity.rpc.group import role_to_wire
 from svc_identity.rpc.watch import Watch, WatchSettings
 from svc_identity.service.feed import ChangeFeed
+from svc_identity.service.membership import MembershipRules
 from svc_identity.service.profile import ProfileRules
 
 
 class DirectoryRpc(directory_service_pb2_grpc.DirectoryServiceServicer):
     """Tells the other services who people are and what they allow."""
 
-    def __init__(self, rules: ProfileRules, feed: ChangeFeed, settings: WatchSettings) -> None:
+    def __init__(self, rules: ProfileRules, pairs: MembershipRules, feed: ChangeFeed, settings: WatchSettings) -> None:
         self._rules = rules
+        self._pairs = pairs
         self._feed = feed
         self._settings = settings
         self._watches: set[Watch] = set()
@@ -31,6 +36,40 @@ class DirectoryRpc(directory_service_pb2_grpc.DirectoryServiceServicer):
         """Returns what the other services need to know of users."""
         users = await self._rules.users([UserId(user_id) for user_id in request.user_ids])
         return wire.BatchGetUsersResponse(users=[_to_wire(user) for user in users])
+
+    async def CheckPrivacy(self, request: wire.CheckPrivacyRequest, context: Any) -> wire.CheckPrivacyResponse:
+        """Says for pairs of users whether the one may see something of the other."""
+        viewer_ids = [UserId(user_id) for user_id in request.viewer_user_ids]
+        target_ids = [UserId(user_id) for user_id in request.target_user_ids]
+        seen = await self._pairs.may_see(PrivacyAspect(request.aspect), viewer_ids, target_ids)
+        return wire.CheckPrivacyResponse(may_see=seen)
+
+    async def BatchGetMemberships(
+        self, request: wire.BatchGetMembershipsRequest, context: Any
+    ) -> wire.BatchGetMembershipsResponse:
+        """Says for pairs of a group and a user whether the user is a member, and which messages it may see."""
+        group_ids = [GroupId(group_id) for group_id in request.group_ids]
+        found = await self._pairs.memberships(group_ids, [UserId(user_id) for user_id in request.user_ids])
+        return wire.BatchGetMembershipsResponse(memberships=[_membership(membership) for membership in found])
+
+    async def ListGroupMembers(
+        self, request: wire.ListGroupMembersRequest, context: Any
+    ) -> wire.ListGroupMembersResponse:
+        """Returns a group with all its members."""
+        group = await self._pairs.group(GroupId(request.group_id))
+        return wire.ListGroupMembersResponse(
+            group=wire.DirectoryGroup(
+                group_id=group.group_id,
+                exists=bool(group.version),
+                version=group.version,
+                is_announcement_only=group.is_announcement_only,
+                expiry_s=group.expiry_s,
+                member_user_ids=group.member_ids,
+                roles=[role_to_wire(role) for role in group.roles],
+                joined_versions=group.joined_versions,
+                group_name=group.name,
+            )
+        )
 
     async def WatchChanges(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.WatchChangesResponse]:
         """Carries every change of users and sessions after a cursor."""
@@ -64,4 +103,18 @@ def _to_wire(user: DirectoryUser) -> wire.DirectoryUser:
         device_generations=user.generations,
         # Nobody can turn them off yet.
         gives_read_receipts=bool(user.version),
+    )
+
+
+def _membership(membership: Membership) -> wire.Membership:
+    return wire.Membership(
+        group_id=membership.group_id,
+        user_id=membership.user_id,
+        is_member=membership.role is not None,
+        role=role_to_wire(membership.role),
+        windows=[
+            wire.MembershipWindow(joined_version=window.joined_version, left_version=window.left_version)
+            for window in membership.windows
+        ],
+        group_version=membership.group_version,
     )

@@ -21,13 +21,16 @@ MOST_GRANTS = 1_048_576
 MOST_CHANGES = 512
 """In one batch."""
 
-# Address books concern nobody but their owners' devices, which learn of them from their inboxes.
 _KINDS = {
     ChangeKind.PROFILE: wire.DIRECTORY_CHANGE_KIND_USER,
+    # Who is a contact decides what is shown to it.
+    ChangeKind.CONTACTS: wire.DIRECTORY_CHANGE_KIND_USER,
+    ChangeKind.SETTINGS: wire.DIRECTORY_CHANGE_KIND_USER,
     ChangeKind.BLOCKS: wire.DIRECTORY_CHANGE_KIND_USER,
     ChangeKind.DEVICES: wire.DIRECTORY_CHANGE_KIND_DEVICES,
     ChangeKind.SESSION_REVOKED: wire.DIRECTORY_CHANGE_KIND_SESSION_REVOKED,
     ChangeKind.SIGNING_KEYS: wire.DIRECTORY_CHANGE_KIND_SIGNING_KEYS,
+    ChangeKind.GROUP: wire.DIRECTORY_CHANGE_KIND_GROUP,
 }
 
 Requests = AsyncIterator[wire.WatchChangesRequest]
@@ -178,6 +181,8 @@ class Watch:
 
 
 def _to_wire(change: Change) -> wire.DirectoryChange:
+    if change.kind is ChangeKind.GROUP:
+        return wire.DirectoryChange(kind=_KINDS[change.kind], group_id=change.user_id, version=change.version)
     return wire.DirectoryChange(
         kind=_KINDS[change.kind],
         user_id=change.user_id,

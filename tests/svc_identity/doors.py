@@ -14,6 +14,7 @@ from chappe.api.identity.v1 import (
     contact_service_pb2_grpc,
     device_service_pb2_grpc,
     directory_service_pb2_grpc,
+    group_service_pb2_grpc,
     profile_service_pb2_grpc,
     registration_service_pb2,
     registration_service_pb2_grpc,
@@ -32,8 +33,9 @@ from svc_identity.adapters.sms_sender_memory import MemorySmsSender
 from svc_identity.app import Outside, assemble
 from svc_identity.config import Config
 from svc_identity.model import DeviceRef
+from svc_identity.ports import IdentityStore
 from svc_identity.protocol.proof import register_proof, session_proof
-from tests.svc_identity.people import RANDOM, ToldClock, new_phone, public_key
+from tests.svc_identity.people import RANDOM, ToldClock, new_phone, public_key, register
 
 CALLER = "x-test-caller"
 
@@ -57,6 +59,11 @@ class Door:
     clock: ToldClock
     sms: MemorySmsSender
     inbox: MemoryInbox
+    store: IdentityStore
+
+    async def registered_quickly(self) -> DeviceRef:
+        """Registers one of a crowd, past the doors."""
+        return await register(self.store)
 
     async def call(
         self, stub: Any, method: str, request: Any, device: DeviceRef | None = None, caller: str = "svc-edge"
@@ -120,6 +127,7 @@ DEVICE = device_service_pb2_grpc.DeviceServiceStub
 PROFILE = profile_service_pb2_grpc.ProfileServiceStub
 CONTACT = contact_service_pb2_grpc.ContactServiceStub
 BLOCK = block_service_pb2_grpc.BlockServiceStub
+GROUP = group_service_pb2_grpc.GroupServiceStub
 DIRECTORY = directory_service_pb2_grpc.DirectoryServiceStub
 
 
@@ -140,7 +148,7 @@ async def open_door(settings: Config) -> AsyncIterator[Door]:
         await assemble(settings, app, Outside(store=store, changed=changed, sms=sms, inbox=inbox))
         await app.start()
         async with grpc.aio.insecure_channel(app.address) as channel:
-            yield Door(channel=channel, app=app, clock=clock, sms=sms, inbox=inbox)
+            yield Door(channel=channel, app=app, clock=clock, sms=sms, inbox=inbox, store=store)
 
 
 class _Waiting(ToldClock):

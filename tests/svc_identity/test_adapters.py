@@ -15,7 +15,8 @@ from chappe.runtime.contract import validate
 from chappe.runtime.errors import UnavailableError
 from svc_identity.adapters.inbox_grpc import GrpcInbox
 from svc_identity.adapters.sms_sender_console import ConsoleSmsSender
-from svc_identity.model import ChangeKind, Phone, UserId
+from svc_identity.model import NO_USER, ChangeKind, Phone, UserId
+from svc_identity.model.group import GroupChange, GroupChangeKind, GroupId, GroupRole
 from svc_identity.ports import InboxEvent
 
 ADA, BOB = UserId(b"a" * 16), UserId(b"b" * 16)
@@ -55,6 +56,7 @@ def event(kind: ChangeKind, recipient: UserId, *, is_for_others: bool = False) -
         (ChangeKind.CONTACTS, item_pb2.ACCOUNT_CHANGE_CONTACTS),
         (ChangeKind.BLOCKS, item_pb2.ACCOUNT_CHANGE_BLOCKS),
         (ChangeKind.DEVICES, item_pb2.ACCOUNT_CHANGE_DEVICES),
+        (ChangeKind.SETTINGS, item_pb2.ACCOUNT_CHANGE_SETTINGS),
     ],
 )
 async def test_own_change_arrives_as_an_account_event(kind: ChangeKind, change: int) -> None:
@@ -75,6 +77,39 @@ async def test_new_profile_arrives_as_a_profile_event_at_others() -> None:
     (sent,) = messages.events
     assert list(sent.user_ids) == [BOB]
     assert (sent.item.profile.user_id, sent.item.profile.version) == (ADA, 7)
+
+
+@pytest.mark.parametrize("kind", list(GroupChangeKind))
+async def test_change_of_a_group_arrives_as_what_it_was(kind: GroupChangeKind) -> None:
+    change = GroupChange(
+        group_id=GroupId(b"g" * 16),
+        version=7,
+        kind=kind,
+        actor_id=ADA,
+        user_ids=(BOB,),
+        group_name="Towers",
+        role=GroupRole.ADMIN,
+        member_count=3,
+        change_ms=1_790_000_000_000,
+    )
+    messages = FakeMessages()
+    async with served(messages) as address, grpc.aio.insecure_channel(address) as channel:
+        sent = InboxEvent(b"c" * 16, ChangeKind.GROUP, NO_USER, 7, (ADA, BOB), is_for_others=True, group=change)
+        await GrpcInbox(channel).append([sent])
+
+    (arrived,) = messages.events
+    assert list(arrived.user_ids) == [ADA, BOB]
+    assert arrived.item.group_change == item_pb2.GroupChangeEvent(
+        group_id=b"g" * 16,
+        version=7,
+        change=item_pb2.GroupChange.Value(f"GROUP_CHANGE_{kind.name}"),
+        actor_user_id=ADA,
+        user_ids=[BOB],
+        group_name="Towers",
+        role=item_pb2.GROUP_ROLE_ADMIN,
+        changed_ms=1_790_000_000_000,
+        member_count=3,
+    )
 
 
 async def test_ledger_that_is_away_is_unavailable() -> None:

@@ -15,10 +15,12 @@ from svc_identity.adapters.change_log_postgres import PostgresChangeLog
 from svc_identity.adapters.database_postgres import Database
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import ChangePage, Cursor
+from svc_identity.model.group import GroupUpdate
 from svc_identity.ports import ChangeLog, IdentityStore
 from svc_identity.protocol.cursor import decode_cursor, encode_cursor
 from svc_identity.service import feed as feeds
 from svc_identity.service.feed import ChangeFeed
+from tests.svc_identity.groups import by, found
 from tests.svc_identity.people import register
 
 INSERT = "INSERT INTO identity_changes (kind, entity, version) VALUES (1, gen_random_uuid(), %s)"
@@ -150,6 +152,19 @@ async def test_pruning_spares_what_inboxes_were_not_told_of(store: IdentityStore
     assert (unmarked, removed, len(left)) == (0, 2, 1)
     with pytest.raises(CursorExpiredError):
         await store.changes.read(start._replace(xmin=1, xmax=1, running=()))
+
+
+async def test_what_a_group_change_was_goes_with_its_row_of_the_log(store: IdentityStore) -> None:
+    owner = (await register(store)).user_id
+    group_id = await found(store, owner)
+    async with store.changes.lead() as lead:
+        assert lead is not None
+        await lead.move((await store.changes.read(None)).cursor)
+        await store.groups.update_group(by(group_id, owner), GroupUpdate(name="Hills"))
+        await lead.prune(4_000_000_000_000)
+
+    assert await store.changes.group_news(group_id, 1) is None
+    assert await store.changes.group_news(group_id, 2) is not None
 
 
 class FlakyLog:

@@ -8,13 +8,14 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chappe.api.identity.v1 import contact_service_pb2, group_service_pb2, profile_service_pb2, session_service_pb2
 from chappe.api.identity.v1 import directory_service_pb2 as wire
-from chappe.api.identity.v1 import profile_service_pb2, session_service_pb2
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.errors import from_rpc_error
 from svc_identity.model import Cursor, DeviceRef
 from svc_identity.protocol.cursor import encode_cursor
-from tests.svc_identity.doors import CALLER, DIRECTORY, PROFILE, SESSION, Door, config, open_door
+from tests.svc_identity.doors import CALLER, CONTACT, DIRECTORY, GROUP, PROFILE, SESSION, Door, config, open_door
+from tests.svc_identity.people import new_phone
 
 
 @pytest.fixture
@@ -147,6 +148,31 @@ async def test_revocation_names_device_and_session(door: Door) -> None:
         (change,) = changes_of(await reader.until(is_batch))
         assert change.kind == wire.DIRECTORY_CHANGE_KIND_SESSION_REVOKED
         assert (change.device_id, change.session_id) == (1, session.session_id)
+
+
+async def test_change_of_a_group_names_the_group_and_its_version(door: Door) -> None:
+    owner = await door.register(Ed25519PrivateKey.generate())
+    async with Reader(door) as reader:
+        await reader.until(is_heartbeat)
+
+        request = group_service_pb2.CreateGroupRequest(request_id=bytes(16), group_name="Towers")
+        group = (await door.call(GROUP, "CreateGroup", request, owner)).group
+
+        (change,) = changes_of(await reader.until(is_batch))
+        assert (change.kind, change.user_id) == (wire.DIRECTORY_CHANGE_KIND_GROUP, b"")
+        assert (change.group_id, change.version) == (group.group_id, 1)
+
+
+async def test_new_contact_is_a_change_of_its_owner(door: Door) -> None:
+    owner = await door.register(Ed25519PrivateKey.generate())
+    async with Reader(door) as reader:
+        await reader.until(is_heartbeat)
+
+        request = contact_service_pb2.AddContactRequest(phone_number=new_phone())
+        await door.call(CONTACT, "AddContact", request, owner)
+
+        (change,) = changes_of(await reader.until(is_batch))
+        assert (change.kind, change.user_id) == (wire.DIRECTORY_CHANGE_KIND_USER, owner.user_id)
 
 
 @pytest.mark.parametrize(

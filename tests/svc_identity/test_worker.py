@@ -12,7 +12,8 @@ from svc_identity.model import ChangeKind, UserId
 from svc_identity.ports import IdentityStore, InboxEvent
 from svc_identity.service.feed import ChangeFeed
 from svc_identity.worker import MOST_EVENTS, MOST_RECIPIENTS_OF_CALL, InboxWorker, calls
-from tests.svc_identity.people import RANDOM, ToldClock, charge, new_phone, register
+from tests.svc_identity.groups import by, found
+from tests.svc_identity.people import RANDOM, ToldClock, charge, crowd, new_phone, register
 
 KEEP_S = 604_800.0
 
@@ -74,6 +75,60 @@ async def test_new_profile_reaches_those_who_keep_it(
 
     await until(lambda: any(event.about == star.user_id and event.version > 3 for event in inbox.of(fan)))
     assert all(event.is_for_others for event in inbox.of(fan) if event.about == star.user_id)
+
+
+async def test_change_of_a_group_reaches_its_members_and_the_removed(
+    store: IdentityStore, changed: asyncio.Event, tasks: Tasks
+) -> None:
+    owner, bob, cid = await crowd(store, 3)
+    inbox = MemoryInbox()
+    start(store, changed, inbox, tasks)
+
+    group_id = await found(store, owner, bob, cid)
+    await store.groups.remove_member(by(group_id, owner), bob)
+    await store.groups.leave_group(by(group_id, owner))
+
+    def told(user_id: UserId) -> list[tuple[str, int]]:
+        groups = [event.group for event in inbox.of(user_id) if event.group is not None]
+        return [(group.kind.name, group.version) for group in groups]
+
+    await until(lambda: len(told(cid)) == 4)
+    assert told(bob) == [("CREATED", 1), ("REMOVED", 2)]
+    assert told(owner) == [("CREATED", 1), ("REMOVED", 2), ("LEFT", 3)]
+    assert told(cid) == [("CREATED", 1), ("REMOVED", 2), ("LEFT", 3), ("ROLE", 4)]
+
+
+async def test_change_of_a_large_group_is_told_in_portions_under_one_name(
+    store: IdentityStore, changed: asyncio.Event, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svc_identity.worker.MOST_RECIPIENTS", 2)
+    owner, *others = await crowd(store, 5)
+    inbox = MemoryInbox()
+    start(store, changed, inbox, tasks)
+
+    await found(store, owner, *others)
+
+    await until(lambda: all(any(event.group for event in inbox.of(user_id)) for user_id in (owner, *others)))
+    names = {event.change_id for event in inbox.events.values() if event.group is not None}
+    assert len(names) == 1
+
+
+async def test_change_that_was_forgotten_stops_nothing(
+    store: IdentityStore, changed: asyncio.Event, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = (await register(store)).user_id
+    await found(store, owner)
+
+    async def forgotten(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(type(store.changes), "group_news", forgotten)
+    inbox = MemoryInbox()
+    start(store, changed, inbox, tasks)
+    await store.profiles.update_profile(owner, "Later", None)
+
+    await until(lambda: len(inbox.of(owner)) == 3)
+    assert not any(event.group for event in inbox.of(owner))
 
 
 async def test_events_wait_while_the_ledger_is_away(store: IdentityStore, changed: asyncio.Event, tasks: Tasks) -> None:

@@ -53,6 +53,19 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
         return wire.BatchGetUsersResponse(users=users)
 
+    async def CheckPrivacy(self, request: wire.CheckPrivacyRequest, context: Any) -> wire.CheckPrivacyResponse:
+        raise NotImplementedError
+
+    async def BatchGetMemberships(
+        self, request: wire.BatchGetMembershipsRequest, context: Any
+    ) -> wire.BatchGetMembershipsResponse:
+        raise NotImplementedError
+
+    async def ListGroupMembers(
+        self, request: wire.ListGroupMembersRequest, context: Any
+    ) -> wire.ListGroupMembersResponse:
+        raise NotImplementedError
+
     async def WatchChanges(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # read, write
         del request_iterator
         await context.read()

@@ -628,7 +628,9 @@ class GroupChangeEvent(_message.Message):
     """How many members the group has after the change."""
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """To whom, where it happened to somebody: the added, the removed, who left, who got another role."""
+        """To whom, where it happened to somebody: the added, the removed, who left, who got another role. Of more than 64 only
+        the first 64 are named.
+        """
 
     def __init__(
         self,

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chappe.api.edge.v1 import item_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_item__pb2
 from chappe.api.type.v1 import access_pb2 as chappe_dot_api_dot_type_dot_v1_dot_access__pb2
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 from chappe.api.type.v1 import stream_pb2 as chappe_dot_api_dot_type_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.chappe/api/identity/v1/directory_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"5\n\x14\x42\x61tchGetUsersRequest\x12\x1d\n\x08user_ids\x18\x01 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x04\"M\n\x15\x42\x61tchGetUsersResponse\x12\x34\n\x05users\x18\x01 \x03(\x0b\x32%.chappe.api.identity.v1.DirectoryUser\"\xca\x01\n\rDirectoryUser\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.chappe.api.identity.v1.UserState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x18\n\x10\x62locked_user_ids\x18\x04 \x03(\x0c\x12\x12\n\ndevice_ids\x18\x05 \x03(\r\x12\x1b\n\x13gives_read_receipts\x18\x06 \x01(\x08\x12\x1a\n\x12\x64\x65vice_generations\x18\x07 \x03(\r\"\xcf\x01\n\x13WatchChangesRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x32\n\x06\x63redit\x18\x02 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x17\n\x06\x63ursor\x18\x0f \x01(\x0c\x42\x07\x92\xb5\x18\x03 \x80\x08\x42\x07\n\x05\x66rame\"\xf7\x01\n\x14WatchChangesResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x34\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32#.chappe.api.identity.v1.ChangeBatchH\x00\x12<\n\theartbeat\x18\x03 \x01(\x0b\x32\'.chappe.api.identity.v1.ChangeHeartbeatH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"g\n\x0b\x43hangeBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x38\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\'.chappe.api.identity.v1.DirectoryChange\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\x95\x01\n\x0f\x44irectoryChange\x12\x39\n\x04kind\x18\x01 \x01(\x0e\x32+.chappe.api.identity.v1.DirectoryChangeKind\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x11\n\tdevice_id\x18\x04 \x01(\r\x12\x12\n\nsession_id\x18\x05 \x01(\x0c\"<\n\x0f\x43hangeHeartbeat\x12\x19\n\x11\x63omplete_until_ms\x18\x01 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c*n\n\tUserState\x12\x1a\n\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12USER_STATE_UNKNOWN\x10\x01\x12\x15\n\x11USER_STATE_ACTIVE\x10\x02\x12\x16\n\x12USER_STATE_DELETED\x10\x03*\xd2\x01\n\x13\x44irectoryChangeKind\x12%\n!DIRECTORY_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTORY_CHANGE_KIND_USER\x10\x01\x12!\n\x1d\x44IRECTORY_CHANGE_KIND_DEVICES\x10\x02\x12)\n%DIRECTORY_CHANGE_KIND_SESSION_REVOKED\x10\x03\x12&\n\"DIRECTORY_CHANGE_KIND_SIGNING_KEYS\x10\x04\x32\x8e\x02\n\x10\x44irectoryService\x12}\n\rBatchGetUsers\x12,.chappe.api.identity.v1.BatchGetUsersRequest\x1a-.chappe.api.identity.v1.BatchGetUsersResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01\x12{\n\x0cWatchChanges\x12+.chappe.api.identity.v1.WatchChangesRequest\x1a,.chappe.api.identity.v1.WatchChangesResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.chappe/api/identity/v1/directory_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"5\n\x14\x42\x61tchGetUsersRequest\x12\x1d\n\x08user_ids\x18\x01 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x04\"M\n\x15\x42\x61tchGetUsersResponse\x12\x34\n\x05users\x18\x01 \x03(\x0b\x32%.chappe.api.identity.v1.DirectoryUser\"\xca\x01\n\rDirectoryUser\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.chappe.api.identity.v1.UserState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x18\n\x10\x62locked_user_ids\x18\x04 \x03(\x0c\x12\x12\n\ndevice_ids\x18\x05 \x03(\r\x12\x1b\n\x13gives_read_receipts\x18\x06 \x01(\x08\x12\x1a\n\x12\x64\x65vice_generations\x18\x07 \x03(\r\"\xa0\x01\n\x13\x43heckPrivacyRequest\x12=\n\x06\x61spect\x18\x01 \x01(\x0e\x32%.chappe.api.identity.v1.PrivacyAspectB\x06\x92\xb5\x18\x02H\x01\x12$\n\x0fviewer_user_ids\x18\x02 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x10\x12$\n\x0ftarget_user_ids\x18\x03 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x10\"\'\n\x14\x43heckPrivacyResponse\x12\x0f\n\x07may_see\x18\x01 \x03(\x08\"[\n\x1a\x42\x61tchGetMembershipsRequest\x12\x1e\n\tgroup_ids\x18\x01 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x04\x12\x1d\n\x08user_ids\x18\x02 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x04\"V\n\x1b\x42\x61tchGetMembershipsResponse\x12\x37\n\x0bmemberships\x18\x01 \x03(\x0b\x32\".chappe.api.identity.v1.Membership\"\xc1\x01\n\nMembership\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x11\n\tis_member\x18\x03 \x01(\x08\x12+\n\x04role\x18\x04 \x01(\x0e\x32\x1d.chappe.api.edge.v1.GroupRole\x12\x39\n\x07windows\x18\x05 \x03(\x0b\x32(.chappe.api.identity.v1.MembershipWindow\x12\x15\n\rgroup_version\x18\x06 \x01(\x03\"@\n\x10MembershipWindow\x12\x16\n\x0ejoined_version\x18\x01 \x01(\x03\x12\x14\n\x0cleft_version\x18\x02 \x01(\x03\"5\n\x17ListGroupMembersRequest\x12\x1a\n\x08group_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\"Q\n\x18ListGroupMembersResponse\x12\x35\n\x05group\x18\x01 \x01(\x0b\x32&.chappe.api.identity.v1.DirectoryGroup\"\xe7\x01\n\x0e\x44irectoryGroup\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x65xists\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x1c\n\x14is_announcement_only\x18\x04 \x01(\x08\x12\x10\n\x08\x65xpiry_s\x18\x05 \x01(\r\x12\x17\n\x0fmember_user_ids\x18\x06 \x03(\x0c\x12,\n\x05roles\x18\x07 \x03(\x0e\x32\x1d.chappe.api.edge.v1.GroupRole\x12\x17\n\x0fjoined_versions\x18\x08 \x03(\x03\x12\x12\n\ngroup_name\x18\t \x01(\t\"\xcf\x01\n\x13WatchChangesRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x32\n\x06\x63redit\x18\x02 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x17\n\x06\x63ursor\x18\x0f \x01(\x0c\x42\x07\x92\xb5\x18\x03 \x80\x08\x42\x07\n\x05\x66rame\"\xf7\x01\n\x14WatchChangesResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x34\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32#.chappe.api.identity.v1.ChangeBatchH\x00\x12<\n\theartbeat\x18\x03 \x01(\x0b\x32\'.chappe.api.identity.v1.ChangeHeartbeatH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"g\n\x0b\x43hangeBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x38\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\'.chappe.api.identity.v1.DirectoryChange\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\xa7\x01\n\x0f\x44irectoryChange\x12\x39\n\x04kind\x18\x01 \x01(\x0e\x32+.chappe.api.identity.v1.DirectoryChangeKind\x12\x0f\n\x07user_id\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x11\n\tdevice_id\x18\x04 \x01(\r\x12\x12\n\nsession_id\x18\x05 \x01(\x0c\x12\x10\n\x08group_id\x18\x06 \x01(\x0c\"<\n\x0f\x43hangeHeartbeat\x12\x19\n\x11\x63omplete_until_ms\x18\x01 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c*n\n\tUserState\x12\x1a\n\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12USER_STATE_UNKNOWN\x10\x01\x12\x15\n\x11USER_STATE_ACTIVE\x10\x02\x12\x16\n\x12USER_STATE_DELETED\x10\x03*\xb7\x01\n\rPrivacyAspect\x12\x1e\n\x1aPRIVACY_ASPECT_UNSPECIFIED\x10\x00\x12\x1c\n\x18PRIVACY_ASPECT_LAST_SEEN\x10\x01\x12\x19\n\x15PRIVACY_ASPECT_ONLINE\x10\x02\x12\x18\n\x14PRIVACY_ASPECT_PHOTO\x10\x03\x12\x18\n\x14PRIVACY_ASPECT_ABOUT\x10\x04\x12\x19\n\x15PRIVACY_ASPECT_GROUPS\x10\x05*\xf3\x01\n\x13\x44irectoryChangeKind\x12%\n!DIRECTORY_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTORY_CHANGE_KIND_USER\x10\x01\x12!\n\x1d\x44IRECTORY_CHANGE_KIND_DEVICES\x10\x02\x12)\n%DIRECTORY_CHANGE_KIND_SESSION_REVOKED\x10\x03\x12&\n\"DIRECTORY_CHANGE_KIND_SIGNING_KEYS\x10\x04\x12\x1f\n\x1b\x44IRECTORY_CHANGE_KIND_GROUP\x10\x05\x32\xa0\x05\n\x10\x44irectoryService\x12}\n\rBatchGetUsers\x12,.chappe.api.identity.v1.BatchGetUsersRequest\x1a-.chappe.api.identity.v1.BatchGetUsersResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01\x12x\n\x0c\x43heckPrivacy\x12+.chappe.api.identity.v1.CheckPrivacyRequest\x1a,.chappe.api.identity.v1.CheckPrivacyResponse\"\r\x90\x02\x01\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x01\x12\x8d\x01\n\x13\x42\x61tchGetMemberships\x12\x32.chappe.api.identity.v1.BatchGetMembershipsRequest\x1a\x33.chappe.api.identity.v1.BatchGetMembershipsResponse\"\r\x90\x02\x01\x8a\xb5\x18\x06\n\x02\x02\x03\x10\x01\x12\x85\x01\n\x10ListGroupMembers\x12/.chappe.api.identity.v1.ListGroupMembersRequest\x1a\x30.chappe.api.identity.v1.ListGroupMembersResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x03\x02\x03\x05\x10\x01\x12{\n\x0cWatchChanges\x12+.chappe.api.identity.v1.WatchChangesRequest\x1a,.chappe.api.identity.v1.WatchChangesResponse\"\x0c\x8a\xb5\x18\x08\n\x04\x01\x02\x03\x05\x10\x01(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +37,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BATCHGETUSERSREQUEST'].fields_by_name['user_ids']._loaded_options = None
   _globals['_BATCHGETUSERSREQUEST'].fields_by_name['user_ids']._serialized_options = b'\222\265\030\007\010\001\020\0200\200\004'
+  _globals['_CHECKPRIVACYREQUEST'].fields_by_name['aspect']._loaded_options = None
+  _globals['_CHECKPRIVACYREQUEST'].fields_by_name['aspect']._serialized_options = b'\222\265\030\002H\001'
+  _globals['_CHECKPRIVACYREQUEST'].fields_by_name['viewer_user_ids']._loaded_options = None
+  _globals['_CHECKPRIVACYREQUEST'].fields_by_name['viewer_user_ids']._serialized_options = b'\222\265\030\007\010\001\020\0200\200\020'
+  _globals['_CHECKPRIVACYREQUEST'].fields_by_name['target_user_ids']._loaded_options = None
+  _globals['_CHECKPRIVACYREQUEST'].fields_by_name['target_user_ids']._serialized_options = b'\222\265\030\007\010\001\020\0200\200\020'
+  _globals['_BATCHGETMEMBERSHIPSREQUEST'].fields_by_name['group_ids']._loaded_options = None
+  _globals['_BATCHGETMEMBERSHIPSREQUEST'].fields_by_name['group_ids']._serialized_options = b'\222\265\030\007\010\001\020\0200\200\004'
+  _globals['_BATCHGETMEMBERSHIPSREQUEST'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_BATCHGETMEMBERSHIPSREQUEST'].fields_by_name['user_ids']._serialized_options = b'\222\265\030\007\010\001\020\0200\200\004'
+  _globals['_LISTGROUPMEMBERSREQUEST'].fields_by_name['group_id']._loaded_options = None
+  _globals['_LISTGROUPMEMBERSREQUEST'].fields_by_name['group_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
   _globals['_WATCHCHANGESREQUEST'].fields_by_name['cursor']._loaded_options = None
   _globals['_WATCHCHANGESREQUEST'].fields_by_name['cursor']._serialized_options = b'\222\265\030\003 \200\010'
   _globals['_DIRECTORYSERVICE'].methods_by_name['BatchGetUsers']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['BatchGetUsers']._serialized_options = b'\220\002\001\212\265\030\010\n\004\001\002\003\005\020\001'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['CheckPrivacy']._loaded_options = None
+  _globals['_DIRECTORYSERVICE'].methods_by_name['CheckPrivacy']._serialized_options = b'\220\002\001\212\265\030\006\n\002\002\003\020\001'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['BatchGetMemberships']._loaded_options = None
+  _globals['_DIRECTORYSERVICE'].methods_by_name['BatchGetMemberships']._serialized_options = b'\220\002\001\212\265\030\006\n\002\002\003\020\001'
+  _globals['_DIRECTORYSERVICE'].methods_by_name['ListGroupMembers']._loaded_options = None
+  _globals['_DIRECTORYSERVICE'].methods_by_name['ListGroupMembers']._serialized_options = b'\220\002\001\212\265\030\007\n\003\002\003\005\020\001'
   _globals['_DIRECTORYSERVICE'].methods_by_name['WatchChanges']._loaded_options = None
   _globals['_DIRECTORYSERVICE'].methods_by_name['WatchChanges']._serialized_options = b'\212\265\030\010\n\004\001\002\003\005\020\001'
-  _globals['_USERSTATE']._serialized_start=1290
-  _globals['_USERSTATE']._serialized_end=1400
-  _globals['_DIRECTORYCHANGEKIND']._serialized_start=1403
-  _globals['_DIRECTORYCHANGEKIND']._serialized_end=1613
-  _globals['_BATCHGETUSERSREQUEST']._serialized_start=172
-  _globals['_BATCHGETUSERSREQUEST']._serialized_end=225
-  _globals['_BATCHGETUSERSRESPONSE']._serialized_start=227
-  _globals['_BATCHGETUSERSRESPONSE']._serialized_end=304
-  _globals['_DIRECTORYUSER']._serialized_start=307
-  _globals['_DIRECTORYUSER']._serialized_end=509
-  _globals['_WATCHCHANGESREQUEST']._serialized_start=512
-  _globals['_WATCHCHANGESREQUEST']._serialized_end=719
-  _globals['_WATCHCHANGESRESPONSE']._serialized_start=722
-  _globals['_WATCHCHANGESRESPONSE']._serialized_end=969
-  _globals['_CHANGEBATCH']._serialized_start=971
-  _globals['_CHANGEBATCH']._serialized_end=1074
-  _globals['_DIRECTORYCHANGE']._serialized_start=1077
-  _globals['_DIRECTORYCHANGE']._serialized_end=1226
-  _globals['_CHANGEHEARTBEAT']._serialized_start=1228
-  _globals['_CHANGEHEARTBEAT']._serialized_end=1288
-  _globals['_DIRECTORYSERVICE']._serialized_start=1616
-  _globals['_DIRECTORYSERVICE']._serialized_end=1886
+  _globals['_USERSTATE']._serialized_start=2358
+  _globals['_USERSTATE']._serialized_end=2468
+  _globals['_PRIVACYASPECT']._serialized_start=2471
+  _globals['_PRIVACYASPECT']._serialized_end=2654
+  _globals['_DIRECTORYCHANGEKIND']._serialized_start=2657
+  _globals['_DIRECTORYCHANGEKIND']._serialized_end=2900
+  _globals['_BATCHGETUSERSREQUEST']._serialized_start=203
+  _globals['_BATCHGETUSERSREQUEST']._serialized_end=256
+  _globals['_BATCHGETUSERSRESPONSE']._serialized_start=258
+  _globals['_BATCHGETUSERSRESPONSE']._serialized_end=335
+  _globals['_DIRECTORYUSER']._serialized_start=338
+  _globals['_DIRECTORYUSER']._serialized_end=540
+  _globals['_CHECKPRIVACYREQUEST']._serialized_start=543
+  _globals['_CHECKPRIVACYREQUEST']._serialized_end=703
+  _globals['_CHECKPRIVACYRESPONSE']._serialized_start=705
+  _globals['_CHECKPRIVACYRESPONSE']._serialized_end=744
+  _globals['_BATCHGETMEMBERSHIPSREQUEST']._serialized_start=746
+  _globals['_BATCHGETMEMBERSHIPSREQUEST']._serialized_end=837
+  _globals['_BATCHGETMEMBERSHIPSRESPONSE']._serialized_start=839
+  _globals['_BATCHGETMEMBERSHIPSRESPONSE']._serialized_end=925
+  _globals['_MEMBERSHIP']._serialized_start=928
+  _globals['_MEMBERSHIP']._serialized_end=1121
+  _globals['_MEMBERSHIPWINDOW']._serialized_start=1123
+  _globals['_MEMBERSHIPWINDOW']._serialized_end=1187
+  _globals['_LISTGROUPMEMBERSREQUEST']._serialized_start=1189
+  _globals['_LISTGROUPMEMBERSREQUEST']._serialized_end=1242
+  _globals['_LISTGROUPMEMBERSRESPONSE']._serialized_start=1244
+  _globals['_LISTGROUPMEMBERSRESPONSE']._serialized_end=1325
+  _globals['_DIRECTORYGROUP']._serialized_start=1328
+  _globals['_DIRECTORYGROUP']._serialized_end=1559
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=1562
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=1769
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1772
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=2019
+  _globals['_CHANGEBATCH']._serialized_start=2021
+  _globals['_CHANGEBATCH']._serialized_end=2124
+  _globals['_DIRECTORYCHANGE']._serialized_start=2127
+  _globals['_DIRECTORYCHANGE']._serialized_end=2294
+  _globals['_CHANGEHEARTBEAT']._serialized_start=2296
+  _globals['_CHANGEHEARTBEAT']._serialized_end=2356
+  _globals['_DIRECTORYSERVICE']._serialized_start=2903
+  _globals['_DIRECTORYSERVICE']._serialized_end=3575
 # @@protoc_insertion_point(module_scope)

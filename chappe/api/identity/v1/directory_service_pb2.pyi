@@ -3,6 +3,7 @@
 isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
+from chappe.api.edge.v1 import item_pb2 as _item_pb2
 from chappe.api.type.v1 import stream_pb2 as _stream_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -48,6 +49,42 @@ USER_STATE_DELETED: UserState.ValueType  # 3
 """The user has deleted the account."""
 Global___UserState: _TypeAlias = UserState  # noqa: Y015
 
+class _PrivacyAspect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrivacyAspectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PrivacyAspect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIVACY_ASPECT_UNSPECIFIED: _PrivacyAspect.ValueType  # 0
+    """Not set; refused."""
+    PRIVACY_ASPECT_LAST_SEEN: _PrivacyAspect.ValueType  # 1
+    """When the user was last seen."""
+    PRIVACY_ASPECT_ONLINE: _PrivacyAspect.ValueType  # 2
+    """Whether the user is online."""
+    PRIVACY_ASPECT_PHOTO: _PrivacyAspect.ValueType  # 3
+    """The photo of the profile."""
+    PRIVACY_ASPECT_ABOUT: _PrivacyAspect.ValueType  # 4
+    """What the user says of itself."""
+    PRIVACY_ASPECT_GROUPS: _PrivacyAspect.ValueType  # 5
+    """Whether the viewer may add the user to groups."""
+
+class PrivacyAspect(_PrivacyAspect, metaclass=_PrivacyAspectEnumTypeWrapper):
+    """Something of a user that not everybody may see."""
+
+PRIVACY_ASPECT_UNSPECIFIED: PrivacyAspect.ValueType  # 0
+"""Not set; refused."""
+PRIVACY_ASPECT_LAST_SEEN: PrivacyAspect.ValueType  # 1
+"""When the user was last seen."""
+PRIVACY_ASPECT_ONLINE: PrivacyAspect.ValueType  # 2
+"""Whether the user is online."""
+PRIVACY_ASPECT_PHOTO: PrivacyAspect.ValueType  # 3
+"""The photo of the profile."""
+PRIVACY_ASPECT_ABOUT: PrivacyAspect.ValueType  # 4
+"""What the user says of itself."""
+PRIVACY_ASPECT_GROUPS: PrivacyAspect.ValueType  # 5
+"""Whether the viewer may add the user to groups."""
+Global___PrivacyAspect: _TypeAlias = PrivacyAspect  # noqa: Y015
+
 class _DirectoryChangeKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -57,13 +94,15 @@ class _DirectoryChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_D
     DIRECTORY_CHANGE_KIND_UNSPECIFIED: _DirectoryChangeKind.ValueType  # 0
     """Not set."""
     DIRECTORY_CHANGE_KIND_USER: _DirectoryChangeKind.ValueType  # 1
-    """The user, its blocks or its settings."""
+    """The user, its blocks, its contacts or its settings."""
     DIRECTORY_CHANGE_KIND_DEVICES: _DirectoryChangeKind.ValueType  # 2
     """The user's devices."""
     DIRECTORY_CHANGE_KIND_SESSION_REVOKED: _DirectoryChangeKind.ValueType  # 3
     """A sign-in session was ended: edges close it within 2 seconds."""
     DIRECTORY_CHANGE_KIND_SIGNING_KEYS: _DirectoryChangeKind.ValueType  # 4
     """The keys that sign access tokens."""
+    DIRECTORY_CHANGE_KIND_GROUP: _DirectoryChangeKind.ValueType  # 5
+    """A group, its members or their roles."""
 
 class DirectoryChangeKind(_DirectoryChangeKind, metaclass=_DirectoryChangeKindEnumTypeWrapper):
     """What a change is about."""
@@ -71,13 +110,15 @@ class DirectoryChangeKind(_DirectoryChangeKind, metaclass=_DirectoryChangeKindEn
 DIRECTORY_CHANGE_KIND_UNSPECIFIED: DirectoryChangeKind.ValueType  # 0
 """Not set."""
 DIRECTORY_CHANGE_KIND_USER: DirectoryChangeKind.ValueType  # 1
-"""The user, its blocks or its settings."""
+"""The user, its blocks, its contacts or its settings."""
 DIRECTORY_CHANGE_KIND_DEVICES: DirectoryChangeKind.ValueType  # 2
 """The user's devices."""
 DIRECTORY_CHANGE_KIND_SESSION_REVOKED: DirectoryChangeKind.ValueType  # 3
 """A sign-in session was ended: edges close it within 2 seconds."""
 DIRECTORY_CHANGE_KIND_SIGNING_KEYS: DirectoryChangeKind.ValueType  # 4
 """The keys that sign access tokens."""
+DIRECTORY_CHANGE_KIND_GROUP: DirectoryChangeKind.ValueType  # 5
+"""A group, its members or their roles."""
 Global___DirectoryChangeKind: _TypeAlias = DirectoryChangeKind  # noqa: Y015
 
 @_typing.final
@@ -181,6 +222,294 @@ class DirectoryUser(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectoryUser: _TypeAlias = DirectoryUser  # noqa: Y015
+
+@_typing.final
+class CheckPrivacyRequest(_message.Message):
+    """Asks what users may see of users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASPECT_FIELD_NUMBER: _builtins.int
+    VIEWER_USER_IDS_FIELD_NUMBER: _builtins.int
+    TARGET_USER_IDS_FIELD_NUMBER: _builtins.int
+    aspect: Global___PrivacyAspect.ValueType
+    """Of what."""
+    @_builtins.property
+    def viewer_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Who looks."""
+
+    @_builtins.property
+    def target_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """At whom each looks; as many."""
+
+    def __init__(
+        self,
+        *,
+        aspect: Global___PrivacyAspect.ValueType = ...,
+        viewer_user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        target_user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aspect", b"aspect", "target_user_ids", b"target_user_ids", "viewer_user_ids", b"viewer_user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckPrivacyRequest: _TypeAlias = CheckPrivacyRequest  # noqa: Y015
+
+@_typing.final
+class CheckPrivacyResponse(_message.Message):
+    """What is to be seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAY_SEE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def may_see(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """For each pair, whether the viewer may see that of the target; in order."""
+
+    def __init__(
+        self,
+        *,
+        may_see: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["may_see", b"may_see"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckPrivacyResponse: _TypeAlias = CheckPrivacyResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetMembershipsRequest(_message.Message):
+    """Asks about memberships."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_IDS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """In which groups."""
+
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of whom, in each of them; as many."""
+
+    def __init__(
+        self,
+        *,
+        group_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_ids", b"group_ids", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetMembershipsRequest: _TypeAlias = BatchGetMembershipsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetMembershipsResponse(_message.Message):
+    """The memberships that were asked about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERSHIPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Membership]:
+        """One for each pair, in order."""
+
+    def __init__(
+        self,
+        *,
+        memberships: _abc.Iterable[Global___Membership] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetMembershipsResponse: _TypeAlias = BatchGetMembershipsResponse  # noqa: Y015
+
+@_typing.final
+class Membership(_message.Message):
+    """What a user has to do with a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    IS_MEMBER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    GROUP_VERSION_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """The group."""
+    user_id: _builtins.bytes
+    """The user."""
+    is_member: _builtins.bool
+    """Whether it is a member now."""
+    role: _item_pb2.GroupRole.ValueType
+    """What it may do; not set when it is no member."""
+    group_version: _builtins.int
+    """The version of the group of which this is true; zero when there is no such group."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MembershipWindow]:
+        """When it was a member, by rising versions of the group; empty when it never was."""
+
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        user_id: _builtins.bytes = ...,
+        is_member: _builtins.bool = ...,
+        role: _item_pb2.GroupRole.ValueType = ...,
+        windows: _abc.Iterable[Global___MembershipWindow] | None = ...,
+        group_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "group_version", b"group_version", "is_member", b"is_member", "role", b"role", "user_id", b"user_id", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Membership: _TypeAlias = Membership  # noqa: Y015
+
+@_typing.final
+class MembershipWindow(_message.Message):
+    """One time in a group. A message is visible when its members_version is in one of the windows of its reader."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOINED_VERSION_FIELD_NUMBER: _builtins.int
+    LEFT_VERSION_FIELD_NUMBER: _builtins.int
+    joined_version: _builtins.int
+    """The first version with the member."""
+    left_version: _builtins.int
+    """The first version without it; zero while the membership lasts."""
+    def __init__(
+        self,
+        *,
+        joined_version: _builtins.int = ...,
+        left_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["joined_version", b"joined_version", "left_version", b"left_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MembershipWindow: _TypeAlias = MembershipWindow  # noqa: Y015
+
+@_typing.final
+class ListGroupMembersRequest(_message.Message):
+    """Asks for a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """Which."""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGroupMembersRequest: _TypeAlias = ListGroupMembersRequest  # noqa: Y015
+
+@_typing.final
+class ListGroupMembersResponse(_message.Message):
+    """A group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def group(self) -> Global___DirectoryGroup:
+        """The group."""
+
+    def __init__(
+        self,
+        *,
+        group: Global___DirectoryGroup | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGroupMembersResponse: _TypeAlias = ListGroupMembersResponse  # noqa: Y015
+
+@_typing.final
+class DirectoryGroup(_message.Message):
+    """What the other services need to know of a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    EXISTS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    IS_ANNOUNCEMENT_ONLY_FIELD_NUMBER: _builtins.int
+    EXPIRY_S_FIELD_NUMBER: _builtins.int
+    MEMBER_USER_IDS_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    JOINED_VERSIONS_FIELD_NUMBER: _builtins.int
+    GROUP_NAME_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """The group."""
+    exists: _builtins.bool
+    """Whether there is such a group."""
+    version: _builtins.int
+    """Rises by one with every change; a reader keeps the higher one."""
+    is_announcement_only: _builtins.bool
+    """Only admins may write."""
+    expiry_s: _builtins.int
+    """New messages disappear so many seconds after they were accepted; zero: never."""
+    group_name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def member_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The members, by id."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_item_pb2.GroupRole.ValueType]:
+        """What each of them may do."""
+
+    @_builtins.property
+    def joined_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The version with which the present membership of each began."""
+
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        exists: _builtins.bool = ...,
+        version: _builtins.int = ...,
+        is_announcement_only: _builtins.bool = ...,
+        expiry_s: _builtins.int = ...,
+        member_user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        roles: _abc.Iterable[_item_pb2.GroupRole.ValueType] | None = ...,
+        joined_versions: _abc.Iterable[_builtins.int] | None = ...,
+        group_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exists", b"exists", "expiry_s", b"expiry_s", "group_id", b"group_id", "group_name", b"group_name", "is_announcement_only", b"is_announcement_only", "joined_versions", b"joined_versions", "member_user_ids", b"member_user_ids", "roles", b"roles", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectoryGroup: _TypeAlias = DirectoryGroup  # noqa: Y015
 
 @_typing.final
 class WatchChangesRequest(_message.Message):
@@ -313,16 +642,19 @@ class DirectoryChange(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
     kind: Global___DirectoryChangeKind.ValueType
     """What changed."""
     user_id: _builtins.bytes
-    """Whose."""
+    """Whose; empty for a group."""
     version: _builtins.int
-    """The version of the user after the change."""
+    """The version of the user, or of the group, after the change."""
     device_id: _builtins.int
     """For a revoked session or an unlinked device: which device."""
     session_id: _builtins.bytes
     """For a revoked session: which, 16 bytes."""
+    group_id: _builtins.bytes
+    """For a group: which, 16 bytes."""
     def __init__(
         self,
         *,
@@ -331,10 +663,11 @@ class DirectoryChange(_message.Message):
         version: _builtins.int = ...,
         device_id: _builtins.int = ...,
         session_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "kind", b"kind", "session_id", b"session_id", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "group_id", b"group_id", "kind", b"kind", "session_id", b"session_id", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,21 @@ class DirectoryServiceStub:
                 request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetUsersRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetUsersResponse.FromString,
                 _registered_method=True)
+        self.CheckPrivacy = channel.unary_unary(
+                '/chappe.api.identity.v1.DirectoryService/CheckPrivacy',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.CheckPrivacyRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.CheckPrivacyResponse.FromString,
+                _registered_method=True)
+        self.BatchGetMemberships = channel.unary_unary(
+                '/chappe.api.identity.v1.DirectoryService/BatchGetMemberships',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetMembershipsRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetMembershipsResponse.FromString,
+                _registered_method=True)
+        self.ListGroupMembers = channel.unary_unary(
+                '/chappe.api.identity.v1.DirectoryService/ListGroupMembers',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersResponse.FromString,
+                _registered_method=True)
         self.WatchChanges = channel.stream_stream(
                 '/chappe.api.identity.v1.DirectoryService/WatchChanges',
                 request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.WatchChangesRequest.SerializeToString,
@@ -61,8 +76,39 @@ class DirectoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckPrivacy(self, request, context):
+        """Says for pairs of users whether the one may see something of the other.
+
+        Reads only, from the primary. A user sees itself; of a user that does not exist, or that has blocked the viewer or is
+        blocked by it, nothing is seen. Whoever shows nobody when it was last seen, or that it is online, does not see that of
+        others either. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetMemberships(self, request, context):
+        """Says for pairs of a group and a user whether the user is a member, and which messages it may see.
+
+        Reads only, from the primary. Answers stand in the order of the request; those of past members have their windows,
+        those of strangers none. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGroupMembers(self, request, context):
+        """Returns a group with all its members.
+
+        Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
+        an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchChanges(self, request_iterator, context):
-        """Carries every change of users and sessions after a cursor.
+        """Carries every change of users, groups and sessions after a cursor.
 
         Opened by any service, which sends its StreamHello with the cursor to start at; svc_identity answers with its own and
         then with batches. Unit of credit: one change; the reader grants as it has applied them. Nothing is resent: after a
@@ -81,6 +127,21 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.BatchGetUsers,
                     request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetUsersRequest.FromString,
                     response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetUsersResponse.SerializeToString,
+            ),
+            'CheckPrivacy': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckPrivacy,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.CheckPrivacyRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.CheckPrivacyResponse.SerializeToString,
+            ),
+            'BatchGetMemberships': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetMemberships,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetMembershipsRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetMembershipsResponse.SerializeToString,
+            ),
+            'ListGroupMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroupMembers,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersResponse.SerializeToString,
             ),
             'WatchChanges': grpc.stream_stream_rpc_method_handler(
                     servicer.WatchChanges,
@@ -116,6 +177,87 @@ class DirectoryService:
             '/chappe.api.identity.v1.DirectoryService/BatchGetUsers',
             chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetUsersRequest.SerializeToString,
             chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckPrivacy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.DirectoryService/CheckPrivacy',
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.CheckPrivacyRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.CheckPrivacyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetMemberships(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.DirectoryService/BatchGetMemberships',
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetMembershipsRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.BatchGetMembershipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGroupMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.DirectoryService/ListGroupMembers',
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

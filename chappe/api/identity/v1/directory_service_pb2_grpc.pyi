@@ -39,8 +39,27 @@ class DirectoryServiceStub:
     Reads only, from the primary: what a change wrote before it returned is seen. Answers stand in the order of the
     request; a user that does not exist has the state UNKNOWN. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    CheckPrivacy: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.CheckPrivacyRequest, _directory_service_pb2.CheckPrivacyResponse]
+    """Says for pairs of users whether the one may see something of the other.
+
+    Reads only, from the primary. A user sees itself; of a user that does not exist, or that has blocked the viewer or is
+    blocked by it, nothing is seen. Whoever shows nobody when it was last seen, or that it is online, does not see that of
+    others either. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
+    BatchGetMemberships: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.BatchGetMembershipsRequest, _directory_service_pb2.BatchGetMembershipsResponse]
+    """Says for pairs of a group and a user whether the user is a member, and which messages it may see.
+
+    Reads only, from the primary. Answers stand in the order of the request; those of past members have their windows,
+    those of strangers none. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
+    ListGroupMembers: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListGroupMembersRequest, _directory_service_pb2.ListGroupMembersResponse]
+    """Returns a group with all its members.
+
+    Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
+    an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
     WatchChanges: _grpc.StreamStreamMultiCallable[_directory_service_pb2.WatchChangesRequest, _directory_service_pb2.WatchChangesResponse]
-    """Carries every change of users and sessions after a cursor.
+    """Carries every change of users, groups and sessions after a cursor.
 
     Opened by any service, which sends its StreamHello with the cursor to start at; svc_identity answers with its own and
     then with batches. Unit of credit: one change; the reader grants as it has applied them. Nothing is resent: after a
@@ -60,8 +79,27 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     Reads only, from the primary: what a change wrote before it returned is seen. Answers stand in the order of the
     request; a user that does not exist has the state UNKNOWN. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    CheckPrivacy: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.CheckPrivacyRequest, _directory_service_pb2.CheckPrivacyResponse]  # type: ignore[assignment]
+    """Says for pairs of users whether the one may see something of the other.
+
+    Reads only, from the primary. A user sees itself; of a user that does not exist, or that has blocked the viewer or is
+    blocked by it, nothing is seen. Whoever shows nobody when it was last seen, or that it is online, does not see that of
+    others either. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
+    BatchGetMemberships: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.BatchGetMembershipsRequest, _directory_service_pb2.BatchGetMembershipsResponse]  # type: ignore[assignment]
+    """Says for pairs of a group and a user whether the user is a member, and which messages it may see.
+
+    Reads only, from the primary. Answers stand in the order of the request; those of past members have their windows,
+    those of strangers none. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
+    ListGroupMembers: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListGroupMembersRequest, _directory_service_pb2.ListGroupMembersResponse]  # type: ignore[assignment]
+    """Returns a group with all its members.
+
+    Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
+    an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
     WatchChanges: _aio.StreamStreamMultiCallable[_directory_service_pb2.WatchChangesRequest, _directory_service_pb2.WatchChangesResponse]  # type: ignore[assignment]
-    """Carries every change of users and sessions after a cursor.
+    """Carries every change of users, groups and sessions after a cursor.
 
     Opened by any service, which sends its StreamHello with the cursor to start at; svc_identity answers with its own and
     then with batches. Unit of credit: one change; the reader grants as it has applied them. Nothing is resent: after a
@@ -86,12 +124,49 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def CheckPrivacy(
+        self,
+        request: _directory_service_pb2.CheckPrivacyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.CheckPrivacyResponse, _abc.Awaitable[_directory_service_pb2.CheckPrivacyResponse]]:
+        """Says for pairs of users whether the one may see something of the other.
+
+        Reads only, from the primary. A user sees itself; of a user that does not exist, or that has blocked the viewer or is
+        blocked by it, nothing is seen. Whoever shows nobody when it was last seen, or that it is online, does not see that of
+        others either. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetMemberships(
+        self,
+        request: _directory_service_pb2.BatchGetMembershipsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.BatchGetMembershipsResponse, _abc.Awaitable[_directory_service_pb2.BatchGetMembershipsResponse]]:
+        """Says for pairs of a group and a user whether the user is a member, and which messages it may see.
+
+        Reads only, from the primary. Answers stand in the order of the request; those of past members have their windows,
+        those of strangers none. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListGroupMembers(
+        self,
+        request: _directory_service_pb2.ListGroupMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.ListGroupMembersResponse, _abc.Awaitable[_directory_service_pb2.ListGroupMembersResponse]]:
+        """Returns a group with all its members.
+
+        Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
+        an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
     def WatchChanges(
         self,
         request_iterator: _MaybeAsyncIterator[_directory_service_pb2.WatchChangesRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_directory_service_pb2.WatchChangesResponse], _abc.AsyncIterator[_directory_service_pb2.WatchChangesResponse]]:
-        """Carries every change of users and sessions after a cursor.
+        """Carries every change of users, groups and sessions after a cursor.
 
         Opened by any service, which sends its StreamHello with the cursor to start at; svc_identity answers with its own and
         then with batches. Unit of credit: one change; the reader grants as it has applied them. Nothing is resent: after a
