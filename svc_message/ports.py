@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StoredMessage,
         UserId,
     )
+    from svc_message.model.action import Acted, ActionRef, NewAction, Sight
 
 
 class MessageStore(Protocol):
@@ -87,6 +88,31 @@ class MessageStore(Protocol):
 
     async def ready(self) -> None:
         """Returns when the store answers; raises what is wrong, with its fix, when it does not."""
+        ...
+
+
+class ActionStore(Protocol):
+    """The part of the book that holds what people do with messages that are there."""
+
+    async def sight(self, refs: Sequence[ActionRef]) -> list[Sight]:
+        """Looks for actions by their ids and for the messages that they are done to, in order."""
+        ...
+
+    async def act(self, batch: Sequence[NewAction]) -> list[Acted]:
+        """Makes actions durable with what follows from them, and answers for each in order.
+
+        The outcome is the same in whatever order actions arrive: of several edits of a message, and of several
+        reactions of one user to it, the greatest id stands, and what was taken back stays so. Content that was taken
+        back is gone from every row before the answer. A withheld action takes effect for its own user only.
+
+        Everyone entitled gets a pointer in its inbox; one to an action that does not stand is left out when it is read.
+        An action that is found gets its pointers again under the fresh position, for those whom the first decision
+        entitled. A batch never names one id twice. An answer means durable; after an error nothing is known.
+        """
+        ...
+
+    async def declare_actions_void(self, refs: Sequence[ActionRef]) -> list[bool]:
+        """Makes sure that ids which are not there are never accepted; false where one was there after all."""
         ...
 
 

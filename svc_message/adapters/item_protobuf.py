@@ -7,14 +7,15 @@ holds it to what protobuf itself would write. Everything rarer goes through the 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
-from chappe.api.type.v1 import error_reason_pb2
+from chappe.api.type.v1 import envelope_pb2, error_reason_pb2
 from svc_message.model import ForeignEvent, MessageEvent, OwnReadEvent, ReceiptEvent
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from svc_message.model import Event, Refused, Stored
 
@@ -32,7 +33,9 @@ def item_bytes(event: Event) -> bytes:
         return b"".join((b"\x0a\x10", event.position, b"\x12", varint(len(body)), body))
     if isinstance(event, ForeignEvent):
         return b"\x0a\x10" + event.position + event.item
-    return _rare_item(event).SerializeToString()
+    item = _RARE[type(event)](event)
+    item.position = event.position
+    return item.SerializeToString()
 
 
 def message_bytes(event: MessageEvent) -> bytes:
@@ -73,7 +76,9 @@ def item_key(event: Event) -> bytes:
         return event.position + event.message_ids[0] + event.conversation_id + event.reader_id
     if isinstance(event, OwnReadEvent):
         return event.position + event.read_upto + event.conversation_id + event.user_id
-    return event.position + event.change_id + _NO_ID + _NO_ID
+    if isinstance(event, ForeignEvent):
+        return event.position + event.change_id + _NO_ID + _NO_ID
+    return event.position + event.action_id + event.conversation_id + event.user_id
 
 
 def stored_frame(message_id: bytes, answer: Stored) -> bytes:
@@ -108,10 +113,12 @@ def varint(value: int) -> bytes:
     return bytes(parts)
 
 
-def _rare_item(event: ReceiptEvent | OwnReadEvent) -> item_pb2.Item:
-    if isinstance(event, OwnReadEvent):
-        own_read = item_pb2.OwnReadEvent(conversation_id=event.conversation_id, read_upto=event.read_upto)
-        return item_pb2.Item(position=event.position, own_read=own_read)
+def _own_read(event: OwnReadEvent) -> item_pb2.Item:
+    own_read = item_pb2.OwnReadEvent(conversation_id=event.conversation_id, read_upto=event.read_upto)
+    return item_pb2.Item(own_read=own_read)
+
+
+def _receipt(event: ReceiptEvent) -> item_pb2.Item:
     receipt = item_pb2.ReceiptEvent(
         conversation_id=event.conversation_id,
         user_id=event.reader_id,
@@ -119,4 +126,51 @@ def _rare_item(event: ReceiptEvent | OwnReadEvent) -> item_pb2.Item:
         states=[int(event.state)] * len(event.message_ids),  # type: ignore[list-item]  # the numbers are the contract's
         recorded_ms=event.recorded_ms,
     )
-    return item_pb2.Item(position=event.position, receipt=receipt)
+    return item_pb2.Item(receipt=receipt)
+
+
+def _edit(event: EditEvent) -> item_pb2.Item:
+    edit = item_pb2.EditEvent(
+        conversation_id=event.conversation_id,
+        message_id=event.message_id,
+        edit_id=event.action_id,
+        sender_user_id=event.user_id,
+        sender_device_id=event.device_id,
+        edited_ms=event.accepted_ms,
+        envelope=envelope_pb2.Envelope.FromString(event.envelope),
+    )
+    return item_pb2.Item(edit=edit)
+
+
+def _revoke(event: RevokeEvent) -> item_pb2.Item:
+    revoke = item_pb2.RevokeEvent(
+        conversation_id=event.conversation_id,
+        message_id=event.message_id,
+        revoke_id=event.action_id,
+        user_id=event.user_id,
+        revoked_ms=event.accepted_ms,
+        is_for_me=event.is_for_me,
+    )
+    return item_pb2.Item(revoke=revoke)
+
+
+def _reaction(event: ReactionEvent) -> item_pb2.Item:
+    reaction = item_pb2.ReactionEvent(
+        conversation_id=event.conversation_id,
+        message_id=event.message_id,
+        reaction_id=event.action_id,
+        user_id=event.user_id,
+        device_id=event.device_id,
+        reacted_ms=event.accepted_ms,
+        envelope=envelope_pb2.Envelope.FromString(event.envelope) if event.envelope else None,
+    )
+    return item_pb2.Item(reaction=reaction)
+
+
+_RARE: dict[type, Callable[[Any], item_pb2.Item]] = {
+    OwnReadEvent: _own_read,
+    ReceiptEvent: _receipt,
+    EditEvent: _edit,
+    RevokeEvent: _revoke,
+    ReactionEvent: _reaction,
+}

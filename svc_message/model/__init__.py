@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from svc_message.model.action import EditEvent, Reaction, ReactionEvent, RevokeEvent, SendAction
 from svc_message.model.ids import NO_POSITION, ConversationId, DeviceId, MessageId, Position, UserId
 
 __all__ = ["NO_POSITION", "ConversationId", "DeviceId", "MessageId", "Position", "UserId"]
@@ -159,7 +160,7 @@ class ForeignEvent(NamedTuple):
     item: bytes
 
 
-Event = MessageEvent | ReceiptEvent | OwnReadEvent | ForeignEvent
+Event = MessageEvent | ReceiptEvent | OwnReadEvent | ForeignEvent | EditEvent | RevokeEvent | ReactionEvent
 
 
 class Applied(NamedTuple):
@@ -224,6 +225,8 @@ class StoredMessage(NamedTuple):
     """0 when unknown."""
     read_ms: int
     """0 when unknown."""
+    reactions: tuple[Reaction, ...] = ()
+    """The newest 50, the newest first."""
 
 
 class Chat(NamedTuple):
@@ -287,7 +290,7 @@ class SendRequest(NamedTuple):
     message_id: MessageId
     attempt: int
     """1 for the first transmission over any stream."""
-    action: SendMessage | SendRead
+    action: SendMessage | SendRead | SendAction
 
 
 class Stored(NamedTuple):

@@ -79,6 +79,11 @@ def content_hash(recipient_id: bytes, envelope: bytes) -> bytes:
     return hashlib.blake2b(recipient_id + envelope, digest_size=16).digest()
 
 
+def action_hash(user_id: bytes, kind: int, message_id: bytes, envelope: bytes) -> bytes:
+    """Returns the 16 bytes by which two actions with one id are the same."""
+    return hashlib.blake2b(user_id + bytes((kind,)) + message_id + envelope, digest_size=16).digest()
+
+
 class Stamp(NamedTuple):
     """A position with the two clocks at its minting."""
 

@@ -10,8 +10,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedPostgres, databases
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
-from svc_message.ports import MessageStore
-from tests.svc_message.desk import Desk
+from tests.svc_message.desk import Book, Desk
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +41,7 @@ async def postgres_store(ledger_dsn: str) -> AsyncIterator[PostgresMessageStore]
 
 
 @pytest.fixture(params=["memory", "postgres"])
-def store(request: pytest.FixtureRequest) -> MessageStore:
+def store(request: pytest.FixtureRequest) -> Book:
     """Returns every store there is, one after the other."""
     if request.param == "memory":
         return MemoryMessageStore(SystemClock())

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from typing import Protocol
 
 from svc_message.model import (
     NO_POSITION,
@@ -19,8 +20,9 @@ from svc_message.model import (
     StoredMessage,
     UserId,
 )
-from svc_message.ports import MessageStore
-from svc_message.protocol import content_hash, direct_conversation
+from svc_message.model.action import ActionKind, ActionRef, NewAction
+from svc_message.ports import ActionStore, MessageStore
+from svc_message.protocol import action_hash, content_hash, direct_conversation
 
 START_MS = 1_800_000_000_000
 
@@ -72,6 +74,39 @@ class Desk:
         position = self.position()
         return message._replace(is_retry=True, position=position, accepted_ms=START_MS + self._number)
 
+    def act(
+        self,
+        message: NewMessage,
+        kind: ActionKind,
+        envelope: bytes = b"",
+        *,
+        user: UserId | None = None,
+        action_id: bytes = b"",
+        is_withheld: bool = False,
+    ) -> NewAction:
+        """Writes the first attempt of an action on a message, by its sender unless said otherwise."""
+        user = user or message.sender_id
+        peer = message.recipient_id if user == message.sender_id else message.sender_id
+        return NewAction(
+            action_id=MessageId(action_id or self.uuid7()),
+            conversation_id=message.conversation_id,
+            kind=kind,
+            message_id=message.message_id,
+            user_id=user,
+            device_id=DeviceId(1),
+            peer_id=None if kind is ActionKind.HIDE or peer == user else peer,
+            envelope=envelope,
+            content_hash=action_hash(user, kind, message.message_id, envelope),
+            is_withheld=is_withheld,
+            position=self.position(),
+            accepted_ms=START_MS + self._number,
+        )
+
+    def act_again(self, action: NewAction) -> NewAction:
+        """Writes the next attempt of an action, under a fresh position and a later time."""
+        position = self.position()
+        return action._replace(position=position, accepted_ms=START_MS + self._number)
+
     def receive(
         self,
         *messages: NewMessage,
@@ -111,6 +146,17 @@ def stranger() -> UserId:
 
 def ref(message: NewMessage) -> MessageRef:
     return MessageRef(message.message_id, message.conversation_id, message.sender_id, message.recipient_id)
+
+
+def action_ref(action: NewAction) -> ActionRef:
+    return ActionRef(action.action_id, action.conversation_id, action.message_id, action.user_id)
+
+
+class Book(MessageStore, Protocol):
+    """Every port of the book that an adapter serves."""
+
+    @property
+    def actions(self) -> ActionStore: ...
 
 
 def event(message: NewMessage, position: Position | None = None) -> MessageEvent:

@@ -19,6 +19,7 @@ from chappe.runtime.engines import EmbeddedPostgres, databases
 from chappe.runtime.migrations import SchemaOutdatedError
 from chappe.runtime.pki import SpiffeId
 from svc_message.__main__ import main
+from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build
 from svc_message.config import Config
 from svc_message.model import UserId
@@ -165,7 +166,7 @@ def test_the_schema_is_brought_up_to_date_by_a_command(
 
     assert [main(["migrate"]), main(["migrate"])] == [0, 0]
 
-    assert capsys.readouterr().out.count("applied") == 1
+    assert capsys.readouterr().out.count("applied") == len(list(SCHEMA.glob("*.sql")))
     monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", "postgresql://127.0.0.1:1/none")
     assert main(["migrate"]) == 1
     assert "svc_message migrate: " in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """The bytes that are put together by hand are what protobuf itself would write."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from svc_message.model import (
     Stored,
     UserId,
 )
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 
 ids = st.binary(min_size=16, max_size=16)
 times = st.integers(1, 2**48)
@@ -115,3 +118,29 @@ def test_numbers_are_written_as_protobuf_writes_them(number: int) -> None:
     written = b"\x10" + varint(number) if 0 < number < 2**63 else b""
 
     assert written == expected.SerializeToString()
+
+
+def test_what_was_done_to_a_message_is_named_by_its_action_and_its_actor() -> None:
+    envelope = envelope_pb2.Envelope(suite=envelope_pb2.ENCRYPTION_SUITE_NONE, content=b"new")
+    place = (POSITION, MessageId(b"a" * 16), ConversationId(b"c" * 16), MessageId(b"m" * 16), UserId(b"u" * 16))
+    edit = EditEvent(*place, DeviceId(7), 99, envelope.SerializeToString())
+    reaction = ReactionEvent(*place, DeviceId(7), 99, envelope.SerializeToString())
+    away = ReactionEvent(*place, DeviceId(7), 99, b"")
+    revoke = RevokeEvent(*place, DeviceId(7), 99, is_for_me=True)
+
+    items = [item_pb2.Item.FromString(item_bytes(event)) for event in (edit, reaction, away, revoke)]
+
+    about: dict[str, Any] = {"conversation_id": b"c" * 16, "message_id": b"m" * 16}
+    reacted = item_pb2.ReactionEvent(**about, reaction_id=b"a" * 16, user_id=b"u" * 16, device_id=7, reacted_ms=99)
+    assert [item.position for item in items] == [POSITION] * 4
+    assert items[0].edit == item_pb2.EditEvent(
+        **about, edit_id=b"a" * 16, sender_user_id=b"u" * 16, sender_device_id=7, edited_ms=99, envelope=envelope
+    )
+    assert items[2].reaction == reacted
+    reacted.envelope.CopyFrom(envelope)
+    assert items[1].reaction == reacted
+    assert items[3].revoke == item_pb2.RevokeEvent(
+        **about, revoke_id=b"a" * 16, user_id=b"u" * 16, revoked_ms=99, is_for_me=True
+    )
+    keys = {item_key(event) for event in (edit, reaction, away, revoke)}
+    assert keys == {POSITION + b"a" * 16 + b"c" * 16 + b"u" * 16}

@@ -18,11 +18,13 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_message.adapters.message_store_postgres.arrays import byte_strings, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
 from svc_message.model import ForeignAppend, Verdict
-from tests.svc_message.desk import Desk, event, ids, inbox, page, ref
+from svc_message.model.action import ActionKind
+from tests.svc_message.desk import Desk, action_ref, event, ids, inbox, page, ref
 
 SCANS = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
-    WHERE relname IN ('messages', 'inbox', 'receipts', 'conversations') ORDER BY relname
+    WHERE relname IN ('messages', 'inbox', 'receipts', 'conversations', 'actions', 'private_views', 'reactions')
+    ORDER BY relname
 """
 
 
@@ -91,6 +93,12 @@ async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk:
         await store.apply_receipts([desk.receive(messages[0]), desk.read(messages[0])])
         await store.apply_receipts([desk.read(upto=messages[1].message_id)])
         await store.append_events([ForeignAppend(desk.uuid7(), (desk.bob,), b"", desk.position())])
+        actions = [
+            desk.act(messages[1], kind, b"?", is_withheld=withheld) for kind in ActionKind for withheld in (True, False)
+        ]
+        await store.actions.sight([action_ref(action) for action in actions])
+        await store.actions.act(actions)
+        await store.actions.declare_actions_void([action_ref(action) for action in actions])
         await inbox(store, desk.bob)
         await page(store, desk.bob, messages[0], after=messages[0].message_id)
         await page(store, desk.bob, messages[0])

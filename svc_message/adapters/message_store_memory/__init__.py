@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from chappe.runtime.clock import Clock
+from svc_message.adapters.message_store_memory.acting import MemoryActionStore
 from svc_message.adapters.message_store_memory.book import Book, position_of
 from svc_message.adapters.message_store_memory.receipts import apply
 from svc_message.model import (
@@ -13,7 +14,6 @@ from svc_message.model import (
     Chat,
     ChatCursor,
     ChatPage,
-    Event,
     ForeignAppend,
     ForeignEvent,
     Found,
@@ -41,6 +41,8 @@ class MemoryMessageStore:
         self._clock = clock
         self._epoch = epoch
         self._book = Book()
+        self.actions = MemoryActionStore(self._book)
+        """The port `ActionStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with a pointer in the inbox of everyone entitled."""
@@ -65,7 +67,7 @@ class MemoryMessageStore:
 
     async def read_inbox(self, reads: Sequence[InboxRead]) -> list[InboxPage]:
         """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
-        return [_page_of(self._book.inboxes[read.user_id], read) for read in reads]
+        return [_page_of(self._book, read) for read in reads]
 
     async def read_page(self, read: PageRead) -> list[StoredMessage]:
         """Returns messages of a conversation that its owner sees, newest first."""
@@ -75,7 +77,7 @@ class MemoryMessageStore:
             if read.after < message.message_id and (not read.before or message.message_id < read.before)
         ]
         chosen = found[-read.limit :] if read.after else found[: read.limit]
-        return [self._book.stored(message) for message in chosen]
+        return [self._book.stored(read.owner_id, message) for message in chosen]
 
     async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
         """Returns a window of a chat list."""
@@ -117,14 +119,16 @@ def _find(book: Book, ref: MessageRef) -> Found | None:
     )
 
 
-def _page_of(events: list[Event], read: InboxRead) -> InboxPage:
+def _page_of(book: Book, read: InboxRead) -> InboxPage:
+    events = book.inboxes[read.user_id]
     rest = events[bisect_right(events, read.after, key=position_of) :]
     page = rest
     if len(rest) > read.limit:
         end = rest[read.limit].position
         # A position with more events than the limit is given whole; the next page may then be empty.
         page = [event for event in rest if event.position < end] or [event for event in rest if event.position == end]
-    return InboxPage(page, len(rest) > read.limit, page[-1].position if page else NO_POSITION)
+    shown = [event for event in (book.shown(read.user_id, event) for event in page) if event is not None]
+    return InboxPage(shown, len(rest) > read.limit, page[-1].position if page else NO_POSITION)
 
 
 def _newest(chat: Chat) -> bytes:

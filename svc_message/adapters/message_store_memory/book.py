@@ -5,21 +5,26 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from svc_message.adapters.message_store_memory.altered import Alterations
 from svc_message.model import (
     NO_POSITION,
     Accepted,
     Chat,
     ConversationId,
     Event,
+    ForeignEvent,
     MessageEvent,
     MessageId,
     NewMessage,
+    OwnReadEvent,
     Position,
+    ReceiptEvent,
     ReceiptState,
     StoredMessage,
     UserId,
     Verdict,
 )
+from svc_message.model.action import EditEvent, NewAction, ReactionEvent, RevokeEvent
 
 _UNREAD_SHOWN: Final = 100
 
@@ -52,6 +57,9 @@ class Book:
         self.inboxes: defaultdict[UserId, list[Event]] = defaultdict(list)
         self.receipts: dict[tuple[ConversationId, MessageId], Receipt] = {}
         self.lines: defaultdict[UserId, dict[ConversationId, Line]] = defaultdict(dict)
+        # None stands for an id that was declared void, here too.
+        self.actions: dict[tuple[ConversationId, MessageId], NewAction | None] = {}
+        self.altered = Alterations()
 
     def accept(self, message: NewMessage) -> Accepted:
         """Keeps a message, or completes the one that is there."""
@@ -66,8 +74,12 @@ class Book:
         is_same = (first.sender_id, first.content_hash) == (message.sender_id, message.content_hash)
         if is_same:
             self.point(first, message.position)
+        altered = self.altered.public((message.conversation_id, message.message_id))
         return Accepted(
-            Verdict.DUPLICATE if is_same else Verdict.CONFLICT, first.accepted_ms, is_withheld=first.is_withheld
+            Verdict.DUPLICATE if is_same else Verdict.CONFLICT,
+            first.accepted_ms,
+            first.is_withheld,
+            is_altered=bool(altered.edited_ms or altered.revoked_ms),
         )
 
     def point(self, message: NewMessage, position: Position) -> None:
@@ -89,6 +101,10 @@ class Book:
         for user_id in user_ids:
             insort_right(self.inboxes[user_id], event, key=position_of)
 
+    def there(self, conversation_id: ConversationId, message_id: MessageId) -> NewMessage | None:
+        """Returns a message that is not void."""
+        return self.messages[conversation_id].get(message_id)
+
     def visible(self, user_id: UserId, conversation_id: ConversationId) -> list[NewMessage]:
         """Returns the messages that a user sees, newest first."""
         return sorted(
@@ -97,31 +113,66 @@ class Book:
                 for message in self.messages[conversation_id].values()
                 if message is not None
                 and (message.sender_id == user_id or (message.recipient_id == user_id and not message.is_withheld))
+                and not self.altered.seen(user_id, (conversation_id, message.message_id)).is_hidden
             ),
             reverse=True,
         )
+
+    def shown(self, reader_id: UserId, event: Event) -> Event | None:
+        """Returns an event of an inbox as its reader sees it now; None when it is not to be seen any more."""
+        if isinstance(event, ReceiptEvent | OwnReadEvent | ForeignEvent):
+            return event
+        place = (event.conversation_id, event.message_id)
+        message, seen = self.there(*place), self.altered.seen(reader_id, place)
+        if isinstance(event, RevokeEvent):
+            return event
+        if message is None or seen.is_hidden:
+            return None
+        if isinstance(event, MessageEvent):
+            return self.seen(reader_id, message, event.position)
+        if seen.revoked_ms or not self._is_newest(reader_id, event):
+            return None
+        return event
+
+    def seen(self, reader_id: UserId, message: NewMessage, position: Position) -> MessageEvent:
+        """Returns a message at a position as one user sees it."""
+        place = (message.conversation_id, message.message_id)
+        edit_id, edited_ms, envelope, revoked_ms, _ = self.altered.seen(reader_id, place)
+        event = event_of(message, position)._replace(edited_ms=edited_ms, revoked_ms=revoked_ms)
+        return event._replace(envelope=envelope) if edit_id or revoked_ms else event
+
+    def _is_newest(self, reader_id: UserId, event: EditEvent | ReactionEvent) -> bool:
+        place = (event.conversation_id, event.message_id)
+        if isinstance(event, EditEvent):
+            return self.altered.seen(reader_id, place).edit_id == event.action_id
+        action = self.actions[event.conversation_id, event.action_id]
+        is_withheld = action is not None and action.is_withheld
+        reaction = self.altered.reaction(place, event.user_id, is_withheld=is_withheld)
+        return reaction is not None and reaction.reaction_id == event.action_id
 
     def unread(self, user_id: UserId, conversation_id: ConversationId, line: Line) -> Iterator[NewMessage]:
         """Goes through what others sent and the user has not read, newest first."""
         for message in self.visible(user_id, conversation_id):
             receipt = self.receipts.get((conversation_id, message.message_id), NO_RECEIPT)
-            is_others = message.sender_id != user_id
+            revoked_ms = self.altered.seen(user_id, (conversation_id, message.message_id)).revoked_ms
+            is_others = message.sender_id != user_id and not revoked_ms
             if is_others and message.message_id > line.read_upto and receipt.state < ReceiptState.READ:
                 yield message
 
     def chat(self, owner_id: UserId, conversation_id: ConversationId) -> Chat:
         """Returns a line of a chat list as its owner sees it."""
         line = self.lines[owner_id][conversation_id]
-        newest = self.visible(owner_id, conversation_id)[0]
+        newest = self.visible(owner_id, conversation_id)[:1]
+        last = self.stored(owner_id, newest[0]) if newest else None
         unread_count = sum(1 for _ in self.unread(owner_id, conversation_id, line))
-        return Chat(
-            conversation_id, line.peer_id, self.stored(newest), min(unread_count, _UNREAD_SHOWN), line.read_upto
-        )
+        return Chat(conversation_id, line.peer_id, last, min(unread_count, _UNREAD_SHOWN), line.read_upto)
 
-    def stored(self, message: NewMessage) -> StoredMessage:
-        """Returns a message with how far it has come."""
-        receipt = self.receipts.get((message.conversation_id, message.message_id), NO_RECEIPT)
-        return StoredMessage(event_of(message, NO_POSITION), *receipt)
+    def stored(self, reader_id: UserId, message: NewMessage) -> StoredMessage:
+        """Returns a message with how far it has come, as one user sees it."""
+        place = (message.conversation_id, message.message_id)
+        receipt = self.receipts.get(place, NO_RECEIPT)
+        event = self.seen(reader_id, message, NO_POSITION)
+        return StoredMessage(event, *receipt, self.altered.reactions(reader_id, place))
 
 
 def event_of(message: NewMessage, position: Position) -> MessageEvent:

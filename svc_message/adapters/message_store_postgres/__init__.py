@@ -11,6 +11,7 @@ from typing import Final
 from chappe.runtime import migrations
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.message_store_postgres import accepting, history, inboxes, receipts
+from svc_message.adapters.message_store_postgres.acting import PostgresActionStore
 from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement
 from svc_message.model import (
     Accepted,
@@ -49,6 +50,8 @@ class PostgresMessageStore:
         self._writers = Connections(dsn, size=writers, timeout_s=timeout_s)
         self._readers = Connections(dsn, size=readers, timeout_s=timeout_s)
         self._touches = accepting.Touches()
+        self.actions = PostgresActionStore(self._writers)
+        """The port `ActionStore` on the same book."""
         self._is_checked = False
 
     async def aclose(self) -> None:

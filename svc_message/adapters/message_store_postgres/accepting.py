@@ -50,7 +50,8 @@ _STORE: Final = b"""
 _COMPLETE: Final = b"""
     WITH found AS (
         SELECT t.n, t.pos, m.conversation_id, m.message_id, m.sender_id, m.recipient_id, m.kind, m.accepted_ms,
-            m.is_withheld, m.content_hash = t.content_hash AND m.sender_id = t.sender_id AS is_same
+            m.is_withheld, m.content_hash = t.content_hash AND m.sender_id = t.sender_id AS is_same,
+            coalesce(m.edited_ms, m.revoked_ms) IS NOT NULL AS is_altered
         FROM unnest(%b, %b, %b, %b, %b, %b) AS t (n, conversation_id, message_id, sender_id, content_hash, pos)
         JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
     ), pointers AS (
@@ -60,7 +61,7 @@ _COMPLETE: Final = b"""
         SELECT recipient_id, pos, conversation_id, message_id, 1 FROM found
         WHERE kind = 1 AND is_same AND NOT is_withheld AND recipient_id <> sender_id
     )
-    SELECT n, kind, is_same, accepted_ms, is_withheld FROM found
+    SELECT n, kind, is_same, accepted_ms, is_withheld, is_altered FROM found
 """
 
 # Only for whom a message of the conversation can be seen; runs after the messages were stored, in their transaction.
@@ -218,10 +219,10 @@ async def _complete(connections: Connections, batch: Sequence[NewMessage], store
 
 
 def _answer(row: Row) -> Accepted:
-    _, kind, is_same, accepted_ms, is_withheld = row
+    _, kind, is_same, accepted_ms, is_withheld, is_altered = row
     if kind == VOID:
         return Accepted(Verdict.VOID, accepted_ms, is_withheld)
-    return Accepted(Verdict.DUPLICATE if is_same else Verdict.CONFLICT, accepted_ms, is_withheld)
+    return Accepted(Verdict.DUPLICATE if is_same else Verdict.CONFLICT, accepted_ms, is_withheld, is_altered)
 
 
 def _key(message: NewMessage) -> bytes:

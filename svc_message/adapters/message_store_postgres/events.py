@@ -19,6 +19,7 @@ MESSAGE: Final = 1
 RECEIPT: Final = 2
 OWN_READ: Final = 3
 FOREIGN: Final = 4
+ACTION: Final = 5
 CHANGE_ID_BYTES: Final = 16
 _ID_BYTES: Final = 16
 # The statements write the first two with int2send, int8send, uuid_send and int4send.

@@ -1,11 +1,14 @@
 """Reads pages of conversations and windows of chat lists."""
 
+from collections.abc import Iterator
+from struct import Struct
 from typing import Final
 
 from psycopg.types.numeric import Int4, Int8
 
 from svc_message.adapters.message_store_postgres.arrays import Uuid
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
+from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import (
     NO_POSITION,
     Chat,
@@ -18,65 +21,76 @@ from svc_message.model import (
     StoredMessage,
     UserId,
 )
+from svc_message.model.action import Reaction
 
 _FIRST_ID: Final = bytes(16)
 _LAST_ID: Final = b"\xff" * 16
 _FIRST_PLACE: Final = ChatCursor(2**62, ConversationId(_FIRST_ID))
 _CHAT_COLUMNS: Final = 5
+# As the statements write it with uuid_send, int8send and int4send.
+_REACTION: Final = Struct("!16sqi")
 _STATES: Final = {state.value: state for state in ReceiptState}
 
 # The recipient's receipt is what the peer did with the owner's messages, and what the owner did with the peer's.
-_PAGE: Final = """
-    SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, m.envelope,
-        coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0)
-    FROM (
-        SELECT * FROM messages
-        WHERE conversation_id = %b AND message_id > %b AND message_id < %b AND kind = 1
-            AND (sender_id = %b OR recipient_id = %b AND NOT is_withheld)
-        ORDER BY message_id {direction} LIMIT %b
-    ) m
+_MESSAGE: Final = """
+    m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content},
+    coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0), reacted.packed
+"""
+_RECEIPT: Final = """
     LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
         AND r.user_id = m.recipient_id
 """
-_NEWEST: Final = _PAGE.format(direction="DESC").encode()
-_OLDEST: Final = _PAGE.format(direction="ASC").encode()
+_PAGE: Final = """
+    SELECT {message}
+    FROM (
+        SELECT m.* FROM (SELECT %b AS user_id) owner
+        CROSS JOIN messages m {view}
+        WHERE m.conversation_id = %b AND m.message_id > %b AND m.message_id < %b AND {is_seen}
+            AND (m.sender_id = owner.user_id OR m.recipient_id = owner.user_id AND NOT m.is_withheld)
+        ORDER BY m.message_id {direction} LIMIT %b
+    ) m
+    CROSS JOIN (SELECT %b AS user_id) owner
+    {view} {receipt} {reactions}
+"""
+_NEWEST: Final = woven(_PAGE.replace("{message}", _MESSAGE), reader="owner.user_id", direction="DESC", receipt=_RECEIPT)
+_OLDEST: Final = woven(_PAGE.replace("{message}", _MESSAGE), reader="owner.user_id", direction="ASC", receipt=_RECEIPT)
 
 # Unread is what the peer sent after the place up to which everything is read and what has no read receipt of its own,
 # among the newest 1,000 messages.
-_CHATS: Final = b"""
-    SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, last.message_id, last.conversation_id,
-        last.sender_id, last.sender_device_id, last.recipient_id, last.accepted_ms, last.envelope,
-        coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0)
+_CHATS: Final = """
+    SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, {message}
     FROM (
         SELECT * FROM conversations
         WHERE user_id = %b AND last_ms <= %b AND (last_ms < %b OR conversation_id > %b)
         ORDER BY last_ms DESC, conversation_id LIMIT %b
     ) c
     LEFT JOIN LATERAL (
-        SELECT * FROM messages m
-        WHERE m.conversation_id = c.conversation_id AND m.kind = 1
+        SELECT m.* FROM messages m {view}
+        WHERE m.conversation_id = c.conversation_id AND {is_seen}
             AND (m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld)
         ORDER BY m.message_id DESC LIMIT 1
-    ) last ON true
-    LEFT JOIN receipts r ON r.conversation_id = last.conversation_id AND r.message_id = last.message_id
-        AND r.user_id = last.recipient_id
+    ) m ON true
+    {view} {receipt} {reactions}
     CROSS JOIN LATERAL (
         SELECT count(*) AS count FROM (
             SELECT FROM (
-                SELECT m.conversation_id, m.message_id, m.sender_id, m.kind, m.is_withheld FROM messages m
+                SELECT m.* FROM messages m
                 WHERE m.conversation_id = c.conversation_id
                     AND m.message_id > coalesce(c.read_upto, '00000000-0000-0000-0000-000000000000')
                 ORDER BY m.message_id DESC LIMIT 1000
-            ) near
-            WHERE near.sender_id = c.peer_id AND c.peer_id <> c.user_id AND near.kind = 1 AND NOT near.is_withheld
+            ) m
+            {view}
+            WHERE m.sender_id = c.peer_id AND c.peer_id <> c.user_id AND NOT m.is_withheld
+                AND {is_seen} AND NOT {is_revoked}
                 AND NOT EXISTS (
                     SELECT FROM receipts s
-                    WHERE s.conversation_id = near.conversation_id AND s.message_id = near.message_id
+                    WHERE s.conversation_id = m.conversation_id AND s.message_id = m.message_id
                         AND s.user_id = c.user_id AND s.state >= 3)
             LIMIT 100
         ) counted
     ) unread
 """
+_LIST: Final = woven(_CHATS.replace("{message}", _MESSAGE), reader="c.user_id", receipt=_RECEIPT)
 
 
 async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
@@ -84,12 +98,12 @@ async def read_page(connections: Connections, read: PageRead) -> list[StoredMess
     query = _OLDEST if read.after else _NEWEST
     owner = Uuid(read.owner_id)
     parameters = (
+        owner,
         Uuid(read.conversation_id),
         Uuid(read.after or _FIRST_ID),
         Uuid(read.before or _LAST_ID),
-        owner,
-        owner,
         Int4(read.limit),
+        owner,
     )
     rows = await connections.run(Statement(query, parameters))
     messages = [_stored(row) for row in rows]
@@ -105,7 +119,7 @@ async def list_chats(connections: Connections, owner_id: UserId, after: ChatCurs
     """
     last_ms, conversation_id = after or _FIRST_PLACE
     place = (Int8(last_ms), Int8(last_ms), Uuid(conversation_id))
-    rows = await connections.run(Statement(_CHATS, (Uuid(owner_id), *place, Int4(limit + 1))))
+    rows = await connections.run(Statement(_LIST, (Uuid(owner_id), *place, Int4(limit + 1))))
     rows.sort(key=_listed)
     has_more = len(rows) > limit
     rows = rows[:limit]
@@ -116,8 +130,17 @@ async def list_chats(connections: Connections, owner_id: UserId, after: ChatCurs
 
 
 def _stored(row: Row) -> StoredMessage:
-    *message, state, delivered_ms, read_ms = row
-    return StoredMessage(MessageEvent(NO_POSITION, *message), _STATES[state], delivered_ms, read_ms)
+    *message, state, delivered_ms, read_ms, packed = row
+    event = MessageEvent(NO_POSITION, *message)
+    return StoredMessage(event, _STATES[state], delivered_ms, read_ms, tuple(_reactions(packed or b"")))
+
+
+def _reactions(packed: bytes) -> Iterator[Reaction]:
+    place = 0
+    while place < len(packed):
+        user_id, reacted_ms, length = _REACTION.unpack_from(packed, place)
+        place += _REACTION.size + length
+        yield Reaction(UserId(user_id), reacted_ms, packed[place - length : place])
 
 
 def _chat(row: Row) -> Chat:

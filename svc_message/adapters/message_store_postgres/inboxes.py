@@ -6,6 +6,7 @@ from typing import Final
 from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
 from svc_message.adapters.message_store_postgres.events import (
+    ACTION,
     CHANGE_ID_BYTES,
     FOREIGN,
     MESSAGE,
@@ -14,23 +15,41 @@ from svc_message.adapters.message_store_postgres.events import (
     own_read_of,
     receipt_of,
 )
+from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
+from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent
 
 ROWS_APPENDED: Final = 4096
-_N, _KIND, _POSITION, _CONVERSATION, _DATA = 0, 1, 2, 4, 10
+_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _DATA, _IS_SEEN, _ACTION = 0, 1, 2, 4, 9, 13, 14, 15
 
 # One row more than asked for tells whether there are more; its whole position comes with it, and all or nothing of a
-# position is given, because who reads on does so after a position.
-_READ: Final = b"""
+# position is given, because who reads on does so after a position. A pointer to an action leads to its message.
+_READ: Final = woven(
+    """
     SELECT t.n, i.kind, i.pos, i.message_id, i.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id,
-        m.accepted_ms, m.envelope, i.data
+        m.accepted_ms, {content}, i.data, coalesce({is_seen}, false),
+        a.kind, a.message_id, a.user_id, a.device_id, a.accepted_ms, r.envelope,
+        CASE a.kind
+            WHEN 2 THEN {edit_id} = a.action_id AND NOT {is_revoked}
+            WHEN 5 THEN r.reaction_id = a.action_id AND NOT {is_revoked}
+            ELSE true
+        END
     FROM unnest(%b, %b, %b, %b) AS t (n, user_id, after, count)
     CROSS JOIN LATERAL (
         SELECT * FROM inbox WHERE user_id = t.user_id AND pos > t.after
         ORDER BY pos FETCH FIRST (t.count) ROWS WITH TIES
     ) i
-    LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.message_id = i.message_id
-"""
+    LEFT JOIN actions a ON a.conversation_id = CASE i.kind WHEN {action} THEN i.conversation_id END
+        AND a.action_id = i.message_id
+    LEFT JOIN messages m ON m.conversation_id = i.conversation_id
+        AND m.message_id = coalesce(a.message_id, i.message_id)
+    {view}
+    LEFT JOIN reactions r ON r.conversation_id = CASE a.kind WHEN 5 THEN a.conversation_id END
+        AND r.message_id = a.message_id AND r.user_id = a.user_id AND r.is_withheld = a.is_withheld
+""",
+    reader="t.user_id",
+    action=ACTION,
+)
 
 _APPEND: Final = b"""
     WITH items AS (SELECT %b AS data)
@@ -79,7 +98,8 @@ def _page(read: InboxRead, rows: list[Row]) -> InboxPage:
         end = rows[read.limit][_POSITION]
         # A position with more events than the limit is given whole; the next page may then be empty.
         rows = [row for row in rows if row[_POSITION] < end] or rows
-    return InboxPage([_event(read, row) for row in rows], has_more, rows[-1][_POSITION] if rows else NO_POSITION)
+    events = [event for row in rows if (event := _event(read, row)) is not None]
+    return InboxPage(events, has_more, rows[-1][_POSITION] if rows else NO_POSITION)
 
 
 def _position(row: Row) -> Position:
@@ -87,12 +107,28 @@ def _position(row: Row) -> Position:
     return position
 
 
-def _event(read: InboxRead, row: Row) -> Event:
+def _event(read: InboxRead, row: Row) -> Event | None:
+    """Returns an event as its reader sees it; None when it is not to be seen any more."""
     kind = row[_KIND]
     if kind == MESSAGE:
-        return MessageEvent(*row[_POSITION:_DATA])
+        return MessageEvent(*row[_POSITION:_DATA]) if row[_IS_SEEN] else None
     if kind == RECEIPT:
         return receipt_of(row[_POSITION], row[_CONVERSATION], row[_DATA])
+    if kind == ACTION:
+        return _action(row)
     if kind == FOREIGN:
         return foreign_of(row[_POSITION], row[_DATA])
     return own_read_of(row[_POSITION], read.user_id, row[_CONVERSATION], row[_DATA])
+
+
+def _action(row: Row) -> Event | None:
+    kind, message_id, user_id, device_id, accepted_ms, reaction, is_standing = row[_ACTION:]
+    if not is_standing or not (row[_IS_SEEN] or kind in {ActionKind.REVOKE, ActionKind.HIDE}):
+        return None
+    position, action_id, conversation_id = row[_POSITION : _CONVERSATION + 1]
+    place = (position, action_id, conversation_id, message_id, user_id, device_id, accepted_ms)
+    if kind == ActionKind.EDIT:
+        return EditEvent(*place, row[_ENVELOPE])
+    if kind == ActionKind.REACTION:
+        return ReactionEvent(*place, reaction)
+    return RevokeEvent(*place, kind == ActionKind.HIDE)

@@ -1,0 +1,57 @@
+"""What a reader sees of a message: fragments of SQL over `messages m` and the reader's own `private_views v`."""
+
+from typing import Final
+
+REACTIONS_SHOWN: Final = 50
+
+_IS_PRIVATE: Final = "(v.edit_id > m.edit_id OR v.edit_id IS NOT NULL AND m.edit_id IS NULL)"
+_IS_REVOKED: Final = "coalesce(m.revoked_ms, v.revoked_ms) IS NOT NULL"
+_IS_THERE: Final = """(m.kind = 1
+    AND (m.expires_ms IS NULL OR m.expires_ms > extract(epoch FROM statement_timestamp()) * 1000))"""
+_CONTENT: Final = f"""
+    CASE WHEN {_IS_REVOKED} THEN ''::bytea WHEN {_IS_PRIVATE} THEN v.envelope ELSE m.envelope END,
+    CASE WHEN {_IS_REVOKED} THEN 0 WHEN {_IS_PRIVATE} THEN v.edited_ms ELSE coalesce(m.edited_ms, 0) END,
+    coalesce(m.revoked_ms, v.revoked_ms, 0), coalesce(m.expires_ms, 0)
+"""
+_VIEW: Final = """
+    LEFT JOIN private_views v ON v.user_id = {reader} AND v.conversation_id = m.conversation_id
+        AND v.message_id = m.message_id
+"""
+# A user whose reactions are withheld sees the greatest of its own.
+_REACTIONS: Final = """
+    LEFT JOIN LATERAL (
+        SELECT string_agg(uuid_send(r.user_id) || int8send(r.reacted_ms) || int4send(length(r.envelope)) || r.envelope,
+            ''::bytea ORDER BY r.reaction_id DESC) AS packed
+        FROM (
+            SELECT own.* FROM (
+                SELECT DISTINCT ON (x.user_id) x.user_id, x.reaction_id, x.reacted_ms, x.envelope FROM reactions x
+                WHERE x.conversation_id = m.conversation_id AND x.message_id = m.message_id
+                    AND (NOT x.is_withheld OR x.user_id = {reader})
+                ORDER BY x.user_id, x.reaction_id DESC
+            ) own
+            WHERE own.envelope <> '' ORDER BY own.reaction_id DESC LIMIT {reactions_shown}
+        ) r
+    ) reacted ON NOT {is_revoked}
+"""
+
+
+def woven(statement: str, *, reader: str = "", **fragments: object) -> bytes:
+    """Returns a statement with the fragments that it names in braces.
+
+    Args:
+        statement: Constant text. It may name `is_there` (a message that has not disappeared), `is_seen` (and that its
+            reader has not hidden), `is_revoked`, `edit_id` (of the edit that stands), `content` (the last columns of a
+            `MessageEvent`), `view` (joins `v`) and `reactions` (joins `reacted.packed`, the newest first).
+        reader: The column that holds the reader's id.
+        **fragments: Further fragments, constants too.
+    """
+    return statement.format(
+        is_there=_IS_THERE,
+        is_seen=f"({_IS_THERE} AND v.is_hidden IS NOT TRUE)",
+        is_revoked=_IS_REVOKED,
+        edit_id="greatest(m.edit_id, v.edit_id)",
+        content=_CONTENT,
+        view=_VIEW.format(reader=reader),
+        reactions=_REACTIONS.format(reader=reader, reactions_shown=REACTIONS_SHOWN, is_revoked=_IS_REVOKED),
+        **fragments,
+    ).encode()
