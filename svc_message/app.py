@@ -22,6 +22,7 @@ from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
 from svc_message.rpc.submit import Flushes
 from svc_message.rpc.traces import Traces
 from svc_message.service.accept import Accepting
+from svc_message.service.act import Acting, Windows
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
@@ -54,7 +55,8 @@ async def build(config: Config, app: App) -> None:
     await syncing.start()
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
     accepting = Accepting(store, directory, dispatcher, clock)
-    flushes = Flushes(accepting, Recording(store, dispatcher, clock), app.seams.clock, app.tasks)
+    acting = Acting(opened.actions, directory, dispatcher, clock, Windows(config.edit_window_s, config.revoke_window_s))
+    flushes = Flushes(accepting, Recording(store, dispatcher, clock), acting, app.seams.clock, app.tasks)
     flushes.traces = Traces(app.telemetry.tracing)
     dispatcher.drawn = flushes.traces.drawn
     door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
@@ -99,5 +101,6 @@ def _add_metrics(app: App, flushes: Flushes, dispatcher: GrpcDispatcher) -> None
     metrics.counter("ack_flushes", "Flushes of acknowledgements.", lambda: flushes.acks.flushed_batches)
     metrics.counter("acks", "Acknowledgements that were flushed.", lambda: flushes.acks.flushed_items)
     metrics.counter("reads", "Reads that were flushed.", lambda: flushes.reads.flushed_items)
+    metrics.counter("actions", "Edits, revokes and reactions.", lambda: flushes.actions.flushed_items)
     metrics.counter("dropped_hints", "Hints that no fanout could take.", lambda: dispatcher.dropped_hints)
     metrics.gauge("waiting_messages", "Messages that wait for a flush.", lambda: flushes.messages.pending)

@@ -23,3 +23,10 @@ class Config:
     """How many connections write; two keep one commit in flight while the next gathers."""
     store_readers: int = limited(2, least=1, most=64)
     """How many connections read pages, inboxes and chat lists."""
+    edit_window_s: float = limited(900.0, least=0)
+    """For how long after it was accepted its sender may edit a message, seconds."""
+    revoke_window_s: float = limited(172_800.0, least=0)
+    """For how long after it was accepted a message may be taken back for everyone, seconds.
+
+    Two days, as WhatsApp has had it since 2022; guides to it say "2 days and 12 hours".
+    """

@@ -13,7 +13,7 @@ from chappe.api.message.v1 import (
     history_service_pb2,
     history_service_pb2_grpc,
 )
-from chappe.api.type.v1 import position_pb2
+from chappe.api.type.v1 import envelope_pb2, position_pb2
 from chappe.runtime.principal import caller, principal
 from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, item_key, message_bytes
 from svc_message.errors import OwnerMissingError, OwnerNotAllowedError
@@ -21,6 +21,7 @@ from svc_message.model import DeviceId, InboxAnswer, InboxQuery, MessageEvent, U
 
 if TYPE_CHECKING:
     from svc_message.model import Chat, Event, StoredMessage
+    from svc_message.model.action import Reaction
     from svc_message.service.history import Reading
     from svc_message.service.sync import Syncing
 
@@ -85,6 +86,14 @@ def stored_message(stored: StoredMessage) -> history_service_pb2.StoredMessage:
         state=int(stored.state),  # type: ignore[arg-type]  # the numbers are the contract's
         delivered_ms=stored.delivered_ms,
         read_ms=stored.read_ms,
+        reactions=[_reaction(reaction) for reaction in stored.reactions],
+    )
+
+
+def _reaction(reaction: Reaction) -> history_service_pb2.MessageReaction:
+    envelope = envelope_pb2.Envelope.FromString(reaction.envelope)
+    return history_service_pb2.MessageReaction(
+        user_id=reaction.user_id, envelope=envelope, reacted_ms=reaction.reacted_ms
     )
 
 

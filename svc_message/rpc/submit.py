@@ -33,7 +33,9 @@ from svc_message.model import (
     Stored,
     UserId,
 )
+from svc_message.model.action import SendAction
 from svc_message.protocol import KEY_BYTES
+from svc_message.rpc.actions import ACTIONS, parse_action
 from svc_message.rpc.traces import Traces, acknowledged_ids
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from chappe.runtime.tasks import Tasks
     from chappe.runtime.tracing import Batch
     from svc_message.service.accept import Accepting
+    from svc_message.service.act import Acting
     from svc_message.service.record import Recording
 
 CREDITS = 8192
@@ -90,11 +93,12 @@ class _AckItem(NamedTuple):
 
 
 class Flushes:
-    """The group commits of the process: messages, reads and acknowledgements, each in batches of all edges' items."""
+    """The group commits of the process: each kind of item in batches of what all edges sent."""
 
-    def __init__(self, accepting: Accepting, recording: Recording, clock: Clock, tasks: Tasks) -> None:
+    def __init__(self, accepting: Accepting, recording: Recording, acting: Acting, clock: Clock, tasks: Tasks) -> None:
         self._accepting = accepting
         self._recording = recording
+        self._acting = acting
         self._clock = clock
         self._is_draining = False
         self.traces = Traces()
@@ -106,14 +110,16 @@ class Flushes:
             self._flush_unsure, tasks, name="look up", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.reads: Batcher[_Item] = Batcher(self._flush_reads, tasks, name="read")
+        self.actions: Batcher[_Item] = Batcher(self._flush_actions, tasks, name="act", weigh=_SIZE)
         self.acks: Batcher[_AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
-        self.messages.on_failure = self.unsure.on_failure = self.reads.on_failure = self._refuse
+        for batcher in (self.messages, self.unsure, self.reads, self.actions):
+            batcher.on_failure = self._refuse
         self.acks.on_failure = _give_up
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been answered, or given up."""
         self._is_draining = True
-        await asyncio.gather(self._drain_messages(), self.reads.drain(), self.acks.drain())
+        await asyncio.gather(self._drain_messages(), self.reads.drain(), self.actions.drain(), self.acks.drain())
 
     async def _drain_messages(self) -> None:
         await self.messages.drain()
@@ -132,6 +138,9 @@ class Flushes:
 
     async def _flush_reads(self, items: list[_Item]) -> None:
         await self._answer(items, "ledger.read", self._recording.read)
+
+    async def _flush_actions(self, items: list[_Item]) -> None:
+        await self._answer(items, "ledger.act", self._acting.act)
 
     async def _answer(
         self, items: list[_Item], name: str, decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
@@ -241,6 +250,8 @@ class SubmitStream(
                 self.answer([parsed._replace(item_id=item_id)])
             elif isinstance(parsed.action, SendMessage):
                 messages.append(_Item(self, item_id, parsed, len(raw)))
+            elif isinstance(parsed.action, SendAction):
+                self._flushes.actions.add(_Item(self, item_id, parsed, len(raw)))
             else:
                 self._flushes.reads.add(_Item(self, item_id, parsed, len(raw)))
         if messages:
@@ -341,11 +352,11 @@ def _parse(
     if action is None:
         refusal = Refused("INVALID_FIELD", "action: none that this server knows; set message or read")
         return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
-    taken: SendMessage | SendRead | Refused = Refused("INVALID_FIELD", f"{action}: not taken by this ledger yet")
-    if action == "message":
-        taken = _message(send.message)
-    elif action == "read":
-        taken = _read(send.read)
+    taken: SendMessage | SendRead | SendAction | Refused
+    if action in ACTIONS:
+        taken = parse_action(send, MAX_ENVELOPE_BYTES)
+    else:
+        taken = _message(send.message) if action == "message" else _read(send.read)
     if isinstance(taken, Refused):
         return Result(0, _REFUSED, refused_frame(send.message_id, taken, 0))
     return SendRequest(user_id, device_id, MessageId(send.message_id), send.attempt + resends, taken)

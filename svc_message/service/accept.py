@@ -102,7 +102,7 @@ class Accepting:
         answers: list[Answer | None] = [None] * len(batch)
         try:
             self._clock.check()
-            for slots in _without_doubles(batch):
+            for slots in without_doubles(batch):
                 await self._accept_round(batch, slots, answers)
         except ChappeError as error:
             refusal = retryable(error)
@@ -191,9 +191,9 @@ class Accepting:
             if earlier is None:
                 continue
             if earlier.is_void:
-                answers[candidate.slot] = _stale()
+                answers[candidate.slot] = stale()
             elif earlier.content_hash != candidate.content_hash:
-                answers[candidate.slot] = _conflict()
+                answers[candidate.slot] = conflict()
             else:
                 kept[candidate.slot] = candidate._replace(is_known=True)
                 continue
@@ -212,7 +212,7 @@ class Accepting:
                 detail = f"message_id: {minted_ms - now_ms} ms in the future; correct the clock, mint a new id"
                 refused.append((candidate, Refused("CLOCK_SKEW", detail)))
             else:
-                refused.append((candidate, _stale()))
+                refused.append((candidate, stale()))
         return kept + await self._refuse_for_ever(refused, answers)
 
     async def _refuse_for_ever(
@@ -294,9 +294,9 @@ class Accepting:
         for (slot, first), message, outcome in zip(entries, messages, outcomes, strict=True):
             verdict, accepted_ms, is_withheld, is_altered = outcome
             if verdict is Verdict.CONFLICT:
-                answers[slot] = _conflict()
+                answers[slot] = conflict()
             elif verdict is Verdict.VOID:
-                answers[slot] = _stale()
+                answers[slot] = stale()
             elif is_fresh:
                 is_duplicate = first.is_retry and verdict is Verdict.DUPLICATE
                 answers[slot] = Stored(accepted_ms, message.conversation_id, is_duplicate)
@@ -309,7 +309,7 @@ class Accepting:
             position, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope
         )
         users: tuple[UserId, ...] = () if is_withheld or recipient_id == sender_id else (recipient_id,)
-        if not _is_only_device(self._directory.cached(sender_id), device_id):
+        if not is_only_device(self._directory.cached(sender_id), device_id):
             users += (sender_id,)
         if users:
             self._dispatcher.dispatch(event, users, device_id, wants_receipt=True)
@@ -320,7 +320,7 @@ def retryable(error: ChappeError) -> Refused:
     return Refused(error.reason, error.message, is_retryable=True, retry_after_ms=error.retry_after_ms)
 
 
-def _without_doubles(batch: Sequence[SendRequest]) -> list[list[int]]:
+def without_doubles(batch: Sequence[SendRequest]) -> list[list[int]]:
     """Returns the places of a batch in rounds in which no message id occurs twice; nearly always one round."""
     rounds: list[list[int]] = []
     counts: dict[bytes, int] = {}
@@ -356,15 +356,17 @@ def _message(candidate: Candidate, recipient: DirectoryUser | None, stamp: Stamp
     )
 
 
-def _stale() -> Refused:
+def stale() -> Refused:
+    """Returns the refusal that lets a client mint a new id."""
     return Refused("STALE_MESSAGE_ID", "message_id: too old to be accepted for the first time; mint a new one")
 
 
-def _conflict() -> Refused:
+def conflict() -> Refused:
+    """Returns the refusal of other content under a known id."""
     return Refused("DUPLICATE_CONFLICT", "message_id: used before with other content; the first is kept")
 
 
-def _is_only_device(user: DirectoryUser | None, device_id: int) -> bool:
+def is_only_device(user: DirectoryUser | None, device_id: int) -> bool:
     """Tells whether nobody else has to hear of what a device did: most senders have one device.
 
     A device that was linked in the last moments may be missed; it reads the log when it connects, and again when its

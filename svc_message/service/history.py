@@ -86,14 +86,18 @@ def _fitting(rows: list[StoredMessage], limit: int) -> list[StoredMessage]:
     """Returns the first rows, as many as a page may hold; at least one if there is one."""
     size = 0
     for count, row in enumerate(rows[:limit]):
-        size += len(row.message.envelope)
+        size += _size_of(row)
         if size > MAX_PAGE_BYTES and count:
             return rows[:count]
     return rows[:limit]
 
 
 def _weight(page: ChatPage) -> int:
-    return sum(len(chat.last_message.message.envelope) for chat in page.chats if chat.last_message is not None)
+    return sum(_size_of(chat.last_message) for chat in page.chats if chat.last_message is not None)
+
+
+def _size_of(stored: StoredMessage) -> int:
+    return len(stored.message.envelope) + sum(len(reaction.envelope) for reaction in stored.reactions)
 
 
 def _seal(scope: bytes, place: bytes) -> str:

@@ -16,6 +16,7 @@ from svc_message.model import (
     OwnReadEvent,
     Position,
 )
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 from svc_message.protocol import EPOCH_REWIND_MS, RESYNC_AGE_MS, LedgerClock, milliseconds_of, position_at
 from svc_message.service.accept import MAX_WRITES
 
@@ -126,4 +127,6 @@ def _of_others(query: InboxQuery, events: list[Event]) -> list[Event]:
 def _is_own(query: InboxQuery, event: Event) -> bool:
     if isinstance(event, MessageEvent):
         return event.sender_id == query.user_id and event.sender_device_id == query.device_id
+    if isinstance(event, EditEvent | RevokeEvent | ReactionEvent):
+        return event.user_id == query.user_id and event.device_id == query.device_id
     return isinstance(event, OwnReadEvent) and event.origin_device_id == query.device_id

@@ -28,6 +28,7 @@ from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
 from svc_message.rpc.submit import Flushes
 from svc_message.service.accept import Accepting
+from svc_message.service.act import Acting, Windows
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 Request = message_service_pb2.SubmitRequest
 Batch = message_service_pb2.SubmitBatch
+WINDOWS = Windows(900, 172_800)
 ALICE, BOB = UserId(b"A" * 16), UserId(b"B" * 16)
 
 
@@ -54,7 +56,8 @@ class Doors:
         self.syncing = Syncing(self.store, self.dispatcher, ledger_clock)
         accepting = Accepting(self.store, self.directory, self.dispatcher, ledger_clock)
         recording = Recording(self.store, self.dispatcher, ledger_clock)
-        self.flushes = Flushes(accepting, recording, self.clock, tasks)
+        acting = Acting(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
+        self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
         self.rpc = MessageRpc(self.flushes, self.syncing, Identity("ledger-1", 5), tasks=tasks)
         self.caller = "svc-edge"
         self.channel: grpc.aio.Channel

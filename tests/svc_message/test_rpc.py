@@ -392,3 +392,86 @@ async def test_list_conversations_shows_the_last_message_and_what_is_unread(door
     (chat,) = (await doors.call(CONVERSATIONS, "ListConversations", request, BOB)).conversations
 
     assert (chat.peer_user_id, chat.last_message.message.envelope.content, chat.unread_count) == (ALICE, b"two", 2)
+
+
+def act_of(number: int, clock: ManualClock, **action: Any) -> bytes:
+    """Returns a serialised Send of Alice's that does something to a message."""
+    minted = message_id(ALICE, 1, clock.wall_ms(), number)
+    return send_pb2.Send(message_id=minted, attempt=1, **action).SerializeToString()
+
+
+def envelope_of(content: bytes) -> envelope_pb2.Envelope:
+    return envelope_pb2.Envelope(suite=envelope_pb2.ENCRYPTION_SUITE_NONE, content=content)
+
+
+async def test_edits_revokes_and_reactions_are_submitted_like_messages(doors: Doors) -> None:
+    edge = await doors.submit()
+    await edge.send(edge.say(1), edge.say(2))
+    await edge.until(2)
+    targets = [edge.frames[number].send_ack.message_id for number in (1, 2)]
+    about = [{"peer_user_id": BOB, "message_id": target} for target in targets]
+
+    await edge.send(
+        act_of(10, doors.clock, edit=send_pb2.SendEdit(**about[0], envelope=envelope_of(b"new"))),
+        act_of(11, doors.clock, reaction=send_pb2.SendReaction(**about[0], envelope=envelope_of(b":)"))),
+        act_of(12, doors.clock, revoke=send_pb2.SendRevoke(**about[1], scope=send_pb2.REVOKE_SCOPE_EVERYONE)),
+        act_of(13, doors.clock, revoke=send_pb2.SendRevoke(**about[1], scope=send_pb2.REVOKE_SCOPE_ME)),
+        first=3,
+    )
+    await edge.until(6)
+
+    assert [edge.verdicts[number] for number in range(3, 7)] == [STORED] * 4
+    assert {edge.frames[number].send_ack.conversation_id for number in range(3, 7)} == {direct_conversation(ALICE, BOB)}
+    request = history_service_pb2.ListMessagesRequest(peer_user_id=ALICE)
+    revoked, edited = (await doors.call(HISTORY, "ListMessages", request, BOB)).messages
+    assert (edited.message.envelope.content, edited.message.edited_ms) == (b"new", doors.clock.wall_ms())
+    assert [(one.user_id, one.envelope.content) for one in edited.reactions] == [(ALICE, b":)")]
+    assert not revoked.message.HasField("envelope")
+    assert revoked.message.revoked_ms == doors.clock.wall_ms()
+
+
+@pytest.mark.parametrize(
+    ("action", "reason", "detail"),
+    [
+        ({"edit": send_pb2.SendEdit(message_id=bytes(16))}, "INVALID_FIELD", "edit.envelope: must be set"),
+        (
+            {"edit": send_pb2.SendEdit(message_id=bytes(16), envelope=envelope_of(b"?"))},
+            "INVALID_FIELD",
+            "edit.peer_user_id: must be set",
+        ),
+        (
+            {"revoke": send_pb2.SendRevoke(peer_user_id=BOB, scope=send_pb2.REVOKE_SCOPE_ME)},
+            "INVALID_FIELD",
+            "revoke.message_id: has 0 bytes, must have 16",
+        ),
+        (
+            {"revoke": send_pb2.SendRevoke(peer_user_id=BOB, message_id=bytes(16))},
+            "INVALID_FIELD",
+            "revoke.scope: is 0, which is no value that may be given",
+        ),
+        (
+            {
+                "reaction": send_pb2.SendReaction(
+                    peer_user_id=BOB, message_id=bytes(16), envelope=envelope_of(b"?" * 1024)
+                )
+            },
+            "TOO_LARGE",
+            "reaction.envelope: has 1029 bytes in all, the most is 1024",
+        ),
+        (
+            {"reaction": send_pb2.SendReaction(peer_user_id=BOB, message_id=bytes(16), envelope=envelope_of(b"?"))},
+            "MESSAGE_NOT_FOUND",
+            "message_id: there is no such message in this conversation, or not any more",
+        ),
+    ],
+)
+async def test_actions_that_cannot_be_taken_say_why(
+    doors: Doors, action: dict[str, Any], reason: str, detail: str
+) -> None:
+    edge = await doors.submit()
+
+    await edge.send(act_of(1, doors.clock, **action))
+    await edge.until(1)
+
+    assert edge.verdicts == {1: REFUSED}
+    assert (reason_of(edge.frames[1]), edge.frames[1].send_nack.detail) == (reason, detail)

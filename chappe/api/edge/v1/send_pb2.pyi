@@ -280,7 +280,7 @@ class SendReaction(_message.Message):
     """The message."""
     @_builtins.property
     def envelope(self) -> _envelope_pb2.Envelope:
-        """The reaction, at most 1 KiB; not set to take it away."""
+        """The reaction, at most 1 KiB with everything around it; not set to take it away."""
 
     def __init__(
         self,

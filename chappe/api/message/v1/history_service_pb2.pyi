@@ -4,6 +4,7 @@ isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
 from chappe.api.edge.v1 import item_pb2 as _item_pb2
+from chappe.api.type.v1 import envelope_pb2 as _envelope_pb2
 from chappe.api.type.v1 import receipt_state_pb2 as _receipt_state_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -100,6 +101,7 @@ class StoredMessage(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     DELIVERED_MS_FIELD_NUMBER: _builtins.int
     READ_MS_FIELD_NUMBER: _builtins.int
+    REACTIONS_FIELD_NUMBER: _builtins.int
     state: _receipt_state_pb2.ReceiptState.ValueType
     """How far it has come. For messages of others: READ when the owner has read it."""
     delivered_ms: _builtins.int
@@ -108,7 +110,11 @@ class StoredMessage(_message.Message):
     """When the recipient read it, Unix milliseconds; zero when unknown. Only for the sender."""
     @_builtins.property
     def message(self) -> _item_pb2.MessageEvent:
-        """What was accepted."""
+        """What was accepted, as it is now: with the content of its newest edit, and without when it was taken back."""
+
+    @_builtins.property
+    def reactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageReaction]:
+        """Who reacted to it, the newest first; at most 50. None when it was taken back."""
 
     def __init__(
         self,
@@ -117,14 +123,47 @@ class StoredMessage(_message.Message):
         state: _receipt_state_pb2.ReceiptState.ValueType = ...,
         delivered_ms: _builtins.int = ...,
         read_ms: _builtins.int = ...,
+        reactions: _abc.Iterable[Global___MessageReaction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_ms", b"delivered_ms", "message", b"message", "read_ms", b"read_ms", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_ms", b"delivered_ms", "message", b"message", "reactions", b"reactions", "read_ms", b"read_ms", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredMessage: _TypeAlias = StoredMessage  # noqa: Y015
+
+@_typing.final
+class MessageReaction(_message.Message):
+    """One user's reaction to a message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    REACTED_MS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.bytes
+    """Who reacted."""
+    reacted_ms: _builtins.int
+    """When, Unix milliseconds."""
+    @_builtins.property
+    def envelope(self) -> _envelope_pb2.Envelope:
+        """The reaction."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.bytes = ...,
+        envelope: _envelope_pb2.Envelope | None = ...,
+        reacted_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "reacted_ms", b"reacted_ms", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageReaction: _TypeAlias = MessageReaction  # noqa: Y015
 
 @_typing.final
 class SyncInboxRequest(_message.Message):

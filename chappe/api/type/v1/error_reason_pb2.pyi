@@ -68,6 +68,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A page token was altered, belongs to another call, or to another user."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 27
     """A message that is named does not exist, or is not one that this user received."""
+    ERROR_REASON_NOT_OWN_MESSAGE: _ErrorReason.ValueType  # 28
+    """Only the sender of a message may do this to it."""
+    ERROR_REASON_TOO_LATE: _ErrorReason.ValueType  # 29
+    """The time after its acceptance in which this may be done to a message is over."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 30
     """The user does not exist, or shows nothing of itself to the caller."""
     ERROR_REASON_VERIFICATION_NOT_FOUND: _ErrorReason.ValueType  # 31
@@ -158,6 +162,10 @@ ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 26
 """A page token was altered, belongs to another call, or to another user."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 27
 """A message that is named does not exist, or is not one that this user received."""
+ERROR_REASON_NOT_OWN_MESSAGE: ErrorReason.ValueType  # 28
+"""Only the sender of a message may do this to it."""
+ERROR_REASON_TOO_LATE: ErrorReason.ValueType  # 29
+"""The time after its acceptance in which this may be done to a message is over."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 30
 """The user does not exist, or shows nothing of itself to the caller."""
 ERROR_REASON_VERIFICATION_NOT_FOUND: ErrorReason.ValueType  # 31
