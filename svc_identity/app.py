@@ -35,6 +35,7 @@ from svc_identity.rpc.profile import ProfileRpc
 from svc_identity.rpc.registration import RegistrationRpc
 from svc_identity.rpc.session import SessionRpc
 from svc_identity.rpc.watch import WatchSettings
+from svc_identity.service.bot import BotRules
 from svc_identity.service.contact import ContactRules
 from svc_identity.service.device import DeviceRules
 from svc_identity.service.feed import ChangeFeed
@@ -111,7 +112,8 @@ async def assemble(config: Config, app: App, outside: Outside) -> None:
         app.add_door(register, door)
     app.add_door(group_service_pb2_grpc.add_GroupServiceServicer_to_server, _group_door(config, app, store))
     pairs = MembershipRules(store.memberships, store.privacy)
-    _add_directory(app, DirectoryRpc(profiles, pairs, feed, _watch_settings(config, app)))
+    bots = BotRules(store.bots, seams)
+    _add_directory(app, DirectoryRpc(profiles, pairs, bots, feed, _watch_settings(config, app)))
     app.metrics.counter("told_events", "Events that inboxes were told of.", lambda: worker.told)
 
 

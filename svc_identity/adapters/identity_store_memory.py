@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from svc_identity.adapters.bot_store_memory import MemoryBotStore
 from svc_identity.adapters.change_log_memory import MemoryChangeLog
 from svc_identity.adapters.contact_store_memory import MemoryContactStore
 from svc_identity.adapters.device_store_memory import MemoryDeviceStore
@@ -33,4 +34,5 @@ def memory_identity_store(changed: asyncio.Event, wall_ms: Callable[[], int], pa
         MemoryInviteStore(groups),
         MemoryMembershipStore(groups),
         MemoryPrivacyStore(tables),
+        MemoryBotStore(tables),
     )

@@ -1,5 +1,6 @@
 """The directory's store on PostgreSQL 15 to 18."""
 
+from svc_identity.adapters.bot_store_postgres import PostgresBotStore
 from svc_identity.adapters.change_log_postgres import PostgresChangeLog
 from svc_identity.adapters.contact_store_postgres import PostgresContactStore
 from svc_identity.adapters.database_postgres import Database
@@ -27,4 +28,5 @@ def postgres_identity_store(database: Database, page_size: int = 1000) -> Identi
         PostgresInviteStore(database),
         PostgresMembershipStore(database),
         PostgresPrivacyStore(database),
+        PostgresBotStore(database),
     )

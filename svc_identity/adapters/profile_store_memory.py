@@ -41,7 +41,7 @@ class MemoryProfileStore:
             user_id=user_id,
             profile_name=user.profile_name,
             about=user.about if is_self or is_friend else "",
-            phone=user.phone if is_kept else "",
+            phone=(user.phone or "") if is_kept else "",
             version=user.version,
         )
 

@@ -31,7 +31,8 @@ class UserRow:
     """An account."""
 
     user_id: UserId
-    phone: Phone
+    phone: Phone | None
+    """None for a bot."""
     profile_name: str
     about: str = ""
     version: int = 1
@@ -91,6 +92,7 @@ class Tables:
     budgets: dict[tuple[UserId, str, int], int] = field(default_factory=dict[tuple[UserId, str, int], int])
     settings: dict[UserId, Settings] = field(default_factory=dict[UserId, Settings])
     """Of those who have changed something."""
+    bots: dict[str, DeviceRef] = field(default_factory=dict[str, DeviceRef])
     groups: dict[GroupId, GroupRow] = field(default_factory=dict[GroupId, GroupRow])
     changes: list[tuple[int, Change]] = field(default_factory=list[tuple[int, Change]])
     """Each with the time of the store at which it was made, ms."""

@@ -120,6 +120,19 @@ class SigningKey:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BotDraft:
+    """A user that is to be made for a service."""
+
+    spiffe_id: str
+    user_id: UserId
+    """The id that a new user would get."""
+    name: str
+    platform: str
+    public_key: bytes
+    now_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
     """What one user may see of another."""
 

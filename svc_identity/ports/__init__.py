@@ -30,6 +30,7 @@ from svc_identity.model import (
     Verification,
 )
 from svc_identity.model.group import GroupChange, GroupId, GroupNews
+from svc_identity.ports.bot import BotStore
 from svc_identity.ports.group import GroupStore, InviteStore, MembershipStore
 from svc_identity.ports.privacy import PrivacyStore
 
@@ -277,6 +278,7 @@ class IdentityStore(NamedTuple):
     invites: InviteStore
     memberships: MembershipStore
     privacy: PrivacyStore
+    bots: BotStore
 
 
 class SmsSender(Protocol):

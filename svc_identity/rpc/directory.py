@@ -11,6 +11,7 @@ from svc_identity.model.group import GroupId, Membership
 from svc_identity.model.privacy import PrivacyAspect
 from svc_identity.rpc.group import role_to_wire
 from svc_identity.rpc.watch import Watch, WatchSettings
+from svc_identity.service.bot import BotRules
 from svc_identity.service.feed import ChangeFeed
 from svc_identity.service.membership import MembershipRules
 from svc_identity.service.profile import ProfileRules
@@ -19,9 +20,12 @@ from svc_identity.service.profile import ProfileRules
 class DirectoryRpc(directory_service_pb2_grpc.DirectoryServiceServicer):
     """Tells the other services who people are and what they allow."""
 
-    def __init__(self, rules: ProfileRules, pairs: MembershipRules, feed: ChangeFeed, settings: WatchSettings) -> None:
+    def __init__(
+        self, rules: ProfileRules, pairs: MembershipRules, bots: BotRules, feed: ChangeFeed, settings: WatchSettings
+    ) -> None:
         self._rules = rules
         self._pairs = pairs
+        self._bots = bots
         self._feed = feed
         self._settings = settings
         self._watches: set[Watch] = set()
@@ -70,6 +74,11 @@ class DirectoryRpc(directory_service_pb2_grpc.DirectoryServiceServicer):
                 group_name=group.name,
             )
         )
+
+    async def GetBot(self, request: wire.GetBotRequest, context: Any) -> wire.GetBotResponse:
+        """Returns the user as which a service of the trust domain speaks."""
+        bot = await self._bots.bot(request.spiffe_id)
+        return wire.GetBotResponse(user_id=bot.user_id, device_id=bot.device_id)
 
     async def WatchChanges(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.WatchChangesResponse]:
         """Carries every change of users and sessions after a cursor."""

@@ -1,6 +1,7 @@
 """The commands, the schema and the configuration."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 
 import psycopg
@@ -51,6 +52,54 @@ def test_keys_are_rotated_by_a_command(fresh_dsn: str, capsys: pytest.CaptureFix
 
     assert codes == [0, 1]
     assert "come back" in capsys.readouterr().err
+
+
+def bot(*arguments: str) -> list[str]:
+    return ["bot", "create", "--name", "Weather", *arguments]
+
+
+WEATHER = "spiffe://chappe.test/ns/chappe/sa/weather"
+
+
+def test_bot_is_made_once_by_a_command(fresh_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["migrate"])
+    capsys.readouterr()
+
+    codes = [main(bot("--spiffe-id", WEATHER, "--json")) for _ in range(2)]
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    codes.append(main(bot("--spiffe-id", WEATHER)))
+
+    assert codes == [0, 0, 0]
+    assert first == second
+    assert (len(first["user_id"]), first["device_id"], first["spiffe_id"]) == (32, 1, WEATHER)
+    assert first["user_id"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--spiffe-id", "weather"],
+        ["--spiffe-id", "spiffe://elsewhere.example/ns/chappe/sa/weather"],
+        ["--spiffe-id", WEATHER, "--name", " "],
+        ["--spiffe-id", WEATHER, "--name", "x" * 65],
+        ["--spiffe-id", WEATHER, "--name", "a\nb"],
+    ],
+)
+def test_what_cannot_be_a_bot_is_refused(
+    fresh_dsn: str, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    main(["migrate"])
+
+    assert main(bot(*arguments)) == 1
+
+    assert "svc_identity bot: " in capsys.readouterr().err
+
+
+def test_misspelt_command_shows_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bot", "make"])
+
+    assert "usage: python -m svc_identity bot" in capsys.readouterr().err
 
 
 def test_database_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,9 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
     ) -> wire.ListGroupMembersResponse:
         raise NotImplementedError
 
+    async def GetBot(self, request: wire.GetBotRequest, context: Any) -> wire.GetBotResponse:
+        raise NotImplementedError
+
     async def WatchChanges(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # read, write
         del request_iterator
         await context.read()

@@ -55,6 +55,11 @@ class DirectoryServiceStub:
                 request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersResponse.FromString,
                 _registered_method=True)
+        self.GetBot = channel.unary_unary(
+                '/chappe.api.identity.v1.DirectoryService/GetBot',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.GetBotRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.GetBotResponse.FromString,
+                _registered_method=True)
         self.WatchChanges = channel.stream_stream(
                 '/chappe.api.identity.v1.DirectoryService/WatchChanges',
                 request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.WatchChangesRequest.SerializeToString,
@@ -107,6 +112,15 @@ class DirectoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBot(self, request, context):
+        """Returns the user as which a service of the trust domain speaks.
+
+        Reads only, from the primary. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchChanges(self, request_iterator, context):
         """Carries every change of users, groups and sessions after a cursor.
 
@@ -142,6 +156,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.ListGroupMembers,
                     request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersRequest.FromString,
                     response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersResponse.SerializeToString,
+            ),
+            'GetBot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBot,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.GetBotRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.GetBotResponse.SerializeToString,
             ),
             'WatchChanges': grpc.stream_stream_rpc_method_handler(
                     servicer.WatchChanges,
@@ -258,6 +277,33 @@ class DirectoryService:
             '/chappe.api.identity.v1.DirectoryService/ListGroupMembers',
             chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersRequest.SerializeToString,
             chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.ListGroupMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.DirectoryService/GetBot',
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.GetBotRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_directory__service__pb2.GetBotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class DirectoryServiceStub:
     Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
     an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    GetBot: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.GetBotRequest, _directory_service_pb2.GetBotResponse]
+    """Returns the user as which a service of the trust domain speaks.
+
+    Reads only, from the primary. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    """
     WatchChanges: _grpc.StreamStreamMultiCallable[_directory_service_pb2.WatchChangesRequest, _directory_service_pb2.WatchChangesResponse]
     """Carries every change of users, groups and sessions after a cursor.
 
@@ -97,6 +102,11 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
 
     Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
     an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    """
+    GetBot: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.GetBotRequest, _directory_service_pb2.GetBotResponse]  # type: ignore[assignment]
+    """Returns the user as which a service of the trust domain speaks.
+
+    Reads only, from the primary. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
     """
     WatchChanges: _aio.StreamStreamMultiCallable[_directory_service_pb2.WatchChangesRequest, _directory_service_pb2.WatchChangesResponse]  # type: ignore[assignment]
     """Carries every change of users, groups and sessions after a cursor.
@@ -158,6 +168,17 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reads only, from the primary; a group has at most 1024 members, so there are no pages. A group that does not exist is
         an answer, not a refusal. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetBot(
+        self,
+        request: _directory_service_pb2.GetBotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.GetBotResponse, _abc.Awaitable[_directory_service_pb2.GetBotResponse]]:
+        """Returns the user as which a service of the trust domain speaks.
+
+        Reads only, from the primary. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
