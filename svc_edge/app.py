@@ -68,6 +68,7 @@ async def build(config: Config, app: App) -> None:
     upgrade = UpgradeTerms(frozenset(config.allowed_origins), config.allow_json, config.max_connections)
     server = WsServer(house, upgrade, app.seams.clock.wall_ms)
     door = EdgeRpc(mesh, me, app.tasks)
+    sign_in.carriers = door
     app.add_door(edge_service_pb2_grpc.add_EdgeServiceServicer_to_server, door)
     app.add_listener(_listening(server, config, app))
     app.tasks.spawn(keep_time(keeper, app.seams.clock), name="time")

@@ -85,6 +85,14 @@ class LedgerListener(Protocol):
         ...
 
 
+class Carriers(Protocol):
+    """Everyone who pushes to this edge: svc_fanout."""
+
+    def arrived(self, user_id: UserId) -> None:
+        """Tells that a session of a user has begun here, so that nobody relies on where the user was before."""
+        ...
+
+
 class Registry(Protocol):
     """svc_presence: knows which session of a device is where."""
 

@@ -14,6 +14,7 @@ from svc_edge.errors import WrongBootError
 
 if TYPE_CHECKING:
     from chappe.runtime.tasks import Tasks
+    from svc_edge.model import UserId
     from svc_edge.service.mesh import Mesh, Pushed
 
 WINDOW = 32_768
@@ -28,7 +29,8 @@ _Response = edge_service_pb2.PushResponse
 class _Push(ServeHandler[None, _Request, _Response]):
     """One stream of pushes.
 
-    Every batch has an answer of its own, so answers wait here and are handed to the writer one at a time.
+    Only a batch in which something was absent or slow has an answer of its own, at once; the others are answered
+    together, late.
     """
 
     server: StreamServer[None, _Request, _Response]
@@ -37,7 +39,8 @@ class _Push(ServeHandler[None, _Request, _Response]):
         self._mesh = mesh
         self._identity = identity
         self._answers: deque[edge_service_pb2.PushTaken] = deque()
-        self._is_answering = False
+        self._number = 0
+        self._arrived: list[bytes] = []
         self._is_open = False
 
     def opened(self, request: _Request) -> None:
@@ -66,11 +69,17 @@ class _Push(ServeHandler[None, _Request, _Response]):
         self.server.grant(len(batch.session_ids))
 
     def encode(self, items: list[None]) -> _Response:
-        taken = self._answers.popleft()
-        self._is_answering = bool(self._answers)
-        if self._is_answering:
+        taken = self._answers.popleft() if self._answers else edge_service_pb2.PushTaken(number=self._number)
+        if self._answers:
             self.server.add(None)
-        return _Response(taken=taken)
+        arrived, self._arrived = self._arrived, []
+        return _Response(taken=taken, arrived_user_ids=arrived)
+
+    def arrived(self, user_id: bytes) -> None:
+        """Tells the carrier that a session of a user has begun."""
+        if self._is_open:
+            self._arrived.append(user_id)
+            self.server.add(None)
 
     def credit(self, items: int) -> _Response:
         return _Response(credit=stream_pb2.StreamCredit(items=items))
@@ -86,6 +95,10 @@ class _Push(ServeHandler[None, _Request, _Response]):
             self._mesh.verify_all(UNCLEAN_SPREAD_S)
 
     def _answer(self, number: int, pushed: Pushed) -> None:
+        self._number = number
+        if not pushed.absent and not pushed.slow:
+            self.server.add_late(None)
+            return
         self._answers.append(
             edge_service_pb2.PushTaken(
                 number=number,
@@ -94,9 +107,7 @@ class _Push(ServeHandler[None, _Request, _Response]):
                 slow_session_ids=pushed.slow,
             )
         )
-        if not self._is_answering:
-            self._is_answering = True
-            self.server.add(None)
+        self.server.add(None)
 
 
 def drawn_items(batch: edge_service_pb2.PushBatch, now_ns: int) -> dict[int, tuple[Sampled, ...]]:
@@ -116,7 +127,7 @@ class EdgeRpc(edge_service_pb2_grpc.EdgeServiceServicer):
         self._mesh = mesh
         self._identity = identity
         self._tasks = tasks
-        self._open: set[StreamServer[None, _Request, _Response]] = set()
+        self._open: dict[StreamServer[None, _Request, _Response], _Push] = {}
 
     async def Push(  # type: ignore[override]  # the stub knows only the style that yields
         self, request_iterator: Any, context: Any
@@ -125,11 +136,16 @@ class EdgeRpc(edge_service_pb2_grpc.EdgeServiceServicer):
         handler = _Push(self._mesh, self._identity)
         server = StreamServer(context, handler, tasks=self._tasks, credits_=WINDOW, name="push")
         handler.server = server
-        self._open.add(server)
+        self._open[server] = handler
         try:
             await server.serve()
         finally:
-            self._open.discard(server)
+            del self._open[server]
+
+    def arrived(self, user_id: UserId) -> None:
+        """Tells every fanout that a session of a user has begun here."""
+        for handler in self._open.values():
+            handler.arrived(user_id)
 
     async def drain(self) -> None:
         """Tells every fanout that this edge ends."""

@@ -30,8 +30,9 @@ async def build(config: Config, app: App) -> None:
     identity = Identity(app.peer_name, app.boot_id)
     registry = await app.add_peer(_registry(config, app), name="svc_presence")
     edges = await app.add_peer(contextlib.aclosing(_edges(config, app, identity)), name="svc_edge")
+    service = FanoutService(registry, edges, app.seams.clock)
     worker = FanoutWorker(
-        FanoutService(registry, edges),
+        service,
         edges,
         tasks=app.tasks,
         clock=app.seams.clock,
@@ -39,7 +40,7 @@ async def build(config: Config, app: App) -> None:
         max_waiting_bytes=config.max_waiting_bytes,
     )
     worker.tracing = app.telemetry.tracing
-    edges.on_returned = worker.returned
+    edges.listener = worker
     await edges.start()
     door = FanoutRpc(worker, identity=identity, tasks=app.tasks)
     app.add_door(fanout_service_pb2_grpc.add_FanoutServiceServicer_to_server, door)
@@ -52,6 +53,7 @@ async def build(config: Config, app: App) -> None:
 
     app.on_drain(say_goodbye)
     app.metrics.add(worker.counters)
+    app.metrics.counter("recalled_users", "Users whose routes were remembered.", lambda: service.recalled_users)
     app.metrics.gauge("waiting_hints", "Hints that wait, counted in users.", lambda: worker.waiting_hints)
     app.metrics.gauge("push_streams", "Edges to which a stream is kept.", lambda: edges.stream_count)
 

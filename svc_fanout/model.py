@@ -5,7 +5,7 @@ Made once for every message, so everything here is a `NamedTuple` over plain byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NewType
 
 from chappe.runtime.tracing import Sampled
@@ -62,5 +62,5 @@ class Delivery(NamedTuple):
 class Located(NamedTuple):
     """Where users are: the routes of those who are online, and every edge that occurs."""
 
-    routes: dict[UserId, list[Route]]
+    routes: Mapping[UserId, Sequence[Route]]
     edge_ids: list[str]

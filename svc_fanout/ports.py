@@ -25,6 +25,22 @@ class Registry(Protocol):
         ...
 
 
+class EdgeListener(Protocol):
+    """Takes what edges say by themselves. Nothing here waits."""
+
+    def returned(self, deliveries: list[Delivery]) -> None:
+        """Takes deliveries back whose route is gone."""
+        ...
+
+    def arrived(self, user_ids: Iterable[UserId]) -> None:
+        """Learns that sessions of users have begun."""
+        ...
+
+    def lost_touch(self) -> None:
+        """Learns that the stream to an edge began or ended: arrivals may have gone unheard."""
+        ...
+
+
 class Edges(Protocol):
     """The edges, each at the end of one stream. Nothing here waits: an edge that is slow holds nobody."""
 

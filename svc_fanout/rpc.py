@@ -102,7 +102,7 @@ class DispatchHandler(ServeHandler[int, DispatchRequest, DispatchResponse]):
         """Takes a batch into memory; raises `InvalidFieldError` when its columns do not fit together."""
         batch = request.batch
         self._worker.take(to_hints(batch, self.stream.grant))
-        self.stream.add(batch.number)
+        self.stream.add_late(batch.number)
         if batch.dropped_hints:
             self._worker.lost(f"{self._peer} had no credit and dropped {batch.dropped_hints} hints")
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from svc_fanout.model import Delivery, Hint, Located, Route, UserId
 from svc_fanout.ports import MAX_LOCATED_USERS
+from svc_fanout.protocol import RouteMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from chappe.runtime.clock import Clock
     from svc_fanout.ports import Edges, Registry
 
 MAX_GONE_ROUTES = 65_536
@@ -22,9 +24,12 @@ _NOWHERE: tuple[Route, ...] = ()
 class FanoutService:
     """Finds the devices of hints, and decides what goes to which edge."""
 
-    def __init__(self, registry: Registry, edges: Edges) -> None:
+    def __init__(self, registry: Registry, edges: Edges, clock: Clock) -> None:
         self._registry = registry
         self._edges = edges
+        self._clock = clock
+        self._memory = RouteMemory()
+        self.recalled_users = 0
         # A dictionary without values keeps the order and drops doubles.
         self._gone: dict[Route, None] = {}
 
@@ -34,8 +39,22 @@ class FanoutService:
         Raises:
             ChappeError: The registry does not answer; the hints cannot be delivered.
         """
-        users = list(dict.fromkeys(chain.from_iterable(hint.user_ids for hint in hints)))
+        users = dict.fromkeys(chain.from_iterable(hint.user_ids for hint in hints))
+        now_s = self._clock.monotonic_s()
+        routes, unknown = self._memory.recall(users, now_s)
+        self.recalled_users += len(users) - len(unknown)
         gone = self._take_gone()
+        if not unknown and not gone:
+            return Located(routes, [])
+        question = self._memory.begin()
+        try:
+            asked = await self._ask(unknown, gone)
+            self._memory.keep(question, unknown, asked.routes, now_s)
+        finally:
+            self._memory.end()
+        return Located({**routes, **asked.routes}, asked.edge_ids)
+
+    async def _ask(self, users: list[UserId], gone: list[Route]) -> Located:
         if len(users) <= MAX_LOCATED_USERS and len(gone) <= MAX_LOCATED_USERS:
             return await self._registry.locate(users, gone)
         starts = range(0, max(len(users), len(gone)), MAX_LOCATED_USERS)
@@ -76,6 +95,7 @@ class FanoutService:
 
         A device that is not found twice is gone: its next session reads the log.
         """
+        self._memory.forget(delivery.route.user_id for delivery in deliveries)
         for delivery in deliveries:
             if len(self._gone) < MAX_GONE_ROUTES:
                 self._gone[delivery.route] = None
@@ -84,6 +104,14 @@ class FanoutService:
             for hint, route in deliveries
             if not hint.only_device_id
         ]
+
+    def arrived(self, user_ids: Iterable[UserId]) -> None:
+        """Learns that sessions of users have begun: what is remembered of where they are is out of date."""
+        self._memory.forget(user_ids)
+
+    def lost_touch(self) -> None:
+        """Learns that the stream to an edge began or ended: arrivals may have gone unheard."""
+        self._memory.clear()
 
     def _take_gone(self) -> list[Route]:
         if not self._gone:

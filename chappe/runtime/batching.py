@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 MAX_BATCH_ITEMS = 512
 MAX_BATCH_BYTES = 256 * 1024
+LATE_S = 0.05
+"""How long an item that nobody waits for may stay behind."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,12 +67,13 @@ class Batcher(Generic[T]):
         """Takes the batch of a flush that failed by a bug; without it the batch is gone."""
         self.flushed_batches = 0
         self.flushed_items = 0
+        self._late: asyncio.TimerHandle | None = None
         self._flushers = [tasks.spawn(self._run(), name=f"{name}-flusher-{i}") for i in range(parallel)]
 
     def add(self, item: T) -> None:
         """Appends one item."""
         self._items.append(item)
-        if len(self._items) == 1:
+        if len(self._items) == 1 or self._late is not None:
             self._wake.set()
 
     def extend(self, items: Iterable[T]) -> None:
@@ -78,8 +81,18 @@ class Batcher(Generic[T]):
         self._items.extend(items)
         self._wake.set()
 
+    def add_late(self, item: T) -> None:
+        """Appends an item that nobody waits for: it goes with the next batch, or in one of its own after 50 ms."""
+        self.extend_late([item])
+
+    def extend_late(self, items: Iterable[T]) -> None:
+        """Appends items that nobody waits for."""
+        self._items.extend(items)
+        if self._late is None:
+            self._late = asyncio.get_running_loop().call_later(LATE_S, self.wake)
+
     def wake(self) -> None:
-        """Looks at the limit again."""
+        """Looks again at what waits, and at the limit."""
         self._wake.set()
 
     @property
@@ -103,6 +116,8 @@ class Batcher(Generic[T]):
 
     def close(self) -> None:
         """Stops the flushers; what waits is left."""
+        if self._late is not None:
+            self._late.cancel()
         for flusher in self._flushers:
             flusher.cancel()
 
@@ -112,6 +127,9 @@ class Batcher(Generic[T]):
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             self._wake.clear()
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
             while batch := self._cut():
                 await self._supervise(batch)
             if not self._items and self._in_flight == 0:

@@ -22,6 +22,10 @@ STALL_TIMEOUT_S = 30.0
 FRAGMENT_TIMEOUT_S = 10.0
 ANONYMOUS_LIFE_S = 600.0
 EARLY_VERIFY_AFTER_S = 30.0
+FIRST_VERIFY_S = 12.0
+"""A new session is verified once after this time: until then a carrier that could not be told of it may push to where
+its user was before (ROUTE_MEMORY_S of svc_fanout)."""
+FIRST_VERIFY_JITTER_S = 3.0
 MAX_CALLS = 8
 NEVER = float("inf")
 
@@ -159,7 +163,7 @@ class Session:
         self.phase = Phase.LIVE if self.member else Phase.ANONYMOUS
         self.ping_at_s = now_s + PING_INTERVAL_S * (1 + jitter / 4)
         if self.member:
-            self.plan_verify(now_s, jitter)
+            self.plan_first_verify(now_s, jitter)
         else:
             self.expires_s = now_s + ANONYMOUS_LIFE_S
 
@@ -187,6 +191,11 @@ class Session:
         """Learns that the socket takes again."""
         self.paused_since_s = NEVER
         self.delivery.is_paused = False
+
+    def plan_first_verify(self, now_s: float, jitter: float) -> None:
+        """Plans the verification that follows a sign-in; `jitter` lies between -1 and 1."""
+        self.plan_verify(now_s, jitter)
+        self.verify_at_s = min(self.verify_at_s, now_s + FIRST_VERIFY_S + abs(jitter) * FIRST_VERIFY_JITTER_S)
 
     def plan_verify(self, now_s: float, jitter: float) -> None:
         """Plans the next verification; `jitter` lies between -1 and 1."""

@@ -16,7 +16,7 @@ from svc_edge.service.tokens import Nonces, Revocations, check_proof, key_id_of,
 if TYPE_CHECKING:
     from chappe.runtime.clock import Seams
     from svc_edge.model import Claims, Hello, SignedHello
-    from svc_edge.ports import Identity, Registry
+    from svc_edge.ports import Carriers, Identity, Registry
     from svc_edge.protocol.session import Limits, Session
     from svc_edge.service.reading import LogReader
     from svc_edge.service.sessions import Sessions
@@ -40,6 +40,9 @@ class AnonymousLimits(NamedTuple):
 
 class SignIn:
     """The rules of the first frame."""
+
+    carriers: Carriers
+    """Are told who has arrived; set before the first client is let in."""
 
     def __init__(
         self,
@@ -102,6 +105,7 @@ class SignIn:
             session.door.close(Closing(CloseCode.AUTH, f"{error.reason}: {error.message}"))
             return
         if not session.route_nonce and session.phase is Phase.LIVE:
+            session.plan_first_verify(self._sessions.now_s, self._sessions.jitter())
             session.delivery.request_pass(Reading.VERIFY)
             self._reader.pump(session)
 
@@ -165,6 +169,8 @@ class SignIn:
         if outcome.refusal:
             raise InvalidProofError(f"svc_presence refused the session with {outcome.refusal}: sign a new Hello")
         session.route_nonce = b""
+        # Before the log is read: what is accepted from now on finds the session.
+        self.carriers.arrived(ref.user_id)
         replaced = self._sessions.by_id.get(outcome.replaced_session_id)
         if replaced is not None and replaced is not session:
             replaced.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chappe.runtime.streams import Identity
     from chappe.runtime.tasks import Tasks
     from svc_fanout.model import Delivery
+    from svc_fanout.ports import EdgeListener
 
 IDLE_S = 600.0
 """A stream to an edge that nobody was found on for so long is ended, unless the operator names the edge."""
@@ -50,8 +51,8 @@ class GrpcEdges:
         self._named: Replicas[PushStream] = Replicas(target, self._stream_to, tasks=tasks, clock=seams.clock)
         self._found: dict[str, PushStream] = {}
         self._seen_s: dict[str, float] = {}
-        self.on_returned: Callable[[list[Delivery]], None] = _ignore
-        """Takes deliveries whose route is gone; the owner sets it before `start`."""
+        self.listener: EdgeListener
+        """Takes what edges say by themselves; the owner sets it before `start`."""
 
     @property
     def stream_count(self) -> int:
@@ -105,15 +106,8 @@ class GrpcEdges:
         return PushStream(
             edge_id,
             self._connect(edge_id),
-            self._give_back,
+            self.listener,
             identity=self._identity,
             tasks=self._tasks,
             seams=self._seams,
         )
-
-    def _give_back(self, deliveries: list[Delivery]) -> None:
-        self.on_returned(deliveries)
-
-
-def _ignore(deliveries: list[Delivery]) -> None:
-    """Stands in until there is an owner."""

@@ -12,13 +12,14 @@ import grpc.aio
 from chappe.api.edge.v1 import edge_service_pb2, edge_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.streams import DialHandler, Identity, StreamBrokenError, StreamClient
-from svc_fanout.model import Delivery, Hint
+from svc_fanout.model import Delivery, Hint, UserId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chappe.runtime.clock import Seams
     from chappe.runtime.tasks import Tasks
+    from svc_fanout.ports import EdgeListener
 
 PUSH_CREDITS = 0
 """An edge sends no items."""
@@ -47,7 +48,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         self,
         edge_id: str,
         channel: grpc.aio.Channel,
-        returned: Callable[[list[Delivery]], None],
+        listener: EdgeListener,
         *,
         identity: Identity,
         tasks: Tasks,
@@ -58,15 +59,15 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         Args:
             edge_id: The address of the edge.
             channel: To that address; closed with the stream.
-            returned: Takes deliveries whose route is gone.
+            listener: Takes what the edge says.
             identity: Of this process.
             tasks: Owns the tasks of the stream.
             seams: For jitter and waiting.
         """
         self._channel = channel
         self._stub: Any = edge_service_pb2_grpc.EdgeServiceStub(channel)
-        self._returned = returned
-        self._pusher = Pusher(identity, returned, self._opened, self._relieved)
+        self._listener = listener
+        self._pusher = Pusher(identity, listener, self._opened, self._relieved)
         self._waiting: list[Delivery] = []
         self._strays: list[Delivery] = []
         self._owed = ("", 0)
@@ -109,6 +110,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
 
     def _opened(self) -> None:
         self._failures = -1
+        self._listener.lost_touch()
         waiting = self._waiting + self._strays
         self._waiting, self._strays = [], []
         self._send(waiting)
@@ -146,7 +148,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         if not strays:
             return
         if self.is_accepting and self._pusher.boot_id == boot_id:
-            self._returned(strays)
+            self._listener.returned(strays)
         else:
             self.push(strays)
 
@@ -154,7 +156,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         if deliveries:
             # The sessions may live on behind a broken network; they read their logs when it is mended.
             self._owe(f"{self.name}: the edge could not be reached", 0)
-            self._returned(deliveries)
+            self._listener.returned(deliveries)
 
     def _owe(self, reason: str, spread_ms: int) -> None:
         self._owed = (reason, max(self._owed[1], spread_ms))
@@ -178,12 +180,12 @@ class Pusher(DialHandler[Delivery, PushRequest, PushResponse]):
     def __init__(
         self,
         identity: Identity,
-        returned: Callable[[list[Delivery]], None],
+        listener: EdgeListener,
         on_open: Callable[[], None],
         on_taken: Callable[[], None],
     ) -> None:
         self._identity = identity
-        self._returned = returned
+        self._listener = listener
         self._on_open = on_open
         self._on_taken = on_taken
         self._sent: dict[int, list[Delivery]] = {}
@@ -221,10 +223,16 @@ class Pusher(DialHandler[Delivery, PushRequest, PushResponse]):
         """Gives the deliveries back whose sessions the edge does not have."""
         if kind != "taken":
             return
-        deliveries = self._sent.pop(response.taken.number, [])
+        if response.arrived_user_ids:
+            self._listener.arrived(map(UserId, response.arrived_user_ids))
+        number = response.taken.number
+        deliveries = self._sent.get(number, [])
+        # Batches are answered in order, several by one answer.
+        while self._sent and (oldest := next(iter(self._sent))) <= number:
+            del self._sent[oldest]
         absent = [deliveries[at] for at in response.taken.absent_delivery_indexes if at < len(deliveries)]
         if absent:
-            self._returned(absent)
+            self._listener.returned(absent)
         self._on_taken()
 
     def drain(self, reason: str) -> PushRequest:
@@ -237,8 +245,9 @@ class Pusher(DialHandler[Delivery, PushRequest, PushResponse]):
         self._weighed = None
         self.boot_id = 0
         self.waiting_bytes = 0
+        self._listener.lost_touch()
         if unsent and is_clean:
-            self._returned(unsent)
+            self._listener.returned(unsent)
 
 
 def to_batch(number: int, deliveries: list[Delivery]) -> edge_service_pb2.PushBatch:

@@ -180,8 +180,11 @@ class Flushes:
         if not is_durable:
             _give_up(items)
             return
-        for item in items:
-            item.stream.answer([Result(item.item_id, 0, b"")])
+        told: dict[SubmitStream, list[Result]] = {}
+        for stream, item_id, _ in items:
+            told.setdefault(stream, []).append(Result(item_id, 0, b""))
+        for stream, results in told.items():
+            stream.confirm(results)
         if drawn:
             self.traces.acknowledged(acks, batch)
 
@@ -275,6 +278,11 @@ class SubmitStream(
     def answer(self, results: list[Result]) -> None:
         """Sends answers, with the next batch of them."""
         self.server.extend(results)
+        self.give_up(len(results))
+
+    def confirm(self, results: list[Result]) -> None:
+        """Sends answers that only a cursor waits for: with others, or a moment later."""
+        self.server.extend_late(results)
         self.give_up(len(results))
 
     def give_up(self, items: int) -> None:

@@ -145,3 +145,39 @@ async def test_what_waits_can_be_taken_back() -> None:
         assert batcher.take_pending() == [1, 2]
         await batcher.drain()
         assert sink.batches == []
+
+
+async def test_an_item_that_nobody_waits_for_goes_with_the_next_batch() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test")
+
+        batcher.add_late(1)
+        batcher.add_late(2)
+        batcher.add(3)
+        await batcher.drain()
+
+        assert sink.batches == [[1, 2, 3]]
+
+
+async def test_an_item_that_nobody_waits_for_goes_by_itself_after_a_moment() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test")
+
+        batcher.add_late(1)
+        await asyncio.wait_for(sink.arrived.wait(), 5)
+
+        assert sink.batches == [[1]]
+
+
+async def test_a_drain_does_not_wait_for_the_moment_of_late_items() -> None:
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test")
+
+        batcher.add_late(1)
+        await batcher.drain()
+        batcher.close()
+
+        assert sink.batches == [[1]]

@@ -365,6 +365,7 @@ class FakeFanout:
         self._call: Any = None
         self._number = 0
         self.edge_boot_id = 0
+        self.arrived: list[bytes] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -405,8 +406,16 @@ class FakeFanout:
         await self._call.write(edge_service_pb2.PushRequest(batch=batch))
         while True:
             response: edge_service_pb2.PushResponse = await self._call.read()
-            if response.WhichOneof("frame") == "taken":
+            self.arrived += response.arrived_user_ids
+            if response.WhichOneof("frame") == "taken" and response.taken.number == self._number:
                 return response.taken
+
+    async def arrivals(self, count: int) -> list[bytes]:
+        """Returns the users of whose arrivals the edge has told, once there are so many."""
+        while len(self.arrived) < count:
+            response: edge_service_pb2.PushResponse = await self._call.read()
+            self.arrived += response.arrived_user_ids
+        return self.arrived
 
     async def verify_all(self, spread_ms: int) -> None:
         request = edge_service_pb2.VerifyAll(reason="test", spread_ms=spread_ms)

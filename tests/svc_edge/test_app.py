@@ -10,6 +10,7 @@ from chappe.api.edge.v1 import client_frame_pb2
 from chappe.api.identity.v1 import registration_service_pb2
 from chappe.api.message.v1 import history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2, principal_pb2
+from svc_fanout.protocol import ROUTE_MEMORY_S
 from tests.svc_edge.client import PONG, Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person, signed_hello
@@ -209,17 +210,23 @@ async def test_a_client_that_is_gone_is_closed_and_said_goodbye_for(
     await eventually(lambda: welcome.session_id in mesh.byes, "a bye")
 
 
-async def test_every_session_is_verified_by_and_by(connect: Connect, mesh: FakeMesh, edge: Edge) -> None:
+async def test_every_session_is_verified_soon_after_it_began_and_then_by_and_by(
+    connect: Connect, mesh: FakeMesh, edge: Edge
+) -> None:
     client, alice = connect(), Person.new()
+    begun_s = edge.clock.monotonic_s()
     await client.sign_in(mesh, alice)
     await client.expect("caught_up")
+
     lost = mesh.append(alice.user_id)
-
-    begun_s = edge.clock.monotonic_s()
     items = await leap_until(asyncio.create_task(client.items(1)), edge, client)
+    verified_s = edge.clock.monotonic_s()
+    lost_later = mesh.append(alice.user_id)
+    items += await leap_until(asyncio.create_task(client.items(1)), edge, client)
 
-    assert items[0].SerializeToString() == lost.item
-    assert 80 < edge.clock.monotonic_s() - begun_s < 160
+    assert [item.SerializeToString() for item in items] == [lost.item, lost_later.item]
+    assert ROUTE_MEMORY_S < verified_s - begun_s < 30
+    assert 80 < edge.clock.monotonic_s() - verified_s < 160
 
 
 async def test_a_client_that_reads_slowly_loses_nothing(

@@ -249,11 +249,12 @@ def test_a_session_says_when_to_look_at_it_and_what_is_due_then() -> None:
     session = new_session()
 
     first = session.tick(120.0)
+    session.plan_verify(120.0, 0.0)
     session.life_s = 121.0
     second = session.tick(140.0)
     third = session.tick(160.0)
 
-    assert (first.wants_ping, first.wants_refresh, first.wants_verify) == (True, True, False)
+    assert (first.wants_ping, first.wants_refresh, first.wants_verify) == (True, True, True)
     assert (second.wants_ping, second.wants_refresh) == (True, True)
     assert (third.wants_ping, third.wants_refresh) == (True, False)
     assert session.next_look_s() == 166.0

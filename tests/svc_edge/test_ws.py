@@ -82,6 +82,18 @@ async def test_a_push_for_another_user_or_a_session_that_is_gone_meets_nobody(
     assert items[0].message.sender_user_id == bytes(16)
 
 
+async def test_carriers_are_told_who_arrives_before_the_log_is_read(
+    connect: Connect, mesh: FakeMesh, fanout: FakeFanout
+) -> None:
+    await fanout.dial()
+    alice, bob = Person.new(), Person.new()
+
+    await connect().sign_in(mesh, alice)
+    await connect().sign_in(mesh, bob)
+
+    assert await fanout.arrivals(2) == [alice.user_id, bob.user_id]
+
+
 async def test_a_stream_for_another_boot_is_refused(edge: Edge, fanout: FakeFanout) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="another boot") as refused:
         await fanout.dial(edge.app.boot_id ^ 1)

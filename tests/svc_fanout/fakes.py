@@ -182,6 +182,8 @@ class ServedEdge(edge_service_pb2_grpc.EdgeServiceServicer):
         self.credits = credits_
         self.address = ""
         self.absent: set[int] = set()
+        self.answers_until = 1
+        """Batches before this one are not answered by themselves."""
         self.is_refusing = False
         self.grants = True
         self.hellos: Log[edge_service_pb2.PushRequest] = Log()
@@ -221,7 +223,8 @@ class ServedEdge(edge_service_pb2_grpc.EdgeServiceServicer):
             absent_session_ids=[batch.session_ids[at] for at in absent],
             absent_delivery_indexes=absent,
         )
-        await context.write(edge_service_pb2.PushResponse(taken=taken))
+        if batch.number >= self.answers_until:
+            await context.write(edge_service_pb2.PushResponse(taken=taken))
         if self.grants:
             credit = stream_pb2.StreamCredit(items=len(batch.session_ids))
             await context.write(edge_service_pb2.PushResponse(credit=credit))
@@ -229,6 +232,12 @@ class ServedEdge(edge_service_pb2_grpc.EdgeServiceServicer):
         for session, index in zip(batch.session_ids, batch.item_indexes, strict=True):
             if session not in self.absent:
                 self.deliveries.add((session, batch.items[index]))
+
+    async def announce(self, *user_ids: UserId) -> None:
+        """Says that sessions of users have begun."""
+        for context in self._contexts:
+            taken = edge_service_pb2.PushTaken()
+            await context.write(edge_service_pb2.PushResponse(taken=taken, arrived_user_ids=user_ids))
 
     async def drain(self) -> None:
         """Ends every stream politely from this side."""

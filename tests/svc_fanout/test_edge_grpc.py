@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import grpc.aio
 import pytest
@@ -15,7 +15,7 @@ from chappe.runtime.tasks import Tasks
 from svc_fanout.adapters import push_grpc
 from svc_fanout.adapters.edge_grpc import IDLE_S, GrpcEdges
 from svc_fanout.adapters.push_grpc import to_batch
-from svc_fanout.model import Delivery
+from svc_fanout.model import Delivery, UserId
 from tests.spans import TRACEPARENT, sampled
 from tests.svc_fanout.fakes import HandClock, Log, SeededRandomness, ServedEdge, hint, route, seams, serving_edge, user
 
@@ -26,11 +26,13 @@ class Streams:
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
         self._made: list[GrpcEdges] = []
-        self.returned: Log[Delivery] = Log()
+        self.given_back: Log[Delivery] = Log()
+        self.arrivals: Log[UserId] = Log()
+        self.lost = 0
 
     async def make(self, target: str = "", given: Seams | None = None) -> GrpcEdges:
         edges = GrpcEdges(target, connect, identity=Identity("fanout-1", 5), tasks=self._tasks, seams=given or seams())
-        edges.on_returned = self._give_back
+        edges.listener = self
         self._made.append(edges)
         await edges.start()
         return edges
@@ -39,9 +41,16 @@ class Streams:
         for edges in self._made:
             await edges.aclose()
 
-    def _give_back(self, deliveries: list[Delivery]) -> None:
+    def returned(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            self.returned.add(delivery)
+            self.given_back.add(delivery)
+
+    def arrived(self, user_ids: Iterable[UserId]) -> None:
+        for user_id in user_ids:
+            self.arrivals.add(user_id)
+
+    def lost_touch(self) -> None:
+        self.lost += 1
 
 
 def connect(address: str) -> grpc.aio.Channel:
@@ -115,10 +124,10 @@ async def test_nothing_reaches_a_session_of_another_boot(streams: Streams, edge:
     await edge.deliveries.reach(1)
     edges.push(edge.address, [to(edge, 3, boot_id=8), to(edge, 4)])
     await edge.deliveries.reach(2)
-    await streams.returned.reach(2)
+    await streams.given_back.reach(2)
 
     assert [session for session, _ in edge.deliveries.entries] == [2, 4]
-    assert [one.route.session_id for one in streams.returned.entries] == [1, 3]
+    assert [one.route.session_id for one in streams.given_back.entries] == [1, 3]
 
 
 async def test_an_edge_that_restarts_gets_nothing_that_was_meant_for_its_former_life(streams: Streams) -> None:
@@ -132,7 +141,7 @@ async def test_an_edge_that_restarts_gets_nothing_that_was_meant_for_its_former_
         await later.deliveries.reach(1)
 
     assert [session for session, _ in later.deliveries.entries] == [4]
-    assert 4 not in [one.route.session_id for one in streams.returned.entries]
+    assert 4 not in [one.route.session_id for one in streams.given_back.entries]
 
 
 async def test_absent_sessions_come_back(streams: Streams, edge: ServedEdge) -> None:
@@ -140,9 +149,45 @@ async def test_absent_sessions_come_back(streams: Streams, edge: ServedEdge) -> 
     edge.absent = {2}
 
     edges.push(edge.address, [to(edge, 1), to(edge, 2), to(edge, 3)])
-    await streams.returned.reach(1)
+    await streams.given_back.reach(1)
 
-    assert [one.route.session_id for one in streams.returned.entries] == [2]
+    assert [one.route.session_id for one in streams.given_back.entries] == [2]
+
+
+async def test_batches_may_be_answered_together(streams: Streams, edge: ServedEdge) -> None:
+    edges = await streams.make()
+    edge.answers_until = 2
+    edges.push(edge.address, [to(edge, 1)])
+    await edge.deliveries.reach(1)
+
+    edge.absent = {3}
+    edges.push(edge.address, [to(edge, 2), to(edge, 3)])
+    await streams.given_back.reach(1)
+
+    assert [one.route.session_id for one in streams.given_back.entries] == [3]
+
+
+async def test_arrivals_are_handed_on(streams: Streams, edge: ServedEdge) -> None:
+    edges = await streams.make()
+    await open_stream(edges, edge)
+
+    await edge.announce(user(5), user(6))
+
+    assert await streams.arrivals.reach(2) == [user(5), user(6)]
+
+
+async def test_a_stream_that_begins_or_ends_makes_what_is_remembered_doubtful(
+    streams: Streams, edge: ServedEdge
+) -> None:
+    edges = await streams.make()
+    await open_stream(edges, edge)
+    assert streams.lost == 1
+
+    await edge.drain()
+    await edge.ends.reach(1)
+    await streams.aclose()
+
+    assert streams.lost >= 2
 
 
 async def test_an_address_that_does_not_answer_is_taken_for_gone_until_it_does(streams: Streams) -> None:
@@ -151,9 +196,9 @@ async def test_an_address_that_does_not_answer_is_taken_for_gone_until_it_does(s
         port = int(there.address.rpartition(":")[2])
 
     edges.push(there.address, [to(there, 1)])
-    await streams.returned.reach(1)
+    await streams.given_back.reach(1)
     edges.push(there.address, [to(there, 2)])
-    returned = [one.route.session_id for one in streams.returned.entries]
+    returned = [one.route.session_id for one in streams.given_back.entries]
     async with serving_edge(ServedEdge(), port) as back:
         await back.verifications.reach(1)
         edges.push(back.address, [to(back, 3)])
@@ -243,9 +288,9 @@ async def test_an_edge_that_drains_is_left_politely_and_what_waits_for_it_is_loc
         await leaving.deliveries.reach(1)
 
         await leaving.drain()
-        await streams.returned.reach(1)
+        await streams.given_back.reach(1)
 
-        assert [one.route.session_id for one in streams.returned.entries] == [2]
+        assert [one.route.session_id for one in streams.given_back.entries] == [2]
 
 
 async def test_an_edge_that_nobody_was_found_on_for_long_is_left_politely(streams: Streams, edge: ServedEdge) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import RemoteError, from_rpc_error
 from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor, Gate, Realm
 from chappe.runtime.pki import SpiffeId
@@ -29,7 +30,7 @@ class Door:
         self.registry = FakeRegistry(route(1), route(2))
         self.edges = FakeEdges()
         self.worker = FanoutWorker(
-            FanoutService(self.registry, self.edges),
+            FanoutService(self.registry, self.edges, SystemClock()),
             self.edges,
             tasks=tasks,
             clock=HandClock(),

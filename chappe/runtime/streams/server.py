@@ -72,6 +72,16 @@ class StreamServer(Generic[Item, Request, Response]):
         if not self._is_closed:
             self._batcher.add(item)
 
+    def add_late(self, item: Item) -> None:
+        """Appends an answer that nobody waits for: it goes with the next message, or after 50 ms."""
+        if not self._is_closed:
+            self._batcher.add_late(item)
+
+    def extend_late(self, items: list[Item]) -> None:
+        """Appends answers that nobody waits for."""
+        if not self._is_closed:
+            self._batcher.extend_late(items)
+
     def extend(self, items: list[Item]) -> None:
         """Appends answers to the next message."""
         if not self._is_closed:

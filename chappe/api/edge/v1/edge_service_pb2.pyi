@@ -167,6 +167,7 @@ class PushResponse(_message.Message):
     TAKEN_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    ARRIVED_USER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> _stream_pb2.StreamHello:
         """Only as the first message."""
@@ -183,6 +184,10 @@ class PushResponse(_message.Message):
     def drain(self) -> _stream_pb2.StreamDrain:
         """The edge ends politely; its routes are about to vanish."""
 
+    @_builtins.property
+    def arrived_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """With `taken`: users whose sessions have begun on this edge since the last message."""
+
     def __init__(
         self,
         *,
@@ -190,10 +195,11 @@ class PushResponse(_message.Message):
         taken: Global___PushTaken | None = ...,
         credit: _stream_pb2.StreamCredit | None = ...,
         drain: _stream_pb2.StreamDrain | None = ...,
+        arrived_user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "drain", b"drain", "frame", b"frame", "hello", b"hello", "taken", b"taken"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "drain", b"drain", "frame", b"frame", "hello", b"hello", "taken", b"taken"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_user_ids", b"arrived_user_ids", "credit", b"credit", "drain", b"drain", "frame", b"frame", "hello", b"hello", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "taken", "credit", "drain"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
@@ -203,7 +209,7 @@ Global___PushResponse: _TypeAlias = PushResponse  # noqa: Y015
 
 @_typing.final
 class PushTaken(_message.Message):
-    """What became of one batch."""
+    """What became of batches. A batch in which nothing was absent or slow may be answered late, together with others."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -212,10 +218,10 @@ class PushTaken(_message.Message):
     ABSENT_DELIVERY_INDEXES_FIELD_NUMBER: _builtins.int
     SLOW_SESSION_IDS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """The number of the batch."""
+    """Every batch up to this number was taken; zero before the first."""
     @_builtins.property
     def absent_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sessions of the batch that do not live here: their routes are gone."""
+        """Sessions of the batch with this number that do not live here: their routes are gone."""
 
     @_builtins.property
     def absent_delivery_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -223,7 +229,7 @@ class PushTaken(_message.Message):
 
     @_builtins.property
     def slow_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sessions that lost hints because they read slowly."""
+        """Sessions of the batch with this number that lost hints because they read slowly."""
 
     def __init__(
         self,

@@ -55,6 +55,8 @@ class EdgeServiceServicer:
         FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
         Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
         An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
+        The edge names the users whose sessions begin on it, before it reads their logs: what fanout remembers of where they
+        are is out of date.
         Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session
         within 60 seconds. A session that reads slowly loses its hints and reads its log on when it has caught up; it never
         holds the stream. Either side closes after its drain marker, or when the other breaks this contract.

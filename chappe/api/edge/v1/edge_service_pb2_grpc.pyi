@@ -42,6 +42,8 @@ class EdgeServiceStub:
     FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
     Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
     An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
+    The edge names the users whose sessions begin on it, before it reads their logs: what fanout remembers of where they
+    are is out of date.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session
     within 60 seconds. A session that reads slowly loses its hints and reads its log on when it has caught up; it never
     holds the stream. Either side closes after its drain marker, or when the other breaks this contract.
@@ -61,6 +63,8 @@ class EdgeServiceAsyncStub(EdgeServiceStub):
     FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
     Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
     An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
+    The edge names the users whose sessions begin on it, before it reads their logs: what fanout remembers of where they
+    are is out of date.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session
     within 60 seconds. A session that reads slowly loses its hints and reads its log on when it has caught up; it never
     holds the stream. Either side closes after its drain marker, or when the other breaks this contract.
@@ -83,6 +87,8 @@ class EdgeServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION. The edge's own hello tells its boot; deliveries for routes of another are never sent.
         Unit of credit: one delivery (one session of one item); the edge grants again as it takes deliveries off its queue.
         An acknowledged batch was taken into memory, nothing more: a push is a hint, the inbox log is the truth.
+        The edge names the users whose sessions begin on it, before it reads their logs: what fanout remembers of where they
+        are is out of date.
         Nothing is resent after a reconnect. A stream that ends without a drain marker makes the edge verify every session
         within 60 seconds. A session that reads slowly loses its hints and reads its log on when it has caught up; it never
         holds the stream. Either side closes after its drain marker, or when the other breaks this contract.

@@ -171,13 +171,13 @@ Global___DispatchResponse: _TypeAlias = DispatchResponse  # noqa: Y015
 
 @_typing.final
 class DispatchTaken(_message.Message):
-    """A batch was taken into memory."""
+    """Batches were taken into memory; several may be answered together."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NUMBER_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """The number of the batch."""
+    """Every batch up to this number was taken."""
     def __init__(
         self,
         *,

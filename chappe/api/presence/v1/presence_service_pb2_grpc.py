@@ -68,7 +68,9 @@ class PresenceServiceServicer:
     def Locate(self, request, context):
         """Returns the live routes of many users.
 
-        Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising.
+        Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising. An answer may be
+        used for 10 seconds, unless the route turns out to be gone or an edge tells of an arrival (EdgeService.Push): edges
+        let every session read its log once more after that time.
         Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

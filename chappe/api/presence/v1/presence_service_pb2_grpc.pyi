@@ -46,7 +46,9 @@ class PresenceServiceStub:
     Locate: _grpc.UnaryUnaryMultiCallable[_presence_service_pb2.LocateRequest, _presence_service_pb2.LocateResponse]
     """Returns the live routes of many users.
 
-    Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising.
+    Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising. An answer may be
+    used for 10 seconds, unless the route turns out to be gone or an edge tells of an arrival (EdgeService.Push): edges
+    let every session read its log once more after that time.
     Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
 
@@ -68,7 +70,9 @@ class PresenceServiceAsyncStub(PresenceServiceStub):
     Locate: _aio.UnaryUnaryMultiCallable[_presence_service_pb2.LocateRequest, _presence_service_pb2.LocateResponse]  # type: ignore[assignment]
     """Returns the live routes of many users.
 
-    Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising.
+    Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising. An answer may be
+    used for 10 seconds, unless the route turns out to be gone or an edge tells of an arrival (EdgeService.Push): edges
+    let every session read its log once more after that time.
     Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
 
@@ -99,7 +103,9 @@ class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_presence_service_pb2.LocateResponse, _abc.Awaitable[_presence_service_pb2.LocateResponse]]:
         """Returns the live routes of many users.
 
-        Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising.
+        Reads, and forgets the routes that the caller found gone. Order: users as asked, devices rising. An answer may be
+        used for 10 seconds, unless the route turns out to be gone or an edge tells of an arrival (EdgeService.Push): edges
+        let every session read its log once more after that time.
         Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
         """
 
