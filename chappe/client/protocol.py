@@ -38,6 +38,9 @@ BATCH_ITEMS = 32
 """So many events are worth a commit of their own before the end of a turn of the loop."""
 
 _ACK_IDS = 256
+LATE_ACKS = 64
+"""So many items that nobody waits for are acknowledged even if nothing else is."""
+_RECEIPTS = {"receipt", "group_receipt"}
 _STATES: dict[int, str] = {
     receipt_state_pb2.RECEIPT_STATE_DELIVERED: "delivered",
     receipt_state_pb2.RECEIPT_STATE_READ: "read",
@@ -85,6 +88,8 @@ class ClientProtocol:
         self._edge = ""
         self._generation = 0
         self._count = 0
+        self._acknowledged = 0
+        self._owed = 0
         self._is_sync = True
         self._hello_s = 0.0
         self._pings: deque[tuple[int, float]] = deque(maxlen=8)
@@ -106,7 +111,7 @@ class ClientProtocol:
         self._edge = edge
         self._hello_s = now_s
         self._generation += 1
-        self._count = 0
+        self._count = self._acknowledged = self._owed = 0
         self._is_sync = True
         self._pings.clear()
 
@@ -139,9 +144,16 @@ class ClientProtocol:
                 self._recorder.note("disconnect", session=f"{session.session_id:016x}", edge=session.edge)
             self.changes.append(Disconnected(session.session_id, session.edge))
 
+    @property
+    def wants_tick(self) -> bool:
+        """Whether something will be due before anything else happens."""
+        return self.outbox.is_awaiting or self._owed > 0
+
     def tick(self, now_s: float) -> None:
-        """Sends again what an edge has not answered in time."""
+        """Sends again what an edge has not answered in time, and the acknowledgement that had time."""
         self.outbox.tick(self.frames, now_s)
+        if self._owed and self.session.session_id:
+            self._acknowledge(self._owed)
 
     def ping(self, now_s: float) -> None:
         """Asks the edge for its time; does nothing without a session."""
@@ -188,9 +200,25 @@ class ClientProtocol:
             if batch.is_caught_up:
                 self.changes.append(CaughtUp())
             if batch.count:
-                self.frames.append(ack_frame(batch.count))
+                self._owe(batch)
             for start in range(0, len(batch.history_ids), _ACK_IDS):
                 self.frames.append(ack_ids_frame(batch.history_ids[start : start + _ACK_IDS]))
+
+    def _owe(self, batch: Batch) -> None:
+        """Acknowledges at once what somebody waits for: messages, whose sender gets a tick, and a log that is read on.
+
+        Receipts are acknowledged with what comes next, or at the next tick, which saves a frame for most messages that
+        a device sends.
+        """
+        are_receipts = all(item.WhichOneof("event") in _RECEIPTS for item in batch.items)
+        if batch.is_sync or not are_receipts or batch.count - self._acknowledged >= LATE_ACKS:
+            self._acknowledge(batch.count)
+        else:
+            self._owed = batch.count
+
+    def _acknowledge(self, count: int) -> None:
+        self._acknowledged, self._owed = count, 0
+        self.frames.append(ack_frame(count))
 
     def _on_welcome(self, welcome: server_frame_pb2.Welcome, now_s: float) -> None:
         self.session = Session(welcome.session_id, self._edge, welcome.heartbeat_ms)

@@ -15,10 +15,13 @@ _SEND_ACK = 0x12
 _EVENTS = 0x22
 _ID_HEAD = b"\x0a\x10"
 _CALL_TIMEOUT_S = 30.0
+_LATE_ACKS = 64
+_LATE_S = 0.5
+"""As the SDK does: what is no message is acknowledged with what comes next, or after so many items, or so long."""
 
 
 class Connection(WSListener):
-    """The connection of a person, or of nobody; acknowledges what it receives at the end of each turn of the loop."""
+    """The connection of a person, or of nobody; acknowledges messages at the end of each turn of the loop."""
 
     def __init__(self, traffic: Traffic, person: Person | None) -> None:
         loop = asyncio.get_running_loop()
@@ -30,6 +33,7 @@ class Connection(WSListener):
         self._loop = loop
         self._acknowledged = 0
         self._is_flush_due = False
+        self._late: asyncio.TimerHandle | None = None
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._last_call = 0
         self._transport: WSTransport
@@ -97,20 +101,31 @@ class Connection(WSListener):
             return
         items = events.items
         self.items += len(items)
+        has_message = False
         for item in items:
             message_id = item.message.message_id
             if message_id:
+                has_message = True
                 traffic.delivered(message_id, person, item)
             elif item.receipt.message_ids:
                 traffic.receipted(item.receipt, person)
         if events.cursor:
             person.cursor = events.cursor
-        if not self._is_flush_due and items:
+        if items and not self._is_flush_due:
+            self._plan_ack(has_message=has_message)
+
+    def _plan_ack(self, *, has_message: bool) -> None:
+        if has_message or self.items - self._acknowledged >= _LATE_ACKS:
             self._is_flush_due = True
             self._loop.call_soon(self._acknowledge)
+        elif self._late is None:
+            self._late = self._loop.call_later(_LATE_S, self._acknowledge)
 
     def _acknowledge(self) -> None:
         self._is_flush_due = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         if self._is_open and self.items > self._acknowledged:
             self._acknowledged = self.items
             if self._person is not None:

@@ -14,6 +14,7 @@ from chappe.client.calls import Outcome
 from chappe.client.changes import CaughtUp, Disconnected, GoingAway, ItemArrived, Resynced, TickRaised, Welcomed
 from chappe.client.errors import NotConnectedError, ProtocolError, RefusedError
 from chappe.client.mint import time_ms_of
+from chappe.client.protocol import LATE_ACKS
 from chappe.client.store_memory import LeanStore
 from chappe.client.store_sqlite import SqliteStore
 from chappe.testing.history import HistoryWriter, actor_of, read_history
@@ -295,8 +296,46 @@ def test_ticks_only_rise(desk: Desk) -> None:
     assert [(tick.message_id, tick.state) for tick in desk.of(TickRaised)] == [(ids[0], 3)]
 
 
+def test_receipts_are_acknowledged_with_what_comes_next(desk: Desk) -> None:
+    outgoing = desk.say()
+    desk.settle()
+    desk.edge.log += [receipt_item(1, [outgoing.message_id]), message_item(2)]
+
+    desk.edge.push(0, 1)
+    desk.settle()
+    assert (desk.edge.acked, desk.core.wants_tick) == (0, True)
+
+    desk.edge.push(1, 2)
+    desk.settle()
+    assert (desk.edge.acked, desk.core.wants_tick) == (2, False)
+
+
+def test_receipts_after_which_nothing_comes_are_acknowledged_at_the_next_tick(desk: Desk) -> None:
+    outgoing = desk.say()
+    desk.settle()
+    desk.edge.log.append(receipt_item(1, [outgoing.message_id]))
+    desk.edge.push(0, 1)
+    desk.settle()
+
+    desk.core.tick(1.0)
+    desk.settle()
+
+    assert (desk.edge.acked, desk.core.wants_tick) == (1, False)
+
+
+def test_many_receipts_are_acknowledged_without_waiting(desk: Desk) -> None:
+    outgoing = desk.say()
+    desk.settle()
+    desk.edge.log += [receipt_item(number, [outgoing.message_id]) for number in range(1, LATE_ACKS + 1)]
+
+    desk.edge.push(0, LATE_ACKS)
+    desk.settle()
+
+    assert desk.edge.acked == LATE_ACKS
+
+
 def test_an_event_that_is_not_known_is_stored_and_acknowledged(desk: Desk) -> None:
-    desk.edge.log.append(item_pb2.Item.FromString(b"\x0a\x10" + bytes(16) + b"\x22\x02\x08\x01"))
+    desk.edge.log.append(item_pb2.Item.FromString(b"\x0a\x10" + bytes(16) + b"\x7a\x02\x08\x01"))
     desk.edge.push(0, 1)
 
     desk.settle()
