@@ -51,6 +51,11 @@ class Account:
         self.acked += fresh
         return fresh
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was acknowledged by count has been settled."""
+        return self.acked == self._settled
+
     def settle(self) -> Settlement | None:
         """Takes the keys that were acknowledged since the last call; None when no receipt is asked for."""
         count = self.acked - self._settled

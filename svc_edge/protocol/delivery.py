@@ -181,11 +181,11 @@ class Delivery:
         keys: list[bytes] = []
         size = 0
         for item, key, flags in self._queue:
-            if items and (size + len(item) > MAX_FRAME_BYTES or len(items) == MAX_FRAME_ITEMS):
+            size += len(item) + 4
+            if items and (size > MAX_FRAME_BYTES or len(items) == MAX_FRAME_ITEMS):
                 break
             items.append(item)
             keys.append(key if flags & WANTS_RECEIPT else b"")
-            size += len(item) + 4
         del self._queue[: len(items)]
         self.account.note_sent(keys)
         caught_up = None

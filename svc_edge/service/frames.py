@@ -68,7 +68,8 @@ class Frames:
 
     def acknowledge(self, session: Session, count: int, message_ids: Sequence[bytes]) -> None:
         """Takes an Ack; what it tells the ledger goes out at the end of the turn."""
-        session.expect_live("Ack")
+        if session.phase is not Phase.LIVE:
+            session.expect_live("Ack")
         session.delivery.acknowledge(count)
         if message_ids:
             self._submit(session, session.delivery.account.settle_ids(message_ids))
@@ -90,10 +91,11 @@ class Frames:
 
     def settle(self, session: Session) -> None:
         """Ends a turn: acknowledgements become one item for the ledger, and the log is read on where it may be."""
-        if session.phase is Phase.LIVE:
-            delivery = session.delivery
-            self._submit(session, delivery.account.settle())
-            delivery.note_release()
+        delivery = session.delivery
+        if delivery.account.is_settled or session.phase is not Phase.LIVE:
+            return
+        self._submit(session, delivery.account.settle())
+        delivery.note_release()
 
     def read_on(self, session: Session) -> None:
         """Reads the log on after what was found has been written."""

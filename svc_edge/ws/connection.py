@@ -14,7 +14,7 @@ from svc_edge.model import Call, Hello, SignedHello
 from svc_edge.protocol.session import NEVER, Phase
 from svc_edge.service.frames import Caller
 from svc_edge.ws.messages import Assembler, check_reserved, check_size, check_utf8, close_answer
-from svc_edge.ws.wire import send_of
+from svc_edge.ws.wire import ack_count_of, send_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +179,10 @@ class Connection(WSListener):
             send = send_of(payload)
             if send is not None:
                 self._house.frames.send(self._session, send)
+                return
+            count = ack_count_of(payload)
+            if count:
+                self._house.frames.acknowledge(self._session, count, ())
                 return
         self._take_frame(self._codec.read(payload))
 

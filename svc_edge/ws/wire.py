@@ -25,6 +25,8 @@ MAX_FRAME_BYTES = 256 * 1024
 HEARTBEAT_MS = 20_000
 
 _SEND_TAG = 0x12
+_ACK_TAG = 0x1A
+_COUNT_TAG = 0x08
 _SHORT = 0x80
 _GRPC_CODES = {
     "INVALID_ARGUMENT": 3,
@@ -39,6 +41,9 @@ _GRPC_CODES = {
     "UNAUTHENTICATED": 16,
 }
 _UNKNOWN = 2
+_SHORTEST_ACK = 4
+_LONGEST_ACK = 10
+"""A count of seven bytes, which no session reaches; protobuf takes care of longer ones."""
 
 
 class Codec(Protocol):
@@ -105,6 +110,26 @@ def send_of(payload: bytes) -> bytes | None:
             length = length & 0x3FFF | payload[3] << 14
             start = 4
     return payload[start:] if start + length == size else None
+
+
+def ack_count_of(payload: bytes) -> int:
+    """Returns the count of a ClientFrame that holds an Ack by count and nothing else; zero for any other frame."""
+    size = len(payload)
+    if (
+        not _SHORTEST_ACK <= size <= _LONGEST_ACK
+        or payload[0] != _ACK_TAG
+        or payload[1] != size - 2
+        or payload[2] != _COUNT_TAG
+    ):
+        return 0
+    count = shift = 0
+    for byte in payload[3:-1]:
+        if byte < _SHORT:
+            return 0
+        count |= (byte & 0x7F) << shift
+        shift += 7
+    last = payload[-1]
+    return count | last << shift if last < _SHORT else 0
 
 
 def events_frame(items: Sequence[bytes], cursor: bytes) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from chappe.api.edge.v1 import client_frame_pb2, close_code_pb2, item_pb2, send_pb2, server_frame_pb2
 from svc_edge.errors import CloseCode, Closing
 from svc_edge.model import CallDone, CallFailed, CaughtUp, Frame, Pong, Resync, SessionId, Welcome, identity_of
-from svc_edge.ws.wire import BinaryCodec, events_frame, send_of
+from svc_edge.ws.wire import BinaryCodec, ack_count_of, events_frame, send_of
 
 ENVELOPES = st.binary(max_size=70_000)
 
@@ -116,3 +116,25 @@ def test_joining_an_event_is_cheap() -> None:
         events_frame([item], b"")
 
     assert (time.process_time() - begun) / 10_000 < 20e-6
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_an_ack_by_count_is_read_without_being_parsed(count: int) -> None:
+    frame = client_frame_pb2.ClientFrame(ack=client_frame_pb2.Ack(count=count)).SerializeToString()
+
+    assert ack_count_of(frame) in ({count} if count < 2**49 else {count, 0})
+
+
+@given(st.binary(max_size=16))
+def test_what_is_read_as_an_ack_is_one(payload: bytes) -> None:
+    for frame in (payload, b"\x1a" + payload, b"\x1a" + bytes([len(payload) + 1]) + b"\x08" + payload):
+        count = ack_count_of(frame)
+        if count:
+            parsed = client_frame_pb2.ClientFrame.FromString(frame)
+            assert (parsed.ack.count, list(parsed.ack.message_ids)) == (count, [])
+
+
+def test_an_ack_that_names_messages_is_parsed() -> None:
+    ack = client_frame_pb2.Ack(count=1, message_ids=[bytes(16)])
+
+    assert ack_count_of(client_frame_pb2.ClientFrame(ack=ack).SerializeToString()) == 0
