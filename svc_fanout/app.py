@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.api.edge.v1 import edge_service_pb2
 from chappe.api.fanout.v1 import fanout_service_pb2_grpc
@@ -17,12 +17,13 @@ from svc_fanout.service import FanoutService
 from svc_fanout.worker import FanoutWorker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     import grpc.aio
 
     from chappe.runtime.app import App
     from svc_fanout.config import Config
+    from svc_fanout.model import Delivery, UserId
 
 
 async def build(config: Config, app: App) -> None:
@@ -40,7 +41,7 @@ async def build(config: Config, app: App) -> None:
         max_waiting_bytes=config.max_waiting_bytes,
     )
     worker.tracing = app.telemetry.tracing
-    edges.listener = worker
+    edges.listener = _Ears(worker, service)
     await edges.start()
     door = FanoutRpc(worker, identity=identity, tasks=app.tasks)
     app.add_door(fanout_service_pb2_grpc.add_FanoutServiceServicer_to_server, door)
@@ -56,6 +57,22 @@ async def build(config: Config, app: App) -> None:
     app.metrics.counter("recalled_users", "Users whose routes were remembered.", lambda: service.recalled_users)
     app.metrics.gauge("waiting_hints", "Hints that wait, counted in users.", lambda: worker.waiting_hints)
     app.metrics.gauge("push_streams", "Edges to which a stream is kept.", lambda: edges.stream_count)
+
+
+class _Ears(NamedTuple):
+    """Takes what edges say: the worker what came back, the rules what they have to know."""
+
+    worker: FanoutWorker
+    service: FanoutService
+
+    def returned(self, deliveries: list[Delivery]) -> None:
+        self.worker.returned(deliveries)
+
+    def arrived(self, user_ids: Iterable[UserId]) -> None:
+        self.service.arrived(user_ids)
+
+    def lost_touch(self) -> None:
+        self.service.lost_touch()
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from chappe.runtime.tracing import Tracing, kind_of, part
 from svc_fanout.ports import MAX_LOCATED_USERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
@@ -119,14 +119,6 @@ class FanoutWorker:
         if again:
             self.counters.second_attempts += len(again)
             self.take(again)
-
-    def arrived(self, user_ids: Iterable[UserId]) -> None:
-        """Learns that sessions of users have begun."""
-        self._service.arrived(user_ids)
-
-    def lost_touch(self) -> None:
-        """Learns that the stream to an edge began or ended."""
-        self._service.lost_touch()
 
     def lost(self, reason: str) -> None:
         """Learns that hints were lost, and asks all edges to verify: at once, or a little after the last time."""

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.type.v1 import receipt_state_pb2
+from chappe.client.acks import Acks
 from chappe.client.calls import Calls
 from chappe.client.changes import (
     CaughtUp,
@@ -38,9 +39,6 @@ BATCH_ITEMS = 32
 """So many events are worth a commit of their own before the end of a turn of the loop."""
 
 _ACK_IDS = 256
-LATE_ACKS = 64
-"""So many items that nobody waits for are acknowledged even if nothing else is."""
-_RECEIPTS = {"receipt", "group_receipt"}
 _STATES: dict[int, str] = {
     receipt_state_pb2.RECEIPT_STATE_DELIVERED: "delivered",
     receipt_state_pb2.RECEIPT_STATE_READ: "read",
@@ -87,9 +85,7 @@ class ClientProtocol:
         self._recorder = recorder
         self._edge = ""
         self._generation = 0
-        self._count = 0
-        self._acknowledged = 0
-        self._owed = 0
+        self._acks = Acks()
         self._is_sync = True
         self._hello_s = 0.0
         self._pings: deque[tuple[int, float]] = deque(maxlen=8)
@@ -111,7 +107,7 @@ class ClientProtocol:
         self._edge = edge
         self._hello_s = now_s
         self._generation += 1
-        self._count = self._acknowledged = self._owed = 0
+        self._acks.begin()
         self._is_sync = True
         self._pings.clear()
 
@@ -147,13 +143,13 @@ class ClientProtocol:
     @property
     def wants_tick(self) -> bool:
         """Whether something will be due before anything else happens."""
-        return self.outbox.is_awaiting or self._owed > 0
+        return self.outbox.is_awaiting or self._acks.is_owed
 
     def tick(self, now_s: float) -> None:
         """Sends again what an edge has not answered in time, and the acknowledgement that had time."""
         self.outbox.tick(self.frames, now_s)
-        if self._owed and self.session.session_id:
-            self._acknowledge(self._owed)
+        if self.session.session_id and (count := self._acks.overdue()):
+            self.frames.append(ack_frame(count))
 
     def ping(self, now_s: float) -> None:
         """Asks the edge for its time; does nothing without a session."""
@@ -173,7 +169,7 @@ class ClientProtocol:
             return None
         self.outbox.batch = Batch()
         batch.rows = [entry.row() for entry in batch.puts.values()]
-        batch.count = self._count if batch.items else 0
+        batch.count = self._acks.received if batch.items else 0
         batch.generation = self._generation
         batch.is_sync = self._is_sync
         self._is_sync = self._is_sync and not batch.is_caught_up
@@ -199,26 +195,10 @@ class ClientProtocol:
         if batch.generation == self._generation and self.session.session_id:
             if batch.is_caught_up:
                 self.changes.append(CaughtUp())
-            if batch.count:
-                self._owe(batch)
+            if batch.count and (count := self._acks.stored(batch.items, batch.count, is_sync=batch.is_sync)):
+                self.frames.append(ack_frame(count))
             for start in range(0, len(batch.history_ids), _ACK_IDS):
                 self.frames.append(ack_ids_frame(batch.history_ids[start : start + _ACK_IDS]))
-
-    def _owe(self, batch: Batch) -> None:
-        """Acknowledges at once what somebody waits for: messages, whose sender gets a tick, and a log that is read on.
-
-        Receipts are acknowledged with what comes next, or at the next tick, which saves a frame for most messages that
-        a device sends.
-        """
-        are_receipts = all(item.WhichOneof("event") in _RECEIPTS for item in batch.items)
-        if batch.is_sync or not are_receipts or batch.count - self._acknowledged >= LATE_ACKS:
-            self._acknowledge(batch.count)
-        else:
-            self._owed = batch.count
-
-    def _acknowledge(self, count: int) -> None:
-        self._acknowledged, self._owed = count, 0
-        self.frames.append(ack_frame(count))
 
     def _on_welcome(self, welcome: server_frame_pb2.Welcome, now_s: float) -> None:
         self.session = Session(welcome.session_id, self._edge, welcome.heartbeat_ms)
@@ -231,7 +211,7 @@ class ClientProtocol:
     def _on_events(self, events: server_frame_pb2.Events, _now_s: float) -> None:
         batch = self.outbox.batch
         items = events.items
-        self._count += len(items)
+        self._acks.received += len(items)
         batch.items.extend(items)
         if events.cursor:
             batch.cursor = events.cursor

@@ -10,11 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
+from chappe.client.acks import LATE_ACKS
 from chappe.client.calls import Outcome
 from chappe.client.changes import CaughtUp, Disconnected, GoingAway, ItemArrived, Resynced, TickRaised, Welcomed
 from chappe.client.errors import NotConnectedError, ProtocolError, RefusedError
 from chappe.client.mint import time_ms_of
-from chappe.client.protocol import LATE_ACKS
 from chappe.client.store_memory import LeanStore
 from chappe.client.store_sqlite import SqliteStore
 from chappe.testing.history import HistoryWriter, actor_of, read_history

@@ -1,0 +1,53 @@
+"""Counts the items of a connection, and says when to acknowledge them. No I/O."""
+
+from collections.abc import Iterable
+
+from chappe.api.edge.v1 import item_pb2
+
+LATE_ACKS = 64
+"""So many items that nobody waits for are acknowledged even if nothing else is."""
+_RECEIPTS = {"receipt", "group_receipt"}
+
+
+class Acks:
+    """The books of one connection, in items since Welcome.
+
+    Receipts are acknowledged with what comes next, or at the next tick, which saves a frame for most messages that a
+    device sends. Everything else somebody waits for: the sender of a message for its tick, a log for being read on.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        """How many items have come."""
+        self._acknowledged = 0
+        self._owed = 0
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether an acknowledgement has been put off."""
+        return self._owed > 0
+
+    def begin(self) -> None:
+        """Starts anew for a connection."""
+        self.received = self._acknowledged = self._owed = 0
+
+    def stored(self, items: Iterable[item_pb2.Item], count: int, *, is_sync: bool) -> int:
+        """Learns that items are stored; returns the count to acknowledge now, zero when that has time.
+
+        Args:
+            items: What was stored.
+            count: How many items of the connection are stored with them.
+            is_sync: Whether they came while the log was read on.
+        """
+        has_time = not is_sync and count - self._acknowledged < LATE_ACKS
+        if has_time and all(item.WhichOneof("event") in _RECEIPTS for item in items):
+            self._owed = count
+            return 0
+        self._acknowledged, self._owed = count, 0
+        return count
+
+    def overdue(self) -> int:
+        """Returns the count whose acknowledgement was put off, to be sent now; zero when none was."""
+        count, self._owed = self._owed, 0
+        self._acknowledged = max(self._acknowledged, count)
+        return count
