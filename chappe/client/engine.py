@@ -128,7 +128,7 @@ class Engine:
             changes, core.changes = core.changes, []
             for change in changes:
                 self._pass_on(change)
-        if self._timer is None and core.wants_tick:
+        if self._timer is None and (core.outbox.is_awaiting or core.acks.is_owed):
             self._timer = self._loop.call_later(TICK_S, self._tick)
 
     async def stop(self) -> None:

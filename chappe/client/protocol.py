@@ -85,7 +85,7 @@ class ClientProtocol:
         self._recorder = recorder
         self._edge = ""
         self._generation = 0
-        self._acks = Acks()
+        self.acks = Acks()
         self._is_sync = True
         self._hello_s = 0.0
         self._pings: deque[tuple[int, float]] = deque(maxlen=8)
@@ -107,7 +107,7 @@ class ClientProtocol:
         self._edge = edge
         self._hello_s = now_s
         self._generation += 1
-        self._acks.begin()
+        self.acks.begin()
         self._is_sync = True
         self._pings.clear()
 
@@ -140,15 +140,10 @@ class ClientProtocol:
                 self._recorder.note("disconnect", session=f"{session.session_id:016x}", edge=session.edge)
             self.changes.append(Disconnected(session.session_id, session.edge))
 
-    @property
-    def wants_tick(self) -> bool:
-        """Whether something will be due before anything else happens."""
-        return self.outbox.is_awaiting or self._acks.is_owed
-
     def tick(self, now_s: float) -> None:
         """Sends again what an edge has not answered in time, and the acknowledgement that had time."""
         self.outbox.tick(self.frames, now_s)
-        if self.session.session_id and (count := self._acks.overdue()):
+        if self.session.session_id and (count := self.acks.overdue()):
             self.frames.append(ack_frame(count))
 
     def ping(self, now_s: float) -> None:
@@ -169,7 +164,7 @@ class ClientProtocol:
             return None
         self.outbox.batch = Batch()
         batch.rows = [entry.row() for entry in batch.puts.values()]
-        batch.count = self._acks.received if batch.items else 0
+        batch.count = self.acks.received if batch.items else 0
         batch.generation = self._generation
         batch.is_sync = self._is_sync
         self._is_sync = self._is_sync and not batch.is_caught_up
@@ -195,7 +190,7 @@ class ClientProtocol:
         if batch.generation == self._generation and self.session.session_id:
             if batch.is_caught_up:
                 self.changes.append(CaughtUp())
-            if batch.count and (count := self._acks.stored(batch.items, batch.count, is_sync=batch.is_sync)):
+            if batch.count and (count := self.acks.stored(batch.items, batch.count, is_sync=batch.is_sync)):
                 self.frames.append(ack_frame(count))
             for start in range(0, len(batch.history_ids), _ACK_IDS):
                 self.frames.append(ack_ids_frame(batch.history_ids[start : start + _ACK_IDS]))
@@ -211,7 +206,7 @@ class ClientProtocol:
     def _on_events(self, events: server_frame_pb2.Events, _now_s: float) -> None:
         batch = self.outbox.batch
         items = events.items
-        self._acks.received += len(items)
+        self.acks.received += len(items)
         batch.items.extend(items)
         if events.cursor:
             batch.cursor = events.cursor

@@ -303,11 +303,11 @@ def test_receipts_are_acknowledged_with_what_comes_next(desk: Desk) -> None:
 
     desk.edge.push(0, 1)
     desk.settle()
-    assert (desk.edge.acked, desk.core.wants_tick) == (0, True)
+    assert (desk.edge.acked, desk.core.acks.is_owed) == (0, True)
 
     desk.edge.push(1, 2)
     desk.settle()
-    assert (desk.edge.acked, desk.core.wants_tick) == (2, False)
+    assert (desk.edge.acked, desk.core.acks.is_owed) == (2, False)
 
 
 def test_receipts_after_which_nothing_comes_are_acknowledged_at_the_next_tick(desk: Desk) -> None:
@@ -320,7 +320,7 @@ def test_receipts_after_which_nothing_comes_are_acknowledged_at_the_next_tick(de
     desk.core.tick(1.0)
     desk.settle()
 
-    assert (desk.edge.acked, desk.core.wants_tick) == (1, False)
+    assert (desk.edge.acked, desk.core.acks.is_owed) == (1, False)
 
 
 def test_many_receipts_are_acknowledged_without_waiting(desk: Desk) -> None:
