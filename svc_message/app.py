@@ -11,14 +11,16 @@ from chappe.api.message.v1 import (
     conversation_service_pb2_grpc,
     history_service_pb2_grpc,
     message_service_pb2_grpc,
+    trace_service_pb2_grpc,
 )
 from chappe.runtime import channels, migrations
 from chappe.runtime.streams import Identity
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
+from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.protocol import LedgerClock
-from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
+from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
 from svc_message.rpc.submit import Flushes
 from svc_message.rpc.traces import Traces
 from svc_message.service.accept import Accepting
@@ -26,6 +28,7 @@ from svc_message.service.act import Acting, Windows
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
+from svc_message.service.trace import TraceReading
 from svc_message.worker import compare, compare_clocks
 
 if TYPE_CHECKING:
@@ -65,7 +68,14 @@ async def build(config: Config, app: App) -> None:
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, ConversationRpc(reading))
     app.on_drain(door.drain)
+    await _add_traces(dsn, app)
     _add_metrics(app, flushes, dispatcher)
+
+
+async def _add_traces(dsn: str, app: App) -> None:
+    traces = await app.add_store(contextlib.aclosing(PostgresTraceStore(dsn)), name="traces")
+    reading = TraceReading([traces])
+    app.add_door(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, TraceRpc(reading))
 
 
 def _identity(app: App) -> Identity:

@@ -43,3 +43,13 @@ class OwnerMissingError(ChappeError):
         super().__init__(
             "owner_user_id: an internal caller must say whose view it reads", metadata={"field": "owner_user_id"}
         )
+
+
+class MessageNotFoundError(ChappeError):
+    """Says that a message that is named does not exist."""
+
+    code = "NOT_FOUND"
+    reason = "MESSAGE_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("message_id: there is no such message in this conversation")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UserId,
     )
     from svc_message.model.action import Acted, ActionRef, NewAction, Sight
+    from svc_message.model.trace import MessageTrace, TraceQuery
 
 
 class MessageStore(Protocol):
@@ -113,6 +114,14 @@ class ActionStore(Protocol):
 
     async def declare_actions_void(self, refs: Sequence[ActionRef]) -> list[bool]:
         """Makes sure that ids which are not there are never accepted; false where one was there after all."""
+        ...
+
+
+class TraceStore(Protocol):
+    """What operators may ask of a book: what became of a message."""
+
+    async def read_trace(self, query: TraceQuery) -> MessageTrace | None:
+        """Returns what is known of a message; None when it was never heard of in that conversation."""
         ...
 
 

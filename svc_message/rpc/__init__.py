@@ -2,5 +2,6 @@
 
 from svc_message.rpc.history import ConversationRpc, HistoryRpc
 from svc_message.rpc.message import MessageRpc
+from svc_message.rpc.trace import TraceRpc
 
-__all__ = ["ConversationRpc", "HistoryRpc", "MessageRpc"]
+__all__ = ["ConversationRpc", "HistoryRpc", "MessageRpc", "TraceRpc"]

@@ -14,6 +14,7 @@ from chappe.api.message.v1 import (
     history_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
+    trace_service_pb2_grpc,
 )
 from chappe.api.type.v1 import envelope_pb2, stream_pb2
 from chappe.runtime.errors import RemoteError, from_rpc_error
@@ -23,15 +24,17 @@ from chappe.runtime.principal import Principal, principal_metadata
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.adapters.trace_store_memory import MemoryTraceStore
 from svc_message.model import UserId
 from svc_message.protocol import LedgerClock
-from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc
+from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
 from svc_message.rpc.submit import Flushes
 from svc_message.service.accept import Accepting
 from svc_message.service.act import Acting, Windows
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
+from svc_message.service.trace import TraceReading
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
 
 if TYPE_CHECKING:
@@ -185,6 +188,8 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(doors.rpc, server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(HistoryRpc(reading, doors.syncing), server)
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationRpc(reading), server)
+        tracing = TraceReading([MemoryTraceStore(doors.store)])
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceRpc(tracing), server)
         address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         async with grpc.aio.insecure_channel(address) as doors.channel:

@@ -103,6 +103,11 @@ class MemoryMessageStore:
     async def ready(self) -> None:
         """Returns: memory always answers."""
 
+    @property
+    def book(self) -> Book:
+        """What is stored, for other ports over the same book."""
+        return self._book
+
 
 def _find(book: Book, ref: MessageRef) -> Found | None:
     messages = book.messages[ref.conversation_id]
