@@ -84,7 +84,7 @@ class FanoutService:
             for user_id in hint.user_ids:
                 found: Sequence[Route] = routes.get(user_id, _NOWHERE)
                 if hint.origin_device_id or hint.only_device_id:
-                    found = _meant(hint, user_id, found)
+                    found = meant(hint, user_id, found)
                 for route in found:
                     deliveries[route.edge_id].append(Delivery(hint, route))
         for edge_id, batch in deliveries.items():
@@ -120,7 +120,8 @@ class FanoutService:
         return gone
 
 
-def _meant(hint: Hint, user_id: UserId, routes: Sequence[Route]) -> Sequence[Route]:
+def meant(hint: Hint, user_id: UserId, routes: Sequence[Route]) -> Sequence[Route]:
+    """Returns the devices of a user that a hint is for: without its origin, and on a second attempt one alone."""
     if hint.only_device_id:
         routes = [route for route in routes if route.device_id == hint.only_device_id]
     if hint.origin_device_id and hint.key.endswith(user_id):

@@ -12,6 +12,7 @@ from chappe.runtime.errors import ChappeError
 from chappe.runtime.metrics import Counters
 from chappe.runtime.tracing import Tracing, kind_of, part
 from svc_fanout.ports import MAX_LOCATED_USERS
+from svc_fanout.service import meant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +172,8 @@ class FanoutWorker:
             if isinstance(found, ChappeError):
                 said["reason"] = found.reason
             else:
-                said["deliveries"] = sum(len(found.routes.get(user_id, ())) for user_id in hint.user_ids)
+                own, others = _pushes(hint, found)
+                said |= {"deliveries": others, "own_deliveries": own}
             for sampled in hint.drawn:
                 shares = batch.attributes(sampled) if batch else {}
                 self.tracing.hop("fanout.carry", sampled, **said, **shares)
@@ -219,6 +221,14 @@ class FanoutWorker:
 def drawn_in(hints: Sequence[Hint]) -> list[Sampled]:
     """Returns the drawn messages that hints carry."""
     return [sampled for hint in hints for sampled in hint.drawn]
+
+
+def _pushes(hint: Hint, located: Located) -> tuple[int, int]:
+    """Returns how many devices a hint is pushed to: of the user whose doing the item is, and of others."""
+    counts = [0, 0]
+    for user_id in hint.user_ids:
+        counts[not hint.key.endswith(user_id)] += len(meant(hint, user_id, located.routes.get(user_id, ())))
+    return counts[0], counts[1]
 
 
 def _weigh(hint: Hint) -> int:

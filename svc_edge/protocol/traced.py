@@ -23,6 +23,13 @@ class Handed(NamedTuple):
 
     drawn: tuple[Sampled, ...]
     flags: int
+    is_own: bool
+    """The session is of the user whose doing the item is: nobody has to be told that its device has it."""
+
+    @property
+    def owes_receipt(self) -> bool:
+        """Whether the device's acknowledgement is a receipt."""
+        return bool(self.flags & WANTS_RECEIPT) and not self.is_own
 
 
 class Traced:
@@ -47,23 +54,22 @@ class Traced:
         _make_room(self._writes)
         self._writes[item[_POSITION]] = handed
 
-    def written(self, items: Sequence[bytes], now_ns: int) -> list[tuple[bytes, Sampled]]:
-        """Learns which items go to the socket; returns those that carry drawn messages, with each of these.
+    def written(self, items: Sequence[bytes], now_ns: int) -> list[tuple[bytes, Handed]]:
+        """Learns which items go to the socket; returns those that carry drawn messages.
 
         From `now_ns` on a device that owes a receipt for them is waited for.
         """
         if not self._writes:
             return []
-        found: list[tuple[bytes, Sampled]] = []
+        found: list[tuple[bytes, Handed]] = []
         for item in items:
             handed = self._writes.pop(item[_POSITION], None)
             if handed is None:
                 continue
-            for sampled in handed.drawn:
-                found.append((item, sampled))
-                if handed.flags & WANTS_RECEIPT:
-                    _make_room(self._acks)
-                    self._acks[sampled.message_id] = sampled._replace(since_ns=now_ns)
+            found.append((item, handed))
+            for sampled in handed.drawn if handed.owes_receipt else ():
+                _make_room(self._acks)
+                self._acks[sampled.message_id] = sampled._replace(since_ns=now_ns)
         return found
 
     def acknowledged(self, keys: bytes) -> list[Sampled]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from svc_edge.errors import CloseCode, Closing
 from svc_edge.model import Verdict
 from svc_edge.protocol.session import Phase
-from svc_edge.protocol.traced import Handed
 from svc_edge.service.traces import MOST_SESSIONS, Traces
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class Mesh:
         ]
         for session_id, index in taken[:MOST_SESSIONS]:
             session = self._sessions.by_id[session_id]  # type: ignore[index]  # the column holds plain ints
-            self.traces.pushed(session, items[index], Handed(drawn[index], flags[index]))
+            self.traces.pushed(session, items[index], keys[index], flags[index], drawn[index])
         return pushed
 
     def answered(self, session_id: SessionId, verdict: Verdict, frame: bytes) -> None:

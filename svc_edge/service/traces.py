@@ -44,19 +44,21 @@ class Traces:
         """Returns the span of a batch of pushes with drawn messages."""
         return self._tracing.batch("edge.push", drawn, deliveries)
 
-    def pushed(self, session: Session, item: bytes, handed: Handed) -> None:
+    def pushed(self, session: Session, item: bytes, key: bytes, flags: int, drawn: tuple[Sampled, ...]) -> None:
         """Learns that an item with drawn messages waits for the socket of a session."""
-        if self._tracing.is_on:
+        if self._tracing.is_on and session.member is not None:
             traced = session.traced = session.traced or Traced()
-            traced.hand(item, handed)
+            traced.hand(item, Handed(drawn, flags, is_own=key.endswith(session.member.user_id)))
 
     def written(self, session: Session, items: Sequence[bytes]) -> None:
         """Learns what goes to the socket of a session that has drawn messages in hand."""
         traced, member = session.traced, session.member
         if traced is None or member is None:
             return
-        for item, sampled in traced.written(items, self._tracing.now_ns()):
-            self._tracing.hop("edge.deliver", sampled, item=kind_of(item), device_id=member.device_id)
+        for item, handed in traced.written(items, self._tracing.now_ns()):
+            kind = kind_of(item)
+            for sampled in handed.drawn:
+                self._tracing.hop("edge.deliver", sampled, item=kind, device_id=member.device_id, is_own=handed.is_own)
         _tidy(session, traced)
 
     def acknowledged(self, session: Session, settlement: Settlement) -> list[Sampled]:

@@ -120,10 +120,30 @@ async def test_a_drawn_push_is_followed_to_the_socket_and_its_receipt_to_the_led
     message_id = entries[1].key[16:32]
     assert spans.names == ["edge.push", "edge.deliver", "edge.receipt"]
     assert spans.said("edge.push") == {"batch_items": 3}
-    assert spans.said("edge.deliver") == {"message_id": message_id.hex(), "item": "message", "device_id": 1}
+    about = {"message_id": message_id.hex(), "item": "message", "device_id": 1, "is_own": False}
+    assert spans.said("edge.deliver") == about
     assert spans.said("edge.receipt") == {"message_id": message_id.hex(), "device_id": 1}
     assert {trace_of(span) for span in (*spans.of("edge.deliver"), *spans.of("edge.receipt"))} == {TRACE}
     assert [(link.traceparent, link.message_id) for link in mesh.ack_trace_links] == [(TRACEPARENT, message_id)]
+
+
+async def test_another_device_of_the_sender_owes_no_receipt(
+    connect: Connect, mesh: FakeMesh, fanout: FakeFanout, spans: Spans
+) -> None:
+    alice, client = Person.new(), connect()
+    welcome = await client.sign_in(mesh, alice)
+    await client.expect("caught_up")
+    await fanout.dial()
+
+    await fanout.push(
+        [welcome.session_id], alice.user_id, [mesh.append(alice.user_id, sender_id=alice.user_id)], [link_of()]
+    )
+    await client.items(1)
+    client.ack(1)
+    await eventually(lambda: len(mesh.acked) == 1, "the acknowledgement reaches the ledger")
+
+    assert spans.said("edge.deliver")["is_own"]
+    assert spans.of("edge.receipt") == list(mesh.ack_trace_links) == []
 
 
 async def test_a_push_that_meets_nobody_is_not_followed(
@@ -235,13 +255,15 @@ def key_at(number: int) -> bytes:
 def test_a_session_waits_for_the_receipts_that_its_device_owes_and_for_no_others() -> None:
     traced = Traced()
     owed, told = sampled(bytes([1]) * 16), sampled(bytes([2]) * 16)
-    traced.hand(item_at(1), Handed((owed,), 3))
-    traced.hand(item_at(2), Handed((told,), 2))
+    own = sampled(bytes([3]) * 16)
+    handed = [Handed((owed,), 3, False), Handed((told,), 2, False), Handed((own,), 3, True)]  # noqa: FBT003 - is_own
+    for number, one in enumerate(handed, 1):
+        traced.hand(item_at(number), one)
 
-    written = traced.written([item_at(9), item_at(1), item_at(2)], 50)
-    acknowledged = traced.acknowledged(key_at(1) + key_at(2) + key_at(1))
+    written = traced.written([item_at(9), item_at(1), item_at(2), item_at(3)], 50)
+    acknowledged = traced.acknowledged(key_at(1) + key_at(2) + key_at(3) + key_at(1))
 
-    assert written == [(item_at(1), owed), (item_at(2), told)]
+    assert written == [(item_at(number), one) for number, one in enumerate(handed, 1)]
     assert acknowledged == [owed._replace(since_ns=50)]
     assert traced.is_empty
     assert (traced.written([item_at(1)], 60), traced.acknowledged(key_at(1))) == ([], [])
@@ -250,12 +272,12 @@ def test_a_session_waits_for_the_receipts_that_its_device_owes_and_for_no_others
 def test_a_session_follows_a_bounded_number_of_messages() -> None:
     traced = Traced()
     for number in range(MOST_WAITING + 10):
-        traced.hand(item_at(number), Handed((sampled(bytes([number]) * 16),), 1))
+        traced.hand(item_at(number), Handed((sampled(bytes([number]) * 16),), 1, is_own=False))
 
     written = traced.written([item_at(number) for number in range(MOST_WAITING + 10)], 0)
 
     assert len(written) == MOST_WAITING
-    assert written[-1][1].message_id == bytes([MOST_WAITING + 9]) * 16
+    assert written[-1][1].drawn[0].message_id == bytes([MOST_WAITING + 9]) * 16
 
 
 async def test_a_message_for_many_is_followed_to_some(

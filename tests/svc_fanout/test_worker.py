@@ -193,9 +193,22 @@ async def test_a_round_with_drawn_messages_is_traced_and_each_has_a_hop_with_its
     assert {f"{link.context.trace_id:032x}" for link in batch.links} == {trace_of(hop) for hop in hops}
     said = [dict(hop.attributes or {}) for hop in hops]
     assert [one["chappe.message_id"] for one in said] == [(b"m" * 16).hex(), (b"n" * 16).hex()]
-    about = {"item": "receipt", "users": 3, "deliveries": 2, "attempt": 1, "batch_items": 2}
+    about = {"item": "receipt", "users": 3, "deliveries": 2, "own_deliveries": 0, "attempt": 1, "batch_items": 2}
     assert {f"chappe.{name}": value for name, value in about.items()}.items() <= said[0].items()
     assert said[0].keys() >= {"chappe.wait_ms", "chappe.locate_ms"}
+
+
+async def test_devices_of_the_sender_are_counted_apart_and_the_one_that_sent_not_at_all(bench: Bench) -> None:
+    spans = Spans()
+    bench.worker.tracing = spans.tracing
+    bench.registry.routes = [route(1), route(2), route(2, device_id=2), route(2, device_id=3)]
+    one = hint(MESSAGE, 1, 2, sender=2, origin=3, grant=bench.grants)._replace(drawn=(sampled(b"m" * 16),))
+
+    bench.worker.take([one])
+    await bench.worker.drain()
+
+    said = spans.said("fanout.carry")
+    assert (said["deliveries"], said["own_deliveries"]) == (1, 2)
 
 
 async def test_a_drawn_message_that_was_dropped_says_why(bench: Bench) -> None:
