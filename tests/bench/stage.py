@@ -45,7 +45,7 @@ class Stage:
         self.data = terms.data
         self.histories = terms.data / "histories" if terms.is_checked else None
         self._profiled = terms.profiled
-        self.mesh = Mesh(Plan(data=terms.data, settings=RAISED, environ=environ))
+        self.mesh = Mesh(Plan(data=terms.data, settings=RAISED, environ=environ, is_traced=False))
         self.load: LoadDriver
         self.cpu: CpuMeter
 

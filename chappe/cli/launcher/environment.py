@@ -12,6 +12,8 @@ from chappe.runtime.tls import HANDSHAKE_ENVIRONMENT
 
 TOOL: Final = "tool"
 """The certificate of people and scripts: grpcurl, `chappe doctor`, the launcher itself."""
+TRACES: Final = "traces"
+"""The folder of the files of spans, in the data folder."""
 CERTIFICATES: Final = (*(f"svc-{service}" for service in SERVICES), TOOL)
 
 
@@ -79,7 +81,7 @@ class Environment:
 
     def _shared(self, service: str, number: int) -> dict[str, str]:
         files = tls_files(self._plan.data / "pki", f"svc-{service}")
-        return {
+        return self._traced(service, number) | {
             "LISTEN": f"127.0.0.1:{self._ports.grpc(service, number)}",
             "TLS_CERT_FILE": str(files.cert),
             "TLS_KEY_FILE": str(files.key),
@@ -87,6 +89,15 @@ class Environment:
             "PEER_NAME": f"{service}-{number}",
             "DRAIN_S": f"{self._plan.drain_s:g}",
             "MAY_REFLECT": "true",
+        }
+
+    def _traced(self, service: str, number: int) -> dict[str, str]:
+        if not self._plan.is_traced:
+            return {}
+        return {
+            "TRACE_FILE": str(self._plan.data / TRACES / f"svc_{service}-{number}.jsonl"),
+            # One person at one keyboard wants to see what became of every message.
+            "TRACE_SAMPLE_RATIO": "1",
         }
 
     def _special(self, service: str, number: int) -> dict[str, str]:

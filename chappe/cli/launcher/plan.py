@@ -47,6 +47,8 @@ class Plan:
     """The module of a service; the braces stand for its name."""
     ready_timeout_s: float = 30.0
     """How long a service may take until it answers."""
+    is_traced: bool = True
+    """Whether every message is traced into `traces` in the data folder, where `chappe trace` finds it."""
     drain_s: float = 2.0
     """How long a stopping service waits for its streams and calls to end."""
 
