@@ -12,6 +12,7 @@ from chappe.cli.doctor import doctor
 from chappe.cli.people import block, contacts, unblock
 from chappe.cli.talk import chats, history, listen, send
 from chappe.cli.terminal import HOME, shared_options
+from chappe.cli.trace import trace
 from chappe.cli.up import up
 
 EXIT_CODES = """
@@ -40,5 +41,5 @@ def version() -> None:
 
 for command in (up, register, login, link, send, listen, history, chats, contacts):
     main.add_command(command)
-for command in (block, unblock, sessions, revoke, hello, doctor, bench):
+for command in (block, unblock, sessions, revoke, hello, doctor, trace, bench):
     main.add_command(command)

@@ -1,0 +1,77 @@
+"""`chappe trace`: tells what became of one message on a development system."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chappe.cli.terminal import Terminal, json_option, pass_terminal
+from chappe.cli.up import DEFAULT_DATA
+
+_ID_BYTES = 16
+_COLORS = {"ledger": "green", "missing": "yellow"}
+
+
+class HexId(click.ParamType[bytes]):
+    """An id of 16 bytes, as 32 hexadecimal digits; dashes are passed over."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Returns the bytes of an id."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            found = bytes.fromhex(str(value).replace("-", ""))
+        except ValueError:
+            found = b""
+        if len(found) != _ID_BYTES:
+            self.fail(f"{value!r}: write 32 hexadecimal digits, as `chappe --json send` prints them", param, ctx)
+        return found
+
+
+@click.command()
+@click.argument("message_id", type=HexId(), metavar="MESSAGE_ID")
+@click.option("--chat", type=HexId(), metavar="ID", help="Its conversation, for the ledger; spans know it, too.")
+@click.option(
+    "--data",
+    default=DEFAULT_DATA,
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The data folder of `chappe up`.",
+)
+@json_option
+@pass_terminal
+def trace(terminal: Terminal, /, *, message_id: bytes, chat: bytes | None, data: Path) -> None:
+    """Tell what became of a message: every hop with its time since the send, and what the ledger knows.
+
+    MESSAGE_ID is what `chappe --json send` and `history` print as "id". Works beside `chappe up`, which traces every
+    message unless CHAPPE_EDGE_TRACE_SAMPLE_RATIO says otherwise. What could not be found is told with the reason.
+    Exit code 1 when nothing is known of the message at all.
+    """
+    import asyncio
+    import sys
+
+    from chappe.cli.doctor_checks import Patient
+    from chappe.cli.launcher.environment import TRACES
+    from chappe.cli.trace_ledger import ask
+    from chappe.cli.trace_sink import Sink
+    from chappe.cli.trace_story import Evidence, tell
+
+    folder = data.absolute()
+    sink = Sink(folder / TRACES)
+    hops = sink.hops(message_id.hex())
+    said = next((hop.said["conversation_id"] for hop in hops if "conversation_id" in hop.said), "")
+    conversation_id = chat or bytes.fromhex(said)
+    if conversation_id:
+        known = asyncio.run(ask(Patient(folder), message_id, conversation_id))
+    else:
+        known = 'it finds a message by its chat only: name it with --chat, `chappe --json history` prints it as "chat"'
+    evidence = Evidence(message_id.hex(), hops, known, sink.oldest_ns())
+
+    for line in tell(evidence):
+        at = "" if line.at_ms is None else f"{line.at_ms:+.1f} ms"
+        text = f"{at:>12}  {click.style(f'{line.source:<12}', fg=_COLORS.get(line.event))} {line.text}"
+        at_ms = None if line.at_ms is None else round(line.at_ms, 3)
+        terminal.show(text, event=line.event, at_ms=at_ms, text=line.text, **line.fields)
+    sys.exit(0 if hops or not isinstance(known, str) else 1)
