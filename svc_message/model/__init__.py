@@ -112,7 +112,7 @@ class ReceiptUpdate(NamedTuple):
 
 
 class MessageEvent(NamedTuple):
-    """An inbox event: a message was accepted. Both sides of a direct conversation get the same one."""
+    """An inbox event: a message was accepted. Everyone in a conversation gets the same one."""
 
     position: Position
     message_id: MessageId
@@ -120,6 +120,7 @@ class MessageEvent(NamedTuple):
     sender_id: UserId
     sender_device_id: DeviceId
     recipient_id: UserId
+    """The group's id in a group."""
     accepted_ms: int
     envelope: bytes
     """As its reader sees it: of the newest edit; empty when the message was taken back."""
@@ -129,6 +130,8 @@ class MessageEvent(NamedTuple):
     """When it was taken back for everyone; 0 when it was not."""
     expires_ms: int = 0
     """From when on nobody sees it; 0 when it stays."""
+    members_version: int = 0
+    """The version of the group whose members it goes to; 0 in a direct conversation."""
 
 
 class ReceiptEvent(NamedTuple):
@@ -139,6 +142,21 @@ class ReceiptEvent(NamedTuple):
     reader_id: UserId
     message_ids: tuple[MessageId, ...]
     state: ReceiptState
+    recorded_ms: int
+
+
+class GroupReceiptEvent(NamedTuple):
+    """An inbox event of a sender: messages to a group came further. Its columns stand side by side, at most 40 long.
+
+    In the log it names no messages: it only says that something has changed.
+    """
+
+    position: Position
+    group_id: ConversationId
+    message_ids: tuple[MessageId, ...]
+    delivered_counts: tuple[int, ...]
+    read_counts: tuple[int, ...]
+    recipient_counts: tuple[int, ...]
     recorded_ms: int
 
 
@@ -160,7 +178,16 @@ class ForeignEvent(NamedTuple):
     item: bytes
 
 
-Event = MessageEvent | ReceiptEvent | OwnReadEvent | ForeignEvent | EditEvent | RevokeEvent | ReactionEvent
+Event = (
+    MessageEvent
+    | ReceiptEvent
+    | GroupReceiptEvent
+    | OwnReadEvent
+    | ForeignEvent
+    | EditEvent
+    | RevokeEvent
+    | ReactionEvent
+)
 
 
 class Applied(NamedTuple):
@@ -273,6 +300,16 @@ class SendMessage(NamedTuple):
     envelope: bytes
 
 
+class SendGroupMessage(NamedTuple):
+    """The action of a send: a message for a group."""
+
+    recipient_id: ConversationId
+    """The group."""
+    envelope: bytes
+    members_version: int
+    """The newest version of the group that the device knows of; 0 for none."""
+
+
 class SendRead(NamedTuple):
     """The action of a send: the user saw messages of the conversation with a peer."""
 
@@ -280,6 +317,18 @@ class SendRead(NamedTuple):
     read_upto: bytes
     """Empty when only ids are named."""
     message_ids: tuple[MessageId, ...]
+
+
+class SendGroupRead(NamedTuple):
+    """The action of a send: the user saw messages of a group."""
+
+    group_id: ConversationId
+    read_upto: bytes
+    """Empty when only ids are named."""
+    message_ids: tuple[MessageId, ...]
+
+
+Action = SendMessage | SendGroupMessage | SendRead | SendGroupRead | SendAction
 
 
 class SendRequest(NamedTuple):
@@ -290,7 +339,7 @@ class SendRequest(NamedTuple):
     message_id: MessageId
     attempt: int
     """1 for the first transmission over any stream."""
-    action: SendMessage | SendRead | SendAction
+    action: Action
 
 
 class Stored(NamedTuple):

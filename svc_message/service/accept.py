@@ -1,12 +1,12 @@
-"""Accepts messages: the checks, the first decision, the retry that completes, and the promise of the answer.
+"""Accepts direct messages: the checks, the first decision, and the promise of the answer.
 
-Idempotency comes before every other check: a message that is found is acknowledged whatever has changed since, and a
-refusal that lets the client mint a new id first makes sure that the old one can never be accepted.
+Idempotency comes before every other check, see `sift`: a message that is found is acknowledged whatever has changed
+since.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from chappe.runtime.errors import ChappeError
 from svc_message.model import (
@@ -14,7 +14,6 @@ from svc_message.model import (
     Answer,
     ConversationId,
     MessageEvent,
-    MessageRef,
     NewMessage,
     Refused,
     SendMessage,
@@ -30,8 +29,8 @@ from svc_message.protocol import (
     TagCache,
     content_hash,
     direct_conversation,
-    milliseconds_of,
 )
+from svc_message.service.sift import Candidate, Sifting, conflict, retryable, stale, without_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,26 +43,9 @@ MAX_WRITES = 3
 
 _CONVERSATIONS_KEPT = 200_000
 
+_Candidate = Candidate[SendMessage]
 _Entry = tuple[int, NewMessage]
 """A message with its place in the batch."""
-
-
-class Candidate(NamedTuple):
-    """A message send on its way through the checks that need a look-up."""
-
-    slot: int
-    request: SendRequest
-    action: SendMessage
-    conversation_id: ConversationId
-    content_hash: bytes
-    is_known: bool
-    """Found by the look-up of a retry: it is completed without further checks."""
-
-    @property
-    def ref(self) -> MessageRef:
-        """Names the message for look-ups."""
-        request = self.request
-        return MessageRef(request.message_id, self.conversation_id, request.user_id, self.action.recipient_id)
 
 
 class Accepting:
@@ -74,6 +56,7 @@ class Accepting:
         self._directory = directory
         self._dispatcher = dispatcher
         self._clock = clock
+        self._sifting = Sifting(store, clock)
         self._tags = TagCache()
         self._conversations: dict[bytes, ConversationId] = {}
 
@@ -148,8 +131,8 @@ class Accepting:
     async def _accept_round(self, batch: Sequence[SendRequest], slots: list[int], answers: list[Answer | None]) -> None:
         candidates = [self._candidate(slot, batch[slot], answers) for slot in slots]
         alive = [c for c in candidates if c is not None]
-        alive = await self._resolve_retries(alive, answers)
-        alive = await self._check_age(alive, answers)
+        alive = await self._sifting.resolve_retries(alive, answers)
+        alive = await self._sifting.check_age(alive, answers)
         users = await self._recipients(alive)
         alive = await self._check_recipients(alive, users, answers)
         if alive:
@@ -160,7 +143,7 @@ class Accepting:
             ]
             await self._write(entries, stamps[0], answers)
 
-    def _candidate(self, slot: int, request: SendRequest, answers: list[Answer | None]) -> Candidate | None:
+    def _candidate(self, slot: int, request: SendRequest, answers: list[Answer | None]) -> _Candidate | None:
         action = request.action
         assert isinstance(action, SendMessage)  # noqa: S101 - the door sorts sends by action
         if not self._tags.owns(request.user_id, request.device_id, request.message_id):
@@ -181,67 +164,18 @@ class Accepting:
             found = self._conversations[key] = direct_conversation(one, other)
         return found
 
-    async def _resolve_retries(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[Candidate]:
-        retries = [c for c in candidates if c.request.attempt > 1]
-        if not retries:
-            return candidates
-        found = await self._store.find([c.ref for c in retries])
-        kept = {c.slot: c for c in candidates}
-        for candidate, earlier in zip(retries, found, strict=True):
-            if earlier is None:
-                continue
-            if earlier.is_void:
-                answers[candidate.slot] = stale()
-            elif earlier.content_hash != candidate.content_hash:
-                answers[candidate.slot] = conflict()
-            else:
-                kept[candidate.slot] = candidate._replace(is_known=True)
-                continue
-            del kept[candidate.slot]
-        return list(kept.values())
-
-    async def _check_age(self, candidates: list[Candidate], answers: list[Answer | None]) -> list[Candidate]:
-        now_ms = self._clock.wall_ms()
-        kept: list[Candidate] = []
-        refused: list[tuple[Candidate, Refused]] = []
-        for candidate in candidates:
-            minted_ms = milliseconds_of(candidate.request.message_id)
-            if candidate.is_known or now_ms - FIRST_ACCEPT_AGE_MS <= minted_ms <= now_ms + FUTURE_BOUND_MS:
-                kept.append(candidate)
-            elif minted_ms > now_ms:
-                detail = f"message_id: {minted_ms - now_ms} ms in the future; correct the clock, mint a new id"
-                refused.append((candidate, Refused("CLOCK_SKEW", detail)))
-            else:
-                refused.append((candidate, stale()))
-        return kept + await self._refuse_for_ever(refused, answers)
-
-    async def _refuse_for_ever(
-        self, refused: list[tuple[Candidate, Refused]], answers: list[Answer | None]
-    ) -> list[Candidate]:
-        """Refuses, after declaring void what may have been sent before; returns those that were there after all.
-
-        While it cannot be declared void no such answer may leave: the client would send the same under a new id.
-        """
-        retries = [c for c, _ in refused if c.request.attempt > 1]
-        voided = await self._store.declare_void([c.ref for c in retries]) if retries else []
-        there = {c.slot: c for c, is_void in zip(retries, voided, strict=True) if not is_void}
-        for candidate, answer in refused:
-            if candidate.slot not in there:
-                answers[candidate.slot] = answer
-        return [c._replace(is_known=True) for c in there.values()]
-
     async def _check_recipients(
-        self, candidates: list[Candidate], users: dict[bytes, DirectoryUser], answers: list[Answer | None]
-    ) -> list[Candidate]:
+        self, candidates: list[_Candidate], users: dict[bytes, DirectoryUser], answers: list[Answer | None]
+    ) -> list[_Candidate]:
         unknown = [c for c in candidates if not c.is_known and not users[c.action.recipient_id].is_active]
         if not unknown:
             return candidates
         refusal = Refused("RECIPIENT_NOT_FOUND", "message.user_id: there is no such user")
-        there = await self._refuse_for_ever([(c, refusal) for c in unknown], answers)
+        there = await self._sifting.refuse_for_ever([(c, refusal) for c in unknown], answers)
         gone = {c.slot for c in unknown}
         return [c for c in candidates if c.slot not in gone] + there
 
-    async def _recipients(self, candidates: list[Candidate]) -> dict[bytes, DirectoryUser]:
+    async def _recipients(self, candidates: list[_Candidate]) -> dict[bytes, DirectoryUser]:
         """Returns what the recipients allow: a cached yes may be up to 2 s old, a no is read through."""
         users: dict[bytes, DirectoryUser] = {}
         unsure: dict[UserId, None] = {}
@@ -315,30 +249,12 @@ class Accepting:
             self._dispatcher.dispatch(event, users, device_id, wants_receipt=True)
 
 
-def retryable(error: ChappeError) -> Refused:
-    """Returns the refusal that tells a client to send the same bytes again."""
-    return Refused(error.reason, error.message, is_retryable=True, retry_after_ms=error.retry_after_ms)
-
-
-def without_doubles(batch: Sequence[SendRequest]) -> list[list[int]]:
-    """Returns the places of a batch in rounds in which no message id occurs twice; nearly always one round."""
-    rounds: list[list[int]] = []
-    counts: dict[bytes, int] = {}
-    for slot, request in enumerate(batch):
-        number = counts.get(request.message_id, 0)
-        counts[request.message_id] = number + 1
-        if number == len(rounds):
-            rounds.append([])
-        rounds[number].append(slot)
-    return rounds
-
-
 def _least_id(unix_ms: int) -> bytes:
     """Returns what sorts before every id of a millisecond and after those of the millisecond before."""
     return max(unix_ms, 0).to_bytes(6, "big")
 
 
-def _message(candidate: Candidate, recipient: DirectoryUser | None, stamp: Stamp) -> NewMessage:
+def _message(candidate: _Candidate, recipient: DirectoryUser | None, stamp: Stamp) -> NewMessage:
     request, action = candidate.request, candidate.action
     is_withheld = recipient is not None and request.user_id in recipient.blocked_user_ids
     return NewMessage(
@@ -354,16 +270,6 @@ def _message(candidate: Candidate, recipient: DirectoryUser | None, stamp: Stamp
         position=stamp.position,
         accepted_ms=stamp.wall_ms,
     )
-
-
-def stale() -> Refused:
-    """Returns the refusal that lets a client mint a new id."""
-    return Refused("STALE_MESSAGE_ID", "message_id: too old to be accepted for the first time; mint a new one")
-
-
-def conflict() -> Refused:
-    """Returns the refusal of other content under a known id."""
-    return Refused("DUPLICATE_CONFLICT", "message_id: used before with other content; the first is kept")
 
 
 def is_only_device(user: DirectoryUser | None, device_id: int) -> bool:

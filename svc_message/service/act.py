@@ -21,7 +21,8 @@ from svc_message.protocol import (
     direct_conversation,
     milliseconds_of,
 )
-from svc_message.service.accept import MAX_WRITES, conflict, is_only_device, retryable, stale, without_doubles
+from svc_message.service.accept import MAX_WRITES, is_only_device
+from svc_message.service.sift import conflict, retryable, stale, without_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,8 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation
-from svc_message.service.accept import MAX_WRITES, retryable
+from svc_message.service.accept import MAX_WRITES
+from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
