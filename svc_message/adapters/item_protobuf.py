@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
 from chappe.api.type.v1 import envelope_pb2, error_reason_pb2
-from svc_message.model import ForeignEvent, MessageEvent, OwnReadEvent, ReceiptEvent
+from svc_message.model import ForeignEvent, GroupReceiptEvent, MessageEvent, OwnReadEvent, ReceiptEvent
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def item_bytes(event: Event) -> bytes:
 
 def message_bytes(event: MessageEvent) -> bytes:
     """Returns the serialised `chappe.api.edge.v1.MessageEvent` of an event, written by hand."""
-    _, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope, *times = event
+    _, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope, *times, version = event
     return b"".join(
         (
             b"\x0a\x10",
@@ -51,13 +51,12 @@ def message_bytes(event: MessageEvent) -> bytes:
             sender_id,
             b"\x20",
             varint(device_id),
-            b"\x2a\x10",
-            recipient_id,
-            b"\x30",
+            b"\x30" if version else b"\x2a\x10" + recipient_id + b"\x30",
             varint(accepted_ms),
             # No envelope is empty, so that none stands for a message that was taken back.
             b"\x3a" + varint(len(envelope)) if envelope else b"",
             envelope,
+            b"\x42\x10" + conversation_id + b"\x48" + varint(version) if version else b"",
             _fate(times) if any(times) else b"",
         )
     )
@@ -78,6 +77,8 @@ def item_key(event: Event) -> bytes:
         return event.position + event.read_upto + event.conversation_id + event.user_id
     if isinstance(event, ForeignEvent):
         return event.position + event.change_id + _NO_ID + _NO_ID
+    if isinstance(event, GroupReceiptEvent):
+        return event.position + (event.message_ids[0] if event.message_ids else _NO_ID) + event.group_id + _NO_ID
     return event.position + event.action_id + event.conversation_id + event.user_id
 
 
@@ -116,6 +117,18 @@ def varint(value: int) -> bytes:
 def _own_read(event: OwnReadEvent) -> item_pb2.Item:
     own_read = item_pb2.OwnReadEvent(conversation_id=event.conversation_id, read_upto=event.read_upto)
     return item_pb2.Item(own_read=own_read)
+
+
+def _group_receipt(event: GroupReceiptEvent) -> item_pb2.Item:
+    group_receipt = item_pb2.GroupReceiptEvent(
+        group_id=event.group_id,
+        message_ids=event.message_ids,
+        delivered_counts=event.delivered_counts,
+        read_counts=event.read_counts,
+        recipient_counts=event.recipient_counts,
+        recorded_ms=event.recorded_ms,
+    )
+    return item_pb2.Item(group_receipt=group_receipt)
 
 
 def _receipt(event: ReceiptEvent) -> item_pb2.Item:
@@ -169,6 +182,7 @@ def _reaction(event: ReactionEvent) -> item_pb2.Item:
 
 _RARE: dict[type, Callable[[Any], item_pb2.Item]] = {
     OwnReadEvent: _own_read,
+    GroupReceiptEvent: _group_receipt,
     ReceiptEvent: _receipt,
     EditEvent: _edit,
     RevokeEvent: _revoke,

@@ -8,9 +8,14 @@ import pytest
 from chappe.runtime import migrations
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedPostgres, databases
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
+from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from tests.svc_message.desk import Book, Desk
+from tests.svc_message.group_desk import Books, GroupDesk, spoil_memory, spoil_postgres
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +58,29 @@ def store(request: pytest.FixtureRequest) -> Book:
 def desk() -> Desk:
     """Returns alice, bob and what they write."""
     return Desk()
+
+
+@pytest.fixture
+async def postgres_books(ledger_dsn: str, postgres_store: PostgresMessageStore) -> AsyncIterator[Books]:
+    """Returns everything that keeps groups on PostgreSQL."""
+    groups, journal = PostgresGroupStore(ledger_dsn), PostgresJournal(ledger_dsn)
+    yield Books(postgres_store, groups, journal, spoil_postgres(ledger_dsn))
+    await groups.aclose()
+    await journal.aclose()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def books(request: pytest.FixtureRequest) -> Books:
+    """Returns the book and the journal, of every kind that there is."""
+    if request.param == "memory":
+        clock = SystemClock()
+        store, journal = MemoryMessageStore(clock), MemoryJournal(clock)
+        return Books(store, MemoryGroupStore(store, journal), journal, spoil_memory(journal))
+    found: Books = request.getfixturevalue("postgres_books")
+    return found
+
+
+@pytest.fixture
+def group_desk() -> GroupDesk:
+    """Returns a group of three, and what they write."""
+    return GroupDesk()

@@ -69,7 +69,7 @@ class Ledger:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.store = MemoryMessageStore(self.clock)
-        self.actions = SlowActions(self.store._book)
+        self.actions = SlowActions(self.store.book)
         self.actions.clock, self.actions.delays_s = self.clock, []
         self.directory = FakeDirectory()
         self.directory.add(ALICE, BOB, CAROL)

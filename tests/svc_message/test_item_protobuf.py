@@ -42,7 +42,7 @@ def messages(draw: st.DrawFn) -> MessageEvent:
         UserId(draw(ids)),
         draw(times),
         draw(st.sampled_from((b"", envelope.SerializeToString()))),
-        *draw(st.tuples(*[st.sampled_from((0, 1, 2**41))] * 3)),
+        *draw(st.tuples(*[st.sampled_from((0, 1, 2**41))] * 4)),
     )
 
 
@@ -55,9 +55,11 @@ def test_a_message_item_is_what_protobuf_writes(event: MessageEvent) -> None:
             conversation_id=event.conversation_id,
             sender_user_id=event.sender_id,
             sender_device_id=event.sender_device_id,
-            recipient_user_id=event.recipient_id,
+            recipient_user_id=b"" if event.members_version else event.recipient_id,
             accepted_ms=event.accepted_ms,
             envelope=envelope_pb2.Envelope.FromString(event.envelope) if event.envelope else None,
+            group_id=event.conversation_id if event.members_version else b"",
+            members_version=event.members_version,
             edited_ms=event.edited_ms,
             revoked_ms=event.revoked_ms,
             expires_ms=event.expires_ms,

@@ -13,6 +13,7 @@ from svc_message.model import (
     ConversationId,
     Event,
     ForeignEvent,
+    GroupReceiptEvent,
     MessageEvent,
     MessageId,
     NewMessage,
@@ -25,6 +26,7 @@ from svc_message.model import (
     Verdict,
 )
 from svc_message.model.action import EditEvent, NewAction, ReactionEvent, RevokeEvent
+from svc_message.model.group import NewGroupMessage
 
 _UNREAD_SHOWN: Final = 100
 
@@ -48,12 +50,16 @@ class Line(NamedTuple):
 NO_RECEIPT: Final = Receipt(ReceiptState.SENT, 0, 0)
 
 
+Kept = NewMessage | NewGroupMessage
+"""A message as it stands in the book."""
+
+
 class Book:
     """What is stored, and who sees what of it."""
 
     def __init__(self) -> None:
         # None stands for an id that was declared void.
-        self.messages: defaultdict[ConversationId, dict[MessageId, NewMessage | None]] = defaultdict(dict)
+        self.messages: defaultdict[ConversationId, dict[MessageId, Kept | None]] = defaultdict(dict)
         self.inboxes: defaultdict[UserId, list[Event]] = defaultdict(list)
         self.receipts: dict[tuple[ConversationId, MessageId], Receipt] = {}
         self.lines: defaultdict[UserId, dict[ConversationId, Line]] = defaultdict(dict)
@@ -71,6 +77,7 @@ class Book:
         first = messages[message.message_id]
         if first is None:
             return Accepted(Verdict.VOID, 0, is_withheld=False)
+        assert isinstance(first, NewMessage)  # noqa: S101 - a conversation is of one kind for ever
         is_same = (first.sender_id, first.content_hash) == (message.sender_id, message.content_hash)
         if is_same:
             self.point(first, message.position)
@@ -101,7 +108,7 @@ class Book:
         for user_id in user_ids:
             insort_right(self.inboxes[user_id], event, key=position_of)
 
-    def there(self, conversation_id: ConversationId, message_id: MessageId) -> NewMessage | None:
+    def there(self, conversation_id: ConversationId, message_id: MessageId) -> Kept | None:
         """Returns a message that is not void."""
         return self.messages[conversation_id].get(message_id)
 
@@ -111,7 +118,7 @@ class Book:
             (
                 message
                 for message in self.messages[conversation_id].values()
-                if message is not None
+                if isinstance(message, NewMessage)
                 and (message.sender_id == user_id or (message.recipient_id == user_id and not message.is_withheld))
                 and not self.altered.seen(user_id, (conversation_id, message.message_id)).is_hidden
             ),
@@ -120,7 +127,7 @@ class Book:
 
     def shown(self, reader_id: UserId, event: Event) -> Event | None:
         """Returns an event of an inbox as its reader sees it now; None when it is not to be seen any more."""
-        if isinstance(event, ReceiptEvent | OwnReadEvent | ForeignEvent):
+        if isinstance(event, ReceiptEvent | GroupReceiptEvent | OwnReadEvent | ForeignEvent):
             return event
         place = (event.conversation_id, event.message_id)
         message, seen = self.there(*place), self.altered.seen(reader_id, place)
@@ -134,7 +141,7 @@ class Book:
             return None
         return event
 
-    def seen(self, reader_id: UserId, message: NewMessage, position: Position) -> MessageEvent:
+    def seen(self, reader_id: UserId, message: Kept, position: Position) -> MessageEvent:
         """Returns a message at a position as one user sees it."""
         place = (message.conversation_id, message.message_id)
         edit_id, edited_ms, envelope, revoked_ms, _ = self.altered.seen(reader_id, place)
@@ -167,7 +174,7 @@ class Book:
         unread_count = sum(1 for _ in self.unread(owner_id, conversation_id, line))
         return Chat(conversation_id, line.peer_id, last, min(unread_count, _UNREAD_SHOWN), line.read_upto)
 
-    def stored(self, reader_id: UserId, message: NewMessage) -> StoredMessage:
+    def stored(self, reader_id: UserId, message: Kept) -> StoredMessage:
         """Returns a message with how far it has come, as one user sees it."""
         place = (message.conversation_id, message.message_id)
         receipt = self.receipts.get(place, NO_RECEIPT)
@@ -175,8 +182,10 @@ class Book:
         return StoredMessage(event, *receipt, self.altered.reactions(reader_id, place))
 
 
-def event_of(message: NewMessage, position: Position) -> MessageEvent:
+def event_of(message: Kept, position: Position) -> MessageEvent:
     """Returns the event that a message becomes at a position."""
+    if isinstance(message, NewGroupMessage):
+        return message.to_event()._replace(position=position)
     return MessageEvent(
         position,
         message.message_id,

@@ -7,6 +7,7 @@ from svc_message.model import (
     Applied,
     DeviceId,
     MessageId,
+    NewMessage,
     OwnReadEvent,
     ReceiptEvent,
     ReceiptState,
@@ -52,7 +53,7 @@ def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> bool:
     """Raises one message; says whether that is to be told."""
     message = book.messages[update.conversation_id].get(message_id)
     if (
-        message is None
+        not isinstance(message, NewMessage)
         or (message.sender_id, message.recipient_id) != (update.peer_id, update.reader_id)
         or message.is_withheld
     ):

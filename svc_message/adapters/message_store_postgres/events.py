@@ -1,12 +1,16 @@
 """Knows the bytes of what stands in an inbox besides messages."""
 
+from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from svc_message.model import (
     ConversationId,
     DeviceId,
+    Event,
     ForeignEvent,
+    GroupReceiptEvent,
+    MessageEvent,
     MessageId,
     OwnReadEvent,
     Position,
@@ -14,23 +18,54 @@ from svc_message.model import (
     ReceiptState,
     UserId,
 )
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 
 MESSAGE: Final = 1
 RECEIPT: Final = 2
 OWN_READ: Final = 3
 FOREIGN: Final = 4
 ACTION: Final = 5
+MESSAGES: Final = 6
+GROUP_RECEIPT: Final = 7
 CHANGE_ID_BYTES: Final = 16
-_ID_BYTES: Final = 16
+ID_BYTES: Final = 16
 # The statements write the first two with int2send, int8send, uuid_send and int4send.
 _RECEIPT: Final = Struct("!hq16s")
 _OWN_READ: Final = Struct("!16si")
 
 
+class Row(NamedTuple):
+    """What a row of an inbox says; `data` is empty for none."""
+
+    kind: int
+    message_id: bytes
+    data: bytes
+
+
+def row_of(events: Sequence[Event]) -> Row:
+    """Writes what the members of a group are told; several events are messages, and share a row."""
+    if len(events) == 1 and isinstance(events[0], EditEvent | RevokeEvent | ReactionEvent):
+        return Row(ACTION, events[0].action_id, b"")
+    ids = [event.message_id for event in events if isinstance(event, MessageEvent)]
+    if len(ids) != len(events):
+        raise TypeError(f"{events[0]!r}: not one that members of a group are told")
+    return Row(MESSAGE, ids[0], b"") if len(ids) == 1 else Row(MESSAGES, ids[0], b"".join(ids))
+
+
+def messages_of(data: bytes) -> list[MessageId]:
+    """Reads which messages share a row."""
+    return [MessageId(data[n : n + ID_BYTES]) for n in range(0, len(data), ID_BYTES)]
+
+
+def group_receipt_of(position: Position, conversation_id: ConversationId, data: bytes) -> GroupReceiptEvent:
+    """Reads that messages to a group came further."""
+    return GroupReceiptEvent(position, conversation_id, (), (), (), (), int.from_bytes(data, "big"))
+
+
 def receipt_of(position: Position, conversation_id: ConversationId, data: bytes) -> ReceiptEvent:
     """Reads a receipt event."""
     state, recorded_ms, reader_id = _RECEIPT.unpack_from(data)
-    ids = tuple(MessageId(data[n : n + _ID_BYTES]) for n in range(_RECEIPT.size, len(data), _ID_BYTES))
+    ids = tuple(MessageId(data[n : n + ID_BYTES]) for n in range(_RECEIPT.size, len(data), ID_BYTES))
     return ReceiptEvent(position, conversation_id, UserId(reader_id), ids, ReceiptState(state), recorded_ms)
 
 

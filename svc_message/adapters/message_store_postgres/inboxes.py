@@ -9,18 +9,23 @@ from svc_message.adapters.message_store_postgres.events import (
     ACTION,
     CHANGE_ID_BYTES,
     FOREIGN,
+    GROUP_RECEIPT,
+    ID_BYTES,
     MESSAGE,
+    MESSAGES,
     RECEIPT,
     foreign_of,
+    group_receipt_of,
     own_read_of,
     receipt_of,
 )
 from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.adapters.message_store_postgres.shared import Shared, take_apart
 from svc_message.model import NO_POSITION, Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent
 
 ROWS_APPENDED: Final = 4096
-_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _DATA, _IS_SEEN, _ACTION = 0, 1, 2, 4, 9, 13, 14, 15
+_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _DATA, _IS_SEEN, _ACTION = 0, 1, 2, 4, 9, 14, 15, 16
 
 # One row more than asked for tells whether there are more; its whole position comes with it, and all or nothing of a
 # position is given, because who reads on does so after a position. A pointer to an action leads to its message.
@@ -71,7 +76,18 @@ async def read_inbox(connections: Connections, reads: Sequence[InboxRead]) -> li
     found: list[list[Row]] = [[] for _ in reads]
     for row in await connections.run(Statement(_READ, parameters)):
         found[row[_N]].append(row)
-    return [_page(read, rows) for read, rows in zip(reads, found, strict=True)]
+    pages = [_cut(read, rows) for read, rows in zip(reads, found, strict=True)]
+    wanted = [
+        (read.user_id, row[_CONVERSATION], row[_DATA])
+        for read, (rows, _) in zip(reads, pages, strict=True)
+        for row in rows
+        if row[_KIND] == MESSAGES
+    ]
+    shared = await take_apart(connections, wanted) if wanted else Shared({}, set())
+    return [
+        InboxPage(_events(read, rows, shared), has_more, rows[-1][_POSITION] if rows else NO_POSITION)
+        for read, (rows, has_more) in zip(reads, pages, strict=True)
+    ]
 
 
 async def append_events(connections: Connections, batch: Sequence[ForeignAppend]) -> None:
@@ -91,20 +107,33 @@ async def append_events(connections: Connections, batch: Sequence[ForeignAppend]
         await connections.run(Statement(_APPEND, parameters))
 
 
-def _page(read: InboxRead, rows: list[Row]) -> InboxPage:
+def _cut(read: InboxRead, rows: list[Row]) -> tuple[list[Row], bool]:
+    """Returns the rows of a page and whether there are more; it ends between positions."""
     rows.sort(key=_position)
-    has_more = len(rows) > read.limit
-    if has_more:
-        end = rows[read.limit][_POSITION]
-        # A position with more events than the limit is given whole; the next page may then be empty.
-        rows = [row for row in rows if row[_POSITION] < end] or rows
-    events = [event for row in rows if (event := _event(read, row)) is not None]
-    return InboxPage(events, has_more, rows[-1][_POSITION] if rows else NO_POSITION)
+    left = read.limit
+    for row in rows:
+        left -= len(row[_DATA]) // ID_BYTES if row[_KIND] == MESSAGES else 1
+        if left < 0:
+            end = row[_POSITION]
+            # A position with more events than the limit is given whole; the next page may then be empty.
+            kept = [row for row in rows if row[_POSITION] < end] or [row for row in rows if row[_POSITION] == end]
+            return kept, True
+    return rows, False
 
 
 def _position(row: Row) -> Position:
     position: Position = row[_POSITION]
     return position
+
+
+def _events(read: InboxRead, rows: list[Row], shared: Shared) -> list[Event]:
+    events: list[Event] = []
+    for row in rows:
+        if row[_KIND] == MESSAGES:
+            events += shared.messages_in(read.user_id, row[_CONVERSATION], row[_DATA], row[_POSITION])
+        elif (event := _event(read, row)) is not None:
+            events.append(event)
+    return events
 
 
 def _event(read: InboxRead, row: Row) -> Event | None:
@@ -118,6 +147,8 @@ def _event(read: InboxRead, row: Row) -> Event | None:
         return _action(row)
     if kind == FOREIGN:
         return foreign_of(row[_POSITION], row[_DATA])
+    if kind == GROUP_RECEIPT:
+        return group_receipt_of(row[_POSITION], row[_CONVERSATION], row[_DATA])
     return own_read_of(row[_POSITION], read.user_id, row[_CONVERSATION], row[_DATA])
 
 

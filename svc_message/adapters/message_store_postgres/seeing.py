@@ -11,7 +11,7 @@ _IS_THERE: Final = """(m.kind = 1
 _CONTENT: Final = f"""
     CASE WHEN {_IS_REVOKED} THEN ''::bytea WHEN {_IS_PRIVATE} THEN v.envelope ELSE m.envelope END,
     CASE WHEN {_IS_REVOKED} THEN 0 WHEN {_IS_PRIVATE} THEN v.edited_ms ELSE coalesce(m.edited_ms, 0) END,
-    coalesce(m.revoked_ms, v.revoked_ms, 0), coalesce(m.expires_ms, 0)
+    coalesce(m.revoked_ms, v.revoked_ms, 0), coalesce(m.expires_ms, 0), coalesce(m.members_version, 0)
 """
 # The limit keeps the look-up as it is: joined freely, a plan that was made while the table was empty may look for the
 # rows of a message, or of a conversation, and pass over everybody else's.

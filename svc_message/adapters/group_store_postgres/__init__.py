@@ -1,0 +1,41 @@
+"""Keeps what the ledger's book holds of groups in PostgreSQL, on connections of its own.
+
+A message is one row; each member's pointer is one row, too, and the pointers of several messages of one conversation to
+one member share one. Members travel as packed arrays and become rows in the server.
+"""
+
+from collections.abc import Sequence
+
+from svc_message.adapters.group_store_postgres import accepting, expanding
+from svc_message.adapters.message_store_postgres.connections import Connections
+from svc_message.model.group import Expansion, GroupAccepted, NewGroupMessage, Shard, Touch
+
+
+class PostgresGroupStore:
+    """The port `GroupStore` on PostgreSQL; dials when it is first used and again after failures."""
+
+    def __init__(self, dsn: str, *, writers: int = 2, expanders: int = 2, timeout_s: float = 5.0) -> None:
+        """Prepares; nothing is dialled.
+
+        Args:
+            dsn: The database of the ledger.
+            writers: How many connections write messages.
+            expanders: How many connections write the members' pointers.
+            timeout_s: After how long a silent server counts as gone.
+        """
+        self._writers = Connections(dsn, size=writers, timeout_s=timeout_s)
+        self._expanders = Connections(dsn, size=expanders, timeout_s=timeout_s)
+        self._touches = expanding.Touches()
+
+    async def aclose(self) -> None:
+        """Closes the connections; those at work when they are done."""
+        await self._writers.aclose()
+        await self._expanders.aclose()
+
+    async def accept(self, shard: Shard, batch: Sequence[NewGroupMessage]) -> list[GroupAccepted]:
+        """Makes messages durable with their entries; one round trip when all are new."""
+        return await accepting.accept(self._writers, shard, batch)
+
+    async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
+        """Writes the pointers of members, and the lines of their chat lists, in one transaction."""
+        await expanding.expand(self._expanders, self._touches, expansions, touches)

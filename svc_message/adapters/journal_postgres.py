@@ -1,0 +1,158 @@
+"""Keeps the journal in PostgreSQL, beside the book of the ledger."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from psycopg.types.numeric import Float8, Int4, Int8
+
+from svc_message.adapters.message_store_postgres.arrays import Uuid, uuids
+from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
+from svc_message.adapters.message_store_postgres.events import MESSAGE
+from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.model import NO_POSITION, MessageEvent, Position
+from svc_message.model.group import Entry, Orphan, Shard, Undecodable
+from svc_message.protocol.journal import adopted_from
+
+_CHECKPOINT: Final = b"""
+    WITH alive AS (
+        INSERT INTO journal_shards AS s (shard, mark, checkpointed_at) VALUES (%b, %b, clock_timestamp())
+        ON CONFLICT (shard) DO UPDATE
+        SET mark = greatest(s.mark, excluded.mark), checkpointed_at = excluded.checkpointed_at
+    )
+    DELETE FROM journal WHERE shard = %b AND pos < %b
+"""
+
+_ADOPT: Final = b"""
+    SELECT shard, mark FROM journal_shards
+    WHERE checkpointed_at < clock_timestamp() - make_interval(secs => %b) ORDER BY shard
+"""
+
+# As nobody in particular sees them; what has disappeared meanwhile is there to be passed over.
+_READ: Final = woven(
+    """
+    SELECT j.pos, j.conversation_id, j.sender_id, j.members_version, j.kind,
+        m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content}
+    FROM (SELECT * FROM journal WHERE shard = %b AND pos > %b ORDER BY pos LIMIT %b) j
+    LEFT JOIN messages m ON m.conversation_id = j.conversation_id AND m.message_id = j.message_id
+    LEFT JOIN private_views v ON false
+"""
+)
+
+_ADVANCE: Final = b"UPDATE journal_shards SET mark = greatest(mark, %b) WHERE shard = %b"
+
+_PARK: Final = b"""
+    WITH moved AS (
+        DELETE FROM journal WHERE shard = %b AND pos = ANY (%b)
+        RETURNING shard, pos, conversation_id, message_id, sender_id, members_version, kind, data
+    )
+    INSERT INTO journal_parked (shard, pos, conversation_id, message_id, sender_id, members_version, kind, data, why)
+    SELECT m.*, t.why FROM moved m JOIN unnest(%b, %b) AS t (pos, why) ON t.pos = m.pos
+    ON CONFLICT DO NOTHING
+"""
+
+_REPLAY: Final = b"""
+    WITH orphan AS (
+        INSERT INTO journal_shards (shard, mark, checkpointed_at) SELECT %b, %b, '-infinity'
+        WHERE EXISTS (SELECT FROM journal_parked)
+    ), moved AS (
+        DELETE FROM journal_parked RETURNING pos, conversation_id, message_id, sender_id, members_version, kind, data
+    ), back AS (
+        INSERT INTO journal (shard, pos, conversation_id, message_id, sender_id, members_version, kind, data)
+        SELECT %b, moved.* FROM moved ON CONFLICT DO NOTHING
+    )
+    SELECT count(*) FROM moved
+"""
+
+# The row is locked first: whoever writes an entry holds it, and the second statement sees what they wrote.
+_LOCK: Final = b"SELECT FROM journal_shards WHERE shard = %b FOR UPDATE"
+_END: Final = b"""
+    DELETE FROM journal_shards s WHERE s.shard = %b
+        AND NOT EXISTS (SELECT FROM journal j WHERE j.shard = s.shard AND j.pos > %b)
+"""
+_IS_THERE: Final = b"SELECT shard FROM journal_shards WHERE shard = %b"
+_FORGET: Final = b"""
+    DELETE FROM journal j WHERE j.shard = %b AND NOT EXISTS (SELECT FROM journal_shards s WHERE s.shard = j.shard)
+"""
+
+
+class PostgresJournal:
+    """The port `Journal` on PostgreSQL; dials when it is first used and again after failures."""
+
+    def __init__(self, dsn: str, *, timeout_s: float = 5.0) -> None:
+        """Prepares; nothing is dialled.
+
+        Args:
+            dsn: The database of the ledger.
+            timeout_s: After how long a silent server counts as gone.
+        """
+        # One for the checkpoints, which must not wait for an adopter's pages.
+        self._connections = Connections(dsn, size=2, timeout_s=timeout_s)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._connections.aclose()
+
+    async def checkpoint(self, shard: Shard, mark: Position) -> None:
+        """Begins a shard, or says that its process lives; deletes what lies H before the mark."""
+        number = Int8(shard_number(shard))
+        parameters = (number, Uuid(mark), number, Uuid(adopted_from(mark)))
+        await self._connections.run(Statement(_CHECKPOINT, parameters))
+
+    async def adopt(self, silence_s: float) -> list[Orphan]:
+        """Returns the shards that were not checkpointed for so long."""
+        rows = await self._connections.run(Statement(_ADOPT, (Float8(silence_s),)))
+        return [Orphan(Shard(shard % 2**64), mark) for shard, mark in rows]
+
+    async def read(self, shard: Shard, after: Position, limit: int) -> list[Entry | Undecodable]:
+        """Reads on in a shard, with the messages that its entries are about."""
+        parameters = (Int8(shard_number(shard)), Uuid(after), Int4(limit))
+        rows = await self._connections.run(Statement(_READ, parameters))
+        rows.sort(key=_position)
+        return [_entry(row) for row in rows]
+
+    async def advance(self, shard: Shard, mark: Position) -> None:
+        """Raises the mark of an orphan."""
+        await self._connections.run(Statement(_ADVANCE, (Uuid(mark), Int8(shard_number(shard)))))
+
+    async def park(self, shard: Shard, entries: Sequence[Undecodable]) -> None:
+        """Moves entries to where replay finds them."""
+        positions = uuids([entry.position for entry in entries])
+        parameters = (Int8(shard_number(shard)), positions, positions, [entry.why for entry in entries])
+        await self._connections.run(Statement(_PARK, parameters))
+
+    async def replay(self, shard: Shard) -> int:
+        """Moves everything that was parked into a new shard without an owner."""
+        number = Int8(shard_number(shard))
+        ((count,),) = await self._connections.run(Statement(_REPLAY, (number, Uuid(NO_POSITION), number)))
+        return int(count)
+
+    async def end(self, shard: Shard, last: Position) -> bool:
+        """Ends a shard unless something was written after a position."""
+        number = Int8(shard_number(shard))
+        *_, left = await self._connections.run_together(
+            Statement(_LOCK, (number,)),
+            Statement(_END, (number, Uuid(last))),
+            Statement(_FORGET, (number,)),
+            Statement(_IS_THERE, (number,)),
+        )
+        return not left
+
+
+def shard_number(shard: Shard) -> int:
+    """Returns a shard as the signed number that the tables hold."""
+    return shard - 2**64 if shard >= 2**63 else shard
+
+
+def _entry(row: Row) -> Entry | Undecodable:
+    position, conversation_id, sender_id, members_version, kind, *message = row
+    if kind != MESSAGE:
+        return Undecodable(position, f"kind {kind}: not one that this program knows")
+    if message[0] is None:
+        return Undecodable(position, "its message is gone")
+    event = MessageEvent(NO_POSITION, *message)
+    return Entry(position, conversation_id, sender_id, members_version, event)
+
+
+def _position(row: Row) -> Position:
+    position: Position = row[0]
+    return position

@@ -1,0 +1,212 @@
+"""What every store of the ledger does for groups: messages, their entries, and the pointers of members."""
+
+import pytest
+
+from svc_message.model import NO_POSITION, Accepted, InboxRead, Verdict
+from svc_message.model.group import Expansion, GroupAccepted
+from tests.svc_message.desk import inbox, stranger
+from tests.svc_message.group_desk import Books, GroupDesk, entry_of, group_ref, placed
+
+LIMIT = 1000
+
+
+async def journaled(books: Books, desk: GroupDesk) -> list[object]:
+    return list(await books.journal.read(desk.shard, NO_POSITION, LIMIT))
+
+
+async def test_a_message_is_stored_with_the_senders_pointer_and_an_entry(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+
+    answers = await books.groups.accept(group_desk.shard, [message])
+
+    assert answers == [GroupAccepted(Verdict.STORED, message.accepted_ms, 1, 2)]
+    assert await inbox(books.store, group_desk.alice) == [message.to_event()]
+    assert await inbox(books.store, group_desk.bob) == []
+    assert await journaled(books, group_desk) == [entry_of(message)]
+
+
+async def test_what_is_found_is_completed_as_the_first_decision_was(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+    again = group_desk.say_again(message)
+    await books.groups.accept(group_desk.shard, [message])
+
+    answers = await books.groups.accept(group_desk.shard, [again])
+
+    assert answers == [GroupAccepted(Verdict.DUPLICATE, message.accepted_ms, 1, 2)]
+    first, second = await journaled(books, group_desk)
+    assert (first, second) == (entry_of(message), entry_of(message)._replace(position=again.position))
+    assert [event.position for event in await inbox(books.store, group_desk.alice)] == [
+        message.position,
+        again.position,
+    ]
+
+
+async def test_a_batch_may_hold_what_is_new_and_what_is_found(books: Books, group_desk: GroupDesk) -> None:
+    old, new, taken = group_desk.say(), group_desk.say(), group_desk.say(b"first")
+    await books.groups.accept(group_desk.shard, [old, taken])
+    other = group_desk.say(b"second", message_id=taken.message_id)
+
+    answers = await books.groups.accept(group_desk.shard, [group_desk.say_again(old), new, other])
+
+    assert [answer.verdict for answer in answers] == [Verdict.DUPLICATE, Verdict.STORED, Verdict.CONFLICT]
+
+
+async def test_a_void_id_is_never_accepted(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+    assert await books.store.declare_void([group_ref(message)]) == [True]
+
+    answers = await books.groups.accept(group_desk.shard, [message])
+
+    assert [answer.verdict for answer in answers] == [Verdict.VOID]
+    assert await inbox(books.store, group_desk.alice) == []
+    assert await journaled(books, group_desk) == []
+
+
+async def test_a_stored_message_is_found_and_cannot_be_declared_void(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+    await books.groups.accept(group_desk.shard, [message])
+
+    (found,) = await books.store.find([group_ref(message)])
+
+    assert found is not None
+    assert (found.is_void, found.content_hash, found.accepted_ms) == (False, message.content_hash, message.accepted_ms)
+    assert await books.store.declare_void([group_ref(message)]) == [False]
+
+
+async def test_nothing_is_accepted_for_nothing(books: Books, group_desk: GroupDesk) -> None:
+    assert await books.groups.accept(group_desk.shard, []) == []
+    await books.groups.expand([], [])
+
+
+async def test_direct_messages_and_groups_live_beside_each_other(books: Books, group_desk: GroupDesk) -> None:
+    direct, message = group_desk.write(), group_desk.say()
+
+    assert await books.store.accept([direct]) == [Accepted(Verdict.STORED, direct.accepted_ms, is_withheld=False)]
+    await books.groups.accept(group_desk.shard, [message])
+
+    direct_event, group_event = await inbox(books.store, group_desk.alice)
+    assert (direct_event.position, group_event) == (direct.position, message.to_event())
+
+
+async def test_every_member_gets_what_is_expanded(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+    await books.groups.accept(group_desk.shard, [message])
+    expansion = group_desk.expand(message)
+
+    await books.groups.expand([expansion], [])
+
+    for user_id in (group_desk.bob, group_desk.carol):
+        assert await inbox(books.store, user_id) == [placed(message, expansion)]
+
+
+async def test_several_messages_share_a_row_and_are_read_as_items(books: Books, group_desk: GroupDesk) -> None:
+    messages = [group_desk.say(b"%d" % n, version=n + 1) for n in range(3)]
+    await books.groups.accept(group_desk.shard, messages)
+    expansion = group_desk.expand(*messages)
+
+    await books.groups.expand([expansion], [])
+
+    assert await inbox(books.store, group_desk.bob) == [placed(message, expansion) for message in messages]
+
+
+async def test_a_page_ends_before_a_row_that_does_not_fit(books: Books, group_desk: GroupDesk) -> None:
+    messages = [group_desk.say() for _ in range(5)]
+    await books.groups.accept(group_desk.shard, messages)
+    first, second = group_desk.expand(*messages[:2]), group_desk.expand(*messages[2:])
+    await books.groups.expand([first, second], [])
+
+    (page,) = await books.store.read_inbox([InboxRead(group_desk.bob, NO_POSITION, 4)])
+    (rest,) = await books.store.read_inbox([InboxRead(group_desk.bob, first.position, 4)])
+
+    assert (page.events, page.has_more) == ([placed(message, first) for message in messages[:2]], True)
+    assert (rest.events, rest.has_more) == ([placed(message, second) for message in messages[2:]], False)
+
+
+async def test_a_row_that_is_larger_than_a_page_is_given_whole(books: Books, group_desk: GroupDesk) -> None:
+    messages = [group_desk.say() for _ in range(4)]
+    await books.groups.accept(group_desk.shard, messages)
+    first, second = group_desk.expand(*messages[:3]), group_desk.expand(messages[3])
+    await books.groups.expand([first, second], [])
+
+    (page,) = await books.store.read_inbox([InboxRead(group_desk.bob, NO_POSITION, 2)])
+    (rest,) = await books.store.read_inbox([InboxRead(group_desk.bob, first.position, 2)])
+
+    assert (len(page.events), page.has_more) == (3, True)
+    assert (rest.events, rest.has_more) == ([placed(messages[3], second)], False)
+
+
+async def test_members_of_a_group_read_its_rows_at_once(books: Books, group_desk: GroupDesk) -> None:
+    messages = [group_desk.say(), group_desk.say()]
+    await books.groups.accept(group_desk.shard, messages)
+    expansion = group_desk.expand(*messages)
+    direct = group_desk.write()
+    await books.store.accept([direct])
+    await books.groups.expand([expansion], [])
+
+    pages = await books.store.read_inbox(
+        [InboxRead(user_id, NO_POSITION, 10) for user_id in (group_desk.bob, group_desk.carol, stranger())]
+    )
+
+    assert [len(page.events) for page in pages] == [3, 2, 0]
+    assert pages[1].events == [placed(message, expansion) for message in messages]
+
+
+async def test_conversations_of_one_call_have_their_own_members(books: Books, group_desk: GroupDesk) -> None:
+    other = GroupDesk()
+    messages = [group_desk.say(), other.say(), group_desk.say(sender=group_desk.bob)]
+    await books.groups.accept(group_desk.shard, messages)
+    expansions = [
+        group_desk.expand(messages[0]),
+        other.expand(messages[1], to=(other.bob,)),
+        group_desk.expand(messages[2]),
+        group_desk.expand(messages[0], to=()),
+    ]
+
+    await books.groups.expand(expansions[:3], [])
+
+    assert await inbox(books.store, other.bob) == [placed(messages[1], expansions[1])]
+    assert await inbox(books.store, other.carol) == []
+    assert len(await inbox(books.store, group_desk.carol)) == 2
+
+
+async def test_a_thousand_members_get_a_message_in_one_call(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+    await books.groups.accept(group_desk.shard, [message])
+    members = tuple(sorted(stranger() for _ in range(1023)))
+    expansion = group_desk.expand(message, to=members)
+
+    await books.groups.expand([expansion], [group_desk.touch(message, to=(*members, group_desk.alice))])
+
+    pages = await books.store.read_inbox([InboxRead(user_id, NO_POSITION, 10) for user_id in members])
+    assert [page.events for page in pages] == [[placed(message, expansion)]] * 1023
+
+
+async def test_an_expansion_without_members_writes_nothing(books: Books, group_desk: GroupDesk) -> None:
+    message = group_desk.say()
+    await books.groups.accept(group_desk.shard, [message])
+    nobody = Expansion(group_desk.group_id, group_desk.position(), (message.to_event(),), ())
+
+    await books.groups.expand([nobody, group_desk.expand(message, to=(group_desk.bob,))], [])
+
+    assert len(await inbox(books.store, group_desk.bob)) == 1
+
+
+async def test_only_what_members_are_told_can_be_expanded(books: Books, group_desk: GroupDesk) -> None:
+    await books.store.accept([direct := group_desk.write()])
+    await books.store.apply_receipts([group_desk.receive(direct)])
+    (*_, receipt) = await inbox(books.store, group_desk.alice)
+    wrong = Expansion(group_desk.group_id, group_desk.position(), (receipt,), (group_desk.bob,))
+
+    with pytest.raises(TypeError, match="not one that members"):
+        await books.groups.expand([wrong], [])
+
+
+async def test_a_shard_that_was_ended_is_begun_anew(books: Books, group_desk: GroupDesk) -> None:
+    await books.journal.checkpoint(group_desk.shard, NO_POSITION)
+    assert await books.journal.end(group_desk.shard, NO_POSITION)
+    message = group_desk.say()
+
+    await books.groups.accept(group_desk.shard, [message])
+
+    assert not await books.journal.end(group_desk.shard, NO_POSITION)
+    assert await journaled(books, group_desk) == [entry_of(message)]
