@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from svc_message.model import DeviceId, MessageEvent, UserId
+from svc_message.model import DeviceId, MessageEvent, NewMessage, UserId
 from svc_message.model.trace import InboxPointer, MessageTrace, TracedKind, UserReceipt
 
 if TYPE_CHECKING:
     from svc_message.adapters.message_store_memory import MemoryMessageStore
-    from svc_message.adapters.message_store_memory.book import Book
-    from svc_message.model import NewMessage
+    from svc_message.adapters.message_store_memory.book import Book, Kept
     from svc_message.model.trace import TraceQuery
 
 _VOID = MessageTrace(
@@ -38,14 +37,14 @@ class MemoryTraceStore:
             message.accepted_ms,
             message.sender_id,
             message.sender_device_id,
-            message.recipient_id,
+            message.recipient_id if isinstance(message, NewMessage) else UserId(b""),
             message.is_withheld,
             tuple(sorted(_pointers(book, message))),
             tuple(_receipts(book, message)),
         )
 
 
-def _pointers(book: Book, message: NewMessage) -> list[InboxPointer]:
+def _pointers(book: Book, message: Kept) -> list[InboxPointer]:
     return [
         InboxPointer(event.position, user_id)
         for user_id in {message.sender_id, message.recipient_id}
@@ -54,6 +53,6 @@ def _pointers(book: Book, message: NewMessage) -> list[InboxPointer]:
     ]
 
 
-def _receipts(book: Book, message: NewMessage) -> list[UserReceipt]:
+def _receipts(book: Book, message: Kept) -> list[UserReceipt]:
     found = book.receipts.get((message.conversation_id, message.message_id))
     return [] if found is None else [UserReceipt(message.recipient_id, *found)]

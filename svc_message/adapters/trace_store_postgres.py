@@ -71,7 +71,8 @@ class PostgresTraceStore:
             accepted_ms,
             sender_id,
             device_id,
-            recipient_id,
+            # In a group the group stands where the recipient would.
+            UserId(b"") if recipient_id == query.conversation_id else recipient_id,
             is_withheld,
             tuple(sorted(InboxPointer(*row) for row in pointers)),
             tuple(map(_receipt, receipts)),

@@ -40,52 +40,52 @@ class MemoryMessageStore:
         """
         self._clock = clock
         self._epoch = epoch
-        self.book = Book()
-        self.actions = MemoryActionStore(self.book)
+        self._book = Book()
+        self.actions = MemoryActionStore(self._book)
         """The port `ActionStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with a pointer in the inbox of everyone entitled."""
-        return [self.book.accept(message) for message in batch]
+        return [self._book.accept(message) for message in batch]
 
     async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
         """Looks messages up, in order."""
-        return [_find(self.book, ref) for ref in refs]
+        return [_find(self._book, ref) for ref in refs]
 
     async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
         """Makes sure that ids which are not there are never accepted; false where one was there after all."""
-        return [self.book.messages[ref.conversation_id].setdefault(ref.message_id, None) is None for ref in refs]
+        return [self._book.messages[ref.conversation_id].setdefault(ref.message_id, None) is None for ref in refs]
 
     async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
         """Raises states, never lowers them, and appends the events that tell of it."""
-        return [apply(self.book, update) for update in batch]
+        return [apply(self._book, update) for update in batch]
 
     async def append_events(self, batch: Sequence[ForeignAppend]) -> None:
         """Appends events of other services."""
         for append in batch:
-            self.book.append(ForeignEvent(append.position, append.change_id, append.item), *append.user_ids)
+            self._book.append(ForeignEvent(append.position, append.change_id, append.item), *append.user_ids)
 
     async def read_inbox(self, reads: Sequence[InboxRead]) -> list[InboxPage]:
         """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
-        return [_page_of(self.book, read) for read in reads]
+        return [_page_of(self._book, read) for read in reads]
 
     async def read_page(self, read: PageRead) -> list[StoredMessage]:
         """Returns messages of a conversation that its owner sees, newest first."""
         found = [
             message
-            for message in self.book.visible(read.owner_id, read.conversation_id)
+            for message in self._book.visible(read.owner_id, read.conversation_id)
             if read.after < message.message_id and (not read.before or message.message_id < read.before)
         ]
         chosen = found[-read.limit :] if read.after else found[: read.limit]
-        return [self.book.stored(read.owner_id, message) for message in chosen]
+        return [self._book.stored(read.owner_id, message) for message in chosen]
 
     async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
         """Returns a window of a chat list."""
-        lines = self.book.lines[owner_id]
+        lines = self._book.lines[owner_id]
         places = sorted((-line.last_ms, conversation_id) for conversation_id, line in lines.items())
         if after is not None:
             places = [place for place in places if place > (-after.last_ms, after.conversation_id)]
-        chats = [self.book.chat(owner_id, conversation_id) for _, conversation_id in places[:limit]]
+        chats = [self._book.chat(owner_id, conversation_id) for _, conversation_id in places[:limit]]
         chats.sort(key=_newest, reverse=True)
         if len(places) <= limit:
             return ChatPage(chats, None)

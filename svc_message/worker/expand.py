@@ -1,0 +1,188 @@
+"""Expands this process's shard of the journal from memory, and the shards of processes that are gone from the store."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from chappe.runtime.batching import Batcher
+from chappe.runtime.errors import ChappeError
+from svc_message.errors import ClockUntrustedError
+from svc_message.model import NO_POSITION, Position
+from svc_message.model.group import Entry
+from svc_message.protocol.journal import CHECKPOINT_INTERVAL_S, SILENCE_S, LowWater, adopted_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from chappe.runtime.clock import Seams
+    from chappe.runtime.tasks import Tasks
+    from svc_message.model.group import Orphan, Shard
+    from svc_message.ports.group import Journal
+    from svc_message.protocol import LedgerClock
+    from svc_message.service.expand import Expanding
+
+LARGE_GROUP = 256
+"""Groups with more members are expanded beside the others, which do not wait for them."""
+MAX_BEGUN = 20_000
+"""With so many entries that are not done, no more messages to groups are accepted."""
+ADOPT_INTERVAL_S = 2.0
+PAGE_ENTRIES = 256
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 2.0
+LAST_POSITION = Position(b"\xff" * 16)
+
+_log = logging.getLogger(__name__)
+
+
+class JournalWorker:
+    """The port `Expander`, and the loops of the journal: checkpoints, and the adoption of orphans."""
+
+    def __init__(
+        self,
+        expanding: Expanding,
+        journal: Journal,
+        shard: Shard,
+        *,
+        clock: LedgerClock,
+        seams: Seams,
+        tasks: Tasks,
+    ) -> None:
+        """Starts to expand; `start` begins the loops.
+
+        Args:
+            expanding: The rules.
+            journal: Where the shards are.
+            shard: Of this process.
+            clock: Gives the bound of the mark.
+            seams: For waiting.
+            tasks: Owns the loops.
+        """
+        self._expanding = expanding
+        self._journal = journal
+        self._shard = shard
+        self._clock = clock
+        self._seams = seams
+        self._tasks = tasks
+        self._low_water = LowWater()
+        self._lanes = [Batcher(self._expand, tasks, name=f"expand {size} groups") for size in ("small", "large")]
+        self.expanded = 0
+        """How many entries of this process are done."""
+        self.adopted = 0
+        """How many entries of others are done."""
+        self.parked = 0
+        """How many entries could not be decoded."""
+
+    async def start(self) -> None:
+        """Begins the shard; raises `UnavailableError`."""
+        await self._journal.checkpoint(self._shard, self._mark())
+        self._tasks.spawn(self._checkpoint_for_ever(), name="checkpoint")
+        self._tasks.spawn(self._adopt_for_ever(), name="adopt")
+
+    @property
+    def begun(self) -> int:
+        """How many entries of this process are not done."""
+        return self._low_water.begun
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nothing more may be accepted."""
+        return self.begun >= MAX_BEGUN
+
+    def begin(self, positions: Sequence[Position]) -> None:
+        """Holds the mark before entries that are about to be written."""
+        self._low_water.begin(positions)
+
+    def abandon(self, positions: Sequence[Position]) -> None:
+        """Lets the mark pass entries that were promised to nobody."""
+        self._low_water.done(positions)
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Takes entries that are durable; they are expanded at once."""
+        for entry in entries:
+            self._lanes[self._expanding.is_large(entry, LARGE_GROUP)].add(entry)
+
+    async def drain(self) -> None:
+        """Returns once everything is done and the shard is ended; what is left then is adopted by others."""
+        for lane in self._lanes:
+            await lane.drain()
+        if not self.begun:
+            await self._journal.end(self._shard, LAST_POSITION)
+
+    async def _expand(self, entries: list[Entry]) -> None:
+        """Expands until everything is done: what does not answer now will one day, and nothing is left out."""
+        left = {entry.position: entry for entry in entries}
+
+        def done(positions: Iterable[Position]) -> None:
+            for position in positions:
+                del left[position]
+                self.expanded += 1
+            self._low_water.done(positions)
+
+        delay_s = FIRST_RETRY_S
+        while left:
+            try:
+                await self._expanding.expand(list(left.values()), done)
+            except ChappeError as error:
+                _log.warning("%d entries of the journal wait: %s", len(left), error.message)
+                await self._seams.clock.sleep(delay_s)
+                delay_s = min(delay_s * 2, LAST_RETRY_S)
+
+    def _mark(self) -> Position:
+        try:
+            return self._low_water.mark(self._clock.bound())
+        except ClockUntrustedError:
+            # A mark that stays where it is says that the process lives, and nothing else.
+            return self._low_water.mark(NO_POSITION)
+
+    async def _checkpoint_for_ever(self) -> None:
+        while True:
+            await self._seams.clock.sleep(CHECKPOINT_INTERVAL_S)
+            try:
+                await self._journal.checkpoint(self._shard, self._mark())
+            except ChappeError as error:
+                _log.warning("the journal could not be checkpointed: %s", error.message)
+
+    async def _adopt_for_ever(self) -> None:
+        while True:
+            # Several replicas that looked at the same moment would all do the same work.
+            await self._seams.clock.sleep(self._seams.randomness.uniform(ADOPT_INTERVAL_S / 2, ADOPT_INTERVAL_S))
+            try:
+                orphans = await self._journal.adopt(SILENCE_S)
+            except ChappeError as error:
+                _log.warning("the journal could not be looked through for orphans: %s", error.message)
+                continue
+            for orphan in orphans:
+                if orphan.shard != self._shard:
+                    await self._try_to_adopt(orphan)
+
+    async def _try_to_adopt(self, orphan: Orphan) -> None:
+        try:
+            await self.adopt(orphan)
+        except ChappeError as error:
+            _log.warning("shard %x of the journal has to wait: %s", orphan.shard, error.message)
+
+    async def adopt(self, orphan: Orphan) -> None:
+        """Expands everything that is left of a shard, from H before its mark, and ends it; raises `ChappeError`."""
+        _log.info("adopting shard %x of the journal", orphan.shard)
+        after, is_last = adopted_from(orphan.mark), False
+        while not is_last:
+            page = await self._journal.read(orphan.shard, after, PAGE_ENTRIES)
+            is_last = len(page) < PAGE_ENTRIES
+            poison = [entry for entry in page if not isinstance(entry, Entry)]
+            if poison:
+                await self._journal.park(orphan.shard, poison)
+                self.parked += len(poison)
+                for entry in poison:
+                    _log.error("an entry of the journal was parked, see replay-parked in docs/run.md: %s", entry.why)
+            entries = [entry for entry in page if isinstance(entry, Entry)]
+            await self._expanding.expand(entries, _ignore)
+            self.adopted += len(entries)
+            if page:
+                after = page[-1].position
+                await self._journal.advance(orphan.shard, after)
+        await self._journal.end(orphan.shard, after)
+
+
+def _ignore(positions: Iterable[Position]) -> None:
+    """Needs no note: an orphan's mark moves by whole pages."""

@@ -1,0 +1,292 @@
+"""Whom an entry reaches, in which rows, and what happens when a store is slow or a directory behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
+from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.model import DeviceId, MessageEvent, UserId
+from svc_message.protocol import WRITE_WINDOW_S, LedgerClock
+from svc_message.service.expand import MAX_ROWS, MAX_SHARED, Expanding
+from tests.svc_message.desk import inbox, stranger
+from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, ManualClock
+from tests.svc_message.group_desk import GroupDesk, entry_of, group_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from svc_message.model import Position
+    from svc_message.model.group import DirectoryGroup, Expansion, NewGroupMessage, Touch
+
+
+class WatchedGroupStore(MemoryGroupStore):
+    """A store that writes down its calls, lets time pass, and fails at those it is told."""
+
+    def __init__(self, store: MemoryMessageStore, clock: ManualClock) -> None:
+        super().__init__(store, MemoryJournal(clock))
+        self.clock = clock
+        self.calls: list[Sequence[Expansion]] = []
+        self.touched: list[Touch] = []
+        self.delays_s: list[float] = []
+        self.fails_at: set[int] = set()
+
+    async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
+        self.calls.append(expansions)
+        self.touched += touches
+        await super().expand(expansions, touches)
+        if self.delays_s:
+            self.clock.pass_s(self.delays_s.pop(0))
+        if len(self.calls) in self.fails_at:
+            raise UnavailableError("store", "the outcome is unknown")
+
+
+class Expansions:
+    """The expanding rules with everything around them faked."""
+
+    def __init__(self, desk: GroupDesk) -> None:
+        self.desk = desk
+        self.clock = ManualClock()
+        self.store = MemoryMessageStore(self.clock)
+        self.groups = WatchedGroupStore(self.store, self.clock)
+        self.directory = FakeGroupDirectory()
+        self.directory.add(group_of(desk.group_id, *desk.members))
+        self.dispatcher = FakeDispatcher()
+        ledger_clock = LedgerClock(self.clock, bytes(8))
+        self.expanding = Expanding(self.groups, self.directory, self.dispatcher, ledger_clock)
+        self.done: list[Position] = []
+
+    async def expand(self, *messages: NewGroupMessage) -> None:
+        for message in messages:
+            self.store.book.messages[message.group_id].setdefault(message.message_id, message)
+        await self.expanding.expand([entry_of(message) for message in messages], self.note)
+
+    def note(self, positions: Iterable[Position]) -> None:
+        self.done += positions
+
+    async def has(self, user_id: UserId) -> list[bytes]:
+        """Returns the ids of the messages in an inbox."""
+        events = await inbox(self.store, user_id)
+        return [event.message_id for event in events if isinstance(event, MessageEvent)]
+
+
+@pytest.fixture
+def expansions(group_desk: GroupDesk) -> Expansions:
+    return Expansions(group_desk)
+
+
+async def test_everybody_but_the_sender_gets_a_row_and_one_hint_names_all(expansions: Expansions) -> None:
+    desk = expansions.desk
+    message = desk.say()
+
+    await expansions.expand(message)
+
+    assert await expansions.has(desk.bob) == await expansions.has(desk.carol) == [message.message_id]
+    assert await expansions.has(desk.alice) == []
+    assert expansions.done == [message.position]
+    (hint,) = expansions.dispatcher.hints
+    assert (hint.user_ids, hint.origin_device_id, hint.wants_receipt) == (desk.members, DeviceId(1), True)
+    (event,) = await inbox(expansions.store, desk.bob)
+    assert hint.event == event
+
+
+async def test_messages_of_one_sender_share_a_row(expansions: Expansions) -> None:
+    messages = [expansions.desk.say() for _ in range(3)]
+
+    await expansions.expand(*messages)
+
+    ((expansion,),) = expansions.groups.calls
+    assert [event.message_id for event in expansion.events if isinstance(event, MessageEvent)] == [
+        message.message_id for message in messages
+    ]
+    assert len(expansions.dispatcher.hints) == 3
+
+
+async def test_messages_of_several_senders_share_a_row_that_the_senders_get_too(expansions: Expansions) -> None:
+    desk = expansions.desk
+    messages = [desk.say(), desk.say(sender=desk.bob)]
+
+    await expansions.expand(*messages)
+
+    ((expansion,),) = expansions.groups.calls
+    assert expansion.user_ids == desk.members
+
+
+async def test_not_too_many_messages_share_a_row(expansions: Expansions) -> None:
+    messages = [expansions.desk.say() for _ in range(MAX_SHARED + 1)]
+    large = [expansions.desk.say(bytes(40_000)) for _ in range(3)]
+
+    await expansions.expand(*messages, *large)
+
+    (rows,) = expansions.groups.calls
+    assert [len(row.events) for row in rows] == [MAX_SHARED, 2, 1, 1]
+
+
+async def test_an_entry_that_came_twice_is_one_event(expansions: Expansions) -> None:
+    message = expansions.desk.say()
+    again = expansions.desk.say_again(message)._replace(members_version=1)
+
+    await expansions.expand(message, again)
+
+    assert await expansions.has(expansions.desk.bob) == [message.message_id]
+    assert expansions.done == [message.position, again.position]
+
+
+async def test_who_was_removed_since_gets_nothing(expansions: Expansions) -> None:
+    desk = expansions.desk
+    expansions.directory.add(group_of(desk.group_id, desk.alice, desk.carol, version=2))
+
+    await expansions.expand(desk.say())
+
+    assert await expansions.has(desk.bob) == []
+    assert len(await expansions.has(desk.carol)) == 1
+
+
+async def test_who_joined_later_gets_only_what_came_later(expansions: Expansions) -> None:
+    desk, dave = expansions.desk, stranger()
+    expansions.directory.add(joined(group_of(desk.group_id, *desk.members, dave, version=2), dave, 2))
+    before, after = desk.say(version=1), desk.say(version=2)
+
+    await expansions.expand(before, after)
+
+    assert await expansions.has(dave) == [after.message_id]
+    assert await expansions.has(desk.bob) == [before.message_id, after.message_id]
+    assert {hint.user_ids for hint in expansions.dispatcher.hints} == {desk.members, (dave,)}
+
+
+async def test_what_was_altered_since_is_not_hinted(expansions: Expansions) -> None:
+    message = expansions.desk.say()
+    expansions.store.book.messages[message.group_id][message.message_id] = message
+
+    await expansions.expanding.expand([entry_of(message)._replace(is_quiet=True)], expansions.note)
+
+    assert expansions.dispatcher.hints == []
+    assert await expansions.has(expansions.desk.bob) == [message.message_id]
+
+
+async def test_a_list_that_is_older_than_an_entry_is_read_anew(expansions: Expansions) -> None:
+    desk, dave = expansions.desk, stranger()
+    expansions.directory.change(joined(group_of(desk.group_id, *desk.members, dave, version=2), dave, 2))
+
+    await expansions.expand(desk.say(version=2))
+
+    assert len(await expansions.has(dave)) == 1
+    assert expansions.directory.reads == 1
+
+
+async def test_a_directory_that_is_behind_makes_the_entries_wait(expansions: Expansions) -> None:
+    with pytest.raises(UnavailableError, match="version 1 only"):
+        await expansions.expand(expansions.desk.say(version=2))
+
+    assert expansions.done == []
+
+
+async def test_a_group_that_is_gone_has_nobody_to_tell(expansions: Expansions) -> None:
+    expansions.directory.truth.clear()
+    expansions.directory.copies.clear()
+    message = expansions.desk.say(version=3)
+
+    await expansions.expand(message)
+
+    assert expansions.done == [message.position]
+    assert (expansions.groups.calls, expansions.dispatcher.hints) == ([], [])
+
+
+async def test_rows_that_took_too_long_are_written_again_before_they_count(expansions: Expansions) -> None:
+    expansions.groups.delays_s = [WRITE_WINDOW_S + 1]
+    message = expansions.desk.say()
+
+    await expansions.expand(message)
+
+    first, second = await inbox(expansions.store, expansions.desk.bob)
+    assert first.position < second.position
+    (hint,) = expansions.dispatcher.hints
+    assert hint.event == second
+
+
+async def test_rows_that_always_take_too_long_leave_the_entry_open(expansions: Expansions) -> None:
+    expansions.groups.delays_s = [WRITE_WINDOW_S + 1] * 3
+
+    with pytest.raises(UnavailableError):
+        await expansions.expand(expansions.desk.say())
+
+    assert (expansions.done, expansions.dispatcher.hints) == ([], [])
+
+
+async def test_what_was_written_before_a_failure_is_done(expansions: Expansions) -> None:
+    crowd = [stranger() for _ in range(MAX_ROWS)]
+    other = GroupDesk()
+    expansions.directory.add(group_of(expansions.desk.group_id, *crowd))
+    expansions.directory.add(group_of(other.group_id, *other.members))
+    first, second = expansions.desk.say(), other.say()
+    expansions.groups.fails_at = {2}
+
+    with pytest.raises(UnavailableError):
+        await expansions.expand(first, second)
+
+    assert expansions.done == [first.position]
+
+
+async def test_the_chat_list_is_moved_up_for_who_sees_the_newest_message(expansions: Expansions) -> None:
+    desk, dave, erin = expansions.desk, stranger(), stranger()
+    grown = group_of(desk.group_id, *desk.members, dave, erin, version=3)
+    expansions.directory.add(joined(joined(grown, dave, 2), erin, 3))
+    before, after = desk.say(version=1), desk.say(version=2)
+
+    await expansions.expand(before, after)
+
+    (touch,) = expansions.groups.touched
+    assert (touch.version, set(touch.user_ids)) == (3, {*desk.members, dave})
+    assert touch.last_ms == int.from_bytes(after.message_id[:6], "big")
+
+
+async def test_a_group_is_large_by_its_copy(expansions: Expansions) -> None:
+    entry = entry_of(expansions.desk.say())
+
+    assert expansions.expanding.is_large(entry, 2)
+    assert not expansions.expanding.is_large(entry, 3)
+    assert not expansions.expanding.is_large(entry_of(GroupDesk().say()), 2)
+
+
+versions = st.integers(1, 5)
+
+
+@given(
+    joins=st.lists(versions, min_size=1, max_size=8),
+    messages=st.lists(st.tuples(versions, st.integers(0, 7)), min_size=1, max_size=8),
+)
+async def test_every_member_gets_exactly_what_it_may_see(joins: list[int], messages: list[tuple[int, int]]) -> None:
+    users = sorted(stranger() for _ in joins)
+    desk = GroupDesk()
+    expansions = Expansions(desk)
+    group = group_of(desk.group_id, *users, version=5)
+    expansions.directory.add(group._replace(joined_versions=tuple(joins), latest_join=max(joins)))
+    said = [desk.say(version=version, sender=users[who % len(users)]) for version, who in messages]
+
+    await expansions.expand(*said)
+
+    for user_id, join in zip(users, joins, strict=True):
+        entitled = {message.message_id for message in said if join <= message.members_version}
+        own = {message.message_id for message in said if message.sender_id == user_id}
+        got = await expansions.has(user_id)
+        assert len(got) == len(set(got))
+        assert entitled - own <= set(got) <= entitled
+        hinted = {
+            hint.event.message_id
+            for hint in expansions.dispatcher.hints
+            if user_id in hint.user_ids and isinstance(hint.event, MessageEvent)
+        }
+        assert hinted == entitled
+
+
+def joined(group: DirectoryGroup, user_id: UserId, version: int) -> DirectoryGroup:
+    """Returns a group that a member joined in a version."""
+    versions = list(group.joined_versions)
+    versions[group.place(user_id)] = version
+    return group._replace(joined_versions=tuple(versions), latest_join=max(versions))
