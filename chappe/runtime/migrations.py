@@ -38,7 +38,8 @@ class Migration(NamedTuple):
     name: str
     """The file's name, for example `0001_messages.sql`."""
     script: bytes
-    checksum: bytes
+    checksums: tuple[bytes, ...]
+    """By which it counts as applied; the first is recorded."""
 
 
 def migrations(folder: Path) -> list[Migration]:
@@ -53,7 +54,7 @@ def migrations(folder: Path) -> list[Migration]:
         if match is None or int(match[1]) != number:
             raise ValueError(f"{path}: call it {number:04d}_<lower_case_words>.sql; numbers have no gap and no double")
         script = path.read_bytes()
-        found.append(Migration(path.name, script, hashlib.sha256(script).digest()))
+        found.append(Migration(path.name, script, _checksums(script)))
     if not found:
         raise ValueError(f"{folder} holds no migrations; a schema folder has 0001_<lower_case_words>.sql and so on")
     return found
@@ -103,6 +104,16 @@ async def check(dsn: str, folder: Path) -> None:
         raise SchemaOutdatedError(f"the database lacks {', '.join(missing)}; run: {_command(folder)}")
 
 
+def _checksums(script: bytes) -> tuple[bytes, ...]:
+    """Returns the checksum of a file without the comment that it begins with, then with ever more of that comment.
+
+    So the comment may grow after the file was applied, also in databases whose programs counted all of it.
+    """
+    lines = script.splitlines(keepends=True)
+    first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith(b"--")), len(lines))
+    return tuple(hashlib.sha256(b"".join(lines[i:])).digest() for i in range(first, -1, -1))
+
+
 def _command(folder: Path) -> str:
     # A service keeps its migrations in svc_x/schema.
     return f"python -m {folder.resolve().parent.name} migrate"
@@ -119,7 +130,7 @@ async def _applied(connection: Connection) -> dict[str, bytes]:
 
 def _missing(wanted: list[Migration], applied: dict[str, bytes]) -> list[Migration]:
     for migration in wanted:
-        if applied.get(migration.name, migration.checksum) != migration.checksum:
+        if applied.get(migration.name, migration.checksums[0]) not in migration.checksums:
             raise SchemaOutdatedError(
                 f"{migration.name} was edited after it had been applied; restore it and put the change into a new file"
             )
@@ -131,7 +142,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         async with connection.transaction():
             await connection.execute(migration.script)
             await connection.execute(
-                "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (migration.name, migration.checksum)
+                "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (migration.name, migration.checksums[0])
             )
     except psycopg.OperationalError:
         raise

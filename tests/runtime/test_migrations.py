@@ -1,6 +1,7 @@
 """The migrations of a PostgreSQL database: applied once, in order, whole, and never edited."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +90,36 @@ async def test_a_file_that_was_edited_is_refused(dsn: str, folder: Path, write: 
         await migrate(dsn, folder)
     with pytest.raises(SchemaOutdatedError, match="put the change into a new file"):
         await check(dsn, folder)
+
+
+async def test_the_comment_that_a_file_begins_with_may_change(dsn: str, folder: Path, write: Write) -> None:
+    write("0001_first.sql", "-- What it holds.\n\nCREATE TABLE first (id int); -- whole numbers\n")
+    await migrate(dsn, folder)
+
+    write("0001_first.sql", "-- What it holds, and why.\nCREATE TABLE first (id int); -- whole numbers\n")
+    await check(dsn, folder)
+
+    assert await migrate(dsn, folder) == []
+
+    write("0001_first.sql", "-- What it holds, and why.\nCREATE TABLE first (id int); -- numbers\n")
+    with pytest.raises(SchemaOutdatedError, match="was edited"):
+        await check(dsn, folder)
+
+
+async def test_a_comment_may_be_put_before_what_an_earlier_program_counted_whole(
+    dsn: str, folder: Path, write: Write
+) -> None:
+    script = "-- The first.\nCREATE TABLE first (id int);\n"
+    write("0001_first.sql", script)
+    await migrate(dsn, folder)
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        whole = hashlib.sha256(script.encode()).digest()
+        await connection.execute("UPDATE schema_migrations SET checksum = %s", (whole,))
+
+    write("0001_first.sql", f"-- What it holds.\n--\n{script}")
+    await check(dsn, folder)
+
+    assert await migrate(dsn, folder) == []
 
 
 async def test_several_at_once_apply_each_file_once(dsn: str, folder: Path, write: Write) -> None:
