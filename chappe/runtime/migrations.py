@@ -142,7 +142,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         async with connection.transaction():
             await connection.execute(migration.script)
             await connection.execute(
-                "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (migration.name, migration.checksums[0])
+                "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)",
+                (migration.name, migration.checksums[0]),
             )
     except psycopg.OperationalError:
         raise

@@ -1,3 +1,5 @@
+-- Added to what the source document has here: created_at, the indexes by which a newcomer finds who waits for it and a
+-- sender who has blocked it, and the budget of calls by which numbers could be guessed.
 -- Contacts and Blocked_Users tables of the source document.
 -- Contacts are keyed by the number that was typed, because the person may have no account yet; contact_user_id is
 -- filled in when the number registers. There is no foreign key to other users: it would forbid sharding by owner.

@@ -1,3 +1,12 @@
+-- Messages and Message_Recipients tables of the source document, as its section on PostgreSQL has them: a direct message
+-- is stored once, and how far it has come is a row of its own (receipts). One copy for each participant, as its section
+-- on Cassandra has it, is for a store of Cassandra.
+-- Other names: text and media_url are in envelope, which nobody here reads; timestamp is the beginning of message_id.
+-- Added to messages: what a retry is known by (content_hash, kind, is_withheld), where it stands in the inboxes (pos), and
+-- when it was accepted.
+-- Added tables: inbox, because asking for what is not yet delivered is a queue that is searched, and a log is read on
+-- from a place; conversations, for the list of chats; ledger, so that devices notice a restore.
+
 -- The book of the ledger on PostgreSQL. Every uuid sorts by its bytes, and UUIDv7 bytes sort by time.
 
 -- A direct message is stored once; what belongs to whom is said by the pointers in the inboxes.

@@ -1,5 +1,9 @@
 -- bye: forgets sessions that ended, unless a newer session of the device stands there.
 --
+-- Of the source document: lastseen, written when a user goes, and the end of connection and online, which the document
+-- leaves to their times to live. Added: what stands there is compared, because the old server's farewell may come after
+-- the new server's greeting.
+--
 -- KEYS, three for each session, all in the slot of {uid} (32 hexadecimal digits):
 --   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; deleted here when no live device is left

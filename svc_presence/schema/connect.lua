@@ -1,5 +1,9 @@
 -- connect: registers sessions that begin; a new session always wins over an older one of its device.
 --
+-- Of the source document: online, connection and lastseen, each with its time to live. Added: a field for each device,
+-- because a user has several; the session in it, so that nobody overwrites a newer one; and the key nonce, because a
+-- Hello that was overheard must not open a second session.
+--
 -- KEYS, four for each session, all in the slot of {uid} (32 hexadecimal digits):
 --   connection:{uid}     HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}         "1"; 45 s; written by connect and refresh

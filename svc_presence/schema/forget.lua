@@ -1,5 +1,8 @@
 -- forget: forgets routes that were found gone, unless a newer session of the device stands there.
 --
+-- Of the source document: connection, whose stale values it does not mention. Added: whoever found that a session is not
+-- where it should be says so, and the value is compared before it goes.
+--
 -- KEYS, two for each route, all in the slot of {uid} (32 hexadecimal digits):
 --   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; deleted here when no live device is left

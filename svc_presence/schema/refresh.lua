@@ -1,5 +1,8 @@
 -- refresh: keeps sessions registered that have shown that they live, and registers them again after a loss.
 --
+-- Of the source document: online, connection and lastseen, set again with each sign of life. Added: lastseen is written
+-- here too, so that it is right when a server dies; a session never takes the place of a newer one.
+--
 -- KEYS, three for each session, all in the slot of {uid} (32 hexadecimal digits):
 --   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; written by connect and refresh
