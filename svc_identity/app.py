@@ -45,6 +45,7 @@ from svc_identity.service.membership import MembershipRules
 from svc_identity.service.profile import ProfileRules
 from svc_identity.service.registration import RegistrationRules
 from svc_identity.service.session import SessionRules
+from svc_identity.service.settings import SettingsRules
 from svc_identity.worker import InboxWorker
 
 SCHEMA = Path(__file__).parent / "schema"
@@ -90,8 +91,8 @@ async def assemble(config: Config, app: App, outside: Outside) -> None:
     registration = RegistrationRules(store.registrations, outside.sms, seams, policy, pepper)
     sessions = SessionRules(store.sessions, seams)
     devices = DeviceRules(store.devices, seams, pepper, config.links_per_day)
-    profiles = ProfileRules(store.profiles)
-    contacts = ContactRules(store.contacts, seams.clock, pepper, config.lookups_per_day)
+    profiles, settings = ProfileRules(store.profiles), SettingsRules(store.privacy)
+    contacts = ContactRules(store.contacts, store.memberships, seams.clock, pepper, config.lookups_per_day)
     feed = ChangeFeed(store.changes, outside.changed, config.change_poll_s)
     worker = InboxWorker(feed, outside.inbox, seams, config.change_keep_s)
     await sessions.ensure_key()
@@ -104,7 +105,10 @@ async def assemble(config: Config, app: App, outside: Outside) -> None:
         ),
         (session_service_pb2_grpc.add_SessionServiceServicer_to_server, SessionRpc(sessions)),
         (device_service_pb2_grpc.add_DeviceServiceServicer_to_server, DeviceRpc(devices)),
-        (profile_service_pb2_grpc.add_ProfileServiceServicer_to_server, ProfileRpc(profiles)),
+        (
+            profile_service_pb2_grpc.add_ProfileServiceServicer_to_server,
+            ProfileRpc(profiles, settings),
+        ),
         (contact_service_pb2_grpc.add_ContactServiceServicer_to_server, ContactRpc(contacts)),
         (block_service_pb2_grpc.add_BlockServiceServicer_to_server, BlockRpc(contacts)),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from svc_identity.adapters.tables_memory import Tables
 from svc_identity.errors import UserNotFoundError
-from svc_identity.model import ChangeKind, UserId
+from svc_identity.model import ChangeKind, Profile, UserId
 from svc_identity.model.privacy import PrivacyAspect, Settings
 
 
@@ -14,15 +14,15 @@ class MemoryPrivacyStore:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def settings(self, user_id: UserId) -> Settings:
-        """Returns the settings of a user."""
+    async def profile_with_settings(self, user_id: UserId) -> tuple[Profile, Settings]:
+        """Returns what a user says of itself and what it has set, as itself sees it."""
         if user_id not in self._tables.users:
             raise UserNotFoundError("the user does not exist")
-        return self._tables.settings.get(user_id, Settings())
+        return self._tables.profile(user_id, user_id), self._tables.settings.get(user_id, Settings())
 
     async def update_settings(self, user_id: UserId, change: Callable[[Settings], Settings]) -> None:
         """Changes the settings of a user; what makes no difference is no change."""
-        before = await self.settings(user_id)
+        _, before = await self.profile_with_settings(user_id)
         after = change(before)
         if after != before:
             self._tables.settings[user_id] = after

@@ -3,22 +3,36 @@
 from collections.abc import Sequence
 
 from svc_identity.adapters.database_postgres import Database, Row, Work, uuid_of
+from svc_identity.adapters.sight_postgres import JOINS, sees
 from svc_identity.errors import UserNotFoundError
 from svc_identity.model import ChangeKind, DeviceId, DirectoryUser, Profile, UserId
+from svc_identity.model.privacy import PrivacyAspect
 
-_PROFILES = """
-    SELECT q.id, u.profile_name, u.about, u.phone_e164, u.version, q.id = %s,
-           EXISTS (SELECT 1 FROM contacts c WHERE c.contact_user_id = q.id AND c.owner_id = %s),
-           EXISTS (SELECT 1 FROM contacts c WHERE c.contact_user_id = %s AND c.owner_id = q.id)
-           AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker_id = q.id AND b.blocked_id = %s)
-    FROM unnest(%s::uuid[]) WITH ORDINALITY AS q(id, place) LEFT JOIN users u ON u.user_id = q.id ORDER BY q.place
+_PROFILES_TEMPLATE = """
+    SELECT q.target, u.profile_name, u.version,
+           CASE WHEN q.viewer = q.target OR EXISTS (
+               SELECT 1 FROM contacts c WHERE c.contact_user_id = q.target AND c.owner_id = q.viewer
+           ) THEN u.phone_e164 END,
+           CASE WHEN {sees_about} THEN u.about END, CASE WHEN {sees_photo} THEN u.photo_media_id END
+    FROM (SELECT %s::uuid AS viewer, id AS target, place FROM unnest(%s::uuid[]) WITH ORDINALITY AS t(id, place)) q
+    {joins} ORDER BY q.place
+"""
+_PROFILES = _PROFILES_TEMPLATE.format(
+    sees_about=sees(PrivacyAspect.ABOUT), sees_photo=sees(PrivacyAspect.PHOTO), joins=JOINS
+)
+_UPDATE = """
+    UPDATE users SET profile_name = coalesce(%s, profile_name), about = coalesce(%s, about),
+        photo_media_id = CASE WHEN %s::bytea IS NULL THEN photo_media_id ELSE nullif(%s::bytea, '') END
+    WHERE user_id = %s
 """
 _USERS = """
     SELECT q.id, coalesce(u.version, 0),
            ARRAY(SELECT b.blocked_id FROM blocks b WHERE b.blocker_id = q.id ORDER BY b.blocked_id),
-           ARRAY(SELECT d.device_id FROM devices d WHERE d.user_id = q.id AND d.unlink_ms IS NULL ORDER BY d.device_id),
-           ARRAY(SELECT d.generation FROM devices d WHERE d.user_id = q.id AND d.unlink_ms IS NULL ORDER BY d.device_id)
-    FROM unnest(%s::uuid[]) WITH ORDINALITY AS q(id, place) LEFT JOIN users u ON u.user_id = q.id ORDER BY q.place
+           ARRAY(SELECT device_id FROM devices d WHERE d.user_id = q.id AND unlink_ms IS NULL ORDER BY device_id),
+           ARRAY(SELECT generation FROM devices d WHERE d.user_id = q.id AND unlink_ms IS NULL ORDER BY device_id),
+           u.user_id IS NOT NULL AND coalesce(s.read_receipts, true)
+    FROM unnest(%s::uuid[]) WITH ORDINALITY AS q(id, place) LEFT JOIN users u ON u.user_id = q.id
+    LEFT JOIN user_settings s ON s.user_id = q.id ORDER BY q.place
 """
 
 
@@ -30,22 +44,18 @@ class PostgresProfileStore:
 
     async def profiles(self, viewer_id: UserId, user_ids: Sequence[UserId]) -> list[Profile]:
         """Returns what the viewer may see, in order; a user that does not exist has version 0."""
-        viewer = uuid_of(viewer_id)
         async with self._database.read() as work:
-            rows = await work.rows(
-                _PROFILES, viewer, viewer, viewer, viewer, [uuid_of(user_id) for user_id in user_ids]
-            )
+            rows = await work.rows(_PROFILES, uuid_of(viewer_id), [uuid_of(user_id) for user_id in user_ids])
         return [_profile_of(row) for row in rows]
 
-    async def update_profile(self, user_id: UserId, profile_name: str | None, about: str | None) -> None:
-        """Changes what is not None."""
+    async def update_profile(
+        self, user_id: UserId, profile_name: str | None, about: str | None, photo_media_id: bytes | None = None
+    ) -> None:
+        """Changes what is not None; no bytes take the photo away."""
 
         async def work(work: Work) -> None:
-            changed = await work.run(
-                "UPDATE users SET profile_name = coalesce(%s, profile_name), about = coalesce(%s, about) "
-                "WHERE user_id = %s",
-                *(profile_name, about, uuid_of(user_id)),
-            )
+            photo = (photo_media_id, photo_media_id)
+            changed = await work.run(_UPDATE, profile_name, about, *photo, uuid_of(user_id))
             if changed == 0:
                 raise UserNotFoundError("the user does not exist")
             await work.record(ChangeKind.PROFILE, user_id)
@@ -63,19 +73,21 @@ class PostgresProfileStore:
                 blocked=tuple(UserId(blocked) for blocked in row[2]),
                 device_ids=tuple(DeviceId(device_id) for device_id in row[3]),
                 generations=tuple(row[4]),
+                gives_read_receipts=row[5],
             )
             for row in rows
         ]
 
 
 def _profile_of(row: Row) -> Profile:
-    user_id, name, about, phone, version, is_self, is_kept, is_friend = row
+    user_id, name, version, phone, about, photo_media_id = row
     if version is None:
         return Profile(user_id=UserId(user_id))
     return Profile(
         user_id=UserId(user_id),
         profile_name=name,
-        about=about if is_self or is_friend else "",
-        phone=phone or "" if is_self or is_kept else "",
+        about=about or "",
+        phone=phone or "",
         version=version,
+        photo_media_id=photo_media_id or b"",
     )

@@ -15,6 +15,7 @@ from svc_identity.model import (
     DeviceId,
     DeviceRef,
     Phone,
+    Profile,
     SessionId,
     SigningKey,
     UserId,
@@ -35,6 +36,7 @@ class UserRow:
     """None for a bot."""
     profile_name: str
     about: str = ""
+    photo_media_id: bytes = b""
     version: int = 1
     next_device_id: int = 1
 
@@ -195,3 +197,18 @@ class Tables:
             is_blocked=not self.blocks.isdisjoint({(viewer_id, target_id), (target_id, viewer_id)}),
         )
         return may_see(aspect, sight)
+
+    def profile(self, viewer_id: UserId, user_id: UserId) -> Profile:
+        """Returns what one user may see of another."""
+        user = self.users.get(user_id)
+        if user is None:
+            return Profile(user_id=user_id)
+        is_kept = viewer_id == user_id or self.is_contact(viewer_id, user_id)
+        return Profile(
+            user_id=user_id,
+            profile_name=user.profile_name,
+            about=user.about if self.may_see(PrivacyAspect.ABOUT, viewer_id, user_id) else "",
+            phone=(user.phone or "") if is_kept else "",
+            version=user.version,
+            photo_media_id=user.photo_media_id if self.may_see(PrivacyAspect.PHOTO, viewer_id, user_id) else b"",
+        )

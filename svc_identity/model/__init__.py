@@ -139,9 +139,12 @@ class Profile:
     user_id: UserId
     profile_name: str = ""
     about: str = ""
+    """Empty for those to whom it is not shown."""
     phone: str = ""
     version: int = 0
     """Zero when there is no such user."""
+    photo_media_id: bytes = b""
+    """Empty without one, and for those to whom it is not shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +157,7 @@ class DirectoryUser:
     blocked: tuple[UserId, ...] = ()
     device_ids: tuple[DeviceId, ...] = ()
     generations: tuple[int, ...] = ()
+    gives_read_receipts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

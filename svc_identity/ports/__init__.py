@@ -153,8 +153,10 @@ class ProfileStore(Protocol):
         """Returns what the viewer may see, in order; a user that does not exist has version 0."""
         ...
 
-    async def update_profile(self, user_id: UserId, profile_name: str | None, about: str | None) -> None:
-        """Changes what is not None.
+    async def update_profile(
+        self, user_id: UserId, profile_name: str | None, about: str | None, photo_media_id: bytes | None = None
+    ) -> None:
+        """Changes what is not None; no bytes take the photo away.
 
         Raises:
             UserNotFoundError: There is no such user.

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from svc_identity.model import UserId
+from svc_identity.model import Profile, UserId
 from svc_identity.model.privacy import PrivacyAspect, Settings
 
 
 class PrivacyStore(Protocol):
     """Keeps settings, and answers what they allow."""
 
-    async def settings(self, user_id: UserId) -> Settings:
-        """Returns the settings of a user.
+    async def profile_with_settings(self, user_id: UserId) -> tuple[Profile, Settings]:
+        """Returns what a user says of itself and what it has set, as itself sees it.
 
         Raises:
             UserNotFoundError: There is no such user.

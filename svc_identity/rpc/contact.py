@@ -42,6 +42,15 @@ class ContactRpc(contact_service_pb2_grpc.ContactServiceServicer):
         found = await self._rules.lookup(UserId(principal().user_id), phones)
         return wire.LookupContactsResponse(user_ids=[user_id or b"" for user_id in found])
 
+    async def ListMutualGroups(
+        self, request: wire.ListMutualGroupsRequest, context: Any
+    ) -> wire.ListMutualGroupsResponse:
+        """Returns a page of the groups that the user and another are both members of."""
+        user_id, other_id = UserId(principal().user_id), UserId(request.user_id)
+        page = await self._rules.mutual_groups(user_id, other_id, request.page_size, request.page_token)
+        groups = [wire.MutualGroup(group_id=group.group_id, group_name=group.name) for group in page.entries]
+        return wire.ListMutualGroupsResponse(groups=groups, next_page_token=page.next_token)
+
 
 class BlockRpc(block_service_pb2_grpc.BlockServiceServicer):
     """Keeps whom a user wants to hear nothing from."""

@@ -110,8 +110,7 @@ def _to_wire(user: DirectoryUser) -> wire.DirectoryUser:
         blocked_user_ids=user.blocked,
         device_ids=user.device_ids,
         device_generations=user.generations,
-        # Nobody can turn them off yet.
-        gives_read_receipts=bool(user.version),
+        gives_read_receipts=user.gives_read_receipts,
     )
 
 

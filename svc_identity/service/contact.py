@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from chappe.runtime.clock import Clock
 from svc_identity.errors import SelfNotAllowedError
 from svc_identity.model import Charge, Contact, Phone, UserId
+from svc_identity.model.group import NamedGroup
 from svc_identity.ports import ContactStore
+from svc_identity.ports.group import MembershipStore
 from svc_identity.protocol.page import page_size
 from svc_identity.service.page import Listing, Page
 
@@ -14,13 +16,17 @@ LOOKUPS = "look-ups of phone numbers"
 
 _CONTACTS = "contacts"
 _BLOCKS = "blocks"
+_MUTUAL_GROUPS = "mutual groups/"
 
 
 class ContactRules:
     """Says whom a user knows and whom it wants to hear nothing from."""
 
-    def __init__(self, store: ContactStore, clock: Clock, pepper: bytes, lookups_per_day: int) -> None:
+    def __init__(
+        self, store: ContactStore, memberships: MembershipStore, clock: Clock, pepper: bytes, lookups_per_day: int
+    ) -> None:
         self._store = store
+        self._memberships = memberships
         self._clock = clock
         self._pepper = pepper
         self._lookups_per_day = lookups_per_day
@@ -63,6 +69,19 @@ class ContactRules:
         listing = Listing(self._pepper, _BLOCKS, blocker_id)
         found = await self._store.list_blocks(blocker_id, listing.start(token), page_size(asked_size) + 1)
         return listing.page(found, asked_size, bytes)
+
+    async def mutual_groups(self, user_id: UserId, other_id: UserId, asked_size: int, token: str) -> Page[NamedGroup]:
+        """Returns a page of the groups that the user and another are both in, by id.
+
+        Raises:
+            SelfNotAllowedError: The other is the user itself.
+        """
+        if other_id == user_id:
+            raise SelfNotAllowedError("a user has no groups in common with itself; call ListGroups")
+        listing = Listing(self._pepper, _MUTUAL_GROUPS + other_id.hex(), user_id)
+        limit = page_size(asked_size) + 1
+        found = await self._memberships.mutual_groups(user_id, other_id, listing.start(token), limit)
+        return listing.page(found, asked_size, lambda group: group.group_id)
 
     def _charge(self, amount: int) -> Charge:
         now_ms = self._clock.wall_ms()

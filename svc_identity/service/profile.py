@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from chappe.runtime.errors import InvalidFieldError
 from svc_identity.errors import UserNotFoundError
 from svc_identity.model import DirectoryUser, Profile, UserId
 from svc_identity.ports import ProfileStore
 from svc_identity.service.registration import checked_name
+
+_MEDIA_ID_BYTES = 16
 
 
 class ProfileRules:
@@ -29,11 +32,19 @@ class ProfileRules:
         """Returns profiles in order; of a user that does not exist only the id."""
         return await self._store.profiles(viewer_id, user_ids)
 
-    async def update(self, user_id: UserId, profile_name: str | None, about: str | None) -> Profile:
-        """Changes what is not None; returns the profile as it is then."""
+    async def update(
+        self, user_id: UserId, profile_name: str | None, about: str | None, photo_media_id: bytes | None
+    ) -> Profile:
+        """Changes what is not None, no bytes take the photo away; returns the profile as it is then.
+
+        Raises:
+            InvalidFieldError: The name shows nothing, or the photo is not named by 16 bytes.
+        """
         name = None if profile_name is None else checked_name(profile_name, "profile_name")
-        if name is not None or about is not None:
-            await self._store.update_profile(user_id, name, about)
+        if photo_media_id and len(photo_media_id) != _MEDIA_ID_BYTES:
+            raise InvalidFieldError("photo_media_id", f"must have {_MEDIA_ID_BYTES} bytes, or none to take it away")
+        if (name, about, photo_media_id) != (None, None, None):
+            await self._store.update_profile(user_id, name, about, photo_media_id)
         return await self.profile(user_id, user_id)
 
     async def users(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -51,6 +51,7 @@ class Relation(NamedTuple):
     """The target has blocked the viewer."""
 
 
+PAIRS = list(itertools.product(Audience, repeat=2))
 RELATIONS = [Relation(*flags) for flags in itertools.product([False, True], repeat=3)]
 
 
@@ -141,7 +142,8 @@ async def test_whoever_has_set_nothing_has_the_defaults(store: IdentityStore, as
 async def test_settings_are_kept_and_only_differences_are_changes(store: IdentityStore) -> None:
     owner = (await register(store)).user_id
     start = (await store.changes.read(None)).cursor
-    before = await store.privacy.settings(owner)
+    profile, before = await store.privacy.profile_with_settings(owner)
+    assert [profile] == await store.profiles.profiles(owner, [owner])
 
     def quiet(settings: Settings) -> Settings:
         return replace(settings, online=N, read_receipts=False, notification_sound="'; DROP TABLE --")
@@ -150,7 +152,7 @@ async def test_settings_are_kept_and_only_differences_are_changes(store: Identit
         await store.privacy.update_settings(owner, quiet)
     await store.privacy.update_settings(owner, lambda settings: replace(settings, groups=C))
 
-    kept = await store.privacy.settings(owner)
+    _, kept = await store.privacy.profile_with_settings(owner)
     page = await store.changes.read(start)
     assert before == Settings()
     assert kept == replace(quiet(Settings()), groups=C)
@@ -158,8 +160,66 @@ async def test_settings_are_kept_and_only_differences_are_changes(store: Identit
     assert [(change.kind, change.user_id) for change in page.changes] == [(ChangeKind.SETTINGS, owner)] * 2
 
 
+async def test_changes_of_settings_at_once_are_all_kept(store: IdentityStore) -> None:
+    owner = (await register(store)).user_id
+    fields = ["last_seen", "profile_photo", "about", "groups", "online"]
+
+    async def hide(name: str) -> None:
+        hidden: dict[str, Any] = {name: N}
+        await store.privacy.update_settings(owner, lambda settings: replace(settings, **hidden))
+
+    await asyncio.gather(*map(hide, fields))
+
+    _, kept = await store.privacy.profile_with_settings(owner)
+    assert [getattr(kept, name) for name in fields] == [N] * 5
+
+
+async def test_services_learn_who_gives_no_read_receipts(store: IdentityStore) -> None:
+    owner, other = [(await register(store)).user_id for _ in range(2)]
+    await store.privacy.update_settings(owner, lambda settings: replace(settings, read_receipts=False))
+
+    users = await store.profiles.users([owner, other, NOBODY])
+
+    assert [user.gives_read_receipts for user in users] == [False, True, False]
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+async def test_profiles_show_photo_and_text_as_their_owner_allows(store: IdentityStore, relation: Relation) -> None:
+    photo = b"p" * 16
+    viewer = await someone(store, Settings())
+    targets = [await someone(store, replace(Settings(), profile_photo=one, about=other)) for one, other in PAIRS]
+    for target in targets:
+        await store.profiles.update_profile(target.user_id, None, "At the telegraph", photo)
+        await relate(store, viewer, target, relation)
+
+    seen = await store.profiles.profiles(viewer.user_id, [target.user_id for target in targets])
+
+    assert [(profile.photo_media_id, profile.about) for profile in seen] == [
+        (
+            photo if expected(PHOTO, viewer.settings, target.settings, relation) else b"",
+            "At the telegraph" if expected(ABOUT, viewer.settings, target.settings, relation) else "",
+        )
+        for target in targets
+    ]
+    assert {profile.profile_name for profile in seen} == {"Ada"}
+
+
+async def test_photo_is_set_kept_and_taken_away(store: IdentityStore) -> None:
+    owner = (await register(store)).user_id
+
+    async def photo() -> bytes:
+        return (await store.profiles.profiles(owner, [owner]))[0].photo_media_id
+
+    await store.profiles.update_profile(owner, None, None, b"p" * 16)
+    await store.profiles.update_profile(owner, "Ada", "Hello")
+    kept = await photo()
+    await store.profiles.update_profile(owner, None, None, b"")
+
+    assert (kept, await photo()) == (b"p" * 16, b"")
+
+
 async def test_settings_of_nobody_are_refused(store: IdentityStore) -> None:
     with pytest.raises(UserNotFoundError):
-        await store.privacy.settings(NOBODY)
+        await store.privacy.profile_with_settings(NOBODY)
     with pytest.raises(UserNotFoundError):
         await store.privacy.update_settings(NOBODY, lambda settings: settings)

@@ -146,7 +146,8 @@ async def test_40_lines_that_cannot_be_stored_are_refused_by_name(
         request: Any = contact_service_pb2.AddContactRequest(phone_number="+12025550001", contact_name=text)
         error = await alice.refusal(methods.ADD_CONTACT, request)
     else:
-        error = await alice.refusal(methods.UPDATE_PROFILE, UPDATE(**{field: text}))
+        named: dict[str, Any] = {field: text}
+        error = await alice.refusal(methods.UPDATE_PROFILE, UPDATE(**named))
 
     assert (error.code, reason_of(error), error.metadata["field"]) == (3, "INVALID_FIELD", field)
     assert error.detail.startswith(f"{field}: {words}")

@@ -26,7 +26,7 @@ from chappe.api.type.v1 import access_pb2 as chappe_dot_api_dot_type_dot_v1_dot_
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,chappe/api/identity/v1/contact_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"E\n\x13ListContactsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02\"b\n\x14ListContactsResponse\x12\x31\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1f.chappe.api.identity.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x07\x43ontact\x12\x14\n\x0cphone_number\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontact_name\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\x0c\"S\n\x11\x41\x64\x64\x43ontactRequest\x12\x1e\n\x0cphone_number\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01P\x01\x12\x1e\n\x0c\x63ontact_name\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04 @P\x02\"F\n\x12\x41\x64\x64\x43ontactResponse\x12\x30\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Contact\"6\n\x14RemoveContactRequest\x12\x1e\n\x0cphone_number\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01P\x01\"\x17\n\x15RemoveContactResponse\";\n\x15LookupContactsRequest\x12\"\n\rphone_numbers\x18\x01 \x03(\tB\x0b\x92\xb5\x18\x07\x08\x01\x30\xf4\x03P\x01\"*\n\x16LookupContactsResponse\x12\x10\n\x08user_ids\x18\x01 \x03(\x0c\x32\xff\x03\n\x0e\x43ontactService\x12y\n\x0cListContacts\x12+.chappe.api.identity.v1.ListContactsRequest\x1a,.chappe.api.identity.v1.ListContactsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12s\n\nAddContact\x12).chappe.api.identity.v1.AddContactRequest\x1a*.chappe.api.identity.v1.AddContactResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x12|\n\rRemoveContact\x12,.chappe.api.identity.v1.RemoveContactRequest\x1a-.chappe.api.identity.v1.RemoveContactResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x12\x7f\n\x0eLookupContacts\x12-.chappe.api.identity.v1.LookupContactsRequest\x1a..chappe.api.identity.v1.LookupContactsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,chappe/api/identity/v1/contact_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"E\n\x13ListContactsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02\"b\n\x14ListContactsResponse\x12\x31\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1f.chappe.api.identity.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x07\x43ontact\x12\x14\n\x0cphone_number\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontact_name\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\x0c\"S\n\x11\x41\x64\x64\x43ontactRequest\x12\x1e\n\x0cphone_number\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01P\x01\x12\x1e\n\x0c\x63ontact_name\x18\x02 \x01(\tB\x08\x92\xb5\x18\x04 @P\x02\"F\n\x12\x41\x64\x64\x43ontactResponse\x12\x30\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Contact\"6\n\x14RemoveContactRequest\x12\x1e\n\x0cphone_number\x18\x01 \x01(\tB\x08\x92\xb5\x18\x04\x08\x01P\x01\"\x17\n\x15RemoveContactResponse\";\n\x15LookupContactsRequest\x12\"\n\rphone_numbers\x18\x01 \x03(\tB\x0b\x92\xb5\x18\x07\x08\x01\x30\xf4\x03P\x01\"*\n\x16LookupContactsResponse\x12\x10\n\x08user_ids\x18\x01 \x03(\x0c\"d\n\x17ListMutualGroupsRequest\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02\"h\n\x18ListMutualGroupsResponse\x12\x33\n\x06groups\x18\x01 \x03(\x0b\x32#.chappe.api.identity.v1.MutualGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x0bMutualGroup\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x12\n\ngroup_name\x18\x02 \x01(\t2\x87\x05\n\x0e\x43ontactService\x12y\n\x0cListContacts\x12+.chappe.api.identity.v1.ListContactsRequest\x1a,.chappe.api.identity.v1.ListContactsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12s\n\nAddContact\x12).chappe.api.identity.v1.AddContactRequest\x1a*.chappe.api.identity.v1.AddContactResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x12|\n\rRemoveContact\x12,.chappe.api.identity.v1.RemoveContactRequest\x1a-.chappe.api.identity.v1.RemoveContactResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x12\x7f\n\x0eLookupContacts\x12-.chappe.api.identity.v1.LookupContactsRequest\x1a..chappe.api.identity.v1.LookupContactsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x03\x12\x85\x01\n\x10ListMutualGroups\x12/.chappe.api.identity.v1.ListMutualGroupsRequest\x1a\x30.chappe.api.identity.v1.ListMutualGroupsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVECONTACTREQUEST'].fields_by_name['phone_number']._serialized_options = b'\222\265\030\004\010\001P\001'
   _globals['_LOOKUPCONTACTSREQUEST'].fields_by_name['phone_numbers']._loaded_options = None
   _globals['_LOOKUPCONTACTSREQUEST'].fields_by_name['phone_numbers']._serialized_options = b'\222\265\030\007\010\0010\364\003P\001'
+  _globals['_LISTMUTUALGROUPSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTMUTUALGROUPSREQUEST'].fields_by_name['user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_LISTMUTUALGROUPSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTMUTUALGROUPSREQUEST'].fields_by_name['page_token']._serialized_options = b'\222\265\030\003 \200\002'
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
   _globals['_CONTACTSERVICE'].methods_by_name['AddContact']._loaded_options = None
@@ -51,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTSERVICE'].methods_by_name['RemoveContact']._serialized_options = b'\220\002\002\212\265\030\007\n\001\006\020\002\030\002'
   _globals['_CONTACTSERVICE'].methods_by_name['LookupContacts']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['LookupContacts']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\003'
+  _globals['_CONTACTSERVICE'].methods_by_name['ListMutualGroups']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['ListMutualGroups']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
   _globals['_LISTCONTACTSREQUEST']._serialized_start=137
   _globals['_LISTCONTACTSREQUEST']._serialized_end=206
   _globals['_LISTCONTACTSRESPONSE']._serialized_start=208
@@ -69,6 +75,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOOKUPCONTACTSREQUEST']._serialized_end=677
   _globals['_LOOKUPCONTACTSRESPONSE']._serialized_start=679
   _globals['_LOOKUPCONTACTSRESPONSE']._serialized_end=721
-  _globals['_CONTACTSERVICE']._serialized_start=724
-  _globals['_CONTACTSERVICE']._serialized_end=1235
+  _globals['_LISTMUTUALGROUPSREQUEST']._serialized_start=723
+  _globals['_LISTMUTUALGROUPSREQUEST']._serialized_end=823
+  _globals['_LISTMUTUALGROUPSRESPONSE']._serialized_start=825
+  _globals['_LISTMUTUALGROUPSRESPONSE']._serialized_end=929
+  _globals['_MUTUALGROUP']._serialized_start=931
+  _globals['_MUTUALGROUP']._serialized_end=982
+  _globals['_CONTACTSERVICE']._serialized_start=985
+  _globals['_CONTACTSERVICE']._serialized_end=1632
 # @@protoc_insertion_point(module_scope)

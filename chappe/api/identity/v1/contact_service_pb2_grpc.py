@@ -55,6 +55,11 @@ class ContactServiceStub:
                 request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.LookupContactsRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.LookupContactsResponse.FromString,
                 _registered_method=True)
+        self.ListMutualGroups = channel.unary_unary(
+                '/chappe.api.identity.v1.ContactService/ListMutualGroups',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.ListMutualGroupsRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.ListMutualGroupsResponse.FromString,
+                _registered_method=True)
 
 
 class ContactServiceServicer:
@@ -102,6 +107,16 @@ class ContactServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMutualGroups(self, request, context):
+        """Returns the groups that the user and another are both members of, by group id.
+
+        Reads only. Page size: 200 when zero, at most 1000, larger values are lowered.
+        Fails with INVALID_FIELD, SELF_NOT_ALLOWED, INVALID_PAGE_TOKEN and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -124,6 +139,11 @@ def add_ContactServiceServicer_to_server(servicer, server):
                     servicer.LookupContacts,
                     request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.LookupContactsRequest.FromString,
                     response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.LookupContactsResponse.SerializeToString,
+            ),
+            'ListMutualGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMutualGroups,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.ListMutualGroupsRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.ListMutualGroupsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -235,6 +255,33 @@ class ContactService:
             '/chappe.api.identity.v1.ContactService/LookupContacts',
             chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.LookupContactsRequest.SerializeToString,
             chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.LookupContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMutualGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.ContactService/ListMutualGroups',
+            chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.ListMutualGroupsRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_contact__service__pb2.ListMutualGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,12 @@ class ContactServiceStub:
     Reads only, but every number is charged to the account's daily budget, in retries too. Answers stand in the order of
     the request. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
     """
+    ListMutualGroups: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListMutualGroupsRequest, _contact_service_pb2.ListMutualGroupsResponse]
+    """Returns the groups that the user and another are both members of, by group id.
+
+    Reads only. Page size: 200 when zero, at most 1000, larger values are lowered.
+    Fails with INVALID_FIELD, SELF_NOT_ALLOWED, INVALID_PAGE_TOKEN and DEPENDENCY_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class ContactServiceAsyncStub(ContactServiceStub):
@@ -88,6 +94,12 @@ class ContactServiceAsyncStub(ContactServiceStub):
 
     Reads only, but every number is charged to the account's daily budget, in retries too. Answers stand in the order of
     the request. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+    """
+    ListMutualGroups: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListMutualGroupsRequest, _contact_service_pb2.ListMutualGroupsResponse]  # type: ignore[assignment]
+    """Returns the groups that the user and another are both members of, by group id.
+
+    Reads only. Page size: 200 when zero, at most 1000, larger values are lowered.
+    Fails with INVALID_FIELD, SELF_NOT_ALLOWED, INVALID_PAGE_TOKEN and DEPENDENCY_UNAVAILABLE.
     """
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -140,6 +152,18 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reads only, but every number is charged to the account's daily budget, in retries too. Answers stand in the order of
         the request. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMutualGroups(
+        self,
+        request: _contact_service_pb2.ListMutualGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.ListMutualGroupsResponse, _abc.Awaitable[_contact_service_pb2.ListMutualGroupsResponse]]:
+        """Returns the groups that the user and another are both members of, by group id.
+
+        Reads only. Page size: 200 when zero, at most 1000, larger values are lowered.
+        Fails with INVALID_FIELD, SELF_NOT_ALLOWED, INVALID_PAGE_TOKEN and DEPENDENCY_UNAVAILABLE.
         """
 
 def add_ContactServiceServicer_to_server(servicer: ContactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chappe.api.identity.v1 import settings_pb2 as chappe_dot_api_dot_identity_dot_v1_dot_settings__pb2
 from chappe.api.type.v1 import access_pb2 as chappe_dot_api_dot_type_dot_v1_dot_access__pb2
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,chappe/api/identity/v1/profile_service.proto\x12\x16\x63happe.api.identity.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\",\n\x11GetProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"F\n\x12GetProfileResponse\x12\x30\n\x07profile\x18\x01 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Profile\"7\n\x17\x42\x61tchGetProfilesRequest\x12\x1c\n\x08user_ids\x18\x01 \x03(\x0c\x42\n\x92\xb5\x18\x06\x08\x01\x10\x10\x30\x64\"M\n\x18\x42\x61tchGetProfilesResponse\x12\x31\n\x08profiles\x18\x01 \x03(\x0b\x32\x1f.chappe.api.identity.v1.Profile\"|\n\x07Profile\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x14\n\x0cprofile_name\x18\x02 \x01(\t\x12\r\n\x05\x61\x62out\x18\x03 \x01(\t\x12\x14\n\x0cphone_number\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x03J\x04\x08\x06\x10\x07R\x0ephoto_media_id\"w\n\x14UpdateProfileRequest\x12%\n\x0cprofile_name\x18\x01 \x01(\tB\n\x92\xb5\x18\x06\x18\x01 @P\x02H\x00\x88\x01\x01\x12\x1d\n\x05\x61\x62out\x18\x02 \x01(\tB\t\x92\xb5\x18\x05 \x80\x02P\x02H\x01\x88\x01\x01\x42\x0f\n\r_profile_nameB\x08\n\x06_about\"I\n\x15UpdateProfileResponse\x12\x30\n\x07profile\x18\x01 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Profile2\x8b\x03\n\x0eProfileService\x12s\n\nGetProfile\x12).chappe.api.identity.v1.GetProfileRequest\x1a*.chappe.api.identity.v1.GetProfileResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12\x85\x01\n\x10\x42\x61tchGetProfiles\x12/.chappe.api.identity.v1.BatchGetProfilesRequest\x1a\x30.chappe.api.identity.v1.BatchGetProfilesResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12|\n\rUpdateProfile\x12,.chappe.api.identity.v1.UpdateProfileRequest\x1a-.chappe.api.identity.v1.UpdateProfileResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,chappe/api/identity/v1/profile_service.proto\x12\x16\x63happe.api.identity.v1\x1a%chappe/api/identity/v1/settings.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\",\n\x11GetProfileRequest\x12\x17\n\x07user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"F\n\x12GetProfileResponse\x12\x30\n\x07profile\x18\x01 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Profile\"7\n\x17\x42\x61tchGetProfilesRequest\x12\x1c\n\x08user_ids\x18\x01 \x03(\x0c\x42\n\x92\xb5\x18\x06\x08\x01\x10\x10\x30\x64\"M\n\x18\x42\x61tchGetProfilesResponse\x12\x31\n\x08profiles\x18\x01 \x03(\x0b\x32\x1f.chappe.api.identity.v1.Profile\"~\n\x07Profile\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x14\n\x0cprofile_name\x18\x02 \x01(\t\x12\r\n\x05\x61\x62out\x18\x03 \x01(\t\x12\x14\n\x0cphone_number\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x16\n\x0ephoto_media_id\x18\x06 \x01(\x0c\"\xaf\x01\n\x14UpdateProfileRequest\x12%\n\x0cprofile_name\x18\x01 \x01(\tB\n\x92\xb5\x18\x06\x18\x01 @P\x02H\x00\x88\x01\x01\x12\x1d\n\x05\x61\x62out\x18\x02 \x01(\tB\t\x92\xb5\x18\x05 \x80\x02P\x02H\x01\x88\x01\x01\x12#\n\x0ephoto_media_id\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02 \x10H\x02\x88\x01\x01\x42\x0f\n\r_profile_nameB\x08\n\x06_aboutB\x11\n\x0f_photo_media_id\"I\n\x15UpdateProfileResponse\x12\x30\n\x07profile\x18\x01 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Profile\"\x14\n\x12GetSettingsRequest\"{\n\x13GetSettingsResponse\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32 .chappe.api.identity.v1.Settings\x12\x30\n\x07profile\x18\x02 \x01(\x0b\x32\x1f.chappe.api.identity.v1.Profile\"S\n\x15UpdateSettingsRequest\x12:\n\x08settings\x18\x01 \x01(\x0b\x32 .chappe.api.identity.v1.SettingsB\x06\x92\xb5\x18\x02\x08\x01\"]\n\x16UpdateSettingsResponse\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32 .chappe.api.identity.v1.Settings\x12\x0f\n\x07version\x18\x02 \x01(\x03\x32\x84\x05\n\x0eProfileService\x12s\n\nGetProfile\x12).chappe.api.identity.v1.GetProfileRequest\x1a*.chappe.api.identity.v1.GetProfileResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12\x85\x01\n\x10\x42\x61tchGetProfiles\x12/.chappe.api.identity.v1.BatchGetProfilesRequest\x1a\x30.chappe.api.identity.v1.BatchGetProfilesResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12|\n\rUpdateProfile\x12,.chappe.api.identity.v1.UpdateProfileRequest\x1a-.chappe.api.identity.v1.UpdateProfileResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x12v\n\x0bGetSettings\x12*.chappe.api.identity.v1.GetSettingsRequest\x1a+.chappe.api.identity.v1.GetSettingsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12\x7f\n\x0eUpdateSettings\x12-.chappe.api.identity.v1.UpdateSettingsRequest\x1a..chappe.api.identity.v1.UpdateSettingsResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,26 +42,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['profile_name']._serialized_options = b'\222\265\030\006\030\001 @P\002'
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['about']._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['about']._serialized_options = b'\222\265\030\005 \200\002P\002'
+  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['photo_media_id']._loaded_options = None
+  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['photo_media_id']._serialized_options = b'\222\265\030\002 \020'
+  _globals['_UPDATESETTINGSREQUEST'].fields_by_name['settings']._loaded_options = None
+  _globals['_UPDATESETTINGSREQUEST'].fields_by_name['settings']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_PROFILESERVICE'].methods_by_name['GetProfile']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['GetProfile']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
   _globals['_PROFILESERVICE'].methods_by_name['BatchGetProfiles']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['BatchGetProfiles']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
   _globals['_PROFILESERVICE'].methods_by_name['UpdateProfile']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['UpdateProfile']._serialized_options = b'\220\002\002\212\265\030\007\n\001\006\020\002\030\002'
-  _globals['_GETPROFILEREQUEST']._serialized_start=137
-  _globals['_GETPROFILEREQUEST']._serialized_end=181
-  _globals['_GETPROFILERESPONSE']._serialized_start=183
-  _globals['_GETPROFILERESPONSE']._serialized_end=253
-  _globals['_BATCHGETPROFILESREQUEST']._serialized_start=255
-  _globals['_BATCHGETPROFILESREQUEST']._serialized_end=310
-  _globals['_BATCHGETPROFILESRESPONSE']._serialized_start=312
-  _globals['_BATCHGETPROFILESRESPONSE']._serialized_end=389
-  _globals['_PROFILE']._serialized_start=391
-  _globals['_PROFILE']._serialized_end=515
-  _globals['_UPDATEPROFILEREQUEST']._serialized_start=517
-  _globals['_UPDATEPROFILEREQUEST']._serialized_end=636
-  _globals['_UPDATEPROFILERESPONSE']._serialized_start=638
-  _globals['_UPDATEPROFILERESPONSE']._serialized_end=711
-  _globals['_PROFILESERVICE']._serialized_start=714
-  _globals['_PROFILESERVICE']._serialized_end=1109
+  _globals['_PROFILESERVICE'].methods_by_name['GetSettings']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['GetSettings']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
+  _globals['_PROFILESERVICE'].methods_by_name['UpdateSettings']._loaded_options = None
+  _globals['_PROFILESERVICE'].methods_by_name['UpdateSettings']._serialized_options = b'\220\002\002\212\265\030\007\n\001\006\020\002\030\002'
+  _globals['_GETPROFILEREQUEST']._serialized_start=176
+  _globals['_GETPROFILEREQUEST']._serialized_end=220
+  _globals['_GETPROFILERESPONSE']._serialized_start=222
+  _globals['_GETPROFILERESPONSE']._serialized_end=292
+  _globals['_BATCHGETPROFILESREQUEST']._serialized_start=294
+  _globals['_BATCHGETPROFILESREQUEST']._serialized_end=349
+  _globals['_BATCHGETPROFILESRESPONSE']._serialized_start=351
+  _globals['_BATCHGETPROFILESRESPONSE']._serialized_end=428
+  _globals['_PROFILE']._serialized_start=430
+  _globals['_PROFILE']._serialized_end=556
+  _globals['_UPDATEPROFILEREQUEST']._serialized_start=559
+  _globals['_UPDATEPROFILEREQUEST']._serialized_end=734
+  _globals['_UPDATEPROFILERESPONSE']._serialized_start=736
+  _globals['_UPDATEPROFILERESPONSE']._serialized_end=809
+  _globals['_GETSETTINGSREQUEST']._serialized_start=811
+  _globals['_GETSETTINGSREQUEST']._serialized_end=831
+  _globals['_GETSETTINGSRESPONSE']._serialized_start=833
+  _globals['_GETSETTINGSRESPONSE']._serialized_end=956
+  _globals['_UPDATESETTINGSREQUEST']._serialized_start=958
+  _globals['_UPDATESETTINGSREQUEST']._serialized_end=1041
+  _globals['_UPDATESETTINGSRESPONSE']._serialized_start=1043
+  _globals['_UPDATESETTINGSRESPONSE']._serialized_end=1136
+  _globals['_PROFILESERVICE']._serialized_start=1139
+  _globals['_PROFILESERVICE']._serialized_end=1783
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
+from chappe.api.identity.v1 import settings_pb2 as _settings_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -123,16 +124,19 @@ class Profile(_message.Message):
     ABOUT_FIELD_NUMBER: _builtins.int
     PHONE_NUMBER_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    PHOTO_MEDIA_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.bytes
     """Whose."""
     profile_name: _builtins.str
     """The name that the person chose."""
     about: _builtins.str
-    """What the person says of itself; empty unless the asking user is among its contacts and not blocked."""
+    """What the person says of itself; empty for those to whom it does not show it."""
     phone_number: _builtins.str
     """The user's own number; of a contact, the number under which the user keeps it; otherwise empty."""
     version: _builtins.int
     """Rises with every change of the user; zero for a user that does not exist."""
+    photo_media_id: _builtins.bytes
+    """The photo, 16 bytes; empty without one and for those to whom the person does not show it."""
     def __init__(
         self,
         *,
@@ -141,10 +145,11 @@ class Profile(_message.Message):
         about: _builtins.str = ...,
         phone_number: _builtins.str = ...,
         version: _builtins.int = ...,
+        photo_media_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "phone_number", b"phone_number", "profile_name", b"profile_name", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "phone_number", b"phone_number", "photo_media_id", b"photo_media_id", "profile_name", b"profile_name", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -158,26 +163,34 @@ class UpdateProfileRequest(_message.Message):
 
     PROFILE_NAME_FIELD_NUMBER: _builtins.int
     ABOUT_FIELD_NUMBER: _builtins.int
+    PHOTO_MEDIA_ID_FIELD_NUMBER: _builtins.int
     profile_name: _builtins.str
     """The new name, if it is set."""
     about: _builtins.str
     """The new text, if it is set; may be empty."""
+    photo_media_id: _builtins.bytes
+    """The new photo, 16 bytes, if it is set; empty for none."""
     def __init__(
         self,
         *,
         profile_name: _builtins.str | None = ...,
         about: _builtins.str | None = ...,
+        photo_media_id: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_about", b"_about", "_profile_name", b"_profile_name", "about", b"about", "profile_name", b"profile_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_about", b"_about", "_photo_media_id", b"_photo_media_id", "_profile_name", b"_profile_name", "about", b"about", "photo_media_id", b"photo_media_id", "profile_name", b"profile_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_about", b"_about", "_profile_name", b"_profile_name", "about", b"about", "profile_name", b"profile_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_about", b"_about", "_photo_media_id", b"_photo_media_id", "_profile_name", b"_profile_name", "about", b"about", "photo_media_id", b"photo_media_id", "profile_name", b"profile_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__about: _TypeAlias = _typing.Literal["about"]  # noqa: Y015
     _WhichOneofArgType__about: _TypeAlias = _typing.Literal["_about", b"_about"]  # noqa: Y015
+    _WhichOneofReturnType__photo_media_id: _TypeAlias = _typing.Literal["photo_media_id"]  # noqa: Y015
+    _WhichOneofArgType__photo_media_id: _TypeAlias = _typing.Literal["_photo_media_id", b"_photo_media_id"]  # noqa: Y015
     _WhichOneofReturnType__profile_name: _TypeAlias = _typing.Literal["profile_name"]  # noqa: Y015
     _WhichOneofArgType__profile_name: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__about) -> _WhichOneofReturnType__about | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__photo_media_id) -> _WhichOneofReturnType__photo_media_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__profile_name) -> _WhichOneofReturnType__profile_name | None: ...
 
@@ -206,3 +219,102 @@ class UpdateProfileResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateProfileResponse: _TypeAlias = UpdateProfileResponse  # noqa: Y015
+
+@_typing.final
+class GetSettingsRequest(_message.Message):
+    """Asks for the user's own settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSettingsRequest: _TypeAlias = GetSettingsRequest  # noqa: Y015
+
+@_typing.final
+class GetSettingsResponse(_message.Message):
+    """The user's own settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _settings_pb2.Settings:
+        """All of them."""
+
+    @_builtins.property
+    def profile(self) -> Global___Profile:
+        """Its profile."""
+
+    def __init__(
+        self,
+        *,
+        settings: _settings_pb2.Settings | None = ...,
+        profile: Global___Profile | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSettingsResponse: _TypeAlias = GetSettingsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateSettingsRequest(_message.Message):
+    """Changes the user's own settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _settings_pb2.Settings:
+        """What is set in it is changed."""
+
+    def __init__(
+        self,
+        *,
+        settings: _settings_pb2.Settings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSettingsRequest: _TypeAlias = UpdateSettingsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSettingsResponse(_message.Message):
+    """The settings are changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version of the user after the change."""
+    @_builtins.property
+    def settings(self) -> _settings_pb2.Settings:
+        """All of them, as they are now."""
+
+    def __init__(
+        self,
+        *,
+        settings: _settings_pb2.Settings | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSettingsResponse: _TypeAlias = UpdateSettingsResponse  # noqa: Y015

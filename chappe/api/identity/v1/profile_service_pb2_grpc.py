@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """Shows and changes what people say of themselves.
+    """Shows and changes what people say of themselves, and what they allow.
     """
 
     def __init__(self, channel):
@@ -50,17 +50,28 @@ class ProfileServiceStub:
                 request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.FromString,
                 _registered_method=True)
+        self.GetSettings = channel.unary_unary(
+                '/chappe.api.identity.v1.ProfileService/GetSettings',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.GetSettingsRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.GetSettingsResponse.FromString,
+                _registered_method=True)
+        self.UpdateSettings = channel.unary_unary(
+                '/chappe.api.identity.v1.ProfileService/UpdateSettings',
+                request_serializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateSettingsRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateSettingsResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
-    """Shows and changes what people say of themselves.
+    """Shows and changes what people say of themselves, and what they allow.
     """
 
     def GetProfile(self, request, context):
         """Returns the profile of the user or of another.
 
         Reads only. A phone number is there only in the user's own profile and, as the user typed it, in those of its
-        contacts. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+        contacts; photo and text are there as their owner's settings allow. Fails with INVALID_FIELD, USER_NOT_FOUND and
+        DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +96,26 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSettings(self, request, context):
+        """Returns the user's own settings and profile; nobody sees those of another.
+
+        Reads only. Fails with USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSettings(self, request, context):
+        """Changes the user's own settings.
+
+        What is not set stays. Once the call has returned, what was hidden is shown for 2 seconds more at most. The user's
+        other devices learn of it by an AccountEvent. Idempotent: a retry sets the same again.
+        Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,6 +134,16 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.FromString,
                     response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.SerializeToString,
             ),
+            'GetSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSettings,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.GetSettingsRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.GetSettingsResponse.SerializeToString,
+            ),
+            'UpdateSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSettings,
+                    request_deserializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateSettingsRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateSettingsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'chappe.api.identity.v1.ProfileService', rpc_method_handlers)
@@ -112,7 +153,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """Shows and changes what people say of themselves.
+    """Shows and changes what people say of themselves, and what they allow.
     """
 
     @staticmethod
@@ -186,6 +227,60 @@ class ProfileService:
             '/chappe.api.identity.v1.ProfileService/UpdateProfile',
             chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.SerializeToString,
             chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.ProfileService/GetSettings',
+            chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.GetSettingsRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.GetSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.identity.v1.ProfileService/UpdateSettings',
+            chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateSettingsRequest.SerializeToString,
+            chappe_dot_api_dot_identity_dot_v1_dot_profile__service__pb2.UpdateSettingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """Shows and changes what people say of themselves."""
+    """Shows and changes what people say of themselves, and what they allow."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,7 +37,8 @@ class ProfileServiceStub:
     """Returns the profile of the user or of another.
 
     Reads only. A phone number is there only in the user's own profile and, as the user typed it, in those of its
-    contacts. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    contacts; photo and text are there as their owner's settings allow. Fails with INVALID_FIELD, USER_NOT_FOUND and
+    DEPENDENCY_UNAVAILABLE.
     """
     BatchGetProfiles: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.BatchGetProfilesRequest, _profile_service_pb2.BatchGetProfilesResponse]
     """Returns many profiles.
@@ -50,17 +51,30 @@ class ProfileServiceStub:
 
     What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    GetSettings: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetSettingsRequest, _profile_service_pb2.GetSettingsResponse]
+    """Returns the user's own settings and profile; nobody sees those of another.
+
+    Reads only. Fails with USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    """
+    UpdateSettings: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateSettingsRequest, _profile_service_pb2.UpdateSettingsResponse]
+    """Changes the user's own settings.
+
+    What is not set stays. Once the call has returned, what was hidden is shown for 2 seconds more at most. The user's
+    other devices learn of it by an AccountEvent. Idempotent: a retry sets the same again.
+    Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """Shows and changes what people say of themselves."""
+    """Shows and changes what people say of themselves, and what they allow."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.GetProfileResponse]  # type: ignore[assignment]
     """Returns the profile of the user or of another.
 
     Reads only. A phone number is there only in the user's own profile and, as the user typed it, in those of its
-    contacts. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    contacts; photo and text are there as their owner's settings allow. Fails with INVALID_FIELD, USER_NOT_FOUND and
+    DEPENDENCY_UNAVAILABLE.
     """
     BatchGetProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.BatchGetProfilesRequest, _profile_service_pb2.BatchGetProfilesResponse]  # type: ignore[assignment]
     """Returns many profiles.
@@ -73,9 +87,21 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
 
     What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    GetSettings: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetSettingsRequest, _profile_service_pb2.GetSettingsResponse]  # type: ignore[assignment]
+    """Returns the user's own settings and profile; nobody sees those of another.
+
+    Reads only. Fails with USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    """
+    UpdateSettings: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateSettingsRequest, _profile_service_pb2.UpdateSettingsResponse]  # type: ignore[assignment]
+    """Changes the user's own settings.
+
+    What is not set stays. Once the call has returned, what was hidden is shown for 2 seconds more at most. The user's
+    other devices learn of it by an AccountEvent. Idempotent: a retry sets the same again.
+    Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+    """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows and changes what people say of themselves."""
+    """Shows and changes what people say of themselves, and what they allow."""
 
     @_abc_1.abstractmethod
     def GetProfile(
@@ -86,7 +112,8 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the profile of the user or of another.
 
         Reads only. A phone number is there only in the user's own profile and, as the user typed it, in those of its
-        contacts. Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+        contacts; photo and text are there as their owner's settings allow. Fails with INVALID_FIELD, USER_NOT_FOUND and
+        DEPENDENCY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -110,6 +137,30 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the user's own profile.
 
         What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSettings(
+        self,
+        request: _profile_service_pb2.GetSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.GetSettingsResponse, _abc.Awaitable[_profile_service_pb2.GetSettingsResponse]]:
+        """Returns the user's own settings and profile; nobody sees those of another.
+
+        Reads only. Fails with USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSettings(
+        self,
+        request: _profile_service_pb2.UpdateSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.UpdateSettingsResponse, _abc.Awaitable[_profile_service_pb2.UpdateSettingsResponse]]:
+        """Changes the user's own settings.
+
+        What is not set stays. Once the call has returned, what was hidden is shown for 2 seconds more at most. The user's
+        other devices learn of it by an AccountEvent. Idempotent: a retry sets the same again.
+        Fails with INVALID_FIELD, USER_NOT_FOUND and DEPENDENCY_UNAVAILABLE.
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
