@@ -13,6 +13,7 @@ from svc_edge.adapters.bridge_grpc import GrpcBridge, contract_files
 from svc_edge.adapters.identity_grpc import GrpcIdentity
 from svc_edge.adapters.ledger_grpc import GrpcLedger
 from svc_edge.adapters.presence_grpc import GrpcRegistry
+from svc_edge.protocol.budget import CallRates, Rate
 from svc_edge.protocol.session import Limits
 from svc_edge.rpc import EdgeRpc
 from svc_edge.service.calls import Calls
@@ -60,7 +61,7 @@ async def build(config: Config, app: App) -> None:
     await peers.identity.start()
     await peers.ledger.start()
     await peers.registry.start()
-    calls = Calls(peers.bridge, sessions, app.tasks)
+    calls = Calls(peers.bridge, sessions, _call_rates(config), clock=app.seams.clock, tasks=app.tasks)
     frames = Frames(sessions, peers.ledger, sign_in, reader, calls, app.tasks)
     frames.traces = mesh.traces = Traces(app.telemetry.tracing, app.telemetry.lots())
     keeper = Keeper(sessions, reader, peers.registry, sign_in, seams=app.seams, tasks=app.tasks)
@@ -73,7 +74,7 @@ async def build(config: Config, app: App) -> None:
     app.add_listener(_listening(server, config, app))
     app.tasks.spawn(keep_time(keeper, app.seams.clock), name="time")
     app.on_drain(_farewell(server, keeper, door))
-    _add_metrics(app, house, mesh, peers)
+    _add_metrics(app, house, mesh, peers, calls)
 
 
 @asynccontextmanager
@@ -103,6 +104,14 @@ def _limits(config: Config) -> Limits:
         config.receive_window,
         config.verify_interval_s,
         config.verify_jitter_s,
+    )
+
+
+def _call_rates(config: Config) -> CallRates:
+    return CallRates(
+        Rate(config.read_call_burst, config.read_call_rate),
+        Rate(config.write_call_burst, config.write_call_rate),
+        Rate(config.sensitive_call_burst, config.sensitive_call_rate),
     )
 
 
@@ -159,7 +168,7 @@ def _check(is_reachable: Callable[[], bool], service: str) -> Callable[[], Await
     return check
 
 
-def _add_metrics(app: App, house: House, mesh: Mesh, peers: Peers) -> None:
+def _add_metrics(app: App, house: House, mesh: Mesh, peers: Peers, calls: Calls) -> None:
     metrics, sessions = app.metrics, house.sessions
     metrics.gauge("connections", "WebSocket connections.", lambda: len(sessions.by_id))
     metrics.gauge("signed_in", "Devices that are signed in.", lambda: len(sessions.by_device))
@@ -168,6 +177,9 @@ def _add_metrics(app: App, house: House, mesh: Mesh, peers: Peers) -> None:
     metrics.counter("pushes", "Deliveries that were pushed to this edge.", lambda: mesh.pushed_items)
     metrics.counter("resent", "Items that went to another replica.", lambda: peers.ledger.resent_items)
     metrics.counter("reads", "Reads of logs.", lambda: house.frames.reads)
+    metrics.table(
+        "refused_calls", "Calls that were refused, by the budget that was used up.", "budget", lambda: calls.refused
+    )
     metrics.counter(
         "repaired", "Items that a verification found and no push had brought.", lambda: house.frames.repaired
     )

@@ -37,6 +37,18 @@ class Config:
     """How many frames a connection may send at once."""
     frame_rate: int = limited(50, least=1)
     """How many frames a connection may send each second after its burst."""
+    read_call_burst: int = limited(300, least=1)
+    """How many Calls that read a connection may make at once; the contract says of each method what it is."""
+    read_call_rate: float = limited(50.0, least=0.001)
+    """How many Calls that read a connection may make each second after its burst."""
+    write_call_burst: int = limited(100, least=1)
+    """How many Calls that change something a connection may make at once."""
+    write_call_rate: float = limited(10.0, least=0.001)
+    """How many Calls that change something a connection may make each second after its burst."""
+    sensitive_call_burst: int = limited(20, least=1)
+    """How many Calls that could guess or cost money a connection may make at once: codes, look-ups, signing in."""
+    sensitive_call_rate: float = limited(0.2, least=0.001)
+    """How many such Calls a connection may make each second after its burst; 0.2 is one in 5 seconds."""
     send_window: int = limited(32, least=1, most=4096)
     """How many Sends of a connection may wait for their answers."""
     receive_window: int = limited(256, least=1, most=4096)

@@ -149,6 +149,14 @@ class Pong(NamedTuple):
     newest_position: bytes
 
 
+class RateClass(enum.IntEnum):
+    """The budget that a call is charged to; the numbers are the contract's."""
+
+    READ = 1
+    WRITE = 2
+    SENSITIVE = 3
+
+
 class Call(NamedTuple):
     """A unary call that a client makes."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         InboxAnswer,
         InboxQuery,
         Member,
+        RateClass,
         Revocation,
         SessionId,
         SessionRef,
@@ -152,6 +153,10 @@ class IdentityListener(Protocol):
 
 class Bridge(Protocol):
     """The unary methods that are open to clients, by the contract alone."""
+
+    def rate_class(self, method: str) -> RateClass:
+        """Returns the budget that a call of a method is charged to; that of reads for a method that nobody has."""
+        ...
 
     async def call(self, method: str, payload: bytes, member: Member | None) -> bytes:
         """Forwards a call and returns the serialised response.

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from chappe.runtime import contract
 from chappe.runtime.errors import MalformedError, MethodNotAllowedError, TooLargeError, from_rpc_error
 from chappe.runtime.principal import Principal, principal_metadata
+from svc_edge.model import RateClass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,13 @@ class GrpcBridge:
             contract_files(service)
         self._channels = channels
         self._methods: dict[str, Any] = {}
+
+    def rate_class(self, method: str) -> RateClass:
+        """Returns the budget that the contract charges a call to; that of reads for a method that nobody has."""
+        try:
+            return RateClass(contract.access_of("/" + method.removeprefix("/")).rate_class)
+        except contract.ContractError:
+            return RateClass.READ
 
     async def call(self, method: str, payload: bytes, member: Member | None) -> bytes:
         """Forwards a call and returns the serialised response; raises what the contract or the service refuses with."""

@@ -12,6 +12,7 @@ from svc_edge.protocol.delivery import EARLY_VERIFY_AT, Delivery
 if TYPE_CHECKING:
     from svc_edge.model import Frame
     from svc_edge.ports import Door
+    from svc_edge.protocol.budget import CallBudgets
     from svc_edge.protocol.traced import Traced
 
 HELLO_TIMEOUT_S = 5.0
@@ -75,6 +76,7 @@ class Session:
         "_filled_s",
         "_limits",
         "_tokens",
+        "budgets",
         "calls",
         "delivery",
         "door",
@@ -111,6 +113,8 @@ class Session:
         self.is_dirty = False
         self.sends = 0
         self.calls = 0
+        self.budgets: CallBudgets | None = None
+        """Of calls; made with the first."""
         self.traced: Traced | None = None
         """The drawn messages that are on their way to the device or back."""
         self.life_s = now_s

@@ -16,6 +16,8 @@ RAISED: Final[Mapping[str, str]] = {
     "CHAPPE_EDGE_FRAME_BURST": "1000000",
     "CHAPPE_EDGE_FRAME_RATE": "1000000",
     "CHAPPE_EDGE_SEND_WINDOW": "1024",
+    "CHAPPE_EDGE_READ_CALL_BURST": "1000000",
+    "CHAPPE_EDGE_SENSITIVE_CALL_BURST": "1000000",
 }
 """Few people who send thousands of messages each second are what the limits are against."""
 

@@ -14,7 +14,7 @@ from chappe.runtime.app import App
 from chappe.runtime.clock import SystemRandomness
 from chappe.runtime.tracing import Lots, Root, Sampled
 from svc_edge.model import DeviceId, Member, SessionId, SignInId, UserId
-from svc_edge.protocol.session import Limits, Phase, Session
+from svc_edge.protocol.session import Phase, Session
 from svc_edge.protocol.traced import MOST_WAITING, Handed, Traced
 from svc_edge.service.frames import Frames
 from svc_edge.service.traces import MOST_SESSIONS, Traces
@@ -23,6 +23,7 @@ from tests.svc_edge.client import Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person
 from tests.svc_edge.test_app import leap_until
+from tests.svc_edge.test_protocol import LIMITS
 from tests.svc_edge.test_ws import eventually
 
 Connect = Callable[..., Client]
@@ -192,7 +193,7 @@ class FakeLedger:
 
 def frames_over(ledger: FakeLedger, traces: Traces) -> tuple[Frames, Session]:
     """Makes the frames' rules over a ledger, and a session that sends."""
-    limits = Limits(MANY, MANY, MANY, MANY, 120.0, 30.0)
+    limits = LIMITS._replace(frame_burst=MANY, send_window=MANY)
     session = Session(SessionId(1), None, limits, 0.0)  # type: ignore[arg-type]  # nobody writes to its socket
     session.begin_delivery(ALICE, b"", 100)
     session.phase = Phase.LIVE
