@@ -28,6 +28,11 @@ from chappe.client.tasks import Tasks
 from chappe.client.tokens import Tokens
 from chappe.client.views import from_change, from_store
 
+RATE_LIMITED = "RATE_LIMITED"
+MOST_WAITS = 5
+MOST_PATIENCE_MS = 10_000
+"""A call that is told to come back later than this fails at once."""
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -134,7 +139,21 @@ class Host:
             self._waiting.discard(sent)
 
     async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
-        """Makes a call; again when its session ended before the answer came and it may be repeated."""
+        """Makes a call; again when its session ended before the answer came and it may be repeated.
+
+        What comes too fast for its budget waits as long as it is told to, within reason, and is made again.
+        """
+        for _ in range(MOST_WAITS):
+            try:
+                return await self._call_through(method, question)
+            except RefusedError as error:
+                # Nothing was done for it, so it may be made again whatever it does.
+                if error.reason != RATE_LIMITED or not 0 < error.retry_after_ms <= MOST_PATIENCE_MS:
+                    raise
+                await self._parts.seams.clock.sleep(error.retry_after_ms / 1000)
+        return await self._call_through(method, question)
+
+    async def _call_through(self, method: Method[Question, Answer], question: Question) -> Answer:
         await self._wait_online()
         try:
             return await call_over(self._running().call, method, question)

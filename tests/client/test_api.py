@@ -131,6 +131,27 @@ async def test_a_message_that_is_sent_offline_leaves_with_the_next_session(edge:
     assert [body.endswith(b"later") for body in edge.model.stored.values()] == [True]
 
 
+@pytest.mark.parametrize(("retry_after_ms", "times", "calls"), [(1, 2, 3), (0, 1, 1), (60_000, 1, 1), (1, 99, 6)])
+async def test_a_call_that_comes_too_fast_waits_as_it_is_told(
+    edge: SocketEdge, me: Client, retry_after_ms: int, times: int, calls: int
+) -> None:
+    method = methods.GET_PROFILE.name
+    refusal = server_frame_pb2.CallError(
+        code=8, reason=reasons.ERROR_REASON_RATE_LIMITED, detail="too fast", retry_after_ms=retry_after_ms
+    )
+    answers: list[bytes | server_frame_pb2.CallError] = [refusal] * times
+    answers.append(profile_service_pb2.GetProfileResponse().SerializeToString())
+    edge.answers[method] = lambda _: answers.pop(0)
+
+    if calls == times + 1:
+        await me.account.profile()
+    else:
+        with pytest.raises(RefusedError, match="RATE_LIMITED"):
+            await me.account.profile()
+
+    assert edge.calls.count(method) == calls
+
+
 async def test_a_refused_message_raises(edge: SocketEdge, me: Client) -> None:
     edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
 
