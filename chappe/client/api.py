@@ -15,10 +15,11 @@ from typing import Self
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.client.account import Account
 from chappe.client.content import SUITE_NONE, encode_text
+from chappe.client.destination import Destination, to_person
 from chappe.client.frames import message_action, read_action
 from chappe.client.host import ClientParts, Host
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
-from chappe.client.mint import conversation_of, time_ms_of
+from chappe.client.mint import time_ms_of
 from chappe.client.people import People
 from chappe.client.views import Chat, Event, Message, Page, Tick, from_page, from_store
 
@@ -63,14 +64,14 @@ class Client:
             NotConnectedError: The time is over; the message stays in the outbox and is sent with the next session.
             SessionEndedError: An edge does not want this device any more.
         """
-        peer_id = await self.people.resolve(person)
-        action = message_action(peer_id, SUITE_NONE, encode_text(text))
-        sent = await self._host.submit("message", peer_id, action, timeout_s)
+        where = await self.destination(person)
+        action = message_action(where.peer_id, SUITE_NONE, encode_text(text))
+        sent = await self._host.submit("message", where, action, timeout_s)
         return Message(
             message_id=sent.outgoing.message_id,
             conversation_id=sent.outgoing.conversation_id,
             sender_id=self.user_id,
-            peer_id=peer_id,
+            peer_id=where.peer_id,
             text=text,
             sent_ms=time_ms_of(sent.outgoing.message_id),
             accepted_ms=sent.accepted_ms,
@@ -88,18 +89,25 @@ class Client:
             upto: With a person, the id of the last message that was read; empty for the newest on this device.
             timeout_s: How long to wait; None waits for ever. It is told in any case, with the next session.
         """
+        where = await self.destination(chat)
         if isinstance(chat, Message):
-            peer_id, upto = chat.peer_id, chat.message_id
-        else:
-            peer_id = await self.people.resolve(chat)
+            upto = chat.message_id
         if not upto:
-            newest = await self._host.in_store(
-                self._host.store.messages, conversation_of(self.user_id, peer_id), b"", 1
-            )
+            newest = await self._host.in_store(self._host.store.messages, where.conversation_id, b"", 1)
             if not newest:
                 return
             upto = newest[0].message_id
-        await self._host.submit("read", peer_id, read_action(peer_id, upto), timeout_s)
+        await self._host.submit("read", where, read_action(where, upto), timeout_s)
+
+    async def destination(self, chat: Message | str | bytes) -> Destination:
+        """Returns the chat that is meant by a message of it or by a person.
+
+        Raises:
+            UnknownPersonError: Nobody is meant.
+        """
+        if isinstance(chat, Message):
+            return Destination(chat.conversation_id, chat.peer_id)
+        return to_person(self.user_id, await self.people.resolve(chat))
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yields what happens, each message once; first those that came while nobody listened. For one reader.
@@ -123,8 +131,8 @@ class Client:
 
     async def stored_history(self, person: str | bytes, *, limit: int = 50, before: bytes = b"") -> list[Message]:
         """Returns messages of a chat from the local store, newest first; needs no session."""
-        conversation_id = conversation_of(self.user_id, await self.people.resolve(person))
-        stored = await self._host.in_store(self._host.store.messages, conversation_id, before, limit)
+        where = await self.destination(person)
+        stored = await self._host.in_store(self._host.store.messages, where.conversation_id, before, limit)
         return [from_store(message, self.user_id) for message in stored]
 
     async def chats(self, *, limit: int = 50) -> list[Chat]:

@@ -1,6 +1,7 @@
 """Builds the frames that a client sends; those of the hot path by hand, byte for byte what protobuf would write."""
 
 from chappe.api.edge.v1 import client_frame_pb2, send_pb2
+from chappe.client.destination import Destination
 
 PROTOCOL = 1
 
@@ -30,9 +31,30 @@ def message_action(peer_id: bytes, suite: int, content: bytes) -> bytes:
     return b"\x1a" + varint(len(body)) + body
 
 
-def read_action(peer_id: bytes, read_upto: bytes) -> bytes:
+def group_message_action(group_id: bytes, members_version: int, suite: int, content: bytes) -> bytes:
+    """Returns the action of a Send that carries a message to a group, as the field of a Send."""
+    envelope = b"\x08" + varint(suite) + b"\x12" + varint(len(content)) + content
+    body = b"\x12\x10" + group_id + b"\x1a" + varint(len(envelope)) + envelope
+    if members_version:
+        body += b"\x20" + varint(members_version)
+    return b"\x1a" + varint(len(body)) + body
+
+
+def read_action(destination: Destination, read_upto: bytes) -> bytes:
     """Returns the action of a Send that says what was read, as the field of a Send."""
-    return send_pb2.Send(read=send_pb2.SendRead(peer_user_id=peer_id, read_upto=read_upto)).SerializeToString()
+    read = send_pb2.SendRead(read_upto=read_upto)
+    name_chat(read, destination)
+    return send_pb2.Send(read=read).SerializeToString()
+
+
+def name_chat(
+    change: send_pb2.SendRead | send_pb2.SendEdit | send_pb2.SendRevoke | send_pb2.SendReaction, chat: Destination
+) -> None:
+    """Says in a change which chat it is about."""
+    if chat.peer_id:
+        change.peer_user_id = chat.peer_id
+    else:
+        change.group_id = chat.group_id
 
 
 def parse_action(action: bytes) -> send_pb2.Send:

@@ -10,12 +10,12 @@ from typing import ParamSpec, TypeVar
 
 from chappe.client.changes import CaughtUp, Change, Disconnected, Resynced, SendRefused, Sent, Settled
 from chappe.client.connection import Connection, ConnectionOptions, addresses_of
+from chappe.client.destination import Destination
 from chappe.client.door import call_over
 from chappe.client.engine import Engine
 from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError
 from chappe.client.feed import Feed
 from chappe.client.methods import Answer, Method, Question
-from chappe.client.mint import conversation_of
 from chappe.client.outgoing import Kind, Outgoing
 from chappe.client.profiles import Profile
 from chappe.client.protocol import ClientProtocol
@@ -113,7 +113,7 @@ class Host:
         """Returns everybody that the store remembers."""
         return await self.in_store(self.store.people)
 
-    async def submit(self, kind: Kind, peer_id: bytes, action: bytes, timeout_s: float | None) -> Sent:
+    async def submit(self, kind: Kind, destination: Destination, action: bytes, timeout_s: float | None) -> Sent:
         """Sends a change and waits until it is durable on the server.
 
         Raises:
@@ -123,7 +123,7 @@ class Host:
         """
         if self._end is not None:
             raise self._end
-        outgoing = Outgoing(kind, peer_id, conversation_of(self.user_id, peer_id), action)
+        outgoing = Outgoing(kind, destination.peer_id, destination.conversation_id, action)
         sent: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
         outgoing.tag = sent
         self._waiting.add(sent)

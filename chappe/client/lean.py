@@ -8,10 +8,11 @@ from typing import Any
 from chappe.client.changes import CaughtUp, Change, Disconnected, MessageArrived, SendRefused, Sent, TickRaised
 from chappe.client.connection import Connection, ConnectionOptions, addresses_of
 from chappe.client.content import SUITE_NONE
+from chappe.client.destination import Destination
 from chappe.client.device import Device
 from chappe.client.door import call_over
 from chappe.client.engine import Engine
-from chappe.client.frames import message_action, read_action
+from chappe.client.frames import group_message_action, message_action, read_action
 from chappe.client.methods import Answer, Method, Question
 from chappe.client.mint import conversation_of
 from chappe.client.outgoing import Outgoing
@@ -124,9 +125,25 @@ class LeanClient:
         self.engine.submit(outgoing)
         return outgoing
 
+    def send_to_group(self, group_id: bytes, content: bytes, members_version: int = 0, tag: object = None) -> Outgoing:
+        """Sends a message to a group; `members_version` is the newest version of the group that this device knows."""
+        action = group_message_action(group_id, members_version, SUITE_NONE, content)
+        outgoing = Outgoing("message", b"", group_id, action)
+        outgoing.tag = tag
+        self.engine.submit(outgoing)
+        return outgoing
+
+    def mark_group_read(self, group_id: bytes, read_upto: bytes) -> Outgoing:
+        """Says that the user has read everything of a group up to this message."""
+        outgoing = Outgoing("read", b"", group_id, read_action(Destination(group_id), read_upto))
+        self.engine.submit(outgoing)
+        return outgoing
+
     def mark_read(self, peer_id: bytes, read_upto: bytes) -> Outgoing:
         """Says that the user has read everything of a peer up to this message."""
-        outgoing = Outgoing("read", peer_id, self._conversation(peer_id), read_action(peer_id, read_upto))
+        conversation_id = self._conversation(peer_id)
+        action = read_action(Destination(conversation_id, peer_id), read_upto)
+        outgoing = Outgoing("read", peer_id, conversation_id, action)
         self.engine.submit(outgoing)
         return outgoing
 

@@ -27,8 +27,8 @@ class Outgoing:
 
         Args:
             kind: What it does.
-            peer_id: With whom the direct conversation is.
-            conversation_id: The conversation.
+            peer_id: With whom the direct conversation is; empty in a group.
+            conversation_id: The conversation; the group's id in a group.
             action: The field of a Send, serialised.
         """
         self.kind: Kind = kind

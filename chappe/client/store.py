@@ -76,6 +76,7 @@ class StoredMessage(NamedTuple):
     sender_id: bytes
     sender_device_id: int
     recipient_id: bytes
+    """Empty in a group, whose id is that of the conversation."""
     accepted_ms: int
     suite: int
     content: bytes
@@ -88,6 +89,7 @@ class LocalChat(NamedTuple):
 
     conversation_id: bytes
     peer_id: bytes
+    """Empty in a group, whose id is that of the conversation."""
     last_message_id: bytes
     read_upto: bytes
 

@@ -148,6 +148,7 @@ class _Writer:
             sender_user_id=self._user_id,
             sender_device_id=self._device_id,
             recipient_user_id=outgoing.peer_id,
+            group_id=b"" if outgoing.peer_id else outgoing.conversation_id,
             accepted_ms=settled.accepted_ms,
             envelope=send.message.envelope,
         )
@@ -184,7 +185,7 @@ class _Writer:
         if not self._db.execute(_PUT_MESSAGE, row).rowcount:
             return False
         is_mine = message.sender_user_id == self._user_id
-        peer_id = message.recipient_user_id if is_mine else message.sender_user_id
+        peer_id = b"" if message.group_id else message.recipient_user_id if is_mine else message.sender_user_id
         self._keep_conversation(message.conversation_id, peer_id, message.message_id, b"")
         return True
 

@@ -50,13 +50,13 @@ class Tick(enum.IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """One message of a direct chat."""
+    """One message of a chat."""
 
     message_id: bytes
     conversation_id: bytes
     sender_id: bytes
     peer_id: bytes
-    """The other person of the chat, whoever wrote."""
+    """The other person of a direct chat, whoever wrote; empty in a group."""
     text: str
     sent_ms: int
     """When it was written, by the clock of the server; the order of the chat is that of the ids."""
@@ -68,6 +68,11 @@ class Message:
     def id(self) -> str:
         """The message id as text."""
         return self.message_id.hex()
+
+    @property
+    def group_id(self) -> bytes:
+        """The group; empty in a direct chat."""
+        return b"" if self.peer_id else self.conversation_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +174,7 @@ def from_event(event: item_pb2.MessageEvent, user_id: bytes, tick: Tick = Tick.N
         message_id=event.message_id,
         conversation_id=event.conversation_id,
         sender_id=event.sender_user_id,
-        peer_id=event.recipient_user_id if is_mine else event.sender_user_id,
+        peer_id=b"" if event.group_id else event.recipient_user_id if is_mine else event.sender_user_id,
         text=decode_text(event.envelope.suite, event.envelope.content),
         sent_ms=time_ms_of(event.message_id),
         accepted_ms=event.accepted_ms,
@@ -190,7 +195,7 @@ def from_store(stored: StoredMessage, user_id: bytes) -> Message:
         message_id=stored.message_id,
         conversation_id=stored.conversation_id,
         sender_id=stored.sender_id,
-        peer_id=stored.recipient_id if is_mine else stored.sender_id,
+        peer_id=stored.recipient_id if is_mine or not stored.recipient_id else stored.sender_id,
         text=decode_text(stored.suite, stored.content),
         sent_ms=time_ms_of(stored.message_id),
         accepted_ms=stored.accepted_ms,

@@ -5,6 +5,7 @@ from typing import Any
 
 from chappe.api.edge.v1.client_frame_pb2 import SignedHello
 from chappe.client.changes import Change, MessageArrived, SendRefused, Sent
+from chappe.client.destination import Destination
 from chappe.client.device import signed_hello
 from chappe.client.frames import message_action, read_action
 from chappe.client.outgoing import Outgoing
@@ -110,7 +111,7 @@ class Desk:
         return outgoing
 
     def mark_read(self, upto: bytes) -> Outgoing:
-        outgoing = Outgoing("read", PEER, CONVERSATION, read_action(PEER, upto))
+        outgoing = Outgoing("read", PEER, CONVERSATION, read_action(Destination(CONVERSATION, PEER), upto))
         self.core.outbox.add(outgoing)
         return outgoing
 

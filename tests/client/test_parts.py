@@ -15,9 +15,10 @@ from chappe.api.edge.v1 import client_frame_pb2, close_code_pb2, send_pb2
 from chappe.api.type.v1 import access_pb2, envelope_pb2
 from chappe.client import methods
 from chappe.client.content import decode_text, encode_text
+from chappe.client.destination import Destination, to_group, to_person
 from chappe.client.device import Device, DeviceKey
 from chappe.client.errors import ProfileError
-from chappe.client.frames import ack_frame, message_action, read_action, send_frame
+from chappe.client.frames import ack_frame, group_message_action, message_action, read_action, send_frame
 from chappe.client.mint import MAX_BUMP_MS, IdMint, ServerClock, conversation_of, mint_tag_of, time_ms_of
 from chappe.client.outbox import reason_name, retry_s
 from chappe.client.profiles import About, Profile, default_root, folder_of, profiles
@@ -25,7 +26,7 @@ from chappe.client.reconnect import Comeback, backoff_s, reconnect_policy
 from chappe.client.seams import SystemClock, SystemRandomness
 from chappe.client.tokens import Token
 from tests.client.fakes import Dice
-from tests.client.model_edge import ME, PEER
+from tests.client.model_edge import CONVERSATION, ME, PEER
 
 NOW_MS = 1_790_000_000_000
 
@@ -105,8 +106,24 @@ def test_frames_built_by_hand_are_what_protobuf_writes(content: bytes, attempt: 
     framed = [client_frame_pb2.ClientFrame(send=each).SerializeToString() for each in (send, read)]
 
     assert framed[0] == send_frame(id_, attempt, message_action(PEER, 1, content))
-    assert framed[1] == send_frame(id_, attempt, read_action(PEER, id_))
+    assert framed[1] == send_frame(id_, attempt, read_action(Destination(CONVERSATION, PEER), id_))
     assert ack_frame(count) == ack.SerializeToString()
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(0, 1 << 40))
+def test_a_message_to_a_group_built_by_hand_is_what_protobuf_writes(content: bytes, version: int) -> None:
+    envelope = envelope_pb2.Envelope(suite=envelope_pb2.ENCRYPTION_SUITE_NONE, content=content)
+    message = send_pb2.SendMessage(group_id=PEER, envelope=envelope, members_version=version)
+
+    assert group_message_action(PEER, version, 1, content) == send_pb2.Send(message=message).SerializeToString()
+
+
+def test_a_group_is_named_by_its_own_field() -> None:
+    read = send_pb2.SendRead(group_id=PEER, read_upto=ME)
+
+    assert to_group(PEER).group_id == PEER
+    assert read_action(to_group(PEER), ME) == send_pb2.Send(read=read).SerializeToString()
+    assert (to_person(ME, PEER).group_id, to_person(ME, PEER).conversation_id) == (b"", CONVERSATION)
 
 
 def test_the_proof_for_a_session_is_what_the_contract_says() -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from chappe.client.changes import SendRefused, Sent
+from chappe.client.destination import Destination
 from chappe.client.errors import StoreError
-from chappe.client.frames import message_action, read_action
+from chappe.client.frames import group_message_action, message_action, read_action
 from chappe.client.outgoing import Outgoing
 from chappe.client.store import Batch, Person
 from chappe.client.store_sqlite import SqliteStore
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, message_item, receipt_item
+
+GROUP = b"\x09" * 16
 
 KILLED_WRITER = """
 import os, signal, sys
@@ -145,7 +148,7 @@ def test_a_receipt_may_come_before_its_message(store: SqliteStore) -> None:
 def test_chats_know_how_far_they_were_read(store: SqliteStore) -> None:
     receive(store, 1, 2)
     upto = message_item(1).message.message_id
-    outgoing = Outgoing("read", PEER, CONVERSATION, read_action(PEER, upto))
+    outgoing = Outgoing("read", PEER, CONVERSATION, read_action(Destination(CONVERSATION, PEER), upto))
     settle(store, Sent(outgoing, 5, is_duplicate=False))
 
     (chat,) = store.chats()
@@ -178,3 +181,19 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match=r"store\.db cannot be opened"):
         SqliteStore(path, ME, DEVICE)
+
+
+def test_a_message_to_a_group_makes_a_chat_with_nobody_in_particular(store: SqliteStore) -> None:
+    outgoing = Outgoing("message", b"", GROUP, group_message_action(GROUP, 3, 1, b"hello"))
+    outgoing.message_id = b"i" * 16
+    settle(store, Sent(outgoing, 5, is_duplicate=False))
+
+    batch = Batch()
+    batch.items = [message_item(1)]
+    batch.items[0].message.conversation_id = batch.items[0].message.group_id = GROUP
+    batch.items[0].message.recipient_user_id = b""
+    store.commit(batch)
+
+    (chat,) = store.chats()
+    assert (chat.conversation_id, chat.peer_id) == (GROUP, b"")
+    assert [message.recipient_id for message in store.messages(GROUP, b"", 10)] == [b"", b""]
