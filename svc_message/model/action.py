@@ -153,6 +153,7 @@ ActionEvent = EditEvent | RevokeEvent | ReactionEvent
 class Reaction(NamedTuple):
     """One user's reaction to a message, as a page shows it."""
 
+    reaction_id: MessageId
     user_id: UserId
     reacted_ms: int
     envelope: bytes

@@ -93,7 +93,10 @@ def stored_message(stored: StoredMessage) -> history_service_pb2.StoredMessage:
 def _reaction(reaction: Reaction) -> history_service_pb2.MessageReaction:
     envelope = envelope_pb2.Envelope.FromString(reaction.envelope)
     return history_service_pb2.MessageReaction(
-        user_id=reaction.user_id, envelope=envelope, reacted_ms=reaction.reacted_ms
+        user_id=reaction.user_id,
+        envelope=envelope,
+        reacted_ms=reaction.reacted_ms,
+        reaction_id=reaction.reaction_id,
     )
 
 

@@ -191,8 +191,8 @@ async def test_a_reaction_is_seen_by_both_and_the_greatest_stands(store: Book, d
 
     assert not answers[0].is_standing
     expected = (
-        Reaction(desk.alice, own.accepted_ms, b":D"),
-        Reaction(desk.bob, second.accepted_ms, b":)"),
+        Reaction(own.action_id, desk.alice, own.accepted_ms, b":D"),
+        Reaction(second.action_id, desk.bob, second.accepted_ms, b":)"),
     )
     for user in (desk.alice, desk.bob):
         assert (await seen(store, user, message)).reactions == expected

@@ -63,7 +63,9 @@ class Alterations:
             if where == place and (not is_withheld or user_id == reader_id):
                 newest[user_id] = max(reaction, newest.get(user_id, reaction))
         shown = sorted(((r, user_id) for user_id, r in newest.items() if r.envelope), reverse=True)
-        return tuple(Reaction(user_id, r.reacted_ms, r.envelope) for r, user_id in shown[:REACTIONS_SHOWN])
+        return tuple(
+            Reaction(r.reaction_id, user_id, r.reacted_ms, r.envelope) for r, user_id in shown[:REACTIONS_SHOWN]
+        )
 
     def carry_out(self, action: NewAction) -> None:
         """Lets an action take its effect."""

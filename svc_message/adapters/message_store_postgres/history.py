@@ -16,6 +16,7 @@ from svc_message.model import (
     ChatPage,
     ConversationId,
     MessageEvent,
+    MessageId,
     PageRead,
     ReceiptState,
     StoredMessage,
@@ -28,7 +29,7 @@ _LAST_ID: Final = b"\xff" * 16
 _FIRST_PLACE: Final = ChatCursor(2**62, ConversationId(_FIRST_ID))
 _CHAT_COLUMNS: Final = 5
 # As the statements write it with uuid_send, int8send and int4send.
-_REACTION: Final = Struct("!16sqi")
+_REACTION: Final = Struct("!16s16sqi")
 _STATES: Final = {state.value: state for state in ReceiptState}
 
 # The recipient's receipt is what the peer did with the owner's messages, and what the owner did with the peer's.
@@ -138,9 +139,9 @@ def _stored(row: Row) -> StoredMessage:
 def _reactions(packed: bytes) -> Iterator[Reaction]:
     place = 0
     while place < len(packed):
-        user_id, reacted_ms, length = _REACTION.unpack_from(packed, place)
+        reaction_id, user_id, reacted_ms, length = _REACTION.unpack_from(packed, place)
         place += _REACTION.size + length
-        yield Reaction(UserId(user_id), reacted_ms, packed[place - length : place])
+        yield Reaction(MessageId(reaction_id), UserId(user_id), reacted_ms, packed[place - length : place])
 
 
 def _chat(row: Row) -> Chat:

@@ -24,8 +24,9 @@ _VIEW: Final = """
 # A user whose reactions are withheld sees the greatest of its own.
 _REACTIONS: Final = """
     LEFT JOIN LATERAL (
-        SELECT string_agg(uuid_send(r.user_id) || int8send(r.reacted_ms) || int4send(length(r.envelope)) || r.envelope,
-            ''::bytea ORDER BY r.reaction_id DESC) AS packed
+        SELECT string_agg(
+            uuid_send(r.reaction_id) || uuid_send(r.user_id) || int8send(r.reacted_ms) || int4send(length(r.envelope))
+                || r.envelope, ''::bytea ORDER BY r.reaction_id DESC) AS packed
         FROM (
             SELECT own.* FROM (
                 SELECT DISTINCT ON (x.user_id) x.user_id, x.reaction_id, x.reacted_ms, x.envelope FROM reactions x

@@ -142,10 +142,13 @@ class MessageReaction(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
     REACTED_MS_FIELD_NUMBER: _builtins.int
+    REACTION_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.bytes
     """Who reacted."""
     reacted_ms: _builtins.int
     """When, Unix milliseconds."""
+    reaction_id: _builtins.bytes
+    """The id of the Send that reacted: of several reactions of one user the one with the greatest stands."""
     @_builtins.property
     def envelope(self) -> _envelope_pb2.Envelope:
         """The reaction."""
@@ -156,10 +159,11 @@ class MessageReaction(_message.Message):
         user_id: _builtins.bytes = ...,
         envelope: _envelope_pb2.Envelope | None = ...,
         reacted_ms: _builtins.int = ...,
+        reaction_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "reacted_ms", b"reacted_ms", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "reacted_ms", b"reacted_ms", "reaction_id", b"reaction_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
