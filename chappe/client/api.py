@@ -14,14 +14,14 @@ from typing import Self
 
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.client.account import Account
-from chappe.client.content import SUITE_NONE, encode_text
-from chappe.client.destination import Destination, to_person
-from chappe.client.frames import message_action, read_action
+from chappe.client.acts import Acts
+from chappe.client.content import Said
+from chappe.client.frames import read_action
 from chappe.client.host import ClientParts, Host
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
-from chappe.client.mint import time_ms_of
 from chappe.client.people import People
-from chappe.client.views import Chat, Event, Message, Page, Tick, from_page, from_store
+from chappe.client.showing import from_page, from_store
+from chappe.client.views import Chat, Event, Message, Page
 
 
 def connect(address: str | Sequence[str] = "", *, profile: str | Path, parts: ClientParts | None = None) -> "Client":
@@ -35,7 +35,7 @@ def connect(address: str | Sequence[str] = "", *, profile: str | Path, parts: Cl
     return Client(address, profile, parts or ClientParts())
 
 
-class Client:
+class Client(Acts):
     """One device of one person, connected for as long as the block lasts."""
 
     def __init__(self, address: str | Sequence[str], profile: str | Path, parts: ClientParts) -> None:
@@ -47,12 +47,15 @@ class Client:
         self.user_id = b""
         """Who this is."""
 
-    async def send(self, person: str | bytes, text: str, *, timeout_s: float | None = None) -> Message:
+    async def send(
+        self, person: str | bytes, text: str, *, expiry_s: int | None = None, timeout_s: float | None = None
+    ) -> Message:
         """Sends a message and waits until it is durable on the server: one tick.
 
         Args:
             person: A phone number, the name of a contact, or a user id.
             text: What to say.
+            expiry_s: After how many seconds the message disappears, 0 for never; None follows the timer of the chat.
             timeout_s: How long to wait; None waits for ever, through reconnects.
 
         Returns:
@@ -64,20 +67,7 @@ class Client:
             NotConnectedError: The time is over; the message stays in the outbox and is sent with the next session.
             SessionEndedError: An edge does not want this device any more.
         """
-        where = await self.destination(person)
-        action = message_action(where.peer_id, SUITE_NONE, encode_text(text))
-        sent = await self._host.submit("message", where, action, timeout_s)
-        return Message(
-            message_id=sent.outgoing.message_id,
-            conversation_id=sent.outgoing.conversation_id,
-            sender_id=self.user_id,
-            peer_id=where.peer_id,
-            text=text,
-            sent_ms=time_ms_of(sent.outgoing.message_id),
-            accepted_ms=sent.accepted_ms,
-            is_mine=True,
-            tick=Tick.SENT,
-        )
+        return await self.say(await self.destination(person), Said(text), expiry_s=expiry_s, timeout_s=timeout_s)
 
     async def mark_read(
         self, chat: Message | str | bytes, upto: bytes = b"", *, timeout_s: float | None = None
@@ -98,16 +88,6 @@ class Client:
                 return
             upto = newest[0].message_id
         await self._host.submit("read", where, read_action(where, upto), timeout_s)
-
-    async def destination(self, chat: Message | str | bytes) -> Destination:
-        """Returns the chat that is meant by a message of it or by a person.
-
-        Raises:
-            UnknownPersonError: Nobody is meant.
-        """
-        if isinstance(chat, Message):
-            return Destination(chat.conversation_id, chat.peer_id)
-        return to_person(self.user_id, await self.people.resolve(chat))
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yields what happens, each message once; first those that came while nobody listened. For one reader.
@@ -132,6 +112,7 @@ class Client:
     async def stored_history(self, person: str | bytes, *, limit: int = 50, before: bytes = b"") -> list[Message]:
         """Returns messages of a chat from the local store, newest first; needs no session."""
         where = await self.destination(person)
+        await self._host.expire()
         stored = await self._host.in_store(self._host.store.messages, where.conversation_id, before, limit)
         return [from_store(message, self.user_id) for message in stored]
 

@@ -48,6 +48,38 @@ class ReadElsewhere(NamedTuple):
     read_upto: bytes
 
 
+class MessageEdited(NamedTuple):
+    """A message has other content than this device knew."""
+
+    edit: item_pb2.EditEvent
+
+
+class MessageRevoked(NamedTuple):
+    """A message was taken back, or hidden from the user's devices."""
+
+    revoke: item_pb2.RevokeEvent
+
+
+class MessageReacted(NamedTuple):
+    """Somebody reacted to a message, or no longer does."""
+
+    reaction: item_pb2.ReactionEvent
+
+
+class SettingsChanged(NamedTuple):
+    """The user keeps a conversation in another way."""
+
+    conversation_id: bytes
+    settings: item_pb2.ConversationSettings
+
+
+class MessageExpired(NamedTuple):
+    """A message has disappeared."""
+
+    conversation_id: bytes
+    message_id: bytes
+
+
 class ItemArrived(NamedTuple):
     """An event that is passed on as it is: a profile, the account, or one that this version does not know."""
 
@@ -87,7 +119,8 @@ class Disconnected(NamedTuple):
     edge: str
 
 
-LogChange = MessageArrived | TickRaised | ReadElsewhere | ItemArrived
+Alteration = MessageEdited | MessageRevoked | MessageReacted | SettingsChanged | MessageExpired
+LogChange = MessageArrived | TickRaised | ReadElsewhere | Alteration | ItemArrived
 Settled = Sent | SendRefused
 SessionChange = Welcomed | CaughtUp | Resynced | GoingAway | Disconnected
 Change = LogChange | Settled | SessionChange

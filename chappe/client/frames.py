@@ -1,6 +1,7 @@
 """Builds the frames that a client sends; those of the hot path by hand, byte for byte what protobuf would write."""
 
 from chappe.api.edge.v1 import client_frame_pb2, send_pb2
+from chappe.api.type.v1 import envelope_pb2
 from chappe.client.destination import Destination
 
 PROTOCOL = 1
@@ -24,19 +25,23 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def message_action(peer_id: bytes, suite: int, content: bytes) -> bytes:
+def message_action(peer_id: bytes, suite: int, content: bytes, expiry_s: int = 0) -> bytes:
     """Returns the action of a Send that carries a message, as the field of a Send."""
     envelope = b"\x08" + varint(suite) + b"\x12" + varint(len(content)) + content
     body = b"\x0a\x10" + peer_id + b"\x1a" + varint(len(envelope)) + envelope
+    if expiry_s:
+        body += b"\x28" + varint(expiry_s)
     return b"\x1a" + varint(len(body)) + body
 
 
-def group_message_action(group_id: bytes, members_version: int, suite: int, content: bytes) -> bytes:
+def group_message_action(group_id: bytes, members_version: int, suite: int, content: bytes, expiry_s: int = 0) -> bytes:
     """Returns the action of a Send that carries a message to a group, as the field of a Send."""
     envelope = b"\x08" + varint(suite) + b"\x12" + varint(len(content)) + content
     body = b"\x12\x10" + group_id + b"\x1a" + varint(len(envelope)) + envelope
     if members_version:
         body += b"\x20" + varint(members_version)
+    if expiry_s:
+        body += b"\x28" + varint(expiry_s)
     return b"\x1a" + varint(len(body)) + body
 
 
@@ -55,6 +60,33 @@ def name_chat(
         change.peer_user_id = chat.peer_id
     else:
         change.group_id = chat.group_id
+
+
+def edit_action(chat: Destination, message_id: bytes, suite: int, content: bytes) -> bytes:
+    """Returns the action of a Send that puts other content in the place of a message."""
+    edit = send_pb2.SendEdit(message_id=message_id, envelope=_envelope(suite, content))
+    name_chat(edit, chat)
+    return send_pb2.Send(edit=edit).SerializeToString()
+
+
+def revoke_action(chat: Destination, message_id: bytes, *, is_for_me: bool) -> bytes:
+    """Returns the action of a Send that takes a message back, for everyone or for the user's own devices."""
+    scope = send_pb2.REVOKE_SCOPE_ME if is_for_me else send_pb2.REVOKE_SCOPE_EVERYONE
+    revoke = send_pb2.SendRevoke(message_id=message_id, scope=scope)
+    name_chat(revoke, chat)
+    return send_pb2.Send(revoke=revoke).SerializeToString()
+
+
+def reaction_action(chat: Destination, message_id: bytes, suite: int, content: bytes) -> bytes:
+    """Returns the action of a Send that reacts to a message; without content it takes the reaction away."""
+    envelope = _envelope(suite, content) if content else None
+    reaction = send_pb2.SendReaction(message_id=message_id, envelope=envelope)
+    name_chat(reaction, chat)
+    return send_pb2.Send(reaction=reaction).SerializeToString()
+
+
+def _envelope(suite: int, content: bytes) -> envelope_pb2.Envelope:
+    return envelope_pb2.Envelope(suite=envelope_pb2.EncryptionSuite.ValueType(suite), content=content)
 
 
 def parse_action(action: bytes) -> send_pb2.Send:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from chappe.client.connection import Connection, ConnectionOptions, addresses_of
 from chappe.client.destination import Destination
 from chappe.client.door import call_over
 from chappe.client.engine import Engine
-from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, StoreError
 from chappe.client.feed import Feed
 from chappe.client.methods import Answer, Method, Question
 from chappe.client.outgoing import Kind, Outgoing
@@ -21,12 +22,15 @@ from chappe.client.profiles import Profile
 from chappe.client.protocol import ClientProtocol
 from chappe.client.recorder import Recorder
 from chappe.client.resync import rebuild
-from chappe.client.seams import Seams, system_seams
+from chappe.client.seams import Clock, Seams, system_seams
+from chappe.client.showing import from_change, from_store
 from chappe.client.store import Person
 from chappe.client.store_sqlite import SqliteStore
 from chappe.client.tasks import Tasks
 from chappe.client.tokens import Tokens
-from chappe.client.views import from_change, from_store
+
+EXPIRY_S = 1.0
+"""How often the local store is looked through for what has disappeared."""
 
 RATE_LIMITED = "RATE_LIMITED"
 MOST_WAITS = 5
@@ -163,6 +167,13 @@ class Host:
         await self._wait_online()
         return await call_over(self._running().call, method, question)
 
+    async def expire(self) -> None:
+        """Removes from the local store what has disappeared by now, and tells of it."""
+        core = self._running().core
+        now_ms = core.clock.estimate_ms(self._parts.seams.clock.monotonic_s())
+        for change in await self.in_store(self.store.expire, now_ms):
+            self._show(change)
+
     async def _open(self) -> None:
         parts = self._parts
         profile = self._profile = Profile.open(self._profile_name)
@@ -178,6 +189,7 @@ class Host:
         addresses = addresses_of(self._address or profile.about.addresses)
         self._connection = Connection(engine, device, addresses, tokens, parts.seams, parts.options)
         self._tasks.spawn(self._stay(self._connection), name=f"connection of {profile.folder.name}")
+        self._tasks.spawn(_keep_expiring(self, parts.seams.clock), name=f"expiry of {profile.folder.name}")
 
     async def _stay(self, connection: Connection) -> None:
         try:
@@ -219,6 +231,13 @@ class Host:
         if self._engine is None:
             raise NotConnectedError("the client is not running; use it as `async with connect(...) as me`")
         return self._engine
+
+
+async def _keep_expiring(host: Host, clock: Clock) -> None:
+    with suppress(StoreError):
+        while True:
+            await host.expire()
+            await clock.sleep(EXPIRY_S)
 
 
 def _tell_sender(settled: Settled) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["message", "read"]
+Kind = Literal["message", "read", "edit", "revoke", "reaction"]
 
 
 class Outgoing:

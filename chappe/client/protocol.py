@@ -167,6 +167,7 @@ class ClientProtocol:
         batch.count = self.acks.received if batch.items else 0
         batch.generation = self._generation
         batch.is_sync = self._is_sync
+        batch.now_ms = self.clock.estimate_ms(now_s)
         self._is_sync = self._is_sync and not batch.is_caught_up
         return batch
 

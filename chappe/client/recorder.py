@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-KINDS = ("message", "read")
+KINDS = ("message", "edit", "revoke", "reaction", "read")
 
 
 class RecordedAction(NamedTuple):

@@ -40,5 +40,18 @@ async def _read_chat(calling: Calling, engine: Engine, peer_id: bytes) -> None:
     batch = engine.core.outbox.batch
     for stored in reversed(page.messages):
         batch.items.append(item_pb2.Item(message=stored.message))
+        batch.items += [_reaction(stored.message, reaction) for reaction in stored.reactions]
         batch.history_ids.append(stored.message.message_id)
     engine.wake()
+
+
+def _reaction(message: item_pb2.MessageEvent, reaction: history_service_pb2.MessageReaction) -> item_pb2.Item:
+    event = item_pb2.ReactionEvent(
+        conversation_id=message.conversation_id,
+        message_id=message.message_id,
+        reaction_id=reaction.reaction_id,
+        user_id=reaction.user_id,
+        reacted_ms=reaction.reacted_ms,
+        envelope=reaction.envelope,
+    )
+    return item_pb2.Item(reaction=event)

@@ -23,6 +23,7 @@ class Batch:
         "is_caught_up",
         "is_sync",
         "items",
+        "now_ms",
         "puts",
         "rows",
         "settled",
@@ -47,6 +48,8 @@ class Batch:
         """The items were in the log when the session began."""
         self.is_caught_up = False
         """With it everything is stored that was in the log when the session began."""
+        self.now_ms = 0
+        """The server's time, as well as it is known, when the batch was taken."""
         self.history_ids: list[bytes] = []
         """Messages that came by pages after a Resync, to be acknowledged by id."""
 
@@ -68,8 +71,17 @@ class Restored(NamedTuple):
     """Each conversation with the time of its newest message."""
 
 
+class StoredReaction(NamedTuple):
+    """One user's reaction to a message."""
+
+    user_id: bytes
+    reacted_ms: int
+    suite: int
+    content: bytes
+
+
 class StoredMessage(NamedTuple):
-    """A message as the local store keeps it."""
+    """A message as the local store keeps it: with its newest content, and without any once it was taken back."""
 
     message_id: bytes
     conversation_id: bytes
@@ -82,6 +94,14 @@ class StoredMessage(NamedTuple):
     content: bytes
     state: int
     """A value of ReceiptState; zero when no receipt has come."""
+    edited_ms: int = 0
+    """When its content was last changed; zero when it is as it was sent."""
+    revoked_ms: int = 0
+    """When it was taken back; zero when it was not."""
+    expires_ms: int = 0
+    """When it disappears; zero when it stays."""
+    reactions: tuple[StoredReaction, ...] = ()
+    """The newest first."""
 
 
 class LocalChat(NamedTuple):
@@ -92,6 +112,11 @@ class LocalChat(NamedTuple):
     """Empty in a group, whose id is that of the conversation."""
     last_message_id: bytes
     read_upto: bytes
+    muted_until_ms: int = 0
+    pinned_ms: int = 0
+    is_archived: bool = False
+    expiry_s: int = 0
+    cleared_upto: bytes = b""
 
 
 class Person(NamedTuple):
@@ -144,8 +169,20 @@ class LocalStore(DeviceStore, Protocol):
         """Returns messages of a conversation, newest first, before an id unless that is empty."""
         ...
 
+    def expire(self, now_ms: int) -> list[LogChange]:
+        """Removes the messages that have disappeared, and returns which."""
+        ...
+
+    def next_expiry_ms(self) -> int:
+        """Returns when the next message disappears; zero when none does."""
+        ...
+
     def chats(self) -> list[LocalChat]:
-        """Returns the conversations, the one with the newest message first."""
+        """Returns the conversations, pinned ones first, then the one with the newest message."""
+        ...
+
+    def expiry_s(self, conversation_id: bytes) -> int:
+        """Returns the timer of a conversation; zero when it has none."""
         ...
 
     def people(self) -> list[Person]:

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chappe.api.edge.v1 import item_pb2
+from chappe.client import store_schema
+from chappe.client.altering import Altering
 from chappe.client.changes import (
     ItemArrived,
     LogChange,
     MessageArrived,
+    MessageExpired,
     ReadElsewhere,
     SendRefused,
     Settled,
@@ -24,34 +27,8 @@ from chappe.client.errors import StoreError
 from chappe.client.frames import parse_action
 from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import OutboxRow
-from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessage
-
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
--- What has no answer; reason is set once it was refused for good. AUTOINCREMENT: a number is never used twice.
-CREATE TABLE outbox (
-    draft INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, peer_id BLOB NOT NULL, conversation_id BLOB NOT NULL,
-    action BLOB NOT NULL, message_id BLOB NOT NULL, attempt INTEGER NOT NULL, reason TEXT, detail TEXT
-);
-CREATE TABLE messages (
-    arrival INTEGER PRIMARY KEY, message_id BLOB NOT NULL UNIQUE, conversation_id BLOB NOT NULL,
-    sender_id BLOB NOT NULL, sender_device_id INTEGER NOT NULL, recipient_id BLOB NOT NULL,
-    accepted_ms INTEGER NOT NULL, suite INTEGER NOT NULL, content BLOB NOT NULL, is_seen INTEGER NOT NULL
-);
-CREATE INDEX messages_by_conversation ON messages (conversation_id, message_id);
-CREATE INDEX messages_unseen ON messages (arrival) WHERE is_seen = 0;
-CREATE TABLE ticks (
-    message_id BLOB PRIMARY KEY, state INTEGER NOT NULL, by_user_id BLOB NOT NULL, recorded_ms INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE conversations (
-    conversation_id BLOB PRIMARY KEY, peer_id BLOB NOT NULL, last_message_id BLOB NOT NULL, read_upto BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE people (
-    user_id BLOB PRIMARY KEY, phone_number TEXT NOT NULL, contact_name TEXT NOT NULL, profile_name TEXT NOT NULL
-) WITHOUT ROWID;
-"""
+from chappe.client.own_items import own_item
+from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessage, StoredReaction
 
 _PUT_OUTBOX = """
 INSERT INTO outbox (draft, kind, peer_id, conversation_id, action, message_id, attempt) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -59,7 +36,8 @@ ON CONFLICT (draft) DO UPDATE SET message_id = excluded.message_id, attempt = ex
 """
 _PUT_MESSAGE = """
 INSERT INTO messages (message_id, conversation_id, sender_id, sender_device_id, recipient_id, accepted_ms, suite,
-    content, is_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING
+    content, edited_ms, expires_ms, is_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (message_id) DO NOTHING
 """
 _PUT_TICK = """
 INSERT INTO ticks VALUES (?, ?, ?, ?) ON CONFLICT (message_id) DO UPDATE
@@ -67,13 +45,26 @@ SET state = excluded.state, by_user_id = excluded.by_user_id, recorded_ms = excl
 WHERE excluded.state > ticks.state
 """
 _PUT_CONVERSATION = """
-INSERT INTO conversations VALUES (?, ?, ?, ?) ON CONFLICT (conversation_id) DO UPDATE
+INSERT INTO conversations (conversation_id, peer_id, last_message_id, read_upto) VALUES (?, ?, ?, ?)
+ON CONFLICT (conversation_id) DO UPDATE
 SET last_message_id = max(last_message_id, excluded.last_message_id), read_upto = max(read_upto, excluded.read_upto),
     peer_id = CASE WHEN length(peer_id) = 0 THEN excluded.peer_id ELSE peer_id END
 """
+# A message that comes with a newer edit than this device was told of has its content already.
 _MESSAGE_COLUMNS = """
-SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, m.suite,
-    m.content, coalesce(t.state, 0) FROM messages m LEFT JOIN ticks t ON t.message_id = m.message_id
+SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms,
+    CASE WHEN a.edited_ms > m.edited_ms THEN a.suite ELSE m.suite END,
+    CASE WHEN a.revoked_ms > 0 THEN x'' WHEN a.edited_ms > m.edited_ms THEN a.content ELSE m.content END,
+    coalesce(t.state, 0), max(m.edited_ms, coalesce(a.edited_ms, 0)), coalesce(a.revoked_ms, 0), m.expires_ms
+FROM messages m LEFT JOIN ticks t ON t.message_id = m.message_id LEFT JOIN alterations a ON a.message_id = m.message_id
+"""
+_REACTIONS = """
+SELECT user_id, reacted_ms, suite, content FROM reactions WHERE message_id = ? AND content <> x''
+ORDER BY reaction_id DESC
+"""
+_CHATS = """
+SELECT conversation_id, peer_id, last_message_id, read_upto, muted_until_ms, pinned_ms, is_archived, expiry_s,
+    cleared_upto FROM conversations WHERE last_message_id <> x'' ORDER BY pinned_ms DESC, last_message_id DESC
 """
 
 
@@ -86,17 +77,15 @@ class _File:
             self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
-            self._migrate()
-
-    def _migrate(self) -> None:
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self._path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION});"
-                " update the chappe package"
-            )
-        if version == 0:
-            self.db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+            # What was taken back or has disappeared is overwritten, not only passed over.
+            self.db.execute("PRAGMA secure_delete = ON")
+            version = store_schema.version_of(self.db)
+            if version > store_schema.VERSION:
+                raise StoreError(
+                    f"{path} was written by a newer version (schema {version}, this one knows {store_schema.VERSION});"
+                    " update the chappe package"
+                )
+            store_schema.migrate(self.db)
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -127,6 +116,7 @@ class _Writer:
         self._db = db
         self._user_id = user_id
         self._device_id = device_id
+        self._altering = Altering(db)
 
     def settle(self, settled: Settled) -> None:
         """Stores the answer to an entry of the outbox."""
@@ -138,27 +128,21 @@ class _Writer:
             )
             return
         self._db.execute("DELETE FROM outbox WHERE draft = ?", (outgoing.draft,))
-        send = parse_action(outgoing.action)
         if outgoing.kind == "read":
-            self._keep_conversation(outgoing.conversation_id, outgoing.peer_id, b"", send.read.read_upto)
+            read_upto = parse_action(outgoing.action).read.read_upto
+            self._keep_conversation(outgoing.conversation_id, outgoing.peer_id, b"", read_upto)
             return
-        message = item_pb2.MessageEvent(
-            message_id=outgoing.message_id,
-            conversation_id=outgoing.conversation_id,
-            sender_user_id=self._user_id,
-            sender_device_id=self._device_id,
-            recipient_user_id=outgoing.peer_id,
-            group_id=b"" if outgoing.peer_id else outgoing.conversation_id,
-            accepted_ms=settled.accepted_ms,
-            envelope=send.message.envelope,
-        )
-        self._put_message(message, is_seen=True)
+        item = own_item(settled, self._user_id, self._device_id)
+        if item.HasField("message"):
+            self._put_message(item.message, is_seen=True, now_ms=settled.accepted_ms)
+        else:
+            self._altering.apply(item, [])
 
-    def apply(self, item: item_pb2.Item, changes: list[LogChange]) -> None:
+    def apply(self, item: item_pb2.Item, changes: list[LogChange], now_ms: int) -> None:
         """Stores one event, and adds what of it was new."""
         kind = item.WhichOneof("event")
         if kind == "message":
-            if self._put_message(item.message, is_seen=False):
+            if self._put_message(item.message, is_seen=False, now_ms=now_ms):
                 changes.append(MessageArrived(item.message, item.position))
         elif kind == "receipt":
             self._raise_ticks(item.receipt, changes)
@@ -166,10 +150,17 @@ class _Writer:
             read = item.own_read
             self._keep_conversation(read.conversation_id, b"", b"", read.read_upto)
             changes.append(ReadElsewhere(read.conversation_id, read.read_upto))
-        else:
+        elif not self._altering.apply(item, changes):
             changes.append(ItemArrived(item))
 
-    def _put_message(self, message: item_pb2.MessageEvent, *, is_seen: bool) -> bool:
+    def expire(self, now_ms: int) -> list[LogChange]:
+        """Removes what has disappeared."""
+        return [MessageExpired(*gone) for gone in self._altering.expire(now_ms)]
+
+    def _put_message(self, message: item_pb2.MessageEvent, *, is_seen: bool, now_ms: int) -> bool:
+        if self._altering.is_gone(message, now_ms):
+            return False
+        is_revoked = self._altering.arrive(message)
         envelope = message.envelope
         row = (
             message.message_id,
@@ -179,7 +170,9 @@ class _Writer:
             message.recipient_user_id,
             message.accepted_ms,
             envelope.suite,
-            envelope.content,
+            b"" if is_revoked else envelope.content,
+            message.edited_ms,
+            message.expires_ms,
             is_seen,
         )
         if not self._db.execute(_PUT_MESSAGE, row).rowcount:
@@ -262,10 +255,21 @@ class SqliteStore:
             for settled in batch.settled:
                 self._writer.settle(settled)
             for item in batch.items:
-                self._writer.apply(item, changes)
+                self._writer.apply(item, changes, batch.now_ms)
             if batch.cursor is not None:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (batch.cursor,))
         return changes
+
+    def expire(self, now_ms: int) -> list[LogChange]:
+        """Removes the messages that have disappeared, and returns which."""
+        with self._file.guard("written"), self._file.transaction():
+            return self._writer.expire(now_ms)
+
+    def next_expiry_ms(self) -> int:
+        """Returns when the next message disappears; zero when none does."""
+        with self._file.guard("read"):
+            (expires_ms,) = self._db.execute("SELECT min(expires_ms) FROM messages WHERE expires_ms > 0").fetchone()
+        return expires_ms or 0
 
     def unseen(self, limit: int) -> list[StoredMessage]:
         """Returns messages that were never handed to the application, in the order in which they came."""
@@ -288,8 +292,16 @@ class SqliteStore:
     def chats(self) -> list[LocalChat]:
         """Returns the conversations, the one with the newest message first."""
         with self._file.guard("read"):
-            rows = self._db.execute("SELECT * FROM conversations ORDER BY last_message_id DESC").fetchall()
+            rows = self._db.execute(_CHATS).fetchall()
         return [LocalChat(*row) for row in rows]
+
+    def expiry_s(self, conversation_id: bytes) -> int:
+        """Returns the timer of a conversation; zero when it has none."""
+        with self._file.guard("read"):
+            found = self._db.execute(
+                "SELECT expiry_s FROM conversations WHERE conversation_id = ?", (conversation_id,)
+            ).fetchone()
+        return found[0] if found else 0
 
     def people(self) -> list[Person]:
         """Returns everybody that is remembered."""
@@ -310,4 +322,8 @@ class SqliteStore:
     def _messages(self, clause: str, values: tuple[object, ...]) -> list[StoredMessage]:
         with self._file.guard("read"):
             rows = self._db.execute(_MESSAGE_COLUMNS + clause, values).fetchall()
-        return [StoredMessage(*row) for row in rows]
+            reactions = [self._db.execute(_REACTIONS, row[:1]).fetchall() for row in rows]
+        return [
+            StoredMessage(*row)._replace(reactions=tuple(StoredReaction(*reaction) for reaction in found))
+            for row, found in zip(rows, reactions, strict=True)
+        ]

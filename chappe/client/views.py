@@ -3,32 +3,6 @@
 import enum
 from dataclasses import dataclass
 
-from chappe.api.edge.v1 import item_pb2
-from chappe.api.message.v1 import history_service_pb2
-from chappe.client.changes import (
-    CaughtUp,
-    Change,
-    Disconnected,
-    ItemArrived,
-    MessageArrived,
-    ReadElsewhere,
-    SendRefused,
-    Sent,
-    Settled,
-    TickRaised,
-)
-from chappe.client.content import decode_text
-from chappe.client.mint import time_ms_of
-from chappe.client.store import StoredMessage
-
-_ACCOUNT: dict[int, str] = {
-    item_pb2.ACCOUNT_CHANGE_PROFILE: "profile",
-    item_pb2.ACCOUNT_CHANGE_CONTACTS: "contacts",
-    item_pb2.ACCOUNT_CHANGE_BLOCKS: "blocks",
-    item_pb2.ACCOUNT_CHANGE_DEVICES: "devices",
-    item_pb2.ACCOUNT_CHANGE_SETTINGS: "settings",
-}
-
 
 class Tick(enum.IntEnum):
     """How far a message has come."""
@@ -63,6 +37,18 @@ class Message:
     accepted_ms: int
     is_mine: bool
     tick: Tick = Tick.NONE
+    edited_ms: int = 0
+    """When its text was last changed; 0 when it is as it was sent."""
+    revoked_ms: int = 0
+    """When it was taken back for everyone; it has no text then. 0 when it was not."""
+    expires_ms: int = 0
+    """When it disappears; 0 when it stays."""
+    reactions: tuple["Reaction", ...] = ()
+    """The newest first."""
+    reply_to: bytes = b""
+    """The id of the message that this one answers; empty for none."""
+    forward_count: int = 0
+    """How often it was forwarded on its way here."""
 
     @property
     def id(self) -> str:
@@ -73,6 +59,78 @@ class Message:
     def group_id(self) -> bytes:
         """The group; empty in a direct chat."""
         return b"" if self.peer_id else self.conversation_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reaction:
+    """One person's reaction to a message."""
+
+    user_id: bytes
+    emoji: str
+    reacted_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edited:
+    """A message has another text."""
+
+    message_id: bytes
+    conversation_id: bytes
+    by_user_id: bytes
+    text: str
+    edited_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deleted:
+    """A message was taken back for everyone, or hidden from the own devices; its text is gone from this one."""
+
+    message_id: bytes
+    conversation_id: bytes
+    by_user_id: bytes
+    is_for_me: bool
+    deleted_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reacted:
+    """Somebody reacted to a message; with an empty emoji it no longer does."""
+
+    message_id: bytes
+    conversation_id: bytes
+    by_user_id: bytes
+    emoji: str
+    reacted_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expired:
+    """A message has disappeared."""
+
+    message_id: bytes
+    conversation_id: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatSettings:
+    """How a chat is kept."""
+
+    muted_until_ms: int = 0
+    """0 when it is not muted."""
+    pinned_ms: int = 0
+    """When it was pinned; 0 when it is not."""
+    is_archived: bool = False
+    cleared_upto: bytes = b""
+    expiry_s: int = 0
+    """After how long new messages disappear; 0 for never."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatChanged:
+    """A chat is kept in another way: muted, pinned, archived, cleared, or with another timer."""
+
+    conversation_id: bytes
+    settings: ChatSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +192,21 @@ class Offline:
     edge: str
 
 
-Event = Message | TickChanged | ReadOnOtherDevice | ProfileChanged | AccountChanged | SendFailed | Online | Offline
+Event = (
+    Message
+    | TickChanged
+    | Edited
+    | Deleted
+    | Reacted
+    | Expired
+    | ChatChanged
+    | ReadOnOtherDevice
+    | ProfileChanged
+    | AccountChanged
+    | SendFailed
+    | Online
+    | Offline
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +227,7 @@ class Chat:
     last_message: Message | None
     unread_count: int
     read_upto: bytes
+    settings: ChatSettings = ChatSettings()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,99 +238,3 @@ class Contact:
     name: str
     user_id: bytes
     """Empty while the number has no account."""
-
-
-def from_event(event: item_pb2.MessageEvent, user_id: bytes, tick: Tick = Tick.NONE) -> Message:
-    """Returns a message as the user of this id sees it."""
-    is_mine = event.sender_user_id == user_id
-    return Message(
-        message_id=event.message_id,
-        conversation_id=event.conversation_id,
-        sender_id=event.sender_user_id,
-        peer_id=b"" if event.group_id else event.recipient_user_id if is_mine else event.sender_user_id,
-        text=decode_text(event.envelope.suite, event.envelope.content),
-        sent_ms=time_ms_of(event.message_id),
-        accepted_ms=event.accepted_ms,
-        is_mine=is_mine,
-        tick=tick,
-    )
-
-
-def from_page(stored: history_service_pb2.StoredMessage, user_id: bytes) -> Message:
-    """Returns a message of a history page."""
-    return from_event(stored.message, user_id, tick_of(stored.state))
-
-
-def from_store(stored: StoredMessage, user_id: bytes) -> Message:
-    """Returns a message of the local store."""
-    is_mine = stored.sender_id == user_id
-    return Message(
-        message_id=stored.message_id,
-        conversation_id=stored.conversation_id,
-        sender_id=stored.sender_id,
-        peer_id=stored.recipient_id if is_mine or not stored.recipient_id else stored.sender_id,
-        text=decode_text(stored.suite, stored.content),
-        sent_ms=time_ms_of(stored.message_id),
-        accepted_ms=stored.accepted_ms,
-        is_mine=is_mine,
-        tick=tick_of(stored.state),
-    )
-
-
-def tick_of(state: int) -> Tick:
-    """Returns the tick of a ReceiptState; of one that this version does not know, the highest that it does."""
-    return Tick(min(state, Tick.READ))
-
-
-def from_change(change: Change, user_id: bytes, edge: str) -> Event | None:
-    """Returns what people see of a change of the core; None when that is nothing."""
-    event: Event | None = None
-    match change:
-        case MessageArrived():
-            event = from_event(change.message, user_id)
-        case TickRaised():
-            event = TickChanged(
-                message_id=change.message_id,
-                conversation_id=change.conversation_id,
-                tick=tick_of(change.state),
-                by_user_id=change.by_user_id,
-                recorded_ms=change.recorded_ms,
-            )
-        case ReadElsewhere():
-            event = ReadOnOtherDevice(conversation_id=change.conversation_id, read_upto=change.read_upto)
-        case Sent() | SendRefused():
-            event = _from_settled(change, user_id)
-        case CaughtUp():
-            event = Online(edge=edge)
-        case Disconnected():
-            event = Offline(edge=change.edge)
-        case ItemArrived():
-            event = _from_item(change.item)
-        case _:
-            pass
-    return event
-
-
-def _from_settled(settled: Settled, user_id: bytes) -> Event | None:
-    outgoing = settled.outgoing
-    if isinstance(settled, SendRefused):
-        return SendFailed(draft=outgoing.draft, peer_id=outgoing.peer_id, reason=settled.reason, detail=settled.detail)
-    if outgoing.kind != "message":
-        return None
-    return TickChanged(
-        message_id=outgoing.message_id,
-        conversation_id=outgoing.conversation_id,
-        tick=Tick.SENT,
-        by_user_id=user_id,
-        recorded_ms=settled.accepted_ms,
-    )
-
-
-def _from_item(item: item_pb2.Item) -> Event | None:
-    kind = item.WhichOneof("event")
-    if kind == "profile":
-        return ProfileChanged(user_id=item.profile.user_id, version=item.profile.version)
-    if kind == "account":
-        name = _ACCOUNT.get(item.account.change, "something")
-        return AccountChanged(what=name, version=item.account.version)
-    return None

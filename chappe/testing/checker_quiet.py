@@ -7,7 +7,8 @@ from chappe.testing.checker_ticks import DELIVERED, READ, is_delivered
 from chappe.testing.history import Line
 
 # A read is a send too, but its peer gets ticks of it instead of an event.
-_ARRIVING_KINDS = frozenset({"message", "edit", "revoke", "reaction"})
+# An edit or a reaction in whose place another one stands need not arrive any more.
+_ARRIVING_KINDS = frozenset({"message", "revoke"})
 _STATES = ("nothing", "delivered", "read")
 
 

@@ -230,7 +230,12 @@ async def test_a_page_and_the_chats_come_from_the_server(edge: SocketEdge, me: C
 
 async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: SocketEdge, me: Client) -> None:
     old = hello_item(1, "from long ago")
-    page = history_service_pb2.ListMessagesResponse(messages=[history_service_pb2.StoredMessage(message=old.message)])
+    reaction = history_service_pb2.MessageReaction(
+        user_id=PEER, reaction_id=b"r" * 16, envelope=old.message.envelope, reacted_ms=5
+    )
+    page = history_service_pb2.ListMessagesResponse(
+        messages=[history_service_pb2.StoredMessage(message=old.message, reactions=[reaction])]
+    )
     chats = conversation_service_pb2.ListConversationsResponse(
         conversations=[conversation_service_pb2.Conversation(conversation_id=CONVERSATION, peer_user_id=PEER)]
     )
@@ -244,6 +249,7 @@ async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: Sock
     await until(lambda: edge.model.acked_ids)
 
     assert message.text == "from long ago"
+    assert [one.reactions[0].emoji for one in await me.stored_history(PEER)] == ["from long ago"]
     assert edge.model.acked_ids == [old.message.message_id]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chappe.api.edge.v1 import client_frame_pb2, close_code_pb2, send_pb2
 from chappe.api.type.v1 import access_pb2, envelope_pb2
 from chappe.client import methods
-from chappe.client.content import decode_text, encode_text
+from chappe.client.content import Said, decode, encode, encode_text
 from chappe.client.destination import Destination, to_group, to_person
 from chappe.client.device import Device, DeviceKey
 from chappe.client.errors import ProfileError
@@ -155,12 +155,15 @@ def test_a_key_survives_its_file_and_another_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["hello", "", "Grüße 👋", "a\nb"])
 def test_text_comes_back_as_it_was_written(text: str) -> None:
-    assert decode_text(1, encode_text(text)) == text
+    said = Said(text, reply_to=b"r" * 16, forward_count=3)
+
+    assert decode(1, encode(said)) == said
+    assert decode(1, encode_text(text)) == Said(text)
 
 
 @pytest.mark.parametrize(("suite", "content"), [(49, b"sealed"), (1, b"\x0a\xff")])
 def test_what_cannot_be_read_is_said_to_be_unreadable(suite: int, content: bytes) -> None:
-    assert "cannot read" in decode_text(suite, content)
+    assert "cannot read" in decode(suite, content).text
 
 
 @pytest.mark.parametrize("name", [name for name in dir(methods) if isinstance(getattr(methods, name), methods.Method)])
