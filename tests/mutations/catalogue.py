@@ -36,6 +36,12 @@ NUMBERS_FROM_ONE: Final = Edit(
 )
 NO_TAG_CHECK: Final = Edit("svc_edge/service/mesh.py", " or session.user_tag != tag or ", " or ")
 
+UNTAKEN_IS_NOT_LOST: Final = Edit(
+    "svc_message/adapters/dispatcher_grpc.py",
+    "        self._losses.add(sum(hints for _, hints in self._untaken))\n",
+    "",
+)
+
 MUTATIONS: Final = (
     Mutation(
         "found-row",
@@ -143,6 +149,7 @@ MUTATIONS: Final = (
         "When svc_fanout ends without its marker, all sessions of an edge read their logs.",
         "carrier_dies_with_hints",
         (Edit("svc_edge/rpc.py", "            self._mesh.verify_all(UNCLEAN_SPREAD_S)\n", "            return\n"),),
+        weakened=(UNTAKEN_IS_NOT_LOST,),
     ),
     Mutation(
         "verify-after-dropping",

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
+from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.model import (
     Accepted,
     Applied,
@@ -26,7 +28,6 @@ from svc_message.model import (
     StoredMessage,
 )
 from svc_message.model import UserId as LedgerUser
-from svc_message.ports import MessageStore
 from svc_presence.model import Changes, Edge, Located, Route, UserId, Written
 from svc_presence.ports import PresenceStore
 
@@ -120,8 +121,9 @@ class Gate:
 class GatedMessageStore:
     """The store of the ledger, with gates: writes may be late, readers may pause."""
 
-    def __init__(self, inner: MessageStore, clock: LeapClock) -> None:
+    def __init__(self, inner: MemoryMessageStore | PostgresMessageStore, clock: LeapClock) -> None:
         self._inner = inner
+        self.actions = inner.actions
         self._clock = clock
         self.before_commit = Gate()
         self.after_commit = Gate()

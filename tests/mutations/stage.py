@@ -32,6 +32,8 @@ from tests.mutations.phone import Phone
 from tests.system.books import Books
 
 SETTLE_S = 8.0
+OLD_S = 17.5
+"""A session is verified for the first time 12 to 15 s after it began, and routes are remembered for 10 s."""
 STEP_S = 2.5
 BREATH_S = 0.1
 """After a step of the clock the services get so much real time, in which a client answers a ping."""
@@ -115,6 +117,15 @@ class Stage:
         for _ in range(steps):
             if self.is_settled():
                 return
+            self.clock.leap(STEP_S)
+            await asyncio.sleep(BREATH_S)
+
+    async def grow_old(self) -> None:
+        """Lets so much time pass that every session has had its first verification and no route is remembered.
+
+        Both would make good what a scene is about, for a while.
+        """
+        for _ in range(int(OLD_S / STEP_S)):
             self.clock.leap(STEP_S)
             await asyncio.sleep(BREATH_S)
 
