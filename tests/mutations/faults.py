@@ -118,10 +118,14 @@ class Gate:
             await self._opened.wait()
 
 
+Book = MemoryMessageStore | PostgresMessageStore
+"""A store of the ledger with its books for messages and for actions."""
+
+
 class GatedMessageStore:
     """The store of the ledger, with gates: writes may be late, readers may pause."""
 
-    def __init__(self, inner: MemoryMessageStore | PostgresMessageStore, clock: LeapClock) -> None:
+    def __init__(self, inner: Book, clock: LeapClock) -> None:
         self._inner = inner
         self.actions = inner.actions
         self._clock = clock

@@ -13,12 +13,11 @@ from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey, databases
 from chappe.testing import Report, check
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
-from svc_message.ports import MessageStore
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
 from svc_presence.ports import PresenceStore
 from tests.mutations.directory import Directory
-from tests.mutations.faults import GatedMessageStore, GatedPresenceStore, LeapClock, NotInTimeError, until
+from tests.mutations.faults import Book, GatedMessageStore, GatedPresenceStore, LeapClock, NotInTimeError, until
 from tests.mutations.house import (
     LedgerParts,
     Service,
@@ -55,7 +54,7 @@ class Engines(NamedTuple):
 class Stage:
     """Five services, two of them edges, and their stores; `play` sets it up."""
 
-    def __init__(self, folder: Path, clock: LeapClock, store: MessageStore, routes: PresenceStore) -> None:
+    def __init__(self, folder: Path, clock: LeapClock, store: Book, routes: PresenceStore) -> None:
         self.clock = clock
         self.store = GatedMessageStore(store, clock)
         self.routes = GatedPresenceStore(routes)
@@ -173,7 +172,7 @@ async def play(scene: Scene, engines: Engines, folder: Path) -> Report:
 
 
 @contextlib.asynccontextmanager
-async def _message_store(engines: Engines, folder: Path, clock: LeapClock) -> AsyncGenerator[MessageStore]:
+async def _message_store(engines: Engines, folder: Path, clock: LeapClock) -> AsyncGenerator[Book]:
     if not engines.postgres:
         yield MemoryMessageStore(clock)
         return
