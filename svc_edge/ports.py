@@ -158,8 +158,8 @@ class Bridge(Protocol):
         """Returns the budget that a call of a method is charged to; that of reads for a method that nobody has."""
         ...
 
-    async def call(self, method: str, payload: bytes, member: Member | None) -> bytes:
-        """Forwards a call and returns the serialised response.
+    async def call(self, method: str, payload: bytes, member: Member | None, address: str) -> bytes:
+        """Forwards a call and returns the serialised response; without a user it is named where the client comes from.
 
         Raises `MethodNotAllowedError` when the contract does not open the method to this client, `InvalidFieldError`
         when the payload is not a request, and what the service refused with.

@@ -43,7 +43,7 @@ from svc_identity.service.group import GroupLimits, GroupRules
 from svc_identity.service.invite import InviteRules
 from svc_identity.service.membership import MembershipRules
 from svc_identity.service.profile import ProfileRules
-from svc_identity.service.registration import RegistrationRules
+from svc_identity.service.registration import CodeLimits, RegistrationRules
 from svc_identity.service.session import SessionRules
 from svc_identity.service.settings import SettingsRules
 from svc_identity.worker import InboxWorker
@@ -87,8 +87,7 @@ async def assemble(config: Config, app: App, outside: Outside) -> None:
     if config.development_codes:
         _log.warning("one-time codes are given to whoever asks: this is a development system")
     store, seams, pepper = outside.store, app.seams, config.pepper.reveal().encode()
-    policy = SendPolicy(wait_ms=int(config.resend_wait_s * 1000), per_day=config.codes_per_day)
-    registration = RegistrationRules(store.registrations, outside.sms, seams, policy, pepper)
+    registration = RegistrationRules(store.registrations, outside.sms, seams, _code_limits(config), pepper)
     sessions = SessionRules(store.sessions, seams)
     devices = DeviceRules(store.devices, seams, pepper, config.links_per_day)
     profiles, settings = ProfileRules(store.profiles), SettingsRules(store.privacy)
@@ -119,6 +118,11 @@ async def assemble(config: Config, app: App, outside: Outside) -> None:
     bots = BotRules(store.bots, seams)
     _add_directory(app, DirectoryRpc(profiles, pairs, bots, feed, _watch_settings(config, app)))
     app.metrics.counter("told_events", "Events that inboxes were told of.", lambda: worker.told)
+
+
+def _code_limits(config: Config) -> CodeLimits:
+    policy = SendPolicy(wait_ms=int(config.resend_wait_s * 1000), per_day=config.codes_per_day)
+    return CodeLimits(policy, config.codes_per_address, config.codes_per_range)
 
 
 def _group_door(config: Config, app: App, store: IdentityStore) -> GroupRpc:

@@ -27,6 +27,10 @@ class Config:
     """How long a number waits for its second code; the third takes twice, every later one five times as long."""
     codes_per_day: int = limited(5, least=1, most=100_000)
     """How many codes one number gets in 24 hours."""
+    codes_per_address: int = limited(20, least=0, most=1_000_000)
+    """How many codes the clients of one address get in an hour, all clients behind a proxy having one; 0: no limit."""
+    codes_per_range: int = limited(200, least=0, most=1_000_000)
+    """How many codes go to numbers that differ in the last four digits alone, in an hour; 0: no limit."""
     lookups_per_day: int = limited(500, least=1, most=1_000_000)
     """How many phone numbers one account may look up or add in a day."""
     links_per_day: int = limited(20, least=1, most=10_000)

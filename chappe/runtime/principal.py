@@ -13,6 +13,10 @@ from chappe.runtime.errors import InvalidFieldError, InvalidPrincipalError
 PRINCIPAL_KEY = "chappe-principal-bin"
 """The binary metadata in which the edge names the end user."""
 
+ADDRESS_KEY = "chappe-client-address"
+"""The metadata in which the edge names where a client without a user comes from."""
+
+MAX_ADDRESS_CHARACTERS = 64
 MAX_PRINCIPAL_BYTES = 64
 """A principal takes 43 bytes; anything larger was not made by the edge."""
 
@@ -70,6 +74,14 @@ def principal_metadata(principal: Principal) -> tuple[str, bytes]:
         user_id=principal.user_id, device_id=principal.device_id, session_id=principal.session_id
     )
     return PRINCIPAL_KEY, message.SerializeToString()
+
+
+def client_address(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """Returns where the client comes from for whom the edge calls; empty when that is not said, or not said once."""
+    given = [value for key, value in metadata or () if key == ADDRESS_KEY]
+    if len(given) != 1 or not isinstance(given[0], str) or len(given[0]) > MAX_ADDRESS_CHARACTERS:
+        return ""
+    return given[0]
 
 
 def read_principal(values: Iterable[str | bytes]) -> Principal | None:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from chappe.runtime import contract
 from chappe.runtime.errors import MalformedError, MethodNotAllowedError, TooLargeError, from_rpc_error
-from chappe.runtime.principal import Principal, principal_metadata
+from chappe.runtime.principal import ADDRESS_KEY, Principal, principal_metadata
 from svc_edge.model import RateClass
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class GrpcBridge:
         except contract.ContractError:
             return RateClass.READ
 
-    async def call(self, method: str, payload: bytes, member: Member | None) -> bytes:
+    async def call(self, method: str, payload: bytes, member: Member | None, address: str) -> bytes:
         """Forwards a call and returns the serialised response; raises what the contract or the service refuses with."""
         path = "/" + method.removeprefix("/")
         stub = self._stub(path, is_signed_in=member is not None)
@@ -63,6 +63,8 @@ class GrpcBridge:
         metadata: list[tuple[str, str | bytes]] = []
         if member is not None:
             metadata.append(principal_metadata(Principal(member.user_id, member.device_id, member.sign_in_id)))
+        elif address:
+            metadata.append((ADDRESS_KEY, address))
         try:
             response: bytes = await stub(payload, metadata=metadata, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:

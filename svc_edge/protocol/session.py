@@ -76,6 +76,7 @@ class Session:
         "_filled_s",
         "_limits",
         "_tokens",
+        "address",
         "budgets",
         "calls",
         "delivery",
@@ -105,6 +106,8 @@ class Session:
         self.door = door
         self.phase = Phase.CONNECTED
         self.member: Member | None = None
+        self.address = ""
+        """Where the client comes from; known from its Hello on."""
         self.user_tag = -1
         self.route_nonce = b""
         """The nonce of the Hello, until svc_presence has answered for the route; empty from then on."""

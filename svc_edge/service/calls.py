@@ -62,7 +62,7 @@ class Calls:
     async def _run(self, session: Session, call: Call) -> None:
         result: CallDone | CallFailed
         try:
-            payload = await self._bridge.call(call.method, call.payload, session.member)
+            payload = await self._bridge.call(call.method, call.payload, session.member, session.address)
             result = CallDone(call.call_id, call.method, payload)
         except ChappeError as error:
             result = _failure(call, error)

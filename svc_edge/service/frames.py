@@ -52,6 +52,7 @@ class Frames:
     def hello(self, session: Session, hello: Hello, caller: Caller) -> None:
         """Begins to sign in."""
         session.begin_hello()
+        session.address = caller.address
         self._tasks.spawn(self._sign_in.sign_in(session, hello, caller), name="sign-in")
 
     def send(self, session: Session, send: bytes) -> None:

@@ -53,7 +53,8 @@ _SWEEP = """
          b AS (DELETE FROM registration_tokens WHERE expire_ms < %s),
          c AS (DELETE FROM link_codes WHERE expire_ms < %s),
          d AS (DELETE FROM session_nonces WHERE expire_ms < %s),
-         e AS (DELETE FROM group_invites WHERE expire_ms < %s)
+         e AS (DELETE FROM group_invites WHERE expire_ms < %s),
+         f AS (DELETE FROM code_budgets WHERE hour < %s / 3600000)
     SELECT 1
 """
 # Whoever was a member before or after the change learns of it, the removed included.

@@ -1,11 +1,13 @@
 """Verifications and accounts in memory."""
 
 import hmac
+from collections.abc import Sequence
 
 from svc_identity.adapters.tables_memory import GrantRow, Tables, UserRow, VerificationRow
 from svc_identity.errors import InvalidRegistrationTokenError
 from svc_identity.model import (
     ChangeKind,
+    CodeCharge,
     Contact,
     DeviceRef,
     Grant,
@@ -16,6 +18,7 @@ from svc_identity.model import (
     Verification,
 )
 from svc_identity.protocol.code import DAY_MS, check_resend, judge_code, verification_missing
+from svc_identity.protocol.source import check_code_charge, hour_of
 
 
 class MemoryRegistrationStore:
@@ -23,13 +26,19 @@ class MemoryRegistrationStore:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._codes: dict[tuple[str, bytes, int], int] = {}
 
-    async def open_verification(self, verification: Verification, policy: SendPolicy) -> int:
+    async def open_verification(
+        self, verification: Verification, policy: SendPolicy, charges: Sequence[CodeCharge] = ()
+    ) -> int:
         """Stores a verification; returns how many ms its number waits for the next one."""
         since_ms = verification.send_ms - DAY_MS
         rows = [row.verification for row in self._tables.verifications.values()]
         sent_ms = sorted(row.send_ms for row in rows if row.phone == verification.phone and row.send_ms > since_ms)
         wait_ms = check_resend(sent_ms, policy, verification.send_ms)
+        keys = [(charge.budget, charge.holder, hour_of(charge.now_ms)) for charge in charges]
+        used = [check_code_charge(charge, self._codes.get(key, 0)) for charge, key in zip(charges, keys, strict=True)]
+        self._codes.update(zip(keys, used, strict=True))
         self._tables.verifications[verification.verification_id] = VerificationRow(verification=verification)
         return wait_ms
 

@@ -1,11 +1,13 @@
 """Verifications and accounts on PostgreSQL."""
 
 import hmac
+from collections.abc import Sequence
 
 from svc_identity.adapters.database_postgres import Database, Work, uuid_of
 from svc_identity.errors import InvalidRegistrationTokenError
 from svc_identity.model import (
     ChangeKind,
+    CodeCharge,
     DeviceId,
     DeviceRef,
     Grant,
@@ -16,6 +18,7 @@ from svc_identity.model import (
     Verification,
 )
 from svc_identity.protocol.code import DAY_MS, MOST_ATTEMPTS, check_resend, judge_code, verification_missing
+from svc_identity.protocol.source import check_code_charge, hour_of
 
 _LINK_CONTACTS = """
     WITH linked AS (
@@ -33,7 +36,9 @@ class PostgresRegistrationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open_verification(self, verification: Verification, policy: SendPolicy) -> int:
+    async def open_verification(
+        self, verification: Verification, policy: SendPolicy, charges: Sequence[CodeCharge] = ()
+    ) -> int:
         """Stores a verification; returns how many ms its number waits for the next one."""
 
         async def work(work: Work) -> int:
@@ -43,6 +48,8 @@ class PostgresRegistrationStore:
                 *(verification.phone, verification.send_ms - DAY_MS),
             )
             wait_ms = check_resend([row[0] for row in rows], policy, verification.send_ms)
+            for charge in charges:
+                await _charge_code(work, charge)
             await work.run(
                 "INSERT INTO verifications (verification_id, phone_e164, code_hmac, send_ms, expire_ms) "
                 "VALUES (%s, %s, %s, %s, %s)",
@@ -106,6 +113,23 @@ class PostgresRegistrationStore:
             return device
 
         return await self._database.write(work)
+
+
+async def _charge_code(work: Work, charge: CodeCharge) -> None:
+    hour = hour_of(charge.now_ms)
+    await work.run(
+        "INSERT INTO code_budgets (budget, holder, hour, used) VALUES (%s, %s, %s, 0) ON CONFLICT DO NOTHING",
+        *(charge.budget, charge.holder, hour),
+    )
+    row = await work.row(
+        "SELECT hour, used FROM code_budgets WHERE budget = %s AND holder = %s FOR UPDATE",
+        *(charge.budget, charge.holder),
+    )
+    used = row[1] if row is not None and row[0] == hour else 0
+    await work.run(
+        "UPDATE code_budgets SET hour = %s, used = %s WHERE budget = %s AND holder = %s",
+        *(hour, check_code_charge(charge, used), charge.budget, charge.holder),
+    )
 
 
 async def _account(work: Work, phone: Phone, registration: Registration) -> UserId:

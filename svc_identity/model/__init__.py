@@ -42,6 +42,16 @@ class SendPolicy:
     per_day: int
 
 
+class CodeCharge(NamedTuple):
+    """One code, charged to the hourly budget of those whom it comes from or goes to."""
+
+    budget: str
+    holder: bytes
+    """16 bytes that stand for them."""
+    limit: int
+    now_ms: int
+
+
 class Grant(NamedTuple):
     """Something secret that works once: only its hash is stored."""
 

@@ -11,6 +11,7 @@ from svc_identity.model import (
     ChangeKind,
     ChangePage,
     Charge,
+    CodeCharge,
     Contact,
     Cursor,
     Device,
@@ -38,11 +39,13 @@ from svc_identity.ports.privacy import PrivacyStore
 class RegistrationStore(Protocol):
     """Keeps verifications and makes accounts."""
 
-    async def open_verification(self, verification: Verification, policy: SendPolicy) -> int:
-        """Stores a verification; returns how many ms its number waits for the next one.
+    async def open_verification(
+        self, verification: Verification, policy: SendPolicy, charges: Sequence[CodeCharge] = ()
+    ) -> int:
+        """Stores a verification; returns how many ms its number waits for the next one. A refusal charges nobody.
 
         Raises:
-            RateLimitedError: The number has to wait.
+            RateLimitedError: The number has to wait, or a charge is too much.
         """
         ...
 

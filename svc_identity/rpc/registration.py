@@ -4,6 +4,7 @@ from typing import Any
 
 from chappe.api.identity.v1 import registration_service_pb2 as wire
 from chappe.api.identity.v1 import registration_service_pb2_grpc
+from chappe.runtime.principal import client_address
 from svc_identity.model import Phone
 from svc_identity.service.registration import Newcomer, RegistrationRules
 
@@ -19,7 +20,8 @@ class RegistrationRpc(registration_service_pb2_grpc.RegistrationServiceServicer)
         self, request: wire.StartVerificationRequest, context: Any
     ) -> wire.StartVerificationResponse:
         """Sends a one-time code."""
-        started = await self._rules.start(Phone(request.phone_number), shows_code=self._shows_codes)
+        address = client_address(context.invocation_metadata())
+        started = await self._rules.start(Phone(request.phone_number), address, shows_code=self._shows_codes)
         return wire.StartVerificationResponse(
             verification_id=started.verification_id,
             resend_after_ms=started.resend_after_ms,

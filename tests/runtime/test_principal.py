@@ -53,3 +53,20 @@ async def test_a_call_without_an_end_user_says_so() -> None:
 
     with pytest.raises(InvalidPrincipalError, match="names none"):
         principal.principal()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "address"),
+    [
+        ([("chappe-client-address", "192.0.2.1")], "192.0.2.1"),
+        ([("chappe-client-address", "192.0.2.1"), ("chappe-client-address", "192.0.2.2")], ""),
+        ([("chappe-client-address", "x" * 65)], ""),
+        ([("chappe-client-address", b"192.0.2.1")], ""),
+        ([("x-forwarded-for", "192.0.2.1")], ""),
+        (None, ""),
+    ],
+)
+def test_the_address_of_a_client_counts_when_it_is_said_once(
+    metadata: list[tuple[str, str | bytes]] | None, address: str
+) -> None:
+    assert principal.client_address(metadata) == address

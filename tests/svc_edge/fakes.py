@@ -37,7 +37,7 @@ from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from chappe.runtime.interceptors import abort
-from chappe.runtime.principal import PRINCIPAL_KEY
+from chappe.runtime.principal import PRINCIPAL_KEY, client_address
 
 HELLO = stream_pb2.StreamHello(protocol=1, peer_id="fake", boot_id=7, credits=100_000)
 KEY_ID = "key-1"
@@ -131,6 +131,7 @@ class FakeMesh:
         self.generations: dict[tuple[bytes, int], int] = {}
         self.changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
         self.principals: list[Any] = []
+        self.address: str | None = None
         self.submit_contexts: list[Any] = []
         self.track_contexts: list[Any] = []
         self.address = ""
@@ -278,6 +279,7 @@ class FakeMesh:
 
     async def ListMessages(self, request: Any, context: Any) -> Any:
         self.principals = [value for key, value in context.invocation_metadata() if key == PRINCIPAL_KEY]
+        self.address = client_address(context.invocation_metadata())
         if request.page_token:
             await abort(context, InvalidFieldError("page_token", "is not one of ours"))
         return history_service_pb2.ListMessagesResponse(next_page_token="more")
@@ -353,6 +355,7 @@ class FakeMesh:
 
     async def StartVerification(self, request: Any, context: Any) -> Any:
         self.principals = [value for key, value in context.invocation_metadata() if key == PRINCIPAL_KEY]
+        self.address = client_address(context.invocation_metadata())
         return registration_service_pb2.StartVerificationResponse(verification_id=b"v" * 16)
 
 

@@ -38,7 +38,7 @@ def empty(dsn: str) -> None:
         connection.execute(
             "TRUNCATE users, devices, verifications, registration_tokens, link_codes, auth_sessions, session_nonces, "
             "signing_keys, contacts, blocks, account_budgets, identity_changes, user_settings, groups, group_members, "
-            "group_departures, group_invites, group_changes, bots CASCADE"
+            "group_departures, group_invites, group_changes, bots, code_budgets CASCADE"
         )
         connection.execute("UPDATE identity_log SET floor_xid = '0', mark = NULL")
 

@@ -26,7 +26,7 @@ from chappe.runtime.clock import Seams
 from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.errors import ChappeError, from_rpc_error
 from chappe.runtime.pki import SpiffeId
-from chappe.runtime.principal import Principal, principal_metadata
+from chappe.runtime.principal import ADDRESS_KEY, Principal, principal_metadata
 from svc_identity.adapters.identity_store_memory import memory_identity_store
 from svc_identity.adapters.inbox_memory import MemoryInbox
 from svc_identity.adapters.sms_sender_memory import MemorySmsSender
@@ -66,10 +66,19 @@ class Door:
         return await register(self.store)
 
     async def call(
-        self, stub: Any, method: str, request: Any, device: DeviceRef | None = None, caller: str = "svc-edge"
+        self,
+        stub: Any,
+        method: str,
+        request: Any,
+        device: DeviceRef | None = None,
+        *,
+        caller: str = "svc-edge",
+        address: str = "",
     ) -> Any:
         """Calls a method; raises the ChappeError that the directory meant."""
         metadata: list[tuple[str, str | bytes]] = [(CALLER, caller)]
+        if address:
+            metadata.append((ADDRESS_KEY, address))
         if device is not None:
             metadata.append(principal_metadata(Principal(device.user_id, device.device_id, bytes(16))))
         try:

@@ -16,12 +16,13 @@ from svc_identity.model import (
     Device,
     DeviceId,
     DeviceRef,
+    Phone,
     Session,
     SessionId,
     SigningKey,
     UserId,
 )
-from svc_identity.protocol import code, cursor, identifier, page, proof, token
+from svc_identity.protocol import code, cursor, identifier, page, proof, source, token
 from tests.svc_identity.people import RANDOM, START_MS, public_key
 
 USER = UserId(bytes(range(16)))
@@ -186,6 +187,29 @@ def test_change_has_one_name_for_each_audience() -> None:
 
     assert len(names) == 4
     assert all(len(name) == 16 and name[6] >> 4 == 8 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "20010db800010002/64".lstrip("0")),
+        ("2001:0db8:0001:0002::1", "20010db800010002/64"),
+        ("fe80::1%eth0", "fe80000000000000/64"),
+        ("not an address", "not an address"),
+        ("", ""),
+    ],
+)
+def test_address_stands_for_everybody_behind_it(address: str, network: str) -> None:
+    assert source.network_of(address) == network
+
+
+def test_what_is_kept_of_addresses_and_ranges_depends_on_the_pepper_and_the_budget() -> None:
+    kept = {source.holder_of(pepper, budget, "x") for pepper in (b"a", b"b") for budget in ("a", "b")}
+
+    assert len(kept) == 4
+    assert source.range_of(Phone("+447700900001")) == source.range_of(Phone("+447700909999")) == "+44770090"
 
 
 def test_ids_are_uuid7_in_the_order_of_time() -> None:

@@ -17,10 +17,13 @@ from chappe.api.identity.v1 import (
     registration_service_pb2,
     session_service_pb2,
 )
+from chappe.runtime.errors import ChappeError
+from chappe.runtime.principal import ADDRESS_KEY
 from svc_identity.model import DeviceId, DeviceRef, UserId
 from svc_identity.protocol.proof import link_proof, register_proof
 from tests.svc_identity.doors import (
     BLOCK,
+    CALLER,
     CONTACT,
     DEVICE,
     DIRECTORY,
@@ -103,6 +106,61 @@ async def test_known_and_unknown_numbers_get_the_same_answer(door: Door, key: Ed
 
     assert [len(answer.verification_id) for answer in answers] == [16, 16]
     assert [answer.ListFields()[0][0].name for answer in answers] == ["verification_id"] * 2
+
+
+async def test_codes_for_one_address_are_budgeted(door: Door) -> None:
+    refusals: list[ChappeError] = []
+
+    async def ask(address: str) -> bool:
+        # Numbers far apart, so that the budget of a range is none of this test's.
+        phone = f"+44{int.from_bytes(RANDOM.token(4)) % 1_000_000:06d}0000"
+        try:
+            await door.call(REGISTRATION, "StartVerification", start(phone), address=address)
+        except ChappeError as error:
+            refusals.append(error)
+            return False
+        return True
+
+    answers = [await ask("192.0.2.1") for _ in range(21)]
+    mapped, other = await ask("::ffff:192.0.2.1"), await ask("192.0.2.2")
+    six = [await ask(f"2001:db8::{number:x}") for number in range(1, 22)]
+    nowhere = [await ask("") for _ in range(21)]
+    door.clock.pass_s(3600)
+
+    assert answers == six == [True] * 20 + [False]
+    assert (mapped, other, await ask("192.0.2.1")) == (False, True, True)
+    assert nowhere == [True] * 21
+    assert {(error.reason, error.metadata["budget"]) for error in refusals} == {
+        ("RATE_LIMITED", "codes for this address")
+    }
+
+
+async def test_codes_for_one_range_of_numbers_are_budgeted() -> None:
+    async with open_door(config(codes_per_range=3)) as door:
+        key = Ed25519PrivateKey.generate()
+        known = new_phone()
+        await door.register(key, known)
+        door.clock.pass_s(3600)
+        numbers = [f"{known[:-4]}{number:04d}" for number in range(5000, 5003)]
+        for number in numbers:
+            await door.call(REGISTRATION, "StartVerification", start(number))
+
+        # Also when a number has an account: the answer to it is the same.
+        refused = [await door.refusal(REGISTRATION, "StartVerification", start(phone)) for phone in (known, numbers[0])]
+        elsewhere = await door.call(REGISTRATION, "StartVerification", start("+390101234567"))
+
+        assert refused[0] == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+        assert refused[0] == refused[1]
+        assert len(elsewhere.verification_id) == 16
+
+
+async def test_address_that_is_said_twice_or_is_none_counts_as_unknown(door: Door) -> None:
+    for given in (["192.0.2.1", "192.0.2.2"], ["x" * 65]):
+        metadata = [(CALLER, "svc-edge"), *((ADDRESS_KEY, address) for address in given)]
+
+        answer = await REGISTRATION(door.channel).StartVerification(start(new_phone()), metadata=metadata)
+
+        assert len(answer.verification_id) == 16
 
 
 async def test_guessing_a_code_ends_after_five(door: Door) -> None:

@@ -20,7 +20,7 @@ from svc_identity.errors import (
     VerificationNotFoundError,
     WrongCodeError,
 )
-from svc_identity.model import ChangeKind, DeviceId, DeviceRef, Grant, Joining, SessionId, SignIn, UserId
+from svc_identity.model import ChangeKind, CodeCharge, DeviceId, DeviceRef, Grant, Joining, SessionId, SignIn, UserId
 from svc_identity.ports import IdentityStore
 from svc_identity.protocol import limit
 from svc_identity.protocol.token import draw_signing_key
@@ -101,6 +101,49 @@ async def test_number_gets_five_codes_a_day(store: IdentityStore) -> None:
         await store.registrations.open_verification(verification(phone, START_MS + 5 * 3_600_000), POLICY)
 
     assert refused.value.retry_after_ms == 19 * 3_600_000
+
+
+def code_charge(holder: bytes = b"h" * 16, limit: int = 2, now_ms: int = START_MS) -> CodeCharge:
+    return CodeCharge("codes", holder, limit, now_ms)
+
+
+async def test_codes_are_charged_to_whom_they_come_from_and_go_to(store: IdentityStore) -> None:
+    async def ask(*charges: CodeCharge) -> None:
+        await store.registrations.open_verification(verification(new_phone()), POLICY, charges)
+
+    await ask(code_charge())
+    await ask(code_charge(), code_charge(b"o" * 16, 1))
+    with pytest.raises(RateLimitedError) as refused:
+        await ask(code_charge())
+    # Refused by the one, and so not charged to the other.
+    with pytest.raises(RateLimitedError):
+        await ask(code_charge(b"p" * 16, 1), code_charge())
+    await ask(code_charge(b"p" * 16, 1))
+    await ask(code_charge(now_ms=START_MS + refused.value.retry_after_ms))
+
+    assert 0 < refused.value.retry_after_ms <= 3_600_000
+
+
+async def test_number_that_has_to_wait_charges_nobody(store: IdentityStore) -> None:
+    phone = new_phone()
+    await store.registrations.open_verification(verification(phone), POLICY)
+    for _ in range(3):
+        with pytest.raises(RateLimitedError):
+            await store.registrations.open_verification(verification(phone), POLICY, [code_charge(limit=1)])
+
+    await store.registrations.open_verification(verification(new_phone()), POLICY, [code_charge(limit=1)])
+
+
+async def test_codes_asked_for_at_once_stay_within_the_budget(store: IdentityStore) -> None:
+    results = await asyncio.gather(
+        *(
+            store.registrations.open_verification(verification(new_phone()), POLICY, [code_charge(limit=3)])
+            for _ in range(8)
+        ),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(result, RateLimitedError) for result in results) == 5
 
 
 async def test_sixth_code_is_refused_even_if_it_is_right(store: IdentityStore) -> None:

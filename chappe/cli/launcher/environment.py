@@ -112,6 +112,8 @@ class Environment:
                 "DEVELOPMENT_CODES": "true",
                 "RESEND_WAIT_S": "0",
                 "CODES_PER_DAY": "100000",
+                "CODES_PER_ADDRESS": "0",
+                "CODES_PER_RANGE": "0",
                 **to_message,
             },
             "message": {

@@ -60,8 +60,9 @@ class RegistrationServiceServicer:
         """Sends a one-time code to a phone number.
 
         Answers the same whether or not the number has an account. Not idempotent: every call that succeeds sends a code of
-        its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. A code lives for
-        10 minutes. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+        its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. Codes are budgeted for
+        the number, for the address of the client and for the range of the number. A code lives for 10 minutes.
+        Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,8 +37,9 @@ class RegistrationServiceStub:
     """Sends a one-time code to a phone number.
 
     Answers the same whether or not the number has an account. Not idempotent: every call that succeeds sends a code of
-    its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. A code lives for
-    10 minutes. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+    its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. Codes are budgeted for
+    the number, for the address of the client and for the range of the number. A code lives for 10 minutes.
+    Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
     """
     CheckVerification: _grpc.UnaryUnaryMultiCallable[_registration_service_pb2.CheckVerificationRequest, _registration_service_pb2.CheckVerificationResponse]
     """Exchanges the right code for a registration token, which lives for 5 minutes.
@@ -65,8 +66,9 @@ class RegistrationServiceAsyncStub(RegistrationServiceStub):
     """Sends a one-time code to a phone number.
 
     Answers the same whether or not the number has an account. Not idempotent: every call that succeeds sends a code of
-    its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. A code lives for
-    10 minutes. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+    its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. Codes are budgeted for
+    the number, for the address of the client and for the range of the number. A code lives for 10 minutes.
+    Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
     """
     CheckVerification: _aio.UnaryUnaryMultiCallable[_registration_service_pb2.CheckVerificationRequest, _registration_service_pb2.CheckVerificationResponse]  # type: ignore[assignment]
     """Exchanges the right code for a registration token, which lives for 5 minutes.
@@ -96,8 +98,9 @@ class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a one-time code to a phone number.
 
         Answers the same whether or not the number has an account. Not idempotent: every call that succeeds sends a code of
-        its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. A code lives for
-        10 minutes. Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+        its own; a repeated one is refused with RATE_LIMITED and says when the next code may be sent. Codes are budgeted for
+        the number, for the address of the client and for the range of the number. A code lives for 10 minutes.
+        Fails with INVALID_FIELD, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
