@@ -1,4 +1,4 @@
-"""Leased copies of what svc_identity knows of users, kept true by its stream of changes."""
+"""Leased copies of what svc_identity knows of users and groups, kept true by its stream of changes."""
 
 from __future__ import annotations
 
@@ -11,76 +11,32 @@ from chappe.api.identity.v1 import directory_service_pb2, directory_service_pb2_
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.errors import UnavailableError, from_rpc_error
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
+from svc_message.adapters.directory_copies import Copies
+from svc_message.adapters.group_directory_grpc import GrpcGroupDirectory
 from svc_message.model import DirectoryUser, UserId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chappe.runtime.clock import Clock, Seams
+    from chappe.runtime.clock import Seams
     from chappe.runtime.tasks import Tasks
+    from svc_message.model.group import DirectoryGroup
 
-LEASE_MS = 1500
-"""How long after the last complete moment copies may be used: 2 s less the greatest clock skew."""
 READ_TIMEOUT_S = 3.0
 MAX_IDS = 512
 WINDOW = 4096
-CAPACITY = 200_000
 
 _ACTIVE = directory_service_pb2.USER_STATE_ACTIVE
-
-
-class _Copies:
-    """The copies and the version below which one is out of date."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._users: dict[bytes, DirectoryUser] = {}
-        self._versions: dict[bytes, int] = {}
-        self._complete_until_ms = 0
-        self.generation = 0
-
-    def get(self, user_id: bytes) -> DirectoryUser | None:
-        if self._clock.wall_ms() - self._complete_until_ms > LEASE_MS:
-            return None
-        return self._users.get(user_id)
-
-    def keep(self, user: DirectoryUser, generation: int) -> bool:
-        """Keeps a copy that was asked for in a generation; false when it is older than a version already seen."""
-        if user.version < self._versions.get(user.user_id, 0):
-            return False
-        if generation != self.generation:
-            # Asked for before the present stream began, or before versions were forgotten: a change in between would
-            # go unnoticed.
-            return True
-        if len(self._users) >= CAPACITY:
-            self._users.clear()
-        self._users[user.user_id] = user
-        return True
-
-    def changed(self, user_id: bytes, version: int) -> None:
-        self._users.pop(user_id, None)
-        if len(self._versions) >= CAPACITY:
-            # What is being read at this moment can no longer be compared with the changes seen meanwhile.
-            self._versions.clear()
-            self._users.clear()
-            self.generation += 1
-        self._versions[user_id] = max(version, self._versions.get(user_id, 0))
-
-    def complete(self, until_ms: int) -> None:
-        self._complete_until_ms = until_ms
-
-    def forget(self) -> None:
-        self._users.clear()
-        self._complete_until_ms = 0
-        self.generation += 1
+_GROUP = directory_service_pb2.DIRECTORY_CHANGE_KIND_GROUP
 
 
 class _Watch(DialHandler[int, directory_service_pb2.WatchChangesRequest, directory_service_pb2.WatchChangesResponse]):
     """The stream of changes; what it sends are grants, as numbers of items."""
 
-    def __init__(self, identity: Identity, copies: _Copies) -> None:
+    def __init__(self, identity: Identity, users: Copies[DirectoryUser], groups: Copies[DirectoryGroup]) -> None:
         self._identity = identity
-        self._copies = copies
+        self._users = users
+        self._groups = groups
         self.grant: Callable[[int], None] = _ignore
 
     def hello(self) -> directory_service_pb2.WatchChangesRequest:
@@ -94,18 +50,26 @@ class _Watch(DialHandler[int, directory_service_pb2.WatchChangesRequest, directo
 
     def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - whoever answers is the directory
         # Without a cursor the stream starts now, so nothing that was copied or asked for before may be kept.
-        self._copies.forget()
+        self._forget()
 
     def received(self, kind: str, response: directory_service_pb2.WatchChangesResponse) -> None:
         if kind == "heartbeat":
-            self._copies.complete(response.heartbeat.complete_until_ms)
+            self._users.complete(response.heartbeat.complete_until_ms)
+            self._groups.complete(response.heartbeat.complete_until_ms)
             return
         for change in response.batch.changes:
-            self._copies.changed(change.user_id, change.version)
+            if change.kind == _GROUP:
+                self._groups.changed(change.group_id, change.version)
+            else:
+                self._users.changed(change.user_id, change.version)
         self.grant(len(response.batch.changes))
 
     def closed(self, unsent: list[int], *, is_clean: bool) -> None:  # noqa: ARG002 - either way the lease runs out
-        self._copies.forget()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._users.forget()
+        self._groups.forget()
 
 
 class GrpcDirectory:
@@ -113,8 +77,10 @@ class GrpcDirectory:
 
     def __init__(self, channel: grpc.aio.Channel, identity: Identity, *, tasks: Tasks, seams: Seams) -> None:
         self._stub: Any = directory_service_pb2_grpc.DirectoryServiceStub(channel)
-        self._copies = _Copies(seams.clock)
-        self._watch = _Watch(identity, self._copies)
+        self._copies: Copies[DirectoryUser] = Copies(seams.clock)
+        self.groups = GrpcGroupDirectory(self._stub, Copies(seams.clock))
+        """The port `GroupDirectory`, under the same lease."""
+        self._watch = _Watch(identity, self._copies, self.groups.copies)
         self._stream = StreamClient("watch changes", self._stub.WatchChanges, self._watch, tasks=tasks, seams=seams)
         self._ungranted = 0
         self._watch.grant = self._grant
@@ -147,12 +113,12 @@ class GrpcDirectory:
     async def _read(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:
         generation = self._copies.generation
         users = await self._fetch(user_ids)
-        outdated = [user.user_id for user in users if not self._copies.keep(user, generation)]
+        outdated = [user.user_id for user in users if not self._copies.keep(user.user_id, user, generation)]
         if not outdated:
             return users
         newer = {user.user_id: user for user in await self._fetch(outdated)}
         for user in newer.values():
-            self._copies.keep(user, generation)
+            self._copies.keep(user.user_id, user, generation)
         return [newer.get(user.user_id, user) for user in users]
 
     async def _fetch(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:

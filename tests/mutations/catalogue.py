@@ -19,6 +19,7 @@ class Mutation(NamedTuple):
 
 
 ACCEPT: Final = "svc_message/service/accept.py"
+SIFT: Final = "svc_message/service/sift.py"
 SYNC: Final = "svc_message/service/sync.py"
 RULES: Final = "svc_message/protocol/__init__.py"
 STORE: Final = "svc_message/adapters/message_store_postgres/accepting.py"
@@ -49,7 +50,7 @@ MUTATIONS: Final = (
         "retry_after_late_commit",
         (
             Edit(
-                ACCEPT,
+                SIFT,
                 "            else:\n"
                 "                kept[candidate.slot] = candidate._replace(is_known=True)\n"
                 "                continue\n",

@@ -17,8 +17,9 @@ from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
-from svc_message.adapters import directory_grpc
-from svc_message.adapters.directory_grpc import LEASE_MS, MAX_IDS, WINDOW, GrpcDirectory
+from svc_message.adapters import directory_copies
+from svc_message.adapters.directory_copies import LEASE_MS
+from svc_message.adapters.directory_grpc import MAX_IDS, WINDOW, GrpcDirectory
 from svc_message.model import UserId
 from tests.svc_message.fakes import ManualClock
 
@@ -35,6 +36,9 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
     def __init__(self) -> None:
         self.versions: dict[bytes, int] = {ALICE: 1, BOB: 1, CAROL: 1}
         self.blocked: dict[bytes, list[bytes]] = {}
+        self.groups: dict[bytes, wire.DirectoryGroup] = {}
+        self.memberships: dict[tuple[bytes, bytes], wire.Membership] = {}
+        self.pairs: list[int] = []
         self.reads: list[list[bytes]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -59,12 +63,25 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
     async def BatchGetMemberships(
         self, request: wire.BatchGetMembershipsRequest, context: Any
     ) -> wire.BatchGetMembershipsResponse:
-        raise NotImplementedError
+        self.pairs.append(len(request.group_ids))
+        if self.is_down:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+        pairs = zip(request.group_ids, request.user_ids, strict=True)
+        nothing = wire.Membership()
+        return wire.BatchGetMembershipsResponse(memberships=[self.memberships.get(pair, nothing) for pair in pairs])
 
     async def ListGroupMembers(
         self, request: wire.ListGroupMembersRequest, context: Any
     ) -> wire.ListGroupMembersResponse:
-        raise NotImplementedError
+        group = self.groups.get(request.group_id, wire.DirectoryGroup(group_id=request.group_id))
+        self.reads.append([request.group_id])
+        answer = wire.ListGroupMembersResponse()
+        answer.group.CopyFrom(group)
+        self.is_asked.set()
+        await self.gate.wait()
+        if self.is_down:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+        return answer
 
     async def GetBot(self, request: wire.GetBotRequest, context: Any) -> wire.GetBotResponse:
         raise NotImplementedError
@@ -226,7 +243,7 @@ async def test_a_new_stream_forgets_all_copies(rig: Rig) -> None:
 async def test_a_read_is_not_kept_when_the_changes_seen_meanwhile_were_forgotten(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory_grpc, "CAPACITY", 2)
+    monkeypatch.setattr(directory_copies, "CAPACITY", 2)
     await rig.heartbeat()
     rig.identity.gate.clear()
     reading = asyncio.create_task(rig.directory.read([ALICE]))
@@ -242,7 +259,7 @@ async def test_a_read_is_not_kept_when_the_changes_seen_meanwhile_were_forgotten
 
 
 async def test_copies_beyond_the_capacity_push_out_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_grpc, "CAPACITY", 2)
+    monkeypatch.setattr(directory_copies, "CAPACITY", 2)
     await rig.heartbeat()
 
     await rig.directory.read([ALICE, BOB, CAROL])
