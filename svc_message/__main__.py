@@ -1,30 +1,54 @@
-"""Runs the ledger: `python -m svc_message`; with `migrate` it brings the schema up to date and ends."""
+"""Runs the ledger: `python -m svc_message`; with a command it does that and ends.
+
+`migrate` brings the schema up to date; `replay-parked` puts the entries of the journal that could not be decoded back,
+for the ledgers that run now.
+"""
 
 import asyncio
+import contextlib
 import os
+import secrets
 import sys
 
 from chappe.runtime import config, migrations, process
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
+from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build
 from svc_message.config import Config
+from svc_message.model.group import Shard
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Applies what is missing; returns what to tell."""
+    return [f"applied {name}" for name in await migrations.migrate(dsn, SCHEMA)]
+
+
+async def replay_parked(dsn: str) -> list[str]:
+    """Puts parked entries back into the journal, where a running ledger adopts them; returns what to tell."""
+    async with contextlib.aclosing(PostgresJournal(dsn)) as journal:
+        count = await journal.replay(Shard(secrets.randbits(64)))
+    return [f"replayed {count} entries"]
+
+
+COMMANDS = {"migrate": migrate, "replay-parked": replay_parked}
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit code."""
-    if argv != ["migrate"]:
+    command = COMMANDS.get(argv[0]) if len(argv) == 1 else None
+    if command is None:
         return process.run("message", Config, build, argv, os.environ)
     try:
         dsn = config.load(Config, "message", os.environ).store_dsn.reveal()
-        for name in asyncio.run(migrations.migrate(dsn, SCHEMA)):
-            sys.stdout.write(f"applied {name}\n")
+        for line in asyncio.run(command(dsn)):
+            sys.stdout.write(f"{line}\n")
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return process.EXIT_MISCONFIGURED
     except ChappeError as error:
-        sys.stderr.write(f"svc_message migrate: {error}\n")
+        sys.stderr.write(f"svc_message {argv[0]}: {error}\n")
         return process.EXIT_FAILED
     return process.EXIT_OK
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.api.fanout.v1 import fanout_service_pb2
 from chappe.api.identity.v1 import directory_service_pb2
@@ -17,19 +17,26 @@ from chappe.runtime import channels, migrations
 from chappe.runtime.streams import Identity
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
+from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
+from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
+from svc_message.rpc.group_flushes import GroupFlushes
 from svc_message.rpc.submit import Flushes
 from svc_message.rpc.traces import Traces
 from svc_message.service.accept import Accepting
+from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
+from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
 from svc_message.service.trace import TraceReading
 from svc_message.worker import compare, compare_clocks
+from svc_message.worker.expand import JournalWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -38,7 +45,8 @@ if TYPE_CHECKING:
 
     from chappe.runtime.app import App
     from svc_message.config import Config
-    from svc_message.ports import MessageStore
+    from svc_message.ports import ActionStore, MessageStore
+    from svc_message.ports.group import GroupStore
 
 
 async def build(config: Config, app: App) -> None:
@@ -57,19 +65,63 @@ async def build(config: Config, app: App) -> None:
     syncing = Syncing(store, dispatcher, clock)
     await syncing.start()
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
-    accepting = Accepting(store, directory, dispatcher, clock)
-    acting = Acting(opened.actions, directory, dispatcher, clock, Windows(config.edit_window_s, config.revoke_window_s))
-    flushes = Flushes(accepting, Recording(store, dispatcher, clock), acting, app.seams.clock, app.tasks)
-    flushes.traces = Traces(app.telemetry.tracing)
-    dispatcher.drawn = flushes.traces.drawn
+    parts = _Parts(store, directory, dispatcher, clock)
+    flushes = _flushes(config, app, parts, opened.actions)
+    journal = await _add_groups(config, app, parts, flushes)
     door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
     reading = Reading(store)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, ConversationRpc(reading))
-    app.on_drain(door.drain)
+
+    async def say_goodbye() -> None:
+        # What was accepted until its end is still expanded.
+        await door.drain()
+        await journal.drain()
+
+    app.on_drain(say_goodbye)
     await _add_traces(dsn, app)
     _add_metrics(app, flushes, dispatcher)
+
+
+class _Parts(NamedTuple):
+    """What the rules are made of."""
+
+    store: MessageStore
+    directory: GrpcDirectory
+    dispatcher: GrpcDispatcher
+    clock: LedgerClock
+
+
+def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> Flushes:
+    store, directory, dispatcher, clock = parts
+    windows = Windows(config.edit_window_s, config.revoke_window_s)
+    accepting = Accepting(store, directory, dispatcher, clock)
+    acting = Acting(actions, directory, dispatcher, clock, windows)
+    flushes = Flushes(accepting, Recording(store, dispatcher, clock), acting, app.seams.clock, app.tasks)
+    flushes.traces = Traces(app.telemetry.tracing)
+    dispatcher.drawn = flushes.traces.drawn
+    return flushes
+
+
+async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes) -> JournalWorker:
+    dsn, shard = config.store_dsn.reveal(), Shard(app.boot_id)
+    opened = PostgresGroupStore(dsn, writers=config.store_group_writers, expanders=config.store_expanders)
+    store: GroupStore = await app.add_store(contextlib.aclosing(opened), name="groups")
+    journal = await app.add_store(contextlib.aclosing(PostgresJournal(dsn)), name="journal")
+    groups = parts.directory.groups
+    expanding = Expanding(store, groups, parts.dispatcher, parts.clock)
+    worker = JournalWorker(expanding, journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
+    await worker.start()
+    accepting = GroupAccepting(Stores(parts.store, store), groups, parts.clock, worker, shard)
+    flushes.groups = GroupFlushes(accepting, flushes, app.tasks)
+    metrics, messages = app.metrics, flushes.groups.messages
+    metrics.counter("group_messages", "Messages to groups that were flushed.", lambda: messages.flushed_items)
+    metrics.counter("expanded_entries", "Entries of the journal that were expanded.", lambda: worker.expanded)
+    metrics.counter("adopted_entries", "Entries of processes that are gone.", lambda: worker.adopted)
+    metrics.counter("parked_entries", "Entries that could not be decoded and were put aside.", lambda: worker.parked)
+    metrics.gauge("open_entries", "Entries of the journal that are not expanded yet.", lambda: worker.begun)
+    return worker
 
 
 async def _add_traces(dsn: str, app: App) -> None:

@@ -21,6 +21,10 @@ class Config:
     """Where the replicas of svc_fanout are: dns:///name:port of a headless Service, or host:port,host:port."""
     store_writers: int = limited(2, least=1, most=16)
     """How many connections write; two keep one commit in flight while the next gathers."""
+    store_group_writers: int = limited(2, least=1, most=16)
+    """How many connections write messages to groups."""
+    store_expanders: int = limited(2, least=1, most=16)
+    """How many connections write what the members of groups get; more write faster and leave less for the others."""
     store_readers: int = limited(2, least=1, most=64)
     """How many connections read pages, inboxes and chat lists."""
     edit_window_s: float = limited(900.0, least=0)

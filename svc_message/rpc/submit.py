@@ -11,31 +11,27 @@ import itertools
 import operator
 from typing import TYPE_CHECKING, NamedTuple
 
-from google.protobuf.message import DecodeError
-
 from chappe.api.edge.v1 import send_pb2
 from chappe.api.message.v1 import message_service_pb2
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime import contract
 from chappe.runtime.batching import Batcher
-from chappe.runtime.errors import ChappeError, InvalidFieldError
+from chappe.runtime.errors import ChappeError
 from chappe.runtime.streams import Identity, ServeHandler, StreamServer
 from svc_message.adapters.item_protobuf import refused_frame, stored_frame
 from svc_message.model import (
     Answer,
     DeviceAck,
     DeviceId,
-    MessageId,
     Refused,
+    SendGroupMessage,
     SendMessage,
-    SendRead,
     SendRequest,
     Stored,
     UserId,
 )
 from svc_message.model.action import SendAction
-from svc_message.protocol import KEY_BYTES
-from svc_message.rpc.actions import ACTIONS, parse_action
+from svc_message.rpc.parse import Result, check_columns, parse_send
 from svc_message.rpc.traces import Traces, acknowledged_ids
 
 if TYPE_CHECKING:
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
     from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
     from chappe.runtime.tracing import Batch
+    from svc_message.rpc.group_flushes import GroupFlushes
     from svc_message.service.accept import Accepting
     from svc_message.service.act import Acting
     from svc_message.service.record import Recording
@@ -52,10 +49,6 @@ CREDITS = 8192
 """How many items of one edge may wait for their answers."""
 PARALLEL_FLUSHES = 2
 """How many flushes of messages are in flight: while one commits, the next gathers and one more computes."""
-MAX_ENVELOPE_BYTES = 65_536 + 1024
-"""Of a whole envelope: fields that this server does not know are stored too, and may not make it any larger."""
-USER_ID_BYTES = 16
-MAX_DEVICE_ID = 2**31 - 1
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 
@@ -63,18 +56,9 @@ _SIZE = operator.attrgetter("size")
 _MESSAGE_ID = operator.attrgetter("request.message_id")
 _STORED = message_service_pb2.SUBMIT_VERDICT_STORED
 _REFUSED = message_service_pb2.SUBMIT_VERDICT_REFUSED
-_MALFORMED = message_service_pb2.SUBMIT_VERDICT_MALFORMED
 
 
-class Result(NamedTuple):
-    """One answer on its way back; verdict 0 stands for an acknowledgement whose receipts are durable."""
-
-    item_id: int
-    verdict: int
-    frame: bytes
-
-
-class _Item(NamedTuple):
+class Item(NamedTuple):
     """A send that waits for its flush."""
 
     stream: SubmitStream
@@ -84,7 +68,7 @@ class _Item(NamedTuple):
     """The bytes of the Send."""
 
 
-class _AckItem(NamedTuple):
+class AckItem(NamedTuple):
     """An acknowledgement that waits for its flush."""
 
     stream: SubmitStream
@@ -101,55 +85,59 @@ class Flushes:
         self._acting = acting
         self._clock = clock
         self._is_draining = False
+        self.groups: GroupFlushes
+        """Those of groups; the composition root sets them."""
         self.traces = Traces()
         """Follows drawn messages; the composition root sets one that makes spans."""
-        self.messages: Batcher[_Item] = Batcher(
+        self.messages: Batcher[Item] = Batcher(
             self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
-        self.unsure: Batcher[_Item] = Batcher(
+        self.unsure: Batcher[Item] = Batcher(
             self._flush_unsure, tasks, name="look up", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
-        self.reads: Batcher[_Item] = Batcher(self._flush_reads, tasks, name="read")
-        self.actions: Batcher[_Item] = Batcher(self._flush_actions, tasks, name="act", weigh=_SIZE)
-        self.acks: Batcher[_AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
+        self.reads: Batcher[Item] = Batcher(self._flush_reads, tasks, name="read")
+        self.actions: Batcher[Item] = Batcher(self._flush_actions, tasks, name="act", weigh=_SIZE)
+        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
-            batcher.on_failure = self._refuse
+            batcher.on_failure = self.refuse
         self.acks.on_failure = _give_up
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been answered, or given up."""
         self._is_draining = True
-        await asyncio.gather(self._drain_messages(), self.reads.drain(), self.actions.drain(), self.acks.drain())
+        batchers = (self.reads, self.actions, self.acks)
+        await asyncio.gather(self._drain_messages(), self.groups.drain(), *(batcher.drain() for batcher in batchers))
 
     async def _drain_messages(self) -> None:
         await self.messages.drain()
         await self.unsure.drain()
 
-    async def _flush_messages(self, items: list[_Item]) -> None:
+    async def _flush_messages(self, items: list[Item]) -> None:
         with self.traces.flush("ledger.flush", map(_MESSAGE_ID, items), len(items)) as batch:
             answers = await self._accepting.accept([item.request for item in items])
         unsure = [item for item, answer in zip(items, answers, strict=True) if answer is None]
         if unsure:
             self.unsure.extend(unsure)
-        self._tell(items, answers, batch)
+        self.tell(items, answers, batch)
 
-    async def _flush_unsure(self, items: list[_Item]) -> None:
-        await self._answer(items, "ledger.look_up", self._accepting.accept_after_looking)
+    async def _flush_unsure(self, items: list[Item]) -> None:
+        await self.answer(items, "ledger.look_up", self._accepting.accept_after_looking)
 
-    async def _flush_reads(self, items: list[_Item]) -> None:
-        await self._answer(items, "ledger.read", self._recording.read)
+    async def _flush_reads(self, items: list[Item]) -> None:
+        await self.answer(items, "ledger.read", self._recording.read)
 
-    async def _flush_actions(self, items: list[_Item]) -> None:
-        await self._answer(items, "ledger.act", self._acting.act)
+    async def _flush_actions(self, items: list[Item]) -> None:
+        await self.answer(items, "ledger.act", self._acting.act)
 
-    async def _answer(
-        self, items: list[_Item], name: str, decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
+    async def answer(
+        self, items: list[Item], name: str, decide: Callable[[Sequence[SendRequest]], Awaitable[list[Answer]]]
     ) -> None:
+        """Answers items as a rule decides, under a span of a name."""
         with self.traces.flush(name, map(_MESSAGE_ID, items), len(items)) as batch:
             answers = await decide([item.request for item in items])
-        self._tell(items, answers, batch)
+        self.tell(items, answers, batch)
 
-    def _tell(self, items: list[_Item], answers: Sequence[Answer | None], batch: Batch | None = None) -> None:
+    def tell(self, items: list[Item], answers: Sequence[Answer | None], batch: Batch | None = None) -> None:
         """Sends the answers that there are, each on the stream of its item."""
         now_ms = self._clock.wall_ms()
         results: dict[SubmitStream, list[Result]] = {}
@@ -163,12 +151,12 @@ class Flushes:
                 if answer is not None:
                     self.traces.answered(item.request.message_id, answer, batch)
 
-    def _refuse(self, items: list[_Item]) -> None:
+    def refuse(self, items: list[Item]) -> None:
         """Answers what a bug has left open: nothing is known of it, so the client sends the same again."""
         refusal = Refused("INTERNAL", "the ledger has a bug; send again", is_retryable=True, retry_after_ms=1000)
-        self._tell(items, [refusal] * len(items))
+        self.tell(items, [refusal] * len(items))
 
-    async def _flush_acks(self, items: list[_AckItem]) -> None:
+    async def _flush_acks(self, items: list[AckItem]) -> None:
         """Repeats a flush until it is durable: an acknowledgement has no other answer, and credit bounds what waits.
 
         Not while the process stops: what has no answer then is resent to another replica.
@@ -230,7 +218,7 @@ class SubmitStream(
     def received(self, kind: str, request: message_service_pb2.SubmitRequest) -> None:
         """Hands every item to its flush."""
         batch = request.batch
-        _check_columns(batch)
+        check_columns(batch)
         if batch.trace_links or batch.ack_trace_links:
             self._flushes.traces.take(batch)
         self._unanswered += len(batch.item_ids) + len(batch.ack_item_ids)
@@ -238,7 +226,7 @@ class SubmitStream(
         self._take_acks(batch)
 
     def _take_sends(self, batch: message_service_pb2.SubmitBatch) -> None:
-        messages: list[_Item] = []
+        messages: list[Item] = []
         find_violation = contract.checker(send_pb2.Send)
         for item_id, user_id, device_id, again, raw in zip(
             batch.item_ids,
@@ -248,21 +236,23 @@ class SubmitStream(
             batch.sends,
             strict=False,
         ):
-            parsed = _parse(UserId(user_id), DeviceId(device_id), raw, again, find_violation)
+            parsed = parse_send(UserId(user_id), DeviceId(device_id), raw, again, find_violation)
             if isinstance(parsed, Result):
                 self.answer([parsed._replace(item_id=item_id)])
             elif isinstance(parsed.action, SendMessage):
-                messages.append(_Item(self, item_id, parsed, len(raw)))
+                messages.append(Item(self, item_id, parsed, len(raw)))
+            elif isinstance(parsed.action, SendGroupMessage):
+                self._flushes.groups.messages.add(Item(self, item_id, parsed, len(raw)))
             elif isinstance(parsed.action, SendAction):
-                self._flushes.actions.add(_Item(self, item_id, parsed, len(raw)))
+                self._flushes.actions.add(Item(self, item_id, parsed, len(raw)))
             else:
-                self._flushes.reads.add(_Item(self, item_id, parsed, len(raw)))
+                self._flushes.reads.add(Item(self, item_id, parsed, len(raw)))
         if messages:
             self._flushes.messages.extend(messages)
 
     def _take_acks(self, batch: message_service_pb2.SubmitBatch) -> None:
         acks = [
-            _AckItem(self, item_id, DeviceAck(UserId(user_id), DeviceId(device_id), keys, again > 0))
+            AckItem(self, item_id, DeviceAck(UserId(user_id), DeviceId(device_id), keys, again > 0))
             for item_id, user_id, device_id, keys, again in zip(
                 batch.ack_item_ids,
                 batch.ack_user_ids,
@@ -321,69 +311,9 @@ class SubmitStream(
         """Needs nothing: flushes of a stream that ended go on, and their answers are dropped."""
 
 
-def _give_up(items: list[_AckItem]) -> None:
+def _give_up(items: list[AckItem]) -> None:
     for item in items:
         item.stream.give_up(1)
-
-
-def _check_columns(batch: message_service_pb2.SubmitBatch) -> None:
-    """Raises `InvalidFieldError` for columns that do not fit together, and for ids that would spoil a whole flush."""
-    sends, acks = len(batch.item_ids), len(batch.ack_item_ids)
-    if not len(batch.user_ids) == len(batch.device_ids) == len(batch.sends) == sends:
-        raise InvalidFieldError("batch.item_ids", "the columns of the sends have different lengths")
-    if not len(batch.ack_user_ids) == len(batch.ack_device_ids) == len(batch.ack_keys) == acks:
-        raise InvalidFieldError("batch.ack_item_ids", "the columns of the acknowledgements have different lengths")
-    if len(batch.resends) not in {0, sends} or len(batch.ack_resends) not in {0, acks}:
-        raise InvalidFieldError("batch.resends", "give one number for each item, or none at all")
-    if not {USER_ID_BYTES}.issuperset(map(len, itertools.chain(batch.user_ids, batch.ack_user_ids))):
-        raise InvalidFieldError("batch.user_ids", f"every user id must have {USER_ID_BYTES} bytes")
-    if max(itertools.chain(batch.device_ids, batch.ack_device_ids), default=0) > MAX_DEVICE_ID:
-        raise InvalidFieldError("batch.device_ids", f"no device id is greater than {MAX_DEVICE_ID}")
-    if any(len(keys) % KEY_BYTES for keys in batch.ack_keys):
-        raise InvalidFieldError("batch.ack_keys", f"every key must have {KEY_BYTES} bytes")
-
-
-def _parse(
-    user_id: UserId, device_id: DeviceId, raw: bytes, resends: int, find_violation: contract.Check | None
-) -> SendRequest | Result:
-    """Returns the send, or the answer to one that cannot be taken."""
-    try:
-        send = send_pb2.Send.FromString(raw)
-    except DecodeError:
-        refusal = Refused("MALFORMED", "send: the bytes are not a chappe.api.edge.v1.Send")
-        return Result(0, _MALFORMED, refused_frame(b"", refusal, 0))
-    violation = find_violation(send) if find_violation is not None else None
-    if violation is not None:
-        refusal = Refused("INVALID_FIELD", InvalidFieldError(*violation).message)
-        return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
-    action = send.WhichOneof("action")
-    if action is None:
-        refusal = Refused("INVALID_FIELD", "action: none that this server knows; set message or read")
-        return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
-    taken: SendMessage | SendRead | SendAction | Refused
-    if action in ACTIONS:
-        taken = parse_action(send, MAX_ENVELOPE_BYTES)
-    else:
-        taken = _message(send.message) if action == "message" else _read(send.read)
-    if isinstance(taken, Refused):
-        return Result(0, _REFUSED, refused_frame(send.message_id, taken, 0))
-    return SendRequest(user_id, device_id, MessageId(send.message_id), send.attempt + resends, taken)
-
-
-def _message(message: send_pb2.SendMessage) -> SendMessage | Refused:
-    if not message.user_id:
-        return Refused("INVALID_FIELD", "message.user_id: must be set")
-    envelope = message.envelope.SerializeToString()
-    if len(envelope) > MAX_ENVELOPE_BYTES:
-        detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
-        return Refused("TOO_LARGE", detail)
-    return SendMessage(UserId(message.user_id), envelope)
-
-
-def _read(read: send_pb2.SendRead) -> SendRead | Refused:
-    if not read.peer_user_id:
-        return Refused("INVALID_FIELD", "read.peer_user_id: must be set")
-    return SendRead(UserId(read.peer_user_id), read.read_upto, tuple(map(MessageId, read.message_ids)))
 
 
 def _result(item_id: int, message_id: bytes, answer: Answer, now_ms: int) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,8 @@ class JournalWorker:
         self._tasks = tasks
         self._low_water = LowWater()
         self._lanes = [Batcher(self._expand, tasks, name=f"expand {size} groups") for size in ("small", "large")]
+        self._checkpointing = asyncio.Lock()
+        self._is_over = False
         self.expanded = 0
         """How many entries of this process are done."""
         self.adopted = 0
@@ -106,8 +109,10 @@ class JournalWorker:
         """Returns once everything is done and the shard is ended; what is left then is adopted by others."""
         for lane in self._lanes:
             await lane.drain()
-        if not self.begun:
-            await self._journal.end(self._shard, LAST_POSITION)
+        async with self._checkpointing:
+            self._is_over = True
+            if not self.begun:
+                await self._journal.end(self._shard, LAST_POSITION)
 
     async def _expand(self, entries: list[Entry]) -> None:
         """Expands until everything is done: what does not answer now will one day, and nothing is left out."""
@@ -136,12 +141,18 @@ class JournalWorker:
             return self._low_water.mark(NO_POSITION)
 
     async def _checkpoint_for_ever(self) -> None:
-        while True:
+        while not self._is_over:
             await self._seams.clock.sleep(CHECKPOINT_INTERVAL_S)
-            try:
-                await self._journal.checkpoint(self._shard, self._mark())
-            except ChappeError as error:
-                _log.warning("the journal could not be checkpointed: %s", error.message)
+            async with self._checkpointing:
+                await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        if self._is_over:
+            return
+        try:
+            await self._journal.checkpoint(self._shard, self._mark())
+        except ChappeError as error:
+            _log.warning("the journal could not be checkpointed: %s", error.message)
 
     async def _adopt_for_ever(self) -> None:
         while True:
@@ -174,7 +185,7 @@ class JournalWorker:
                 await self._journal.park(orphan.shard, poison)
                 self.parked += len(poison)
                 for entry in poison:
-                    _log.error("an entry of the journal was parked, see replay-parked in docs/run.md: %s", entry.why)
+                    _log.error("an entry of the journal was parked, `replay-parked` puts it back: %s", entry.why)
             entries = [entry for entry in page if isinstance(entry, Entry)]
             await self._expanding.expand(entries, _ignore)
             self.adopted += len(entries)

@@ -17,11 +17,12 @@ from chappe.api.identity.v1 import directory_service_pb2_grpc, session_service_p
 from chappe.api.presence.v1 import presence_service_pb2_grpc
 from chappe.cli.launcher.environment import tls_files
 from chappe.runtime.app import App, StartError
-from chappe.runtime.clock import Seams, SystemRandomness
+from chappe.runtime.clock import Seams, SystemClock, SystemRandomness
 from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.directory_grpc import GrpcDirectory
+from svc_message.adapters.journal_memory import MemoryJournal
 from svc_presence.rpc import PresenceRpc
 from svc_presence.service import PresenceService
 from tests.mutations.directory import Directory
@@ -138,6 +139,9 @@ class LedgerParts:
         """Of the present process, like the next."""
         self.directory: GrpcDirectory
         _replace(svc_message.app, "PostgresMessageStore", lambda *_args, **_settings: store)
+        # No scene has groups yet; a journal in memory is always empty.
+        _replace(svc_message.app, "PostgresJournal", lambda *_args, **_settings: _QuietJournal(SystemClock()))
+        _replace(svc_message.app, "PostgresGroupStore", lambda *_args, **_settings: _NoGroups())
         _replace(svc_message.app, "GrpcDispatcher", self._dispatcher)
         _replace(svc_message.app, "GrpcDirectory", self._directory)
         _replace(svc_message.app, "migrations", _NoMigrations)
@@ -156,6 +160,20 @@ class LedgerParts:
     def _directory(self, *args: Any, **settings: Any) -> GrpcDirectory:
         self.directory = GrpcDirectory(*args, **settings)
         return self.directory
+
+
+class _QuietJournal(MemoryJournal):
+    """Stands in for the journal."""
+
+    async def aclose(self) -> None:
+        """Has nothing to close."""
+
+
+class _NoGroups:
+    """Stands in for the book of groups, of which there are none."""
+
+    async def aclose(self) -> None:
+        """Has nothing to close."""
 
 
 class _NoMigrations:

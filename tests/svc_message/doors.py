@@ -17,25 +17,34 @@ from chappe.api.message.v1 import (
     trace_service_pb2_grpc,
 )
 from chappe.api.type.v1 import envelope_pb2, stream_pb2
+from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import RemoteError, from_rpc_error
 from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor, Gate, Realm
 from chappe.runtime.pki import SpiffeId
 from chappe.runtime.principal import Principal, principal_metadata
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.trace_store_memory import MemoryTraceStore
-from svc_message.model import UserId
+from svc_message.model import ConversationId, UserId
+from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
+from svc_message.rpc.group_flushes import GroupFlushes
 from svc_message.rpc.submit import Flushes
 from svc_message.service.accept import Accepting
+from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
+from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
 from svc_message.service.trace import TraceReading
-from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
+from svc_message.worker.expand import JournalWorker
+from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, FakeGroupDirectory, ManualClock, message_id
+from tests.svc_message.group_desk import group_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -44,6 +53,8 @@ Request = message_service_pb2.SubmitRequest
 Batch = message_service_pb2.SubmitBatch
 WINDOWS = Windows(900, 172_800)
 ALICE, BOB = UserId(b"A" * 16), UserId(b"B" * 16)
+GROUP = ConversationId(b"GGGGGG\x70GGGGGGGGG")
+"""A group of Alice, who owns it, and Bob."""
 
 
 class Doors:
@@ -61,9 +72,22 @@ class Doors:
         recording = Recording(self.store, self.dispatcher, ledger_clock)
         acting = Acting(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
         self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
+        self._add_groups(ledger_clock, tasks)
         self.rpc = MessageRpc(self.flushes, self.syncing, Identity("ledger-1", 5), tasks=tasks)
         self.caller = "svc-edge"
         self.channel: grpc.aio.Channel
+
+    def _add_groups(self, clock: LedgerClock, tasks: Tasks) -> None:
+        self.groups = FakeGroupDirectory()
+        self.groups.add(group_of(GROUP, ALICE, BOB))
+        journal = MemoryJournal(self.clock)
+        self.group_store = MemoryGroupStore(self.store, journal)
+        expanding = Expanding(self.group_store, self.groups, self.dispatcher, clock)
+        seams = Seams(self.clock, SystemRandomness())
+        self.journal = JournalWorker(expanding, journal, Shard(5), clock=clock, seams=seams, tasks=tasks)
+        stores = Stores(self.store, self.group_store)
+        accepting = GroupAccepting(stores, self.groups, clock, self.journal, Shard(5))
+        self.flushes.groups = GroupFlushes(accepting, self.flushes, tasks)
 
     def identify(self, context: Any) -> SpiffeId:
         return SpiffeId(trust_domain="chappe.test", service=self.caller)
@@ -165,6 +189,15 @@ class Edge:
             message_id=message_id(ALICE, 1, self.clock.wall_ms(), number),
             attempt=attempt,
             message=send_pb2.SendMessage(user_id=to, envelope=envelope),
+        ).SerializeToString()
+
+    def say_to_group(self, number: int, text: bytes = b"hi", *, version: int = 1, to: bytes = GROUP) -> bytes:
+        """Returns a serialised Send of Alice's to a group."""
+        envelope = envelope_pb2.Envelope(suite=envelope_pb2.ENCRYPTION_SUITE_NONE, content=text)
+        return send_pb2.Send(
+            message_id=message_id(ALICE, 1, self.clock.wall_ms(), number),
+            attempt=1,
+            message=send_pb2.SendMessage(group_id=to, envelope=envelope, members_version=version),
         ).SerializeToString()
 
 

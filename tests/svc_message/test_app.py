@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import pytest
 
-from chappe.api.identity.v1 import directory_service_pb2_grpc
+from chappe.api.edge.v1 import item_pb2
+from chappe.api.identity.v1 import directory_service_pb2, directory_service_pb2_grpc
 from chappe.api.message.v1 import history_service_pb2, history_service_pb2_grpc, message_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.app import App
@@ -114,6 +115,30 @@ async def test_a_message_is_stored_hinted_and_read_with_the_same_bytes(ledger: L
     assert list(ledger.fanout.batches[-1].user_ids) == [ALICE]
 
 
+async def test_a_message_to_a_group_reaches_its_members(ledger: Ledger) -> None:
+    group_id = stranger()
+    ledger.identity.groups[group_id] = directory_service_pb2.DirectoryGroup(
+        group_id=group_id,
+        exists=True,
+        version=1,
+        member_user_ids=[ALICE, ledger.bob],
+        roles=[item_pb2.GROUP_ROLE_OWNER, item_pb2.GROUP_ROLE_MEMBER],
+        joined_versions=[1, 1],
+    )
+    await ledger.start()
+    stream = await ledger.submit()
+
+    await stream.send(stream.say_to_group(1, to=group_id))
+    await stream.until(1)
+    await ledger.fanout.until(lambda: bool(ledger.fanout.items))
+
+    answer = await ledger.inbox(ledger.bob)
+    assert list(answer.items) == ledger.fanout.items
+    item = item_pb2.Item.FromString(answer.items[0])
+    assert (item.message.group_id, item.message.members_version) == (group_id, 1)
+    assert list(ledger.fanout.batches[-1].user_ids) == sorted([ALICE, ledger.bob])
+
+
 async def test_it_is_ready_and_its_metrics_can_be_read(ledger: Ledger) -> None:
     await ledger.start()
 
@@ -170,6 +195,18 @@ def test_the_schema_is_brought_up_to_date_by_a_command(
     monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", "postgresql://127.0.0.1:1/none")
     assert main(["migrate"]) == 1
     assert "svc_message migrate: " in capsys.readouterr().err
+
+
+def test_what_was_parked_is_replayed_by_a_command(
+    ledger_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", ledger_dsn)
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+
+    assert main(["replay-parked"]) == 0
+
+    assert capsys.readouterr().out.startswith("replayed ")
 
 
 def test_a_missing_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
