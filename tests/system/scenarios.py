@@ -19,6 +19,7 @@ from tests.system.crowd import Crowd, CrowdTerms, until
 PATIENT: Final[Mapping[str, str]] = {
     # Few people who say much are what the limits are against.
     "CHAPPE_EDGE_FRAME_BURST": "100000",
+    "CHAPPE_EDGE_SENSITIVE_CALL_BURST": "100000",
     "CHAPPE_EDGE_FRAME_RATE": "10000",
 }
 HASTY: Final[Mapping[str, str]] = {
