@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PAGES = ("README.md", "docs/run.md", "docs/extend.md")
+PAGES = ("README.md", "docs/run.md", "docs/extend.md", "docs/protocol.md")
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
+WSCAT = "wscat@6.1.0"
 WAIT_S = 60.0
 
 _BLOCK = re.compile(
@@ -78,7 +79,7 @@ class System:
         (folder / "home").mkdir()
         for name in (".venv", "protos", "docs"):
             (folder / name).symlink_to(Path(sys.prefix) if name == ".venv" else root / name)
-        paths = [str(grpcurl_folder()), os.environ.get("PATH", "")]
+        paths = [str(cache_of(GRPCURL)), str(cache_of(WSCAT) / "node_modules" / ".bin"), os.environ.get("PATH", "")]
         self._environ = os.environ | {"HOME": str(folder / "home"), "PATH": os.pathsep.join(paths)}
         self._environ.pop("CHAPPE_HOME", None)
 
@@ -165,25 +166,40 @@ class System:
         return process
 
 
-def grpcurl_folder() -> Path:
-    """Returns where a grpcurl that was built here is kept."""
+def cache_of(tool: str) -> Path:
+    """Returns where a tool that was installed by a test is kept; it is named with its version."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "chappe-tests" / f"grpcurl-{GRPCURL.rpartition('@')[2]}"
+    return cache / "chappe-tests" / tool.rpartition("/")[2].replace("@v", "-").replace("@", "-")
 
 
 @pytest.fixture(scope="module")
 def grpcurl() -> None:
     """Builds grpcurl once on this machine, as docs/extend.md says."""
-    folder = grpcurl_folder()
+    folder = cache_of(GRPCURL)
     if shutil.which("grpcurl") or (folder / "grpcurl").exists():
         return
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         pytest.skip("grpcurl is not here, and Go is not here to build it")
-    environ = os.environ | {"GOBIN": str(folder)}
-    built = subprocess.run([go, "install", GRPCURL], env=environ, capture_output=True, text=True, check=False)
-    if built.returncode:
-        pytest.skip(f"grpcurl is not here and cannot be built: {built.stderr[-500:]}")
+    install([go, "install", GRPCURL], {"GOBIN": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def wscat() -> None:
+    """Installs wscat once on this machine, as docs/protocol.md says."""
+    folder = cache_of(WSCAT)
+    if shutil.which("wscat") or (folder / "node_modules" / ".bin" / "wscat").exists():
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("wscat is not here, and npm is not here to install it")
+    install([npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), WSCAT], {})
+
+
+def install(command: list[str], environ: dict[str, str]) -> None:
+    done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{command[-1]} is not here and cannot be installed: {done.stderr[-500:]}")
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +253,16 @@ def test_ten_lines_of_python_and_grpcurl_read_a_chat_and_a_health(system: System
     tree = ast.parse(program)
     last_import = max(node.end_lineno or 0 for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
     assert len([line for line in program.splitlines()[last_import:] if line]) <= 10
+
+
+@pytest.mark.system
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("wscat")
+def test_the_protocol_is_spoken_by_hand(system: System, root: Path) -> None:
+    printed = system.run(root / "docs" / "protocol.md")
+
+    assert '{"welcome":' in printed
+    assert '{"pong":{"clientMs":"1",' in printed
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -311,7 +337,7 @@ def anchors(page: Path) -> set[str]:
 def test_pages_have_one_sentence_per_line(root: Path) -> None:
     crowded = [
         f"{name}: {line}"
-        for name in ("docs/run.md", "docs/extend.md")
+        for name in PAGES[1:]
         for line in prose(root / name).splitlines()
         if not line.startswith("|") and re.search(r"[a-z`)]\. [A-Z`]", line)
     ]
