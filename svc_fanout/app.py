@@ -14,7 +14,7 @@ from svc_fanout.adapters.edge_grpc import GrpcEdges
 from svc_fanout.adapters.presence_grpc import GrpcRegistry
 from svc_fanout.rpc import FanoutRpc
 from svc_fanout.service import FanoutService
-from svc_fanout.worker import FanoutWorker
+from svc_fanout.worker import FanoutWorker, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -37,8 +37,7 @@ async def build(config: Config, app: App) -> None:
         edges,
         tasks=app.tasks,
         clock=app.seams.clock,
-        max_waiting_hints=config.max_waiting_hints,
-        max_waiting_bytes=config.max_waiting_bytes,
+        limits=Limits(config.max_waiting_hints, config.max_waiting_bytes, config.large_deliveries_per_s),
     )
     worker.tracing = app.telemetry.tracing
     edges.listener = _Ears(worker, service)

@@ -24,3 +24,6 @@ class Config:
     """Above so many waiting hints, one for each user of an item, the oldest are dropped and all sessions verify."""
     max_waiting_bytes: int = limited(134_217_728, least=1_048_576)
     """Above so many bytes of waiting items the oldest are dropped and all sessions verify."""
+    large_deliveries_per_s: int = limited(200_000, least=1_000)
+    """How many deliveries of items for more than 256 users, messages to large groups, go out in a second; others do not
+    count, and go first."""

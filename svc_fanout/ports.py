@@ -44,6 +44,11 @@ class EdgeListener(Protocol):
 class Edges(Protocol):
     """The edges, each at the end of one stream. Nothing here waits: an edge that is slow holds nobody."""
 
+    @property
+    def backlog(self) -> int:
+        """How many deliveries wait for the edge that has the most."""
+        ...
+
     def push(self, edge_id: str, deliveries: list[Delivery]) -> None:
         """Sends deliveries to an edge, each only if the edge still has the boot of its route."""
         ...

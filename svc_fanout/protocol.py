@@ -1,4 +1,4 @@
-"""What the carrier remembers of where users are, and for how long. No I/O.
+"""What the carrier remembers of where users are, and for how long; and how fast it goes. No I/O.
 
 Asking svc_presence for every item would cost more than everything else that the carrier does: two questions for each
 message, one for it and one for its receipt. What is remembered may be out of date in two ways. A route may be gone: the
@@ -102,3 +102,19 @@ class RouteMemory:
         """Forgets everybody: arrivals may have gone unheard."""
         self._known.clear()
         self._all_unsure = self._last_question
+
+
+class Pace:
+    """Caps what goes out in a second, in debts: whatever is due goes whole, and what follows waits until it is paid."""
+
+    def __init__(self, per_second: float, now_s: float) -> None:
+        self._per_second = per_second
+        self._paid_until_s = now_s
+
+    def spend(self, count: int, now_s: float) -> None:
+        """Notes that so much has gone out."""
+        self._paid_until_s = max(self._paid_until_s, now_s) + count / self._per_second
+
+    def delay_s(self, now_s: float) -> float:
+        """Returns for how long nothing more may go out; 0 for now."""
+        return max(self._paid_until_s - now_s, 0.0)

@@ -75,8 +75,8 @@ class FanoutService:
         """
         await self._registry.locate([user_id], [])
 
-    def push(self, hints: Sequence[Hint], located: Located) -> None:
-        """Sends every hint to the devices of its users, but for the one that caused it."""
+    def push(self, hints: Sequence[Hint], located: Located) -> int:
+        """Sends every hint to the devices of its users, but for the one that caused it; returns how many those are."""
         self._edges.seen(located.edge_ids)
         deliveries: defaultdict[str, list[Delivery]] = defaultdict(list)
         routes = located.routes
@@ -89,6 +89,7 @@ class FanoutService:
                     deliveries[route.edge_id].append(Delivery(hint, route))
         for edge_id, batch in deliveries.items():
             self._edges.push(edge_id, batch)
+        return sum(map(len, deliveries.values()))
 
     def returned(self, deliveries: Sequence[Delivery]) -> list[Hint]:
         """Takes note of routes that are gone, and returns the hints that deserve a second attempt.

@@ -59,6 +59,12 @@ class GrpcEdges:
         """How many edges have a stream."""
         return len(self._named.streams) + len(self._found)
 
+    @property
+    def backlog(self) -> int:
+        """How many deliveries wait for the edge that has the most."""
+        streams = (*self._named.streams.values(), *self._found.values())
+        return max((stream.pending for stream in streams), default=0)
+
     async def start(self) -> None:
         """Opens the streams to the edges that the operator names."""
         await self._named.start()

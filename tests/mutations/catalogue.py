@@ -177,7 +177,7 @@ MUTATIONS: Final = (
         "nobody_knows_routes",
         (
             Edit(
-                "svc_fanout/worker.py",
+                "svc_fanout/worker/verifying.py",
                 '            self._tasks.spawn(self._grope(users[0]), name="grope")\n',
                 "            return\n",
             ),

@@ -100,6 +100,7 @@ class FakeEdges:
         self.verified: Log[tuple[str, int]] = Log()
         self.known: set[str] = set()
         self.sweeps = 0
+        self.backlog = 0
 
     def push(self, edge_id: str, deliveries: list[Delivery]) -> None:
         self.pushed.add((edge_id, deliveries))

@@ -109,6 +109,22 @@ async def test_deliveries_reach_their_sessions_and_an_item_travels_once(streams:
     assert batch.user_tags[1] == int.from_bytes(tag, "big")
 
 
+async def test_pieces_of_a_large_hint_travel_together_with_the_item_once(streams: Streams, edge: ServedEdge) -> None:
+    edges = await streams.make()
+    await open_stream(edges, edge)
+    large = hint(b"large", *range(1, 401))
+    pieces = [large._replace(user_ids=large.user_ids[start : start + 100]) for start in range(0, 400, 100)]
+
+    for piece in pieces:
+        deliveries = [Delivery(piece, route(int.from_bytes(one, "big"), edge.address)) for one in piece.user_ids]
+        edges.push(edge.address, deliveries)
+    assert edges.backlog == 400
+    await edge.deliveries.reach(401)
+
+    assert [list(batch.items) for batch in edge.batches.entries] == [[b"item"], [b"large"]]
+    assert edges.backlog == 0
+
+
 async def test_the_hello_takes_whichever_boot_is_there(streams: Streams, edge: ServedEdge) -> None:
     await streams.make(edge.address)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from svc_fanout.model import Route, UserId
-from svc_fanout.protocol import ABSENCE_MEMORY_S, ROUTE_MEMORY_S, RouteMemory
+from svc_fanout.protocol import ABSENCE_MEMORY_S, ROUTE_MEMORY_S, Pace, RouteMemory
 from tests.svc_fanout.fakes import route, user
 
 
@@ -122,3 +122,18 @@ class Travellers(RuleBasedStateMachine):
 
 
 TestTravellers = Travellers.TestCase
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 2)), max_size=30))
+def test_what_goes_out_is_capped_over_any_time_but_for_what_is_due_at_once(spent: list[tuple[int, float]]) -> None:
+    now_s, begun_s, total = 0.0, 0.0, 0
+    pace = Pace(1000, now_s)
+
+    for count, pause_s in spent:
+        now_s += pause_s
+        now_s += pace.delay_s(now_s)
+        assert total <= (now_s - begun_s) * 1000 + 1e-6
+        pace.spend(count, now_s)
+        total += count
+
+    assert pace.delay_s(now_s + 5 + total / 1000) == 0

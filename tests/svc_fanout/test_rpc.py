@@ -19,7 +19,7 @@ from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_fanout.rpc import DISPATCH_CREDITS, FanoutRpc, to_hints
 from svc_fanout.service import FanoutService
-from svc_fanout.worker import FanoutWorker
+from svc_fanout.worker import FanoutWorker, Limits
 from tests.svc_fanout.fakes import FakeEdges, FakeRegistry, HandClock, key, route, serving, settle, user
 
 
@@ -34,8 +34,7 @@ class Door:
             self.edges,
             tasks=tasks,
             clock=HandClock(),
-            max_waiting_hints=100_000,
-            max_waiting_bytes=10_000_000,
+            limits=Limits(max_waiting_hints=100_000, max_waiting_bytes=10_000_000, large_deliveries_per_s=100_000),
         )
         self.rpc = FanoutRpc(self.worker, identity=Identity("fanout-1", 5), tasks=tasks)
         self.caller = "svc-message"

@@ -7,9 +7,11 @@ import pytest
 from chappe.runtime.tasks import Tasks
 from svc_fanout.model import Delivery
 from svc_fanout.service import FanoutService
-from svc_fanout.worker import FanoutWorker
+from svc_fanout.worker import LOOK_S, MAX_AHEAD, FanoutWorker, Limits
 from tests.spans import Spans, sampled, trace_of
 from tests.svc_fanout.fakes import FakeEdges, FakeRegistry, Grants, HandClock, hint, route, settle
+
+AMPLE = Limits(max_waiting_hints=100_000, max_waiting_bytes=1_000_000, large_deliveries_per_s=1000)
 
 
 class Bench:
@@ -25,8 +27,7 @@ class Bench:
             self.edges,
             tasks=tasks,
             clock=self.clock,
-            max_waiting_hints=10,
-            max_waiting_bytes=1000,
+            limits=Limits(max_waiting_hints=10, max_waiting_bytes=1000, large_deliveries_per_s=1000),
         )
 
     def take(self, *items: bytes) -> None:
@@ -81,12 +82,98 @@ async def test_rounds_push_in_the_order_in_which_they_began(bench: Bench) -> Non
 
 
 async def test_a_round_asks_for_as_many_users_as_one_question_may_name(bench: Bench) -> None:
-    bench.worker._max_hints = 10_000
+    bench.worker._limits = AMPLE
+    small = [hint(b"small", *range(start, start + 250)) for start in range(10_000, 12_500, 250)]
 
-    bench.worker.take([hint(b"large", *range(1, 1501)), hint(b"large", *range(2001, 2601)), hint(b"small", 1)])
+    bench.worker.take([hint(b"large", *range(101, 1601)), hint(b"large", *range(2001, 2601)), *small])
     await bench.worker.drain()
 
-    assert [len(users) for users, _ in bench.registry.questions.entries] == [1500, 600]
+    assert sorted(len(users) for users, _ in bench.registry.questions.entries) == [500, 600, 1500, 2000]
+
+
+def crowd(bench: Bench, count: int = 1024) -> range:
+    """Lets users from 101 on be online, and anything wait."""
+    users = range(101, 101 + count)
+    bench.registry.routes += [route(user) for user in users]
+    bench.worker._limits = AMPLE
+    return users
+
+
+async def test_a_large_group_gets_one_burst(bench: Bench) -> None:
+    users = crowd(bench)
+
+    bench.worker.take([hint(b"large", *users, grant=bench.grants)])
+    await bench.worker.drain()
+
+    assert bench.edges.items() == [(b"large", user) for user in users]
+    assert bench.grants.total == 1
+
+
+async def test_the_next_large_hint_waits_until_the_one_before_is_paid_for(bench: Bench) -> None:
+    users = crowd(bench, 500)
+    bench.worker.take([hint(b"first", *users)])
+    await settle()
+    bench.worker.take([hint(b"second", *users)])
+    await bench.clock.advance(0.4)
+    before = {item for item, _ in bench.edges.items()}
+
+    await bench.clock.advance(0.2)
+
+    assert before == {b"first"}
+    assert {item for item, _ in bench.edges.items()} == {b"first", b"second"}
+
+
+async def test_small_hints_need_not_wait_for_a_large_one_that_is_paced(bench: Bench) -> None:
+    users = crowd(bench, 500)
+    bench.worker.take([hint(b"first", *users)])
+    await settle()
+    bench.worker.take([hint(b"second", *users)])
+
+    bench.take(b"small")
+    await settle()
+
+    assert bench.edges.items()[-1] == (b"small", 1)
+
+
+async def test_small_hints_go_first_between_the_pieces_of_a_large_one(bench: Bench) -> None:
+    users = crowd(bench)
+    bench.worker.take([hint(b"large", *users), hint(b"small", 1)])
+    await bench.edges.pushed.reach(1)
+    bench.take(b"later")
+
+    await bench.worker.drain()
+
+    items = [item for item, _ in bench.edges.items()]
+    assert items.index(b"small") <= 256
+    assert items.index(b"later") <= 512
+
+
+async def test_large_hints_hold_back_for_an_edge_that_is_behind_but_not_for_ever(bench: Bench) -> None:
+    users = crowd(bench, 300)
+    bench.edges.backlog = MAX_AHEAD + 1
+    bench.worker.take([hint(b"large", *users)])
+    await settle()
+    before = bench.edges.items()
+
+    for _ in range(30):
+        await bench.clock.advance(LOOK_S)
+
+    assert before == []
+    assert len(bench.edges.items()) == 300
+
+
+async def test_large_hints_are_dropped_before_small_ones(bench: Bench) -> None:
+    users = crowd(bench, 300)
+    bench.registry.gate.clear()
+    bench.worker._limits = AMPLE._replace(max_waiting_hints=400)
+    bench.worker.take([hint(b"small", 1, grant=bench.grants)])
+    bench.worker.take([hint(b"large %d" % number, *users, grant=bench.grants) for number in range(2)])
+    bench.registry.gate.set()
+    await bench.worker.drain()
+
+    assert {item for item, _ in bench.edges.items()} == {b"small", b"large 1"}
+    assert bench.grants.total == 3
+    assert bench.worker.counters.dropped_hints == 1
 
 
 async def test_above_the_bound_the_oldest_are_dropped_and_all_sessions_verify(bench: Bench) -> None:

@@ -54,7 +54,8 @@ class FanoutServiceServicer:
         An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
         Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
         all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
-        effect. Either side closes after its drain marker, or when the other breaks this contract.
+        effect. Items for more than 256 users let the others go first, and are paced. Either side closes after its drain
+        marker, or when the other breaks this contract.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class FanoutServiceStub:
     An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
     all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
-    effect. Either side closes after its drain marker, or when the other breaks this contract.
+    effect. Items for more than 256 users let the others go first, and are paced. Either side closes after its drain
+    marker, or when the other breaks this contract.
     """
 
 @_typing.type_check_only
@@ -57,7 +58,8 @@ class FanoutServiceAsyncStub(FanoutServiceStub):
     An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
     Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
     all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
-    effect. Either side closes after its drain marker, or when the other breaks this contract.
+    effect. Items for more than 256 users let the others go first, and are paced. Either side closes after its drain
+    marker, or when the other breaks this contract.
     """
 
 class FanoutServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -76,7 +78,8 @@ class FanoutServiceServicer(metaclass=_abc_1.ABCMeta):
         An acknowledged batch was taken into memory, nothing more: hints may be lost, the inbox log is the truth.
         Nothing is resent after a reconnect. A stream that ends without a drain marker makes fanout ask every edge to verify
         all sessions; a ledger without credit drops hints and says so in `dropped_hints` of its next batch, with the same
-        effect. Either side closes after its drain marker, or when the other breaks this contract.
+        effect. Items for more than 256 users let the others go first, and are paced. Either side closes after its drain
+        marker, or when the other breaks this contract.
         """
 
 def add_FanoutServiceServicer_to_server(servicer: FanoutServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,40 +1,43 @@
-"""The loops of the carrier: rounds of hints, requests to verify, and the end of idle streams."""
+"""The loops of the carrier: rounds of hints in two lanes, requests to verify, and the end of idle streams."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.runtime.batching import MAX_BATCH_BYTES, Batcher
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.metrics import Counters
 from chappe.runtime.tracing import Tracing, kind_of, part
 from svc_fanout.ports import MAX_LOCATED_USERS
+from svc_fanout.protocol import Pace
 from svc_fanout.service import meant
+from svc_fanout.worker.verifying import Verifying
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
     from chappe.runtime.tracing import Batch, Sampled
-    from svc_fanout.model import Delivery, Hint, Located, UserId
+    from svc_fanout.model import Delivery, Hint, Located
     from svc_fanout.ports import Edges
     from svc_fanout.service import FanoutService
 
 PARALLEL_ROUNDS = 2
 """How many questions to svc_presence are under way: one more hides its latency, more make rounds small and dear."""
-SPREAD_MS = 45_000
-"""After a loss edges spread the reads of their sessions over so long: every session has read within a minute."""
-VERIFY_INTERVAL_S = 5.0
-"""Losses within so long are made good by one request."""
-BLIND_INTERVAL_S = 10.0
-"""While the registry does not answer, every session reads its log so often."""
-SWEEP_INTERVAL_S = 60.0
-
-_log = logging.getLogger(__name__)
+LARGE_HINT = 256
+"""A hint for more users goes through the lane of the large ones."""
+PIECE_USERS = 256
+"""For so many users of a large hint at a time is pushed, and what small ones have gathered meanwhile goes first."""
+MAX_SPINS = 8
+"""How many turns of the loop a large hint lets small ones go first: they need three or four."""
+MAX_AHEAD = 1024
+"""How many deliveries may wait for one edge before large hints hold back, so that small ones need not queue up."""
+PATIENCE_S = 0.02
+"""How long a large hint holds back for one edge, which may be slow for reasons of its own."""
+LOOK_S = 0.002
 
 
 class FanoutCounters(Counters):
@@ -54,11 +57,23 @@ class FanoutCounters(Counters):
     """Requests that all sessions read their logs."""
 
 
+class Limits(NamedTuple):
+    """What an operator allows."""
+
+    max_waiting_hints: int
+    """Above so many waiting hints, counted in users, the oldest are dropped."""
+    max_waiting_bytes: int
+    """Above so many bytes of waiting items the oldest are dropped."""
+    large_deliveries_per_s: int
+    """How many deliveries of large hints go out in a second."""
+
+
 class FanoutWorker:
     """Takes hints into memory and carries them, in rounds of everything that has gathered.
 
     Several rounds ask the registry at the same time, so that throughput does not hang on its latency, and push in the
-    order in which they began, so that a user's items keep their order.
+    order in which they began, so that a user's items keep their order. Large hints have a lane of their own, which
+    waits for the other one and is paced.
     """
 
     def __init__(
@@ -68,8 +83,7 @@ class FanoutWorker:
         *,
         tasks: Tasks,
         clock: Clock,
-        max_waiting_hints: int,
-        max_waiting_bytes: int,
+        limits: Limits,
     ) -> None:
         """Starts the loops.
 
@@ -78,28 +92,23 @@ class FanoutWorker:
             edges: Are asked to verify, and swept.
             tasks: Owns the loops.
             clock: For their intervals.
-            max_waiting_hints: Above so many waiting hints, counted in users, the oldest are dropped.
-            max_waiting_bytes: Above so many bytes of waiting items the oldest are dropped.
+            limits: How much may wait, and how fast large hints go.
         """
         self._service = service
         self._edges = edges
-        self._tasks = tasks
         self._clock = clock
-        self._max_hints = max_waiting_hints
-        self._max_bytes = max_waiting_bytes
+        self._limits = limits
         self.counters = FanoutCounters()
         self._hints = 0
         self._bytes = 0
         self._last_round = asyncio.Event()
         self._last_round.set()
-        self._loss = ""
-        self._has_loss = asyncio.Event()
-        self._is_blind = False
+        self._verifying = Verifying(service, edges, tasks, clock, self.counters)
+        self._pace = Pace(limits.large_deliveries_per_s, clock.monotonic_s())
         self.tracing = Tracing()
         """Makes the spans of drawn messages; the composition root sets one that does."""
-        self._rounds: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", weigh=_weigh, parallel=PARALLEL_ROUNDS)
-        tasks.spawn(self._make_good(), name="make good")
-        tasks.spawn(self._sweep(), name="sweep")
+        self._small: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", weigh=_weigh, parallel=PARALLEL_ROUNDS)
+        self._large: Batcher[Hint] = Batcher(self._carry_large, tasks, name="large rounds", weigh=_weigh)
 
     @property
     def waiting_hints(self) -> int:
@@ -109,9 +118,11 @@ class FanoutWorker:
     def take(self, hints: Sequence[Hint]) -> None:
         """Takes hints into memory; drops the oldest when there are too many."""
         self.counters.hints += len(hints)
-        self._count(hints, 1)
-        self._rounds.extend(hints)
-        if self._hints > self._max_hints or self._bytes > self._max_bytes:
+        if self._count(hints, 1) > LARGE_HINT:
+            self._large.extend([hint for hint in hints if len(hint.user_ids) > LARGE_HINT])
+            hints = [hint for hint in hints if len(hint.user_ids) <= LARGE_HINT]
+        self._small.extend(hints)
+        if self._is_overfull:
             self._drop_oldest()
 
     def returned(self, deliveries: list[Delivery]) -> None:
@@ -123,46 +134,87 @@ class FanoutWorker:
 
     def lost(self, reason: str) -> None:
         """Learns that hints were lost, and asks all edges to verify: at once, or a little after the last time."""
-        self._loss = reason
-        self._has_loss.set()
+        self._verifying.lost(reason)
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been pushed or dropped."""
-        await self._rounds.drain()
+        await asyncio.gather(self._small.drain(), self._large.drain())
 
-    def _count(self, hints: Sequence[Hint], sign: int) -> None:
-        self._hints += sign * sum([len(hint.user_ids) for hint in hints])
+    @property
+    def _is_overfull(self) -> bool:
+        return self._hints > self._limits.max_waiting_hints or self._bytes > self._limits.max_waiting_bytes
+
+    def _count(self, hints: Sequence[Hint], sign: int) -> int:
+        """Adds hints to what waits, or takes them off; returns how many users they have."""
+        users = sum([len(hint.user_ids) for hint in hints])
+        self._hints += sign * users
         self._bytes += sign * sum([len(hint.item) for hint in hints])
+        return users
 
     def _drop_oldest(self) -> None:
-        waiting = self._rounds.take_pending()
-        count = 0
-        while count < len(waiting) and (self._hints > self._max_hints or self._bytes > self._max_bytes):
-            self._count(waiting[count : count + 1], -1)
-            count += 1
-        self.counters.dropped_hints += count
-        _give_credit(waiting[:count])
-        self._rounds.extend(waiting[count:])
-        self.lost(f"svc_fanout had too much to do and dropped {count} items")
+        """Drops what waits longest until the rest fits, the large hints first."""
+        dropped: list[Hint] = []
+        for lane in (self._large, self._small):
+            waiting = lane.take_pending()
+            count = 0
+            while count < len(waiting) and self._is_overfull:
+                self._count(waiting[count : count + 1], -1)
+                count += 1
+            dropped += waiting[:count]
+            if count < len(waiting):
+                lane.extend(waiting[count:])
+        self.counters.dropped_hints += len(dropped)
+        _give_credit(dropped)
+        self.lost(f"svc_fanout had too much to do and dropped {len(dropped)} items")
 
     async def _carry(self, hints: list[Hint]) -> None:
-        self.counters.rounds += 1
-        self._count(hints, -1)
         previous, self._last_round = self._last_round, asyncio.Event()
         mine = self._last_round
+
+        async def push(located: Located) -> None:
+            await previous.wait()
+            self._service.push(hints, located)
+
+        try:
+            await self._round(hints, push)
+        finally:
+            mine.set()
+
+    async def _carry_large(self, hints: list[Hint]) -> None:
+        async def push(located: Located) -> None:
+            for piece in _pieces(hints):
+                await self._let_small_ones_pass()
+                self._pace.spend(self._service.push([piece], located), self._clock.monotonic_s())
+
+        delay_s = self._pace.delay_s(self._clock.monotonic_s())
+        if delay_s > 0:
+            await self._clock.sleep(delay_s)
+        await self._round(hints, push)
+
+    async def _let_small_ones_pass(self) -> None:
+        spins = 0
+        while self._small.pending and spins < MAX_SPINS:
+            await asyncio.sleep(0)
+            spins += 1
+        until_s = self._clock.monotonic_s() + PATIENCE_S
+        while self._edges.backlog > MAX_AHEAD and self._clock.monotonic_s() < until_s:
+            await self._clock.sleep(LOOK_S)
+        await asyncio.sleep(0)
+
+    async def _round(self, hints: list[Hint], push: Callable[[Located], Awaitable[None]]) -> None:
+        self.counters.rounds += 1
+        self._count(hints, -1)
         drawn = [hint for hint in hints if hint.drawn] if self.tracing.is_on else []
         try:
             with self.tracing.batch("fanout.round", drawn_in(drawn), len(hints)) as batch:
                 with part("locate"):
                     located = await self._service.locate(hints)
-                await previous.wait()
-                self._service.push(hints, located)
+                await push(located)
             self._trace(drawn, located, batch)
         except ChappeError as error:
-            self._went_blind(hints, error)
+            self._verifying.went_blind(hints, error)
             self._trace(drawn, error)
         finally:
-            mine.set()
             _give_credit(hints)
 
     def _trace(self, drawn: Sequence[Hint], found: Located | ChappeError, batch: Batch | None = None) -> None:
@@ -178,45 +230,6 @@ class FanoutWorker:
                 shares = batch.attributes(sampled) if batch else {}
                 self.tracing.hop("fanout.carry", sampled, **said, **shares)
 
-    def _went_blind(self, hints: list[Hint], error: ChappeError) -> None:
-        self.counters.failed_rounds += 1
-        users = [user_id for hint in hints for user_id in hint.user_ids]
-        if users and not self._is_blind:
-            self._is_blind = True
-            _log.warning("svc_presence does not answer, hints are dropped until it does: %s", error)
-            self._tasks.spawn(self._grope(users[0]), name="grope")
-
-    async def _grope(self, user_id: UserId) -> None:
-        """Makes every session read its log while nobody knows where sessions are, and once more afterwards."""
-        while self._is_blind:
-            self._verify_all("svc_presence does not answer", int(BLIND_INTERVAL_S * 1000))
-            await self._clock.sleep(BLIND_INTERVAL_S)
-            try:
-                await self._service.can_locate(user_id)
-            except ChappeError as error:
-                _log.warning("svc_presence still does not answer: %s", error)
-            else:
-                self._is_blind = False
-        _log.warning("svc_presence answers again")
-        self._verify_all("svc_presence answers again", int(BLIND_INTERVAL_S * 1000))
-
-    async def _make_good(self) -> None:
-        while True:
-            await self._has_loss.wait()
-            self._has_loss.clear()
-            _log.warning("all sessions are to read their logs: %s", self._loss)
-            self._verify_all(self._loss, SPREAD_MS)
-            await self._clock.sleep(VERIFY_INTERVAL_S)
-
-    def _verify_all(self, reason: str, spread_ms: int) -> None:
-        self.counters.verifications += 1
-        self._edges.verify_all(reason, spread_ms)
-
-    async def _sweep(self) -> None:
-        while True:
-            await self._clock.sleep(SWEEP_INTERVAL_S)
-            self._edges.sweep()
-
 
 def drawn_in(hints: Sequence[Hint]) -> list[Sampled]:
     """Returns the drawn messages that hints carry."""
@@ -229,6 +242,13 @@ def _pushes(hint: Hint, located: Located) -> tuple[int, int]:
     for user_id in hint.user_ids:
         counts[not hint.key.endswith(user_id)] += len(meant(hint, user_id, located.routes.get(user_id, ())))
     return counts[0], counts[1]
+
+
+def _pieces(hints: Sequence[Hint]) -> Iterator[Hint]:
+    """Divides large hints; an edge still gets the item once for all sessions that a batch names."""
+    for hint in hints:
+        for start in range(0, len(hint.user_ids), PIECE_USERS):
+            yield hint._replace(user_ids=hint.user_ids[start : start + PIECE_USERS])
 
 
 def _weigh(hint: Hint) -> int:
