@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chappe.client.addressing import Addressing, Named
 from chappe.client.content import SUITE_NONE, Said, encode
-from chappe.client.destination import Destination, to_person
+from chappe.client.destination import Destination
 from chappe.client.frames import (
     edit_action,
     group_message_action,
@@ -12,6 +13,7 @@ from chappe.client.frames import (
     reaction_action,
     revoke_action,
 )
+from chappe.client.known_groups import KnownGroups
 from chappe.client.mint import time_ms_of
 from chappe.client.views import Message, Tick
 
@@ -27,6 +29,8 @@ class Acts:
     """
 
     _host: "Host"
+    _addressing: Addressing
+    _known_groups: KnownGroups
     people: "People"
     """The address book; there once the client is entered."""
     user_id: bytes
@@ -75,22 +79,26 @@ class Acts:
             await self.destination(message), Said(text, reply_to=message.message_id), timeout_s=timeout_s
         )
 
-    async def forward(self, message: Message, person: str | bytes, *, timeout_s: float | None = None) -> Message:
-        """Hands a message on to a person, and counts inside the sealed content how often that was done."""
+    async def forward(self, message: Message, chat: Named, *, timeout_s: float | None = None) -> Message:
+        """Hands a message on to a person or a group, and counts inside the sealed content how often that was done."""
         said = Said(message.text, forward_count=message.forward_count + 1)
-        return await self.say(await self.destination(person), said, timeout_s=timeout_s)
+        return await self.say(await self.destination(chat), said, timeout_s=timeout_s)
 
     async def say(
         self, where: Destination, said: Said, *, expiry_s: int | None = None, timeout_s: float | None = None
     ) -> Message:
         """Sends a message; without an own `expiry_s` it disappears when the timer of the chat says."""
-        if expiry_s is None:
-            expiry_s = await self._host.in_store(self._host.store.expiry_s, where.conversation_id)
+        version = 0
+        if where.group_id:
+            version, timer_s = await self._known_groups.terms(where.group_id)
+        else:
+            timer_s = await self._host.in_store(self._host.store.expiry_s, where.conversation_id)
+        expiry_s = timer_s if expiry_s is None else expiry_s
         content = encode(said)
         if where.peer_id:
             action = message_action(where.peer_id, SUITE_NONE, content, expiry_s)
         else:
-            action = group_message_action(where.group_id, 0, SUITE_NONE, content, expiry_s)
+            action = group_message_action(where.group_id, version, SUITE_NONE, content, expiry_s)
         sent = await self._host.submit("message", where, action, timeout_s)
         return Message(
             message_id=sent.outgoing.message_id,
@@ -107,12 +115,11 @@ class Acts:
             forward_count=said.forward_count,
         )
 
-    async def destination(self, chat: Message | str | bytes) -> Destination:
-        """Returns the chat that is meant by a message of it or by a person.
+    async def destination(self, chat: Named) -> Destination:
+        """Returns the chat that is meant.
 
         Raises:
-            UnknownPersonError: Nobody is meant.
+            UnknownPersonError: Nobody and no group is meant.
+            UnknownGroupError: More than one group is meant.
         """
-        if isinstance(chat, Message):
-            return Destination(chat.conversation_id, chat.peer_id)
-        return to_person(self.user_id, await self.people.resolve(chat))
+        return await self._addressing.destination(chat)

@@ -15,9 +15,12 @@ from typing import Self
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.client.account import Account
 from chappe.client.acts import Acts
+from chappe.client.addressing import Addressing, Named
 from chappe.client.content import Said
 from chappe.client.frames import read_action
+from chappe.client.groups import Groups
 from chappe.client.host import ClientParts, Host
+from chappe.client.known_groups import KnownGroups
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
 from chappe.client.people import People
 from chappe.client.showing import from_page, from_store
@@ -42,18 +45,20 @@ class Client(Acts):
         self._host = Host(address, profile, parts)
         self.people: People
         """The address book; there once the client is entered."""
+        self.groups: Groups
+        """The groups of the user; there once the client is entered."""
         self.account: Account
         """The own account; there once the client is entered."""
         self.user_id = b""
         """Who this is."""
 
     async def send(
-        self, person: str | bytes, text: str, *, expiry_s: int | None = None, timeout_s: float | None = None
+        self, chat: Named, text: str, *, expiry_s: int | None = None, timeout_s: float | None = None
     ) -> Message:
         """Sends a message and waits until it is durable on the server: one tick.
 
         Args:
-            person: A phone number, the name of a contact, or a user id.
+            chat: A person by phone number, contact name or user id; a group by name, id or the beginning of its id.
             text: What to say.
             expiry_s: After how many seconds the message disappears, 0 for never; None follows the timer of the chat.
             timeout_s: How long to wait; None waits for ever, through reconnects.
@@ -62,21 +67,20 @@ class Client(Acts):
             The message with its id.
 
         Raises:
-            UnknownPersonError: Nobody is meant.
+            UnknownPersonError: Nobody and no group is meant.
+            UnknownGroupError: More than one group is meant.
             RefusedError: The message was refused for good.
             NotConnectedError: The time is over; the message stays in the outbox and is sent with the next session.
             SessionEndedError: An edge does not want this device any more.
         """
-        return await self.say(await self.destination(person), Said(text), expiry_s=expiry_s, timeout_s=timeout_s)
+        return await self.say(await self.destination(chat), Said(text), expiry_s=expiry_s, timeout_s=timeout_s)
 
-    async def mark_read(
-        self, chat: Message | str | bytes, upto: bytes = b"", *, timeout_s: float | None = None
-    ) -> None:
-        """Tells a person that its messages were read.
+    async def mark_read(self, chat: Named, upto: bytes = b"", *, timeout_s: float | None = None) -> None:
+        """Tells whoever wrote in a chat that it was read.
 
         Args:
-            chat: The last message that was read, or the person.
-            upto: With a person, the id of the last message that was read; empty for the newest on this device.
+            chat: The last message that was read, or the chat, named as in `send`.
+            upto: With a chat, the id of the last message that was read; empty for the newest on this device.
             timeout_s: How long to wait; None waits for ever. It is told in any case, with the next session.
         """
         where = await self.destination(chat)
@@ -100,18 +104,21 @@ class Client(Acts):
             async for event in events:
                 yield event
 
-    async def history(self, person: str | bytes, *, limit: int = 50, page: str = "") -> Page:
+    async def history(self, chat: Named, *, limit: int = 50, page: str = "") -> Page:
         """Returns a page of a chat from the server, newest first; `page` is the `next_page` of the one before."""
-        request = history_service_pb2.ListMessagesRequest(
-            peer_user_id=await self.people.resolve(person), page_size=limit, page_token=page
-        )
+        where = await self.destination(chat)
+        if where.group_id:
+            before = bytes.fromhex(page)
+            stored = await self.stored_history(where, limit=limit, before=before)
+            return Page(messages=stored, next_page=stored[-1].id if len(stored) == limit else "")
+        request = history_service_pb2.ListMessagesRequest(peer_user_id=where.peer_id, page_size=limit, page_token=page)
         answer = await self.call(LIST_MESSAGES, request)
         messages = [from_page(stored, self.user_id) for stored in answer.messages]
         return Page(messages=messages, next_page=answer.next_page_token)
 
-    async def stored_history(self, person: str | bytes, *, limit: int = 50, before: bytes = b"") -> list[Message]:
-        """Returns messages of a chat from the local store, newest first; needs no session."""
-        where = await self.destination(person)
+    async def stored_history(self, chat: Named, *, limit: int = 50, before: bytes = b"") -> list[Message]:
+        """Returns messages of a chat from the local store, newest first."""
+        where = await self.destination(chat)
         await self._host.expire()
         stored = await self._host.in_store(self._host.store.messages, where.conversation_id, before, limit)
         return [from_store(message, self.user_id) for message in stored]
@@ -146,7 +153,11 @@ class Client(Acts):
     async def __aenter__(self) -> Self:
         await self._host.start()
         self.user_id = self._host.user_id
-        self.people = People(self, self._host.store, self._host.in_store, await self._host.known_people())
+        host = self._host
+        self.people = People(self, host.store, host.in_store, await host.known_people())
+        self._known_groups = KnownGroups(self, host.store.groups, host.in_store)
+        self._addressing = Addressing(self.people, self._known_groups, self.user_id)
+        self.groups = Groups(self, self.people, self._known_groups, host.randomness)
         self.account = Account(self, self.people)
         return self
 

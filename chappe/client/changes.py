@@ -41,6 +41,18 @@ class TickRaised(NamedTuple):
     recorded_ms: int
 
 
+class GroupTickRaised(NamedTuple):
+    """A message of the user to a group came further than this device knew."""
+
+    message_id: bytes
+    group_id: bytes
+    delivered: int
+    """How many of the recipients have it; the readers are among them."""
+    read: int
+    recipients: int
+    recorded_ms: int
+
+
 class ReadElsewhere(NamedTuple):
     """The user read messages on another of its devices."""
 
@@ -81,7 +93,7 @@ class MessageExpired(NamedTuple):
 
 
 class ItemArrived(NamedTuple):
-    """An event that is passed on as it is: a profile, the account, or one that this version does not know."""
+    """An event that is passed on as it is: a profile, the account, a group, or one that this version does not know."""
 
     item: item_pb2.Item
 
@@ -120,7 +132,7 @@ class Disconnected(NamedTuple):
 
 
 Alteration = MessageEdited | MessageRevoked | MessageReacted | SettingsChanged | MessageExpired
-LogChange = MessageArrived | TickRaised | ReadElsewhere | Alteration | ItemArrived
+LogChange = MessageArrived | TickRaised | GroupTickRaised | ReadElsewhere | Alteration | ItemArrived
 Settled = Sent | SendRefused
 SessionChange = Welcomed | CaughtUp | Resynced | GoingAway | Disconnected
 Change = LogChange | Settled | SessionChange

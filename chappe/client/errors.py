@@ -44,6 +44,10 @@ class UnknownPersonError(ChappeClientError):
     """A person is named who is neither a contact nor somebody with an account."""
 
 
+class UnknownGroupError(ChappeClientError):
+    """A group is named that is none of the user's, or the name fits more than one."""
+
+
 class ProfileError(ChappeClientError):
     """A profile is missing, damaged or in use; the message says where and what to do."""
 

@@ -75,6 +75,8 @@ class Host:
         """The events that the application has not had."""
         self.user_id = b""
         """Whose device it is."""
+        self.randomness = parts.seams.randomness
+        """Where random values come from."""
 
     async def start(self) -> None:
         """Opens the profile and connects.

@@ -8,6 +8,7 @@ from chappe.api.identity.v1 import (
     block_service_pb2,
     contact_service_pb2,
     device_service_pb2,
+    group_service_pb2,
     profile_service_pb2,
     registration_service_pb2,
     session_service_pb2,
@@ -130,6 +131,76 @@ LIST_BLOCKS = Method(
     _IDENTITY + "BlockService/ListBlocks",
     block_service_pb2.ListBlocksRequest,
     block_service_pb2.ListBlocksResponse,
+)
+CREATE_GROUP = Method(
+    _IDENTITY + "GroupService/CreateGroup",
+    group_service_pb2.CreateGroupRequest,
+    group_service_pb2.CreateGroupResponse,
+)
+GET_GROUP = Method(
+    _IDENTITY + "GroupService/GetGroup",
+    group_service_pb2.GetGroupRequest,
+    group_service_pb2.GetGroupResponse,
+)
+BATCH_GET_GROUPS = Method(
+    _IDENTITY + "GroupService/BatchGetGroups",
+    group_service_pb2.BatchGetGroupsRequest,
+    group_service_pb2.BatchGetGroupsResponse,
+)
+LIST_GROUPS = Method(
+    _IDENTITY + "GroupService/ListGroups",
+    group_service_pb2.ListGroupsRequest,
+    group_service_pb2.ListGroupsResponse,
+)
+UPDATE_GROUP = Method(
+    _IDENTITY + "GroupService/UpdateGroup",
+    group_service_pb2.UpdateGroupRequest,
+    group_service_pb2.UpdateGroupResponse,
+)
+ADD_MEMBERS = Method(
+    _IDENTITY + "GroupService/AddMembers",
+    group_service_pb2.AddMembersRequest,
+    group_service_pb2.AddMembersResponse,
+)
+REMOVE_MEMBER = Method(
+    _IDENTITY + "GroupService/RemoveMember",
+    group_service_pb2.RemoveMemberRequest,
+    group_service_pb2.RemoveMemberResponse,
+)
+LEAVE_GROUP = Method(
+    _IDENTITY + "GroupService/LeaveGroup",
+    group_service_pb2.LeaveGroupRequest,
+    group_service_pb2.LeaveGroupResponse,
+)
+SET_ROLE = Method(
+    _IDENTITY + "GroupService/SetRole",
+    group_service_pb2.SetRoleRequest,
+    group_service_pb2.SetRoleResponse,
+)
+LIST_MEMBERS = Method(
+    _IDENTITY + "GroupService/ListMembers",
+    group_service_pb2.ListMembersRequest,
+    group_service_pb2.ListMembersResponse,
+)
+CREATE_INVITE = Method(
+    _IDENTITY + "GroupService/CreateInvite",
+    group_service_pb2.CreateInviteRequest,
+    group_service_pb2.CreateInviteResponse,
+)
+REVOKE_INVITE = Method(
+    _IDENTITY + "GroupService/RevokeInvite",
+    group_service_pb2.RevokeInviteRequest,
+    group_service_pb2.RevokeInviteResponse,
+)
+JOIN_BY_INVITE = Method(
+    _IDENTITY + "GroupService/JoinByInvite",
+    group_service_pb2.JoinByInviteRequest,
+    group_service_pb2.JoinByInviteResponse,
+)
+BATCH_GET_PROFILES = Method(
+    _IDENTITY + "ProfileService/BatchGetProfiles",
+    profile_service_pb2.BatchGetProfilesRequest,
+    profile_service_pb2.BatchGetProfilesResponse,
 )
 LIST_MESSAGES = Method(
     _MESSAGE + "HistoryService/ListMessages",

@@ -8,6 +8,7 @@ from chappe.api.identity.v1 import contact_service_pb2, profile_service_pb2
 from chappe.client.errors import RefusedError, UnknownPersonError
 from chappe.client.methods import (
     ADD_CONTACT,
+    BATCH_GET_PROFILES,
     GET_PROFILE,
     LIST_CONTACTS,
     LOOKUP_CONTACTS,
@@ -23,6 +24,8 @@ _PHONE = re.compile(r"\+\d{7,15}")
 _USER_ID = re.compile(r"[0-9a-f]{32}")
 _PAGE = 1000
 _LOOKUP = 500
+_PROFILES = 100
+_MOST_NAMES = 10
 _ID_BYTES = 16
 
 InStore = Callable[..., Awaitable[Any]]
@@ -45,6 +48,8 @@ class People:
         self._store = store
         self._in_store = in_store
         self._people = {person.user_id: person for person in known}
+        self._is_listed = False
+        """Whether this process has read the whole address book."""
 
     async def resolve(self, person: str | bytes) -> bytes:
         """Returns the user id of a person.
@@ -66,11 +71,27 @@ class People:
             return await self._by_number(text)
         return self._by_name(text) or await self._by_fresh_name(text)
 
+    async def find(self, name: str) -> bytes:
+        """Returns the user whom the own address book calls so; empty when it calls nobody so.
+
+        Raises:
+            UnknownPersonError: More than one is meant.
+        """
+        user_id = self._by_name(name)
+        if not user_id and not self._is_listed:
+            await self.list()
+            user_id = self._by_name(name)
+        return user_id
+
+    async def some_names(self) -> str:
+        """Returns how some of the contacts are called, to help whoever has mistyped one."""
+        contacts = await self.list()
+        return ", ".join(sorted(contact.name for contact in contacts if contact.name)[:_MOST_NAMES]) or "nobody"
+
     async def name_of(self, user_id: bytes) -> str:
         """Returns how a user is called: by the user, else by itself, else by its number."""
         person = self._people.get(user_id, Person(user_id, "", ""))
-        known = person.contact_name or person.profile_name or person.phone_number
-        if known:
+        if known := _known_name(person):
             return known
         try:
             request = profile_service_pb2.GetProfileRequest(user_id=user_id)
@@ -79,6 +100,21 @@ class People:
             return user_id.hex()
         await self._remember([person._replace(profile_name=profile.profile_name)])
         return profile.profile_name or user_id.hex()
+
+    async def names_of(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
+        """Returns how users are called, like `name_of`, with as few questions as possible."""
+        wanted = list(dict.fromkeys(user_ids))
+        unknown = [user_id for user_id in wanted if not _known_name(self._people.get(user_id))]
+        for start in range(0, len(unknown), _PROFILES):
+            part = unknown[start : start + _PROFILES]
+            request = profile_service_pb2.BatchGetProfilesRequest(user_ids=part)
+            profiles = (await self._calling.call(BATCH_GET_PROFILES, request)).profiles
+            await self._remember(
+                self._people.get(each.user_id, Person(each.user_id, "", ""))._replace(profile_name=each.profile_name)
+                for each in profiles
+                if each.profile_name
+            )
+        return {user_id: _known_name(self._people.get(user_id)) or user_id.hex() for user_id in wanted}
 
     async def list(self) -> list[Contact]:
         """Returns the contacts by phone number."""
@@ -91,6 +127,7 @@ class People:
             token = page.next_page_token
             if not token:
                 await self._remember(self._person(contact) for contact in found if contact.user_id)
+                self._is_listed = True
                 return found
 
     async def add(self, phone_number: str, name: str = "") -> Contact:
@@ -151,10 +188,9 @@ class People:
         return found[0].user_id if found else b""
 
     async def _by_fresh_name(self, name: str) -> bytes:
-        contacts = await self.list()
+        names = await self.some_names()
         user_id = self._by_name(name)
         if not user_id:
-            names = ", ".join(sorted(contact.name for contact in contacts if contact.name)[:10]) or "nobody"
             raise UnknownPersonError(f"{name!r} is no contact with an account (contacts: {names}); use +number")
         return user_id
 
@@ -171,3 +207,7 @@ class People:
 
 def _contact(contact: contact_service_pb2.Contact) -> Contact:
     return Contact(phone_number=contact.phone_number, name=contact.contact_name, user_id=contact.user_id)
+
+
+def _known_name(person: Person | None) -> str:
+    return person.contact_name or person.profile_name or person.phone_number if person is not None else ""

@@ -9,6 +9,7 @@ from chappe.client.changes import (
     CaughtUp,
     Change,
     Disconnected,
+    GroupTickRaised,
     ItemArrived,
     MessageArrived,
     MessageEdited,
@@ -23,16 +24,19 @@ from chappe.client.changes import (
     TickRaised,
 )
 from chappe.client.content import Said, decode
+from chappe.client.group_views import to_group_changed
 from chappe.client.mint import time_ms_of
 from chappe.client.store import StoredMessage
 from chappe.client.views import (
     AccountChanged,
     ChatChanged,
     ChatSettings,
+    Counts,
     Deleted,
     Edited,
     Event,
     Expired,
+    GroupTickChanged,
     Message,
     Offline,
     Online,
@@ -93,6 +97,7 @@ def from_store(stored: StoredMessage, user_id: bytes) -> Message:
     """Returns a message of the local store."""
     is_mine = stored.sender_id == user_id
     said = Said("") if stored.revoked_ms else decode(stored.suite, stored.content)
+    counts = counts_of(stored.delivered_count, stored.read_count, stored.recipient_count)
     return Message(
         message_id=stored.message_id,
         conversation_id=stored.conversation_id,
@@ -102,7 +107,7 @@ def from_store(stored: StoredMessage, user_id: bytes) -> Message:
         sent_ms=time_ms_of(stored.message_id),
         accepted_ms=stored.accepted_ms,
         is_mine=is_mine,
-        tick=tick_of(stored.state),
+        tick=tick_of(stored.state) if counts is None else counts.tick,
         edited_ms=stored.edited_ms,
         revoked_ms=stored.revoked_ms,
         expires_ms=stored.expires_ms,
@@ -112,7 +117,13 @@ def from_store(stored: StoredMessage, user_id: bytes) -> Message:
         ),
         reply_to=said.reply_to,
         forward_count=said.forward_count,
+        counts=counts,
     )
+
+
+def counts_of(delivered: int, read: int, recipients: int) -> Counts | None:
+    """Returns how far a message to a group has come; None when that is not known."""
+    return Counts(delivered=delivered, read=read, recipients=recipients) if recipients else None
 
 
 def from_settings(settings: item_pb2.ConversationSettings) -> ChatSettings:
@@ -137,18 +148,12 @@ def from_change(change: Change, user_id: bytes, edge: str) -> Event | None:
         return _from_alteration(change)
     if isinstance(change, Sent | SendRefused):
         return _from_settled(change, user_id)
+    if isinstance(change, TickRaised | GroupTickRaised):
+        return _from_tick(change)
     event: Event | None = None
     match change:
         case MessageArrived():
             event = from_event(change.message, user_id)
-        case TickRaised():
-            event = TickChanged(
-                message_id=change.message_id,
-                conversation_id=change.conversation_id,
-                tick=tick_of(change.state),
-                by_user_id=change.by_user_id,
-                recorded_ms=change.recorded_ms,
-            )
         case ReadElsewhere():
             event = ReadOnOtherDevice(conversation_id=change.conversation_id, read_upto=change.read_upto)
         case ItemArrived():
@@ -158,6 +163,23 @@ def from_change(change: Change, user_id: bytes, edge: str) -> Event | None:
         case _:
             pass
     return event
+
+
+def _from_tick(change: TickRaised | GroupTickRaised) -> Event:
+    if isinstance(change, GroupTickRaised):
+        return GroupTickChanged(
+            message_id=change.message_id,
+            group_id=change.group_id,
+            counts=Counts(delivered=change.delivered, read=change.read, recipients=change.recipients),
+            recorded_ms=change.recorded_ms,
+        )
+    return TickChanged(
+        message_id=change.message_id,
+        conversation_id=change.conversation_id,
+        tick=tick_of(change.state),
+        by_user_id=change.by_user_id,
+        recorded_ms=change.recorded_ms,
+    )
 
 
 def _from_alteration(change: Alteration) -> Event:
@@ -196,7 +218,13 @@ def _from_alteration(change: Alteration) -> Event:
 def _from_settled(settled: Settled, user_id: bytes) -> Event | None:
     outgoing = settled.outgoing
     if isinstance(settled, SendRefused):
-        return SendFailed(draft=outgoing.draft, peer_id=outgoing.peer_id, reason=settled.reason, detail=settled.detail)
+        return SendFailed(
+            draft=outgoing.draft,
+            conversation_id=outgoing.conversation_id,
+            peer_id=outgoing.peer_id,
+            reason=settled.reason,
+            detail=settled.detail,
+        )
     if outgoing.kind != "message":
         return None
     return TickChanged(
@@ -215,4 +243,6 @@ def _from_item(item: item_pb2.Item) -> Event | None:
     if kind == "account":
         name = _ACCOUNT.get(item.account.change, "something")
         return AccountChanged(what=name, version=item.account.version)
+    if kind == "group_change":
+        return to_group_changed(item.group_change)
     return None

@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.changes import LogChange, Settled
+from chappe.client.group_views import Group
+from chappe.client.membership import KnownGroup, KnownMember
 from chappe.client.outgoing import OutboxRow, Outgoing
 
 
@@ -100,6 +102,11 @@ class StoredMessage(NamedTuple):
     """When it was taken back; zero when it was not."""
     expires_ms: int = 0
     """When it disappears; zero when it stays."""
+    delivered_count: int = 0
+    """Of an own message to a group, how many of its recipients have it."""
+    read_count: int = 0
+    recipient_count: int = 0
+    """How many there are; zero while nothing is known of them."""
     reactions: tuple[StoredReaction, ...] = ()
     """The newest first."""
 
@@ -130,6 +137,34 @@ class Person(NamedTuple):
     """What the person calls itself, which anybody can choose freely."""
 
 
+class GroupBook(Protocol):
+    """Keeps what a device knows of its groups. Raises StoreError when the place cannot be read or written."""
+
+    def find(self, group_id: bytes) -> KnownGroup | None:
+        """Returns a group; None for one of which this device never heard."""
+        ...
+
+    def all(self) -> list[KnownGroup]:
+        """Returns every group that this device ever heard of, by name."""
+        ...
+
+    def members(self, group_id: bytes) -> list[KnownMember]:
+        """Returns the members of a group, by user id; true of the version that the group names."""
+        ...
+
+    def learn(self, group: Group) -> KnownGroup:
+        """Takes an answer of the directory, unless something newer is known; returns what is known then."""
+        ...
+
+    def learn_members(self, group_id: bytes, version: int, members: Iterable[KnownMember]) -> None:
+        """Takes the members of a version of a group, unless those of a newer one are known."""
+        ...
+
+    def leave(self, group_id: bytes) -> None:
+        """Takes note that the user is no member any more."""
+        ...
+
+
 class DeviceStore(Protocol):
     """Keeps what the protocol of one device needs.
 
@@ -155,7 +190,12 @@ class DeviceStore(Protocol):
 
 
 class LocalStore(DeviceStore, Protocol):
-    """Keeps on top what people ask for: messages, conversations and names."""
+    """Keeps on top what people ask for: messages, conversations, groups and names."""
+
+    @property
+    def groups(self) -> GroupBook:
+        """What the device knows of its groups."""
+        ...
 
     def unseen(self, limit: int) -> list[StoredMessage]:
         """Returns messages that were stored and never handed to the application, in the order in which they came."""

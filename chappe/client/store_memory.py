@@ -5,6 +5,7 @@ from operator import attrgetter
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.changes import ItemArrived, LogChange, MessageArrived, ReadElsewhere, TickRaised
+from chappe.client.membership import counted
 from chappe.client.outgoing import OutboxRow
 from chappe.client.store import Batch, Restored
 
@@ -80,6 +81,8 @@ class LeanStore:
                 changes.append(MessageArrived(message, item.position))
         elif kind == "receipt":
             changes.extend(self._raise(item.receipt))
+        elif kind == "group_receipt":
+            changes.extend(counted(item.group_receipt))
         elif kind == "own_read":
             changes.append(ReadElsewhere(item.own_read.conversation_id, item.own_read.read_upto))
         else:

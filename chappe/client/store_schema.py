@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -53,7 +53,25 @@ ALTER TABLE conversations ADD COLUMN cleared_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE conversations ADD COLUMN settings_position BLOB NOT NULL DEFAULT x'';
 """
 
-_STEPS = (_FIRST, _SECOND)
+_THIRD = """
+-- The columns are those of KnownGroup, in its order.
+CREATE TABLE groups (
+    group_id BLOB PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, owner_id BLOB NOT NULL,
+    member_count INTEGER NOT NULL, role INTEGER NOT NULL, is_announcement_only INTEGER NOT NULL,
+    expiry_s INTEGER NOT NULL, create_ms INTEGER NOT NULL, version INTEGER NOT NULL, event_version INTEGER NOT NULL,
+    told_version INTEGER NOT NULL, details_version INTEGER NOT NULL, members_version INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE group_members (
+    group_id BLOB NOT NULL, user_id BLOB NOT NULL, role INTEGER NOT NULL, join_ms INTEGER NOT NULL,
+    PRIMARY KEY (group_id, user_id)
+) WITHOUT ROWID;
+-- How many of its recipients have an own message to a group, and how many read it.
+CREATE TABLE group_ticks (
+    message_id BLOB PRIMARY KEY, delivered INTEGER NOT NULL, read INTEGER NOT NULL, recipients INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD)
 
 
 def version_of(db: sqlite3.Connection) -> int:

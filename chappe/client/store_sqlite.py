@@ -6,12 +6,10 @@ outbox that forgets an id which has left the device would send a message twice.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client import store_schema
 from chappe.client.altering import Altering
 from chappe.client.changes import (
     ItemArrived,
@@ -23,12 +21,13 @@ from chappe.client.changes import (
     Settled,
     TickRaised,
 )
-from chappe.client.errors import StoreError
 from chappe.client.frames import parse_action
+from chappe.client.group_shelf import GroupShelf, GroupWriting
 from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import OutboxRow
 from chappe.client.own_items import own_item
 from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessage, StoredReaction
+from chappe.client.store_file import StoreFile
 
 _PUT_OUTBOX = """
 INSERT INTO outbox (draft, kind, peer_id, conversation_id, action, message_id, attempt) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -55,8 +54,10 @@ _MESSAGE_COLUMNS = """
 SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms,
     CASE WHEN a.edited_ms > m.edited_ms THEN a.suite ELSE m.suite END,
     CASE WHEN a.revoked_ms > 0 THEN x'' WHEN a.edited_ms > m.edited_ms THEN a.content ELSE m.content END,
-    coalesce(t.state, 0), max(m.edited_ms, coalesce(a.edited_ms, 0)), coalesce(a.revoked_ms, 0), m.expires_ms
+    coalesce(t.state, 0), max(m.edited_ms, coalesce(a.edited_ms, 0)), coalesce(a.revoked_ms, 0), m.expires_ms,
+    coalesce(g.delivered, 0), coalesce(g.read, 0), coalesce(g.recipients, 0)
 FROM messages m LEFT JOIN ticks t ON t.message_id = m.message_id LEFT JOIN alterations a ON a.message_id = m.message_id
+    LEFT JOIN group_ticks g ON g.message_id = m.message_id
 """
 _REACTIONS = """
 SELECT user_id, reacted_ms, suite, content FROM reactions WHERE message_id = ? AND content <> x''
@@ -68,47 +69,6 @@ SELECT conversation_id, peer_id, last_message_id, read_upto, muted_until_ms, pin
 """
 
 
-class _File:
-    """The database and the way in which it fails."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        with self.guard("opened"):
-            self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute("PRAGMA synchronous = FULL")
-            # What was taken back or has disappeared is overwritten, not only passed over.
-            self.db.execute("PRAGMA secure_delete = ON")
-            version = store_schema.version_of(self.db)
-            if version > store_schema.VERSION:
-                raise StoreError(
-                    f"{path} was written by a newer version (schema {version}, this one knows {store_schema.VERSION});"
-                    " update the chappe package"
-                )
-            store_schema.migrate(self.db)
-
-    @contextmanager
-    def transaction(self) -> Generator[None]:
-        """Commits what the block does, or takes all of it back."""
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("COMMIT")
-
-    @contextmanager
-    def guard(self, what: str) -> Generator[None]:
-        """Turns the driver's errors into StoreError."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"{self._path} cannot be {what}: {error}; is the disk full, or the folder read-only?"
-            ) from error
-
-
 class _Writer:
     """Writes answers and events inside a transaction."""
 
@@ -117,6 +77,7 @@ class _Writer:
         self._user_id = user_id
         self._device_id = device_id
         self._altering = Altering(db)
+        self.groups = GroupWriting(db, user_id)
 
     def settle(self, settled: Settled) -> None:
         """Stores the answer to an entry of the outbox."""
@@ -150,7 +111,7 @@ class _Writer:
             read = item.own_read
             self._keep_conversation(read.conversation_id, b"", b"", read.read_upto)
             changes.append(ReadElsewhere(read.conversation_id, read.read_upto))
-        elif not self._altering.apply(item, changes):
+        elif not self._altering.apply(item, changes) and not self.groups.apply(item, changes):
             changes.append(ItemArrived(item))
 
     def expire(self, now_ms: int) -> list[LogChange]:
@@ -177,6 +138,8 @@ class _Writer:
         )
         if not self._db.execute(_PUT_MESSAGE, row).rowcount:
             return False
+        if message.group_id:
+            self.groups.heard(message)
         is_mine = message.sender_user_id == self._user_id
         peer_id = b"" if message.group_id else message.recipient_user_id if is_mine else message.sender_user_id
         self._keep_conversation(message.conversation_id, peer_id, message.message_id, b"")
@@ -215,10 +178,12 @@ class SqliteStore:
         Raises:
             StoreError: The file cannot be opened, or a newer version of the SDK has written it.
         """
-        self._file = _File(path)
+        self._file = StoreFile(path)
         self._db = self._file.db
         self._is_blocking = path is not None
         self._writer = _Writer(self._db, user_id, device_id)
+        self.groups = GroupShelf(self._file, self._writer.groups)
+        """What this device knows of its groups."""
 
     @property
     def is_blocking(self) -> bool:

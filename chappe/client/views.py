@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from chappe.client.group_views import GroupChanged
+
 
 class Tick(enum.IntEnum):
     """How far a message has come."""
@@ -12,14 +14,34 @@ class Tick(enum.IntEnum):
     SENT = 1
     """Durable on the server."""
     DELIVERED = 2
-    """A device of the recipient has stored it."""
+    """A device of the recipient has stored it; in a group, one of every recipient."""
     READ = 3
-    """The recipient saw it."""
+    """The recipient saw it; in a group, every recipient."""
 
     @property
     def sign(self) -> str:
         """The tick as people know it."""
         return ("", "✓", "✓✓", "✓✓ read")[self]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How far a message to a group has come."""
+
+    delivered: int
+    """How many of the recipients have it on a device; the readers are among them."""
+    read: int
+    recipients: int
+
+    @property
+    def tick(self) -> Tick:
+        """What all of the recipients have done: read it, have it, or neither."""
+        if self.recipients and self.read >= self.recipients:
+            return Tick.READ
+        return Tick.DELIVERED if self.recipients and self.delivered >= self.recipients else Tick.SENT
+
+    def __str__(self) -> str:
+        return f"delivered to {self.delivered}/{self.recipients}, read by {self.read}/{self.recipients}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +71,8 @@ class Message:
     """The id of the message that this one answers; empty for none."""
     forward_count: int = 0
     """How often it was forwarded on its way here."""
+    counts: Counts | None = None
+    """Of an own message to a group, how far it has come; None when that is not known."""
 
     @property
     def id(self) -> str:
@@ -145,6 +169,16 @@ class TickChanged:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroupTickChanged:
+    """A message of one's own came further in its group."""
+
+    message_id: bytes
+    group_id: bytes
+    counts: Counts
+    recorded_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOnOtherDevice:
     """Another device of the user has shown this chat up to a message."""
 
@@ -173,7 +207,9 @@ class SendFailed:
     """A message was refused for good; nobody else has it."""
 
     draft: int
+    conversation_id: bytes
     peer_id: bytes
+    """Empty in a group."""
     reason: str
     detail: str
 
@@ -195,6 +231,8 @@ class Offline:
 Event = (
     Message
     | TickChanged
+    | GroupTickChanged
+    | GroupChanged
     | Edited
     | Deleted
     | Reacted
@@ -224,10 +262,16 @@ class Chat:
 
     conversation_id: bytes
     peer_id: bytes
+    """Empty in a group."""
     last_message: Message | None
     unread_count: int
     read_upto: bytes
     settings: ChatSettings = ChatSettings()
+
+    @property
+    def group_id(self) -> bytes:
+        """The group; empty in a direct chat."""
+        return b"" if self.peer_id else self.conversation_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

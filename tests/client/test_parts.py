@@ -172,7 +172,9 @@ def test_methods_are_those_of_the_contract(name: str) -> None:
     found = descriptor_pool.Default().FindMethodByName(method.name.replace("/", "."))
 
     options = found.GetOptions()
-    callers = set(options.Extensions[access_pb2.access].callers)
+    own = options.Extensions[access_pb2.access]
+    shared = found.containing_service.GetOptions().Extensions[access_pb2.service_access]
+    callers = set(own.callers or shared.callers)
     assert (found.input_type, found.output_type) == (method.question.DESCRIPTOR, method.answer.DESCRIPTOR)
     assert callers & {access_pb2.CALLER_CLIENT, access_pb2.CALLER_OPEN}
     assert method.is_idempotent is bool(options.idempotency_level)

@@ -1,0 +1,135 @@
+"""The part of the local store that keeps groups: what they are, who is in them, how far messages to them came."""
+
+import sqlite3
+from collections.abc import Iterable
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.client.changes import GroupTickRaised, ItemArrived, LogChange
+from chappe.client.group_views import Group, Role
+from chappe.client.membership import KnownGroup, KnownMember, changed, counted, is_complete, learned, members_after
+from chappe.client.store_file import StoreFile
+
+_PUT_GROUP = "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_TICK = """
+INSERT INTO group_ticks VALUES (?, ?, ?, ?) ON CONFLICT (message_id) DO UPDATE
+SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.read), recipients = excluded.recipients
+WHERE excluded.delivered > delivered OR excluded.read > read
+RETURNING delivered, read, recipients
+"""
+
+
+class GroupWriting:
+    """Reads and writes what a device knows of its groups, inside a transaction of the store."""
+
+    def __init__(self, db: sqlite3.Connection, user_id: bytes) -> None:
+        self._db = db
+        self._user_id = user_id
+
+    def find(self, group_id: bytes) -> KnownGroup | None:
+        """Returns a group; None for one of which this device never heard."""
+        row = self._db.execute("SELECT * FROM groups WHERE group_id = ?", (group_id,)).fetchone()
+        return None if row is None else KnownGroup(*row)
+
+    def all(self) -> list[KnownGroup]:
+        """Returns every group that this device ever heard of, by name."""
+        return [KnownGroup(*row) for row in self._db.execute("SELECT * FROM groups ORDER BY name, group_id")]
+
+    def members(self, group_id: bytes) -> list[KnownMember]:
+        """Returns the members of a group, by user id; true of the version that the group names."""
+        rows = self._db.execute(
+            "SELECT user_id, role, join_ms FROM group_members WHERE group_id = ? ORDER BY user_id", (group_id,)
+        )
+        return [KnownMember(*row) for row in rows]
+
+    def put(self, group: KnownGroup) -> None:
+        """Puts a group in the place of what was known of it."""
+        self._db.execute(_PUT_GROUP, group)
+
+    def put_members(self, group_id: bytes, members: Iterable[KnownMember]) -> None:
+        """Puts members in the place of those that were known."""
+        self._db.execute("DELETE FROM group_members WHERE group_id = ?", (group_id,))
+        rows = [(group_id, *member) for member in members]
+        self._db.executemany("INSERT INTO group_members VALUES (?, ?, ?, ?)", rows)
+
+    def heard(self, message: item_pb2.MessageEvent) -> None:
+        """Takes note that there is a group of this version, when a message came from it."""
+        known = self.find(message.group_id)
+        if known is None:
+            self.put(KnownGroup(message.group_id, role=Role.MEMBER, version=message.members_version))
+        elif message.members_version > known.version:
+            self.put(known._replace(version=message.members_version))
+
+    def apply(self, item: item_pb2.Item, changes: list[LogChange]) -> bool:
+        """Applies an event about groups, and adds what of it was new; returns false for one of another kind."""
+        kind = item.WhichOneof("event")
+        if kind == "group_change":
+            self._change(item, changes)
+        elif kind == "group_receipt":
+            changes.extend(self._raise(item.group_receipt))
+        else:
+            return False
+        return True
+
+    def _change(self, item: item_pb2.Item, changes: list[LogChange]) -> None:
+        event = item.group_change
+        known = self.find(event.group_id) or KnownGroup(event.group_id)
+        if is_complete(known, event):
+            members = {member.user_id: member for member in self.members(event.group_id)}
+            members_after(members, event)
+            self.put_members(event.group_id, members.values())
+        self.put(changed(known, event, self._user_id))
+        if event.version > known.event_version:
+            changes.append(ItemArrived(item))
+
+    def _raise(self, receipt: item_pb2.GroupReceiptEvent) -> Iterable[GroupTickRaised]:
+        for raised in counted(receipt):
+            row = (raised.message_id, raised.delivered, raised.read, raised.recipients)
+            counts = self._db.execute(_PUT_TICK, row).fetchone()
+            if counts is not None:
+                delivered, read, recipients = counts
+                yield raised._replace(delivered=delivered, read=read, recipients=recipients)
+
+
+class GroupShelf:
+    """The `GroupBook` of a store on SQLite."""
+
+    def __init__(self, file: StoreFile, writing: GroupWriting) -> None:
+        self._file = file
+        self._writing = writing
+
+    def find(self, group_id: bytes) -> KnownGroup | None:
+        """Returns a group; None for one of which this device never heard."""
+        with self._file.guard("read"):
+            return self._writing.find(group_id)
+
+    def all(self) -> list[KnownGroup]:
+        """Returns every group that this device ever heard of, by name."""
+        with self._file.guard("read"):
+            return self._writing.all()
+
+    def members(self, group_id: bytes) -> list[KnownMember]:
+        """Returns the members of a group, by user id; true of the version that the group names."""
+        with self._file.guard("read"):
+            return self._writing.members(group_id)
+
+    def learn(self, group: Group) -> KnownGroup:
+        """Takes an answer of the directory, unless something newer is known; returns what is known then."""
+        with self._file.guard("written"), self._file.transaction():
+            known = learned(self._writing.find(group.group_id) or KnownGroup(group.group_id), group)
+            self._writing.put(known)
+        return known
+
+    def learn_members(self, group_id: bytes, version: int, members: Iterable[KnownMember]) -> None:
+        """Takes the members of a version of a group, unless those of a newer one are known."""
+        with self._file.guard("written"), self._file.transaction():
+            known = self._writing.find(group_id) or KnownGroup(group_id)
+            if version >= known.members_version:
+                self._writing.put_members(group_id, members)
+                self._writing.put(known._replace(members_version=version, version=max(known.version, version)))
+
+    def leave(self, group_id: bytes) -> None:
+        """Takes note that the user is no member any more."""
+        with self._file.guard("written"), self._file.transaction():
+            known = self._writing.find(group_id)
+            if known is not None:
+                self._writing.put(known._replace(role=Role.NONE))

@@ -1,0 +1,50 @@
+"""The file of the local store: how it is opened, brought up to date and written, and how it fails."""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chappe.client import store_schema
+from chappe.client.errors import StoreError
+
+
+class StoreFile:
+    """The database and the way in which it fails."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        with self.guard("opened"):
+            self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+            # What was taken back or has disappeared is overwritten, not only passed over.
+            self.db.execute("PRAGMA secure_delete = ON")
+            version = store_schema.version_of(self.db)
+            if version > store_schema.VERSION:
+                raise StoreError(
+                    f"{path} was written by a newer version (schema {version}, this one knows {store_schema.VERSION});"
+                    " update the chappe package"
+                )
+            store_schema.migrate(self.db)
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Commits what the block does, or takes all of it back."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    @contextmanager
+    def guard(self, what: str) -> Generator[None]:
+        """Turns the driver's errors into StoreError."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{self._path} cannot be {what}: {error}; is the disk full, or the folder read-only?"
+            ) from error
