@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from chappe.api.edge.v1 import send_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_send__pb2
+from chappe.api.type.v1 import presence_pb2 as chappe_dot_api_dot_type_dot_v1_dot_presence__pb2
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%chappe/api/edge/v1/client_frame.proto\x12\x12\x63happe.api.edge.v1\x1a\x1d\x63happe/api/edge/v1/send.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"\x99\x02\n\x0b\x43lientFrame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x19.chappe.api.edge.v1.HelloH\x00\x12(\n\x04send\x18\x02 \x01(\x0b\x32\x18.chappe.api.edge.v1.SendH\x00\x12&\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x17.chappe.api.edge.v1.AckH\x00\x12(\n\x04\x63\x61ll\x18\x04 \x01(\x0b\x32\x18.chappe.api.edge.v1.CallH\x00\x12(\n\x04ping\x18\x05 \x01(\x0b\x32\x18.chappe.api.edge.v1.PingH\x00\x42\x07\n\x05\x66rameJ\x04\x08\x06\x10\nR\x06typingR\x05watchR\x07unwatchR\x11open_conversation\"\xf1\x01\n\x05Hello\x12\x18\n\x08protocol\x18\x01 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x31\n\x06signed\x18\x02 \x01(\x0b\x32\x1f.chappe.api.edge.v1.SignedHelloH\x00\x12\x37\n\tanonymous\x18\x03 \x01(\x0b\x32\".chappe.api.edge.v1.AnonymousHelloH\x00\x12\x16\n\x06\x63ursor\x18\x04 \x01(\x0c\x42\x06\x92\xb5\x18\x02 @\x12\x1f\n\x0ereceive_window\x18\x05 \x01(\rB\x07\x92\xb5\x18\x03@\x80 \x12\x1d\n\nuser_agent\x18\x06 \x01(\tB\t\x92\xb5\x18\x05 \x80\x01P\x02\x42\n\n\x08identity\"\x9b\x01\n\x0bSignedHello\x12\x1f\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \x80\x10\x12\x1c\n\x0ctimestamp_ms\x18\x02 \x01(\x03\x42\x06\x92\xb5\x18\x02\x08\x01\x12\x17\n\x05nonce\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x17\n\x04host\x18\x04 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \xff\x01\x12\x1b\n\tsignature\x18\x05 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10@\"\x10\n\x0e\x41nonymousHello\"4\n\x03\x41\x63k\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x1e\n\x0bmessage_ids\x18\x02 \x03(\x0c\x42\t\x92\xb5\x18\x05\x10\x10\x30\x80\x02\"H\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\r\x12\x19\n\x06method\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \xa0\x01\x12\x19\n\x07payload\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04 \x80\x80\x10\"\x19\n\x04Ping\x12\x11\n\tclient_ms\x18\x01 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%chappe/api/edge/v1/client_frame.proto\x12\x12\x63happe.api.edge.v1\x1a\x1d\x63happe/api/edge/v1/send.proto\x1a!chappe/api/type/v1/presence.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"\xb5\x03\n\x0b\x43lientFrame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x19.chappe.api.edge.v1.HelloH\x00\x12(\n\x04send\x18\x02 \x01(\x0b\x32\x18.chappe.api.edge.v1.SendH\x00\x12&\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x17.chappe.api.edge.v1.AckH\x00\x12(\n\x04\x63\x61ll\x18\x04 \x01(\x0b\x32\x18.chappe.api.edge.v1.CallH\x00\x12(\n\x04ping\x18\x05 \x01(\x0b\x32\x18.chappe.api.edge.v1.PingH\x00\x12,\n\x06typing\x18\x06 \x01(\x0b\x32\x1a.chappe.api.edge.v1.TypingH\x00\x12*\n\x05watch\x18\x07 \x01(\x0b\x32\x19.chappe.api.edge.v1.WatchH\x00\x12.\n\x07unwatch\x18\x08 \x01(\x0b\x32\x1b.chappe.api.edge.v1.UnwatchH\x00\x12\x41\n\x11open_conversation\x18\t \x01(\x0b\x32$.chappe.api.edge.v1.OpenConversationH\x00\x42\x07\n\x05\x66rame\"\xf1\x01\n\x05Hello\x12\x18\n\x08protocol\x18\x01 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x31\n\x06signed\x18\x02 \x01(\x0b\x32\x1f.chappe.api.edge.v1.SignedHelloH\x00\x12\x37\n\tanonymous\x18\x03 \x01(\x0b\x32\".chappe.api.edge.v1.AnonymousHelloH\x00\x12\x16\n\x06\x63ursor\x18\x04 \x01(\x0c\x42\x06\x92\xb5\x18\x02 @\x12\x1f\n\x0ereceive_window\x18\x05 \x01(\rB\x07\x92\xb5\x18\x03@\x80 \x12\x1d\n\nuser_agent\x18\x06 \x01(\tB\t\x92\xb5\x18\x05 \x80\x01P\x02\x42\n\n\x08identity\"\x9b\x01\n\x0bSignedHello\x12\x1f\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \x80\x10\x12\x1c\n\x0ctimestamp_ms\x18\x02 \x01(\x03\x42\x06\x92\xb5\x18\x02\x08\x01\x12\x17\n\x05nonce\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x17\n\x04host\x18\x04 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \xff\x01\x12\x1b\n\tsignature\x18\x05 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10@\"\x10\n\x0e\x41nonymousHello\"4\n\x03\x41\x63k\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x1e\n\x0bmessage_ids\x18\x02 \x03(\x0c\x42\t\x92\xb5\x18\x05\x10\x10\x30\x80\x02\"H\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\r\x12\x19\n\x06method\x18\x02 \x01(\tB\t\x92\xb5\x18\x05\x08\x01 \xa0\x01\x12\x19\n\x07payload\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04 \x80\x80\x10\"\x19\n\x04Ping\x12\x11\n\tclient_ms\x18\x01 \x01(\x03\"\x8a\x01\n\x06Typing\x12\x41\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x08\x01\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.chappe.api.type.v1.TypingKind\x12\x0f\n\x07is_over\x18\x03 \x01(\x08\"%\n\x05Watch\x12\x1c\n\x08user_ids\x18\x01 \x03(\x0c\x42\n\x92\xb5\x18\x06\x10\x10\x30\x80\x80\x01\"\'\n\x07Unwatch\x12\x1c\n\x08user_ids\x18\x01 \x03(\x0c\x42\n\x92\xb5\x18\x06\x10\x10\x30\x80\x80\x01\"V\n\x10OpenConversation\x12\x42\n\rconversations\x18\x01 \x03(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x30 b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,18 +58,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALL'].fields_by_name['method']._serialized_options = b'\222\265\030\005\010\001 \240\001'
   _globals['_CALL'].fields_by_name['payload']._loaded_options = None
   _globals['_CALL'].fields_by_name['payload']._serialized_options = b'\222\265\030\004 \200\200\020'
-  _globals['_CLIENTFRAME']._serialized_start=125
-  _globals['_CLIENTFRAME']._serialized_end=406
-  _globals['_HELLO']._serialized_start=409
-  _globals['_HELLO']._serialized_end=650
-  _globals['_SIGNEDHELLO']._serialized_start=653
-  _globals['_SIGNEDHELLO']._serialized_end=808
-  _globals['_ANONYMOUSHELLO']._serialized_start=810
-  _globals['_ANONYMOUSHELLO']._serialized_end=826
-  _globals['_ACK']._serialized_start=828
-  _globals['_ACK']._serialized_end=880
-  _globals['_CALL']._serialized_start=882
-  _globals['_CALL']._serialized_end=954
-  _globals['_PING']._serialized_start=956
-  _globals['_PING']._serialized_end=981
+  _globals['_TYPING'].fields_by_name['conversation']._loaded_options = None
+  _globals['_TYPING'].fields_by_name['conversation']._serialized_options = b'\222\265\030\002\010\001'
+  _globals['_WATCH'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_WATCH'].fields_by_name['user_ids']._serialized_options = b'\222\265\030\006\020\0200\200\200\001'
+  _globals['_UNWATCH'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_UNWATCH'].fields_by_name['user_ids']._serialized_options = b'\222\265\030\006\020\0200\200\200\001'
+  _globals['_OPENCONVERSATION'].fields_by_name['conversations']._loaded_options = None
+  _globals['_OPENCONVERSATION'].fields_by_name['conversations']._serialized_options = b'\222\265\030\0020 '
+  _globals['_CLIENTFRAME']._serialized_start=160
+  _globals['_CLIENTFRAME']._serialized_end=597
+  _globals['_HELLO']._serialized_start=600
+  _globals['_HELLO']._serialized_end=841
+  _globals['_SIGNEDHELLO']._serialized_start=844
+  _globals['_SIGNEDHELLO']._serialized_end=999
+  _globals['_ANONYMOUSHELLO']._serialized_start=1001
+  _globals['_ANONYMOUSHELLO']._serialized_end=1017
+  _globals['_ACK']._serialized_start=1019
+  _globals['_ACK']._serialized_end=1071
+  _globals['_CALL']._serialized_start=1073
+  _globals['_CALL']._serialized_end=1145
+  _globals['_PING']._serialized_start=1147
+  _globals['_PING']._serialized_end=1172
+  _globals['_TYPING']._serialized_start=1175
+  _globals['_TYPING']._serialized_end=1313
+  _globals['_WATCH']._serialized_start=1315
+  _globals['_WATCH']._serialized_end=1352
+  _globals['_UNWATCH']._serialized_start=1354
+  _globals['_UNWATCH']._serialized_end=1393
+  _globals['_OPENCONVERSATION']._serialized_start=1395
+  _globals['_OPENCONVERSATION']._serialized_end=1481
 # @@protoc_insertion_point(module_scope)

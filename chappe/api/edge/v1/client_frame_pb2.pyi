@@ -4,6 +4,7 @@ isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
 from chappe.api.edge.v1 import send_pb2 as _send_pb2
+from chappe.api.type.v1 import presence_pb2 as _presence_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -30,6 +31,10 @@ class ClientFrame(_message.Message):
     ACK_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
+    TYPING_FIELD_NUMBER: _builtins.int
+    WATCH_FIELD_NUMBER: _builtins.int
+    UNWATCH_FIELD_NUMBER: _builtins.int
+    OPEN_CONVERSATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Opens the session."""
@@ -50,6 +55,22 @@ class ClientFrame(_message.Message):
     def ping(self) -> Global___Ping:
         """Asks for a Pong."""
 
+    @_builtins.property
+    def typing(self) -> Global___Typing:
+        """The user is writing."""
+
+    @_builtins.property
+    def watch(self) -> Global___Watch:
+        """Asks to be told of the presence of users."""
+
+    @_builtins.property
+    def unwatch(self) -> Global___Unwatch:
+        """Asks not to be told any more."""
+
+    @_builtins.property
+    def open_conversation(self) -> Global___OpenConversation:
+        """Names the conversations that the user looks at."""
+
     def __init__(
         self,
         *,
@@ -58,12 +79,16 @@ class ClientFrame(_message.Message):
         ack: Global___Ack | None = ...,
         call: Global___Call | None = ...,
         ping: Global___Ping | None = ...,
+        typing: Global___Typing | None = ...,
+        watch: Global___Watch | None = ...,
+        unwatch: Global___Unwatch | None = ...,
+        open_conversation: Global___OpenConversation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "call", b"call", "frame", b"frame", "hello", b"hello", "ping", b"ping", "send", b"send"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "call", b"call", "frame", b"frame", "hello", b"hello", "open_conversation", b"open_conversation", "ping", b"ping", "send", b"send", "typing", b"typing", "unwatch", b"unwatch", "watch", b"watch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "call", b"call", "frame", b"frame", "hello", b"hello", "ping", b"ping", "send", b"send"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "call", b"call", "frame", b"frame", "hello", b"hello", "open_conversation", b"open_conversation", "ping", b"ping", "send", b"send", "typing", b"typing", "unwatch", b"unwatch", "watch", b"watch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "send", "ack", "call", "ping"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "send", "ack", "call", "ping", "typing", "watch", "unwatch", "open_conversation"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -253,3 +278,115 @@ class Ping(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ping: _TypeAlias = Ping  # noqa: Y015
+
+@_typing.final
+class Typing(_message.Message):
+    """Says that the user is writing in a conversation. It holds for 5 seconds, so a client repeats it every 2 seconds for as
+    long as it goes on; of more than one in a second, for one conversation, only the first counts. It is not answered, and
+    where the user has no part in the conversation nothing comes of it. Those who are shown it are those who may see that
+    the user is online.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IS_OVER_FIELD_NUMBER: _builtins.int
+    kind: _presence_pb2.TypingKind.ValueType
+    """How."""
+    is_over: _builtins.bool
+    """The user has stopped; no need to wait until it no longer holds."""
+    @_builtins.property
+    def conversation(self) -> _presence_pb2.ConversationRef:
+        """Where."""
+
+    def __init__(
+        self,
+        *,
+        conversation: _presence_pb2.ConversationRef | None = ...,
+        kind: _presence_pb2.TypingKind.ValueType = ...,
+        is_over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "is_over", b"is_over", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Typing: _TypeAlias = Typing  # noqa: Y015
+
+@_typing.final
+class Watch(_message.Message):
+    """Asks to be told of the presence of users, for as long as the session lasts: once how it is, and then what changes. A
+    session has at most 500 of them; what is beyond that is answered with WatchRefused and the rest stands.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Whom; a user that is watched already stays so."""
+
+    def __init__(
+        self,
+        *,
+        user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Watch: _TypeAlias = Watch  # noqa: Y015
+
+@_typing.final
+class Unwatch(_message.Message):
+    """Asks not to be told of the presence of users any more. What is on its way may still arrive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Whom."""
+
+    def __init__(
+        self,
+        *,
+        user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unwatch: _TypeAlias = Unwatch  # noqa: Y015
+
+@_typing.final
+class OpenConversation(_message.Message):
+    """Names the conversations that the user looks at, in the place of those named before: it is told who is typing there.
+    Of a conversation that the user has no part in it is told nothing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversations(self) -> _containers.RepeatedCompositeFieldContainer[_presence_pb2.ConversationRef]:
+        """Which; none when the user looks at none."""
+
+    def __init__(
+        self,
+        *,
+        conversations: _abc.Iterable[_presence_pb2.ConversationRef] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversations", b"conversations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenConversation: _TypeAlias = OpenConversation  # noqa: Y015

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from chappe.api.edge.v1 import item_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_item__pb2
 from chappe.api.type.v1 import error_reason_pb2 as chappe_dot_api_dot_type_dot_v1_dot_error__reason__pb2
+from chappe.api.type.v1 import presence_pb2 as chappe_dot_api_dot_type_dot_v1_dot_presence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%chappe/api/edge/v1/server_frame.proto\x12\x12\x63happe.api.edge.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a%chappe/api/type/v1/error_reason.proto\"\xed\x03\n\x0bServerFrame\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1b.chappe.api.edge.v1.WelcomeH\x00\x12/\n\x08send_ack\x18\x02 \x01(\x0b\x32\x1b.chappe.api.edge.v1.SendAckH\x00\x12\x31\n\tsend_nack\x18\x03 \x01(\x0b\x32\x1c.chappe.api.edge.v1.SendNackH\x00\x12,\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x1a.chappe.api.edge.v1.EventsH\x00\x12\x31\n\tcaught_up\x18\x05 \x01(\x0b\x32\x1c.chappe.api.edge.v1.CaughtUpH\x00\x12\x35\n\x0b\x63\x61ll_result\x18\t \x01(\x0b\x32\x1e.chappe.api.edge.v1.CallResultH\x00\x12,\n\x06resync\x18\n \x01(\x0b\x32\x1a.chappe.api.edge.v1.ResyncH\x00\x12-\n\x07go_away\x18\x0b \x01(\x0b\x32\x1a.chappe.api.edge.v1.GoAwayH\x00\x12(\n\x04pong\x18\x0c \x01(\x0b\x32\x18.chappe.api.edge.v1.PongH\x00\x42\x07\n\x05\x66rameJ\x04\x08\x06\x10\tR\x0epresence_deltaR\x0ctyping_delta\"\xc2\x01\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\x06\x12\x11\n\tserver_ms\x18\x02 \x01(\x03\x12\x10\n\x08mint_tag\x18\x03 \x01(\x0c\x12\x0f\n\x07user_id\x18\x04 \x01(\x0c\x12\x11\n\tdevice_id\x18\x05 \x01(\r\x12\x14\n\x0cheartbeat_ms\x18\x06 \x01(\r\x12\x13\n\x0bsend_window\x18\x07 \x01(\r\x12\x16\n\x0ereceive_window\x18\x08 \x01(\r\x12\x17\n\x0fmax_frame_bytes\x18\t \x01(\r\"a\n\x07SendAck\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x02 \x01(\x03\x12\x17\n\x0f\x63onversation_id\x18\x03 \x01(\x0c\x12\x14\n\x0cis_duplicate\x18\x04 \x01(\x08\"\xa0\x01\n\x08SendNack\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x14\n\x0cis_retryable\x18\x04 \x01(\x08\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\x12\x11\n\tserver_ms\x18\x06 \x01(\x03\"A\n\x06\x45vents\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.chappe.api.edge.v1.Item\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\"\x1a\n\x08\x43\x61ughtUp\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\"I\n\x06Resync\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"f\n\nCallResult\x12\n\n\x02id\x18\x01 \x01(\r\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1d.chappe.api.edge.v1.CallErrorH\x00\x42\t\n\x07outcome\"\xe2\x01\n\tCallError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12=\n\x08metadata\x18\x04 \x03(\x0b\x32+.chappe.api.edge.v1.CallError.MetadataEntry\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x06GoAway\x12\x12\n\nclose_code\x18\x01 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x1a\n\x12reconnect_after_ms\x18\x03 \x01(\r\"E\n\x04Pong\x12\x11\n\tclient_ms\x18\x01 \x01(\x03\x12\x11\n\tserver_ms\x18\x02 \x01(\x03\x12\x17\n\x0fnewest_position\x18\x03 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%chappe/api/edge/v1/server_frame.proto\x12\x12\x63happe.api.edge.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a%chappe/api/type/v1/error_reason.proto\x1a!chappe/api/type/v1/presence.proto\"\xfa\x04\n\x0bServerFrame\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1b.chappe.api.edge.v1.WelcomeH\x00\x12/\n\x08send_ack\x18\x02 \x01(\x0b\x32\x1b.chappe.api.edge.v1.SendAckH\x00\x12\x31\n\tsend_nack\x18\x03 \x01(\x0b\x32\x1c.chappe.api.edge.v1.SendNackH\x00\x12,\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x1a.chappe.api.edge.v1.EventsH\x00\x12\x31\n\tcaught_up\x18\x05 \x01(\x0b\x32\x1c.chappe.api.edge.v1.CaughtUpH\x00\x12;\n\x0epresence_delta\x18\x06 \x01(\x0b\x32!.chappe.api.edge.v1.PresenceDeltaH\x00\x12\x37\n\x0ctyping_delta\x18\x07 \x01(\x0b\x32\x1f.chappe.api.edge.v1.TypingDeltaH\x00\x12\x39\n\rwatch_refused\x18\x08 \x01(\x0b\x32 .chappe.api.edge.v1.WatchRefusedH\x00\x12\x35\n\x0b\x63\x61ll_result\x18\t \x01(\x0b\x32\x1e.chappe.api.edge.v1.CallResultH\x00\x12,\n\x06resync\x18\n \x01(\x0b\x32\x1a.chappe.api.edge.v1.ResyncH\x00\x12-\n\x07go_away\x18\x0b \x01(\x0b\x32\x1a.chappe.api.edge.v1.GoAwayH\x00\x12(\n\x04pong\x18\x0c \x01(\x0b\x32\x18.chappe.api.edge.v1.PongH\x00\x42\x07\n\x05\x66rame\"\xc2\x01\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\x06\x12\x11\n\tserver_ms\x18\x02 \x01(\x03\x12\x10\n\x08mint_tag\x18\x03 \x01(\x0c\x12\x0f\n\x07user_id\x18\x04 \x01(\x0c\x12\x11\n\tdevice_id\x18\x05 \x01(\r\x12\x14\n\x0cheartbeat_ms\x18\x06 \x01(\r\x12\x13\n\x0bsend_window\x18\x07 \x01(\r\x12\x16\n\x0ereceive_window\x18\x08 \x01(\r\x12\x17\n\x0fmax_frame_bytes\x18\t \x01(\r\"a\n\x07SendAck\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x02 \x01(\x03\x12\x17\n\x0f\x63onversation_id\x18\x03 \x01(\x0c\x12\x14\n\x0cis_duplicate\x18\x04 \x01(\x08\"\xa0\x01\n\x08SendNack\x12\x12\n\nmessage_id\x18\x01 \x01(\x0c\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x14\n\x0cis_retryable\x18\x04 \x01(\x08\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\x12\x11\n\tserver_ms\x18\x06 \x01(\x03\"A\n\x06\x45vents\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.chappe.api.edge.v1.Item\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\"\x1a\n\x08\x43\x61ughtUp\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\"I\n\x06Resync\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"D\n\rPresenceDelta\x12\x33\n\tpresences\x18\x01 \x03(\x0b\x32 .chappe.api.type.v1.UserPresence\"L\n\x0bTypingDelta\x12=\n\rconversations\x18\x01 \x03(\x0b\x32&.chappe.api.edge.v1.ConversationTyping\"|\n\x12\x43onversationTyping\x12\x39\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRef\x12+\n\x07typists\x18\x02 \x03(\x0b\x32\x1a.chappe.api.type.v1.Typist\"y\n\x0cWatchRefused\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08user_ids\x18\x03 \x03(\x0c\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\"f\n\nCallResult\x12\n\n\x02id\x18\x01 \x01(\r\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1d.chappe.api.edge.v1.CallErrorH\x00\x42\t\n\x07outcome\"\xe2\x01\n\tCallError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12=\n\x08metadata\x18\x04 \x03(\x0b\x32+.chappe.api.edge.v1.CallError.MetadataEntry\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x06GoAway\x12\x12\n\nclose_code\x18\x01 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x1a\n\x12reconnect_after_ms\x18\x03 \x01(\r\"E\n\x04Pong\x12\x11\n\tclient_ms\x18\x01 \x01(\x03\x12\x11\n\tserver_ms\x18\x02 \x01(\x03\x12\x17\n\x0fnewest_position\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +36,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CALLERROR_METADATAENTRY']._loaded_options = None
   _globals['_CALLERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_SERVERFRAME']._serialized_start=132
-  _globals['_SERVERFRAME']._serialized_end=625
-  _globals['_WELCOME']._serialized_start=628
-  _globals['_WELCOME']._serialized_end=822
-  _globals['_SENDACK']._serialized_start=824
-  _globals['_SENDACK']._serialized_end=921
-  _globals['_SENDNACK']._serialized_start=924
-  _globals['_SENDNACK']._serialized_end=1084
-  _globals['_EVENTS']._serialized_start=1086
-  _globals['_EVENTS']._serialized_end=1151
-  _globals['_CAUGHTUP']._serialized_start=1153
-  _globals['_CAUGHTUP']._serialized_end=1179
-  _globals['_RESYNC']._serialized_start=1181
-  _globals['_RESYNC']._serialized_end=1254
-  _globals['_CALLRESULT']._serialized_start=1256
-  _globals['_CALLRESULT']._serialized_end=1358
-  _globals['_CALLERROR']._serialized_start=1361
-  _globals['_CALLERROR']._serialized_end=1587
-  _globals['_CALLERROR_METADATAENTRY']._serialized_start=1540
-  _globals['_CALLERROR_METADATAENTRY']._serialized_end=1587
-  _globals['_GOAWAY']._serialized_start=1589
-  _globals['_GOAWAY']._serialized_end=1661
-  _globals['_PONG']._serialized_start=1663
-  _globals['_PONG']._serialized_end=1732
+  _globals['_SERVERFRAME']._serialized_start=167
+  _globals['_SERVERFRAME']._serialized_end=801
+  _globals['_WELCOME']._serialized_start=804
+  _globals['_WELCOME']._serialized_end=998
+  _globals['_SENDACK']._serialized_start=1000
+  _globals['_SENDACK']._serialized_end=1097
+  _globals['_SENDNACK']._serialized_start=1100
+  _globals['_SENDNACK']._serialized_end=1260
+  _globals['_EVENTS']._serialized_start=1262
+  _globals['_EVENTS']._serialized_end=1327
+  _globals['_CAUGHTUP']._serialized_start=1329
+  _globals['_CAUGHTUP']._serialized_end=1355
+  _globals['_RESYNC']._serialized_start=1357
+  _globals['_RESYNC']._serialized_end=1430
+  _globals['_PRESENCEDELTA']._serialized_start=1432
+  _globals['_PRESENCEDELTA']._serialized_end=1500
+  _globals['_TYPINGDELTA']._serialized_start=1502
+  _globals['_TYPINGDELTA']._serialized_end=1578
+  _globals['_CONVERSATIONTYPING']._serialized_start=1580
+  _globals['_CONVERSATIONTYPING']._serialized_end=1704
+  _globals['_WATCHREFUSED']._serialized_start=1706
+  _globals['_WATCHREFUSED']._serialized_end=1827
+  _globals['_CALLRESULT']._serialized_start=1829
+  _globals['_CALLRESULT']._serialized_end=1931
+  _globals['_CALLERROR']._serialized_start=1934
+  _globals['_CALLERROR']._serialized_end=2160
+  _globals['_CALLERROR_METADATAENTRY']._serialized_start=2113
+  _globals['_CALLERROR_METADATAENTRY']._serialized_end=2160
+  _globals['_GOAWAY']._serialized_start=2162
+  _globals['_GOAWAY']._serialized_end=2234
+  _globals['_PONG']._serialized_start=2236
+  _globals['_PONG']._serialized_end=2305
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
 from chappe.api.edge.v1 import item_pb2 as _item_pb2
 from chappe.api.type.v1 import error_reason_pb2 as _error_reason_pb2
+from chappe.api.type.v1 import presence_pb2 as _presence_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -31,6 +32,9 @@ class ServerFrame(_message.Message):
     SEND_NACK_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    PRESENCE_DELTA_FIELD_NUMBER: _builtins.int
+    TYPING_DELTA_FIELD_NUMBER: _builtins.int
+    WATCH_REFUSED_FIELD_NUMBER: _builtins.int
     CALL_RESULT_FIELD_NUMBER: _builtins.int
     RESYNC_FIELD_NUMBER: _builtins.int
     GO_AWAY_FIELD_NUMBER: _builtins.int
@@ -56,6 +60,18 @@ class ServerFrame(_message.Message):
         """The log has been read to its end."""
 
     @_builtins.property
+    def presence_delta(self) -> Global___PresenceDelta:
+        """Watched users came or went."""
+
+    @_builtins.property
+    def typing_delta(self) -> Global___TypingDelta:
+        """Others began or stopped writing."""
+
+    @_builtins.property
+    def watch_refused(self) -> Global___WatchRefused:
+        """Some users are not watched."""
+
+    @_builtins.property
     def call_result(self) -> Global___CallResult:
         """The result of a Call."""
 
@@ -79,16 +95,19 @@ class ServerFrame(_message.Message):
         send_nack: Global___SendNack | None = ...,
         events: Global___Events | None = ...,
         caught_up: Global___CaughtUp | None = ...,
+        presence_delta: Global___PresenceDelta | None = ...,
+        typing_delta: Global___TypingDelta | None = ...,
+        watch_refused: Global___WatchRefused | None = ...,
         call_result: Global___CallResult | None = ...,
         resync: Global___Resync | None = ...,
         go_away: Global___GoAway | None = ...,
         pong: Global___Pong | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_result", b"call_result", "caught_up", b"caught_up", "events", b"events", "frame", b"frame", "go_away", b"go_away", "pong", b"pong", "resync", b"resync", "send_ack", b"send_ack", "send_nack", b"send_nack", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_result", b"call_result", "caught_up", b"caught_up", "events", b"events", "frame", b"frame", "go_away", b"go_away", "pong", b"pong", "presence_delta", b"presence_delta", "resync", b"resync", "send_ack", b"send_ack", "send_nack", b"send_nack", "typing_delta", b"typing_delta", "watch_refused", b"watch_refused", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_result", b"call_result", "caught_up", b"caught_up", "events", b"events", "frame", b"frame", "go_away", b"go_away", "pong", b"pong", "resync", b"resync", "send_ack", b"send_ack", "send_nack", b"send_nack", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_result", b"call_result", "caught_up", b"caught_up", "events", b"events", "frame", b"frame", "go_away", b"go_away", "pong", b"pong", "presence_delta", b"presence_delta", "resync", b"resync", "send_ack", b"send_ack", "send_nack", b"send_nack", "typing_delta", b"typing_delta", "watch_refused", b"watch_refused", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "send_ack", "send_nack", "events", "caught_up", "call_result", "resync", "go_away", "pong"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "send_ack", "send_nack", "events", "caught_up", "presence_delta", "typing_delta", "watch_refused", "call_result", "resync", "go_away", "pong"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -299,6 +318,122 @@ class Resync(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Resync: _TypeAlias = Resync  # noqa: Y015
+
+@_typing.final
+class PresenceDelta(_message.Message):
+    """How watched users are now. A slow client may miss what was in between, never how it is in the end; nothing of this is
+    in the log, and after a new Welcome the client watches anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def presences(self) -> _containers.RepeatedCompositeFieldContainer[_presence_pb2.UserPresence]:
+        """Those of whom something is new."""
+
+    def __init__(
+        self,
+        *,
+        presences: _abc.Iterable[_presence_pb2.UserPresence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["presences", b"presences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PresenceDelta: _TypeAlias = PresenceDelta  # noqa: Y015
+
+@_typing.final
+class TypingDelta(_message.Message):
+    """Who is writing now in the conversations that the user looks at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConversationTyping]:
+        """Those of which something is new."""
+
+    def __init__(
+        self,
+        *,
+        conversations: _abc.Iterable[Global___ConversationTyping] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversations", b"conversations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypingDelta: _TypeAlias = TypingDelta  # noqa: Y015
+
+@_typing.final
+class ConversationTyping(_message.Message):
+    """Who is writing in one conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    TYPISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversation(self) -> _presence_pb2.ConversationRef:
+        """Which, as the client named it."""
+
+    @_builtins.property
+    def typists(self) -> _containers.RepeatedCompositeFieldContainer[_presence_pb2.Typist]:
+        """Everybody who is, but the user itself, in the place of all who were named before; empty when nobody is any more."""
+
+    def __init__(
+        self,
+        *,
+        conversation: _presence_pb2.ConversationRef | None = ...,
+        typists: _abc.Iterable[_presence_pb2.Typist] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "typists", b"typists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConversationTyping: _TypeAlias = ConversationTyping  # noqa: Y015
+
+@_typing.final
+class WatchRefused(_message.Message):
+    """Some users of a Watch are not watched; the others are, and the session goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    reason: _error_reason_pb2.ErrorReason.ValueType
+    """LIST_FULL: the session watches as many as it may; unwatch some. RATE_LIMITED: ask for these again later."""
+    detail: _builtins.str
+    """The same for people."""
+    retry_after_ms: _builtins.int
+    """The least delay before they may be asked for again, in milliseconds; zero when that would not help."""
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Who is not watched."""
+
+    def __init__(
+        self,
+        *,
+        reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+        detail: _builtins.str = ...,
+        user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        retry_after_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason", "retry_after_ms", b"retry_after_ms", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRefused: _TypeAlias = WatchRefused  # noqa: Y015
 
 @_typing.final
 class CallResult(_message.Message):

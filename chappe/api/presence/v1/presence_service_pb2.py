@@ -22,29 +22,19 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chappe.api.presence.v1 import track_pb2 as chappe_dot_api_dot_presence_dot_v1_dot_track__pb2
 from chappe.api.type.v1 import access_pb2 as chappe_dot_api_dot_type_dot_v1_dot_access__pb2
-from chappe.api.type.v1 import error_reason_pb2 as chappe_dot_api_dot_type_dot_v1_dot_error__reason__pb2
+from chappe.api.type.v1 import presence_pb2 as chappe_dot_api_dot_type_dot_v1_dot_presence__pb2
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
-from chappe.api.type.v1 import stream_pb2 as chappe_dot_api_dot_type_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chappe/api/presence/v1/presence_service.proto\x12\x16\x63happe.api.presence.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a%chappe/api/type/v1/error_reason.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"\xca\x01\n\x0cTrackRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".chappe.api.presence.v1.TrackBatchH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x18\n\x07\x65\x64ge_id\x18\x0f \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\x42\x07\n\x05\x66rame\"\xda\x01\n\nTrackBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x31\n\x08\x63onnects\x18\x02 \x03(\x0b\x32\x1f.chappe.api.presence.v1.Connect\x12\x35\n\trefreshes\x18\x03 \x03(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x30\n\x04\x62yes\x18\x04 \x03(\x0b\x32\".chappe.api.presence.v1.SessionRefJ\x04\x08\x05\x10\rR\x06typingR\x07watchesR\tunwatches\"f\n\x07\x43onnect\x12\x0f\n\x07item_id\x18\x01 \x01(\x04\x12\x33\n\x07session\x18\x02 \x01(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x15\n\x05nonce\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"^\n\nSessionRef\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x19\n\tdevice_id\x18\x02 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\nsession_id\x18\x03 \x01(\x06\x42\x06\x92\xb5\x18\x02\x08\x01\"\xe9\x01\n\rTrackResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x37\n\x07results\x18\x02 \x01(\x0b\x32$.chappe.api.presence.v1.TrackResultsH\x00\x12\x32\n\x06\x63redit\x18\x03 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"\x88\x01\n\x0cTrackResults\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x37\n\x08\x63onnects\x18\x02 \x03(\x0b\x32%.chappe.api.presence.v1.ConnectResult\x12\x1c\n\x14replaced_session_ids\x18\x03 \x03(\x06\x12\x11\n\tis_failed\x18\x04 \x01(\x08\"v\n\rConnectResult\x12\x0f\n\x07item_id\x18\x01 \x01(\x04\x12\x37\n\x0erefused_reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x1b\n\x13replaced_session_id\x18\x03 \x01(\x06\"b\n\rLocateRequest\x12\x1b\n\x08user_ids\x18\x01 \x03(\x0c\x42\t\x92\xb5\x18\x05\x10\x10\x30\x80\x10\x12\x34\n\x04gone\x18\x02 \x03(\x0b\x32\x1d.chappe.api.presence.v1.RouteB\x07\x92\xb5\x18\x03\x30\x80\x10\"t\n\x05Route\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x11\n\tdevice_id\x18\x02 \x01(\r\x12\x12\n\nsession_id\x18\x03 \x01(\x06\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\x06\x12\x18\n\x07\x65\x64ge_id\x18\x05 \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\"\x89\x01\n\x0eLocateResponse\x12\x14\n\x0cuser_indexes\x18\x01 \x03(\r\x12\x12\n\ndevice_ids\x18\x02 \x03(\r\x12\x13\n\x0bsession_ids\x18\x03 \x03(\x06\x12\x14\n\x0c\x65\x64ge_indexes\x18\x04 \x03(\r\x12\x10\n\x08\x65\x64ge_ids\x18\x05 \x03(\t\x12\x10\n\x08\x62oot_ids\x18\x06 \x03(\x06\x32\xdd\x01\n\x0fPresenceService\x12\x63\n\x05Track\x12$.chappe.api.presence.v1.TrackRequest\x1a%.chappe.api.presence.v1.TrackResponse\"\t\x8a\xb5\x18\x05\n\x01\x01\x10\x01(\x01\x30\x01\x12\x65\n\x06Locate\x12%.chappe.api.presence.v1.LocateRequest\x1a&.chappe.api.presence.v1.LocateResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x05\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chappe/api/presence/v1/presence_service.proto\x12\x16\x63happe.api.presence.v1\x1a\"chappe/api/presence/v1/track.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a!chappe/api/type/v1/presence.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"b\n\rLocateRequest\x12\x1b\n\x08user_ids\x18\x01 \x03(\x0c\x42\t\x92\xb5\x18\x05\x10\x10\x30\x80\x10\x12\x34\n\x04gone\x18\x02 \x03(\x0b\x32\x1d.chappe.api.presence.v1.RouteB\x07\x92\xb5\x18\x03\x30\x80\x10\"t\n\x05Route\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x11\n\tdevice_id\x18\x02 \x01(\r\x12\x12\n\nsession_id\x18\x03 \x01(\x06\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\x06\x12\x18\n\x07\x65\x64ge_id\x18\x05 \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\"\x89\x01\n\x0eLocateResponse\x12\x14\n\x0cuser_indexes\x18\x01 \x03(\r\x12\x12\n\ndevice_ids\x18\x02 \x03(\r\x12\x13\n\x0bsession_ids\x18\x03 \x03(\x06\x12\x14\n\x0c\x65\x64ge_indexes\x18\x04 \x03(\r\x12\x10\n\x08\x65\x64ge_ids\x18\x05 \x03(\t\x12\x10\n\x08\x62oot_ids\x18\x06 \x03(\x06\"X\n\x17\x42\x61tchGetPresenceRequest\x12\x1e\n\x0eviewer_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x1d\n\x08user_ids\x18\x02 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\xf4\x03\"O\n\x18\x42\x61tchGetPresenceResponse\x12\x33\n\tpresences\x18\x01 \x03(\x0b\x32 .chappe.api.type.v1.UserPresence\"V\n\x11ListTypingRequest\x12\x41\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x08\x01\"A\n\x12ListTypingResponse\x12+\n\x07typists\x18\x01 \x03(\x0b\x32\x1a.chappe.api.type.v1.Typist2\xdb\x03\n\x0fPresenceService\x12\x63\n\x05Track\x12$.chappe.api.presence.v1.TrackRequest\x1a%.chappe.api.presence.v1.TrackResponse\"\t\x8a\xb5\x18\x05\n\x01\x01\x10\x01(\x01\x30\x01\x12\x65\n\x06Locate\x12%.chappe.api.presence.v1.LocateRequest\x1a&.chappe.api.presence.v1.LocateResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x05\x10\x01\x12\x86\x01\n\x10\x42\x61tchGetPresence\x12/.chappe.api.presence.v1.BatchGetPresenceRequest\x1a\x30.chappe.api.presence.v1.BatchGetPresenceResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x02\x06\x08\x10\x02\x18\x01\x12s\n\nListTyping\x12).chappe.api.presence.v1.ListTypingRequest\x1a*.chappe.api.presence.v1.ListTypingResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chappe.api.presence.v1.presence_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRACKREQUEST'].fields_by_name['edge_id']._loaded_options = None
-  _globals['_TRACKREQUEST'].fields_by_name['edge_id']._serialized_options = b'\222\265\030\003 \377\001'
-  _globals['_CONNECT'].fields_by_name['nonce']._loaded_options = None
-  _globals['_CONNECT'].fields_by_name['nonce']._serialized_options = b'\222\265\030\002\020\020'
-  _globals['_SESSIONREF'].fields_by_name['user_id']._loaded_options = None
-  _globals['_SESSIONREF'].fields_by_name['user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
-  _globals['_SESSIONREF'].fields_by_name['device_id']._loaded_options = None
-  _globals['_SESSIONREF'].fields_by_name['device_id']._serialized_options = b'\222\265\030\002\010\001'
-  _globals['_SESSIONREF'].fields_by_name['session_id']._loaded_options = None
-  _globals['_SESSIONREF'].fields_by_name['session_id']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_LOCATEREQUEST'].fields_by_name['user_ids']._loaded_options = None
   _globals['_LOCATEREQUEST'].fields_by_name['user_ids']._serialized_options = b'\222\265\030\005\020\0200\200\020'
   _globals['_LOCATEREQUEST'].fields_by_name['gone']._loaded_options = None
@@ -53,30 +43,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTE'].fields_by_name['user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
   _globals['_ROUTE'].fields_by_name['edge_id']._loaded_options = None
   _globals['_ROUTE'].fields_by_name['edge_id']._serialized_options = b'\222\265\030\003 \377\001'
+  _globals['_BATCHGETPRESENCEREQUEST'].fields_by_name['viewer_user_id']._loaded_options = None
+  _globals['_BATCHGETPRESENCEREQUEST'].fields_by_name['viewer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_BATCHGETPRESENCEREQUEST'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_BATCHGETPRESENCEREQUEST'].fields_by_name['user_ids']._serialized_options = b'\222\265\030\007\010\001\020\0200\364\003'
+  _globals['_LISTTYPINGREQUEST'].fields_by_name['conversation']._loaded_options = None
+  _globals['_LISTTYPINGREQUEST'].fields_by_name['conversation']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_PRESENCESERVICE'].methods_by_name['Track']._loaded_options = None
   _globals['_PRESENCESERVICE'].methods_by_name['Track']._serialized_options = b'\212\265\030\005\n\001\001\020\001'
   _globals['_PRESENCESERVICE'].methods_by_name['Locate']._loaded_options = None
   _globals['_PRESENCESERVICE'].methods_by_name['Locate']._serialized_options = b'\220\002\002\212\265\030\005\n\001\005\020\001'
-  _globals['_TRACKREQUEST']._serialized_start=211
-  _globals['_TRACKREQUEST']._serialized_end=413
-  _globals['_TRACKBATCH']._serialized_start=416
-  _globals['_TRACKBATCH']._serialized_end=634
-  _globals['_CONNECT']._serialized_start=636
-  _globals['_CONNECT']._serialized_end=738
-  _globals['_SESSIONREF']._serialized_start=740
-  _globals['_SESSIONREF']._serialized_end=834
-  _globals['_TRACKRESPONSE']._serialized_start=837
-  _globals['_TRACKRESPONSE']._serialized_end=1070
-  _globals['_TRACKRESULTS']._serialized_start=1073
-  _globals['_TRACKRESULTS']._serialized_end=1209
-  _globals['_CONNECTRESULT']._serialized_start=1211
-  _globals['_CONNECTRESULT']._serialized_end=1329
-  _globals['_LOCATEREQUEST']._serialized_start=1331
-  _globals['_LOCATEREQUEST']._serialized_end=1429
-  _globals['_ROUTE']._serialized_start=1431
-  _globals['_ROUTE']._serialized_end=1547
-  _globals['_LOCATERESPONSE']._serialized_start=1550
-  _globals['_LOCATERESPONSE']._serialized_end=1687
-  _globals['_PRESENCESERVICE']._serialized_start=1690
-  _globals['_PRESENCESERVICE']._serialized_end=1911
+  _globals['_PRESENCESERVICE'].methods_by_name['BatchGetPresence']._loaded_options = None
+  _globals['_PRESENCESERVICE'].methods_by_name['BatchGetPresence']._serialized_options = b'\220\002\001\212\265\030\010\n\002\006\010\020\002\030\001'
+  _globals['_PRESENCESERVICE'].methods_by_name['ListTyping']._loaded_options = None
+  _globals['_PRESENCESERVICE'].methods_by_name['ListTyping']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
+  _globals['_LOCATEREQUEST']._serialized_start=209
+  _globals['_LOCATEREQUEST']._serialized_end=307
+  _globals['_ROUTE']._serialized_start=309
+  _globals['_ROUTE']._serialized_end=425
+  _globals['_LOCATERESPONSE']._serialized_start=428
+  _globals['_LOCATERESPONSE']._serialized_end=565
+  _globals['_BATCHGETPRESENCEREQUEST']._serialized_start=567
+  _globals['_BATCHGETPRESENCEREQUEST']._serialized_end=655
+  _globals['_BATCHGETPRESENCERESPONSE']._serialized_start=657
+  _globals['_BATCHGETPRESENCERESPONSE']._serialized_end=736
+  _globals['_LISTTYPINGREQUEST']._serialized_start=738
+  _globals['_LISTTYPINGREQUEST']._serialized_end=824
+  _globals['_LISTTYPINGRESPONSE']._serialized_start=826
+  _globals['_LISTTYPINGRESPONSE']._serialized_end=891
+  _globals['_PRESENCESERVICE']._serialized_start=894
+  _globals['_PRESENCESERVICE']._serialized_end=1369
 # @@protoc_insertion_point(module_scope)

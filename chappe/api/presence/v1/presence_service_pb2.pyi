@@ -3,8 +3,7 @@
 isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
-from chappe.api.type.v1 import error_reason_pb2 as _error_reason_pb2
-from chappe.api.type.v1 import stream_pb2 as _stream_pb2
+from chappe.api.type.v1 import presence_pb2 as _presence_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -19,262 +18,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-@_typing.final
-class TrackRequest(_message.Message):
-    """One message from an edge to the registry."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HELLO_FIELD_NUMBER: _builtins.int
-    BATCH_FIELD_NUMBER: _builtins.int
-    DRAIN_FIELD_NUMBER: _builtins.int
-    EDGE_ID_FIELD_NUMBER: _builtins.int
-    edge_id: _builtins.str
-    """With the hello: the address at which fanout reaches this edge, `host:port`."""
-    @_builtins.property
-    def hello(self) -> _stream_pb2.StreamHello:
-        """Only as the first message."""
-
-    @_builtins.property
-    def batch(self) -> Global___TrackBatch:
-        """Changes of sessions."""
-
-    @_builtins.property
-    def drain(self) -> _stream_pb2.StreamDrain:
-        """The edge ends politely."""
-
-    def __init__(
-        self,
-        *,
-        hello: _stream_pb2.StreamHello | None = ...,
-        batch: Global___TrackBatch | None = ...,
-        drain: _stream_pb2.StreamDrain | None = ...,
-        edge_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "drain", b"drain", "frame", b"frame", "hello", b"hello"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "drain", b"drain", "edge_id", b"edge_id", "frame", b"frame", "hello", b"hello"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "drain"]  # noqa: Y015
-    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
-
-Global___TrackRequest: _TypeAlias = TrackRequest  # noqa: Y015
-
-@_typing.final
-class TrackBatch(_message.Message):
-    """Changes of sessions."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NUMBER_FIELD_NUMBER: _builtins.int
-    CONNECTS_FIELD_NUMBER: _builtins.int
-    REFRESHES_FIELD_NUMBER: _builtins.int
-    BYES_FIELD_NUMBER: _builtins.int
-    number: _builtins.int
-    """Counts the batches of this stream from 1."""
-    @_builtins.property
-    def connects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connect]:
-        """Sessions that begin."""
-
-    @_builtins.property
-    def refreshes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionRef]:
-        """Sessions that have shown that they live."""
-
-    @_builtins.property
-    def byes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionRef]:
-        """Sessions that ended."""
-
-    def __init__(
-        self,
-        *,
-        number: _builtins.int = ...,
-        connects: _abc.Iterable[Global___Connect] | None = ...,
-        refreshes: _abc.Iterable[Global___SessionRef] | None = ...,
-        byes: _abc.Iterable[Global___SessionRef] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byes", b"byes", "connects", b"connects", "number", b"number", "refreshes", b"refreshes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrackBatch: _TypeAlias = TrackBatch  # noqa: Y015
-
-@_typing.final
-class Connect(_message.Message):
-    """A session that begins. It always wins over an older one of the same device."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    SESSION_FIELD_NUMBER: _builtins.int
-    NONCE_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.int
-    """The edge's number of this connect, unique on this stream."""
-    nonce: _builtins.bytes
-    """The nonce of the Hello; one that was used in the last 120 seconds is refused."""
-    @_builtins.property
-    def session(self) -> Global___SessionRef:
-        """The session."""
-
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.int = ...,
-        session: Global___SessionRef | None = ...,
-        nonce: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "nonce", b"nonce", "session", b"session"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Connect: _TypeAlias = Connect  # noqa: Y015
-
-@_typing.final
-class SessionRef(_message.Message):
-    """Names a session of a device."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    USER_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    user_id: _builtins.bytes
-    """The user."""
-    device_id: _builtins.int
-    """The device."""
-    session_id: _builtins.int
-    """The session; unique within a boot of its edge."""
-    def __init__(
-        self,
-        *,
-        user_id: _builtins.bytes = ...,
-        device_id: _builtins.int = ...,
-        session_id: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SessionRef: _TypeAlias = SessionRef  # noqa: Y015
-
-@_typing.final
-class TrackResponse(_message.Message):
-    """One message from the registry to an edge."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HELLO_FIELD_NUMBER: _builtins.int
-    RESULTS_FIELD_NUMBER: _builtins.int
-    CREDIT_FIELD_NUMBER: _builtins.int
-    DRAIN_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def hello(self) -> _stream_pb2.StreamHello:
-        """Only as the first message."""
-
-    @_builtins.property
-    def results(self) -> Global___TrackResults:
-        """What became of changes."""
-
-    @_builtins.property
-    def credit(self) -> _stream_pb2.StreamCredit:
-        """More items may be sent."""
-
-    @_builtins.property
-    def drain(self) -> _stream_pb2.StreamDrain:
-        """The registry ends politely."""
-
-    def __init__(
-        self,
-        *,
-        hello: _stream_pb2.StreamHello | None = ...,
-        results: Global___TrackResults | None = ...,
-        credit: _stream_pb2.StreamCredit | None = ...,
-        drain: _stream_pb2.StreamDrain | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "drain", b"drain", "frame", b"frame", "hello", b"hello", "results", b"results"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "drain", b"drain", "frame", b"frame", "hello", b"hello", "results", b"results"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "results", "credit", "drain"]  # noqa: Y015
-    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
-
-Global___TrackResponse: _TypeAlias = TrackResponse  # noqa: Y015
-
-@_typing.final
-class TrackResults(_message.Message):
-    """What became of one batch."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NUMBER_FIELD_NUMBER: _builtins.int
-    CONNECTS_FIELD_NUMBER: _builtins.int
-    REPLACED_SESSION_IDS_FIELD_NUMBER: _builtins.int
-    IS_FAILED_FIELD_NUMBER: _builtins.int
-    number: _builtins.int
-    """The number of the batch."""
-    is_failed: _builtins.bool
-    """The batch could not be written; the edge goes on and sends its state again."""
-    @_builtins.property
-    def connects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectResult]:
-        """One answer for each connect of the batch."""
-
-    @_builtins.property
-    def replaced_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sessions of this edge whose device has a newer session elsewhere: the edge closes them with 4409."""
-
-    def __init__(
-        self,
-        *,
-        number: _builtins.int = ...,
-        connects: _abc.Iterable[Global___ConnectResult] | None = ...,
-        replaced_session_ids: _abc.Iterable[_builtins.int] | None = ...,
-        is_failed: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connects", b"connects", "is_failed", b"is_failed", "number", b"number", "replaced_session_ids", b"replaced_session_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrackResults: _TypeAlias = TrackResults  # noqa: Y015
-
-@_typing.final
-class ConnectResult(_message.Message):
-    """What became of a connect."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    REFUSED_REASON_FIELD_NUMBER: _builtins.int
-    REPLACED_SESSION_ID_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.int
-    """The number of the connect."""
-    refused_reason: _error_reason_pb2.ErrorReason.ValueType
-    """Not set when the route is registered."""
-    replaced_session_id: _builtins.int
-    """The session that it replaced, when it lived on the same boot of the same edge."""
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.int = ...,
-        refused_reason: _error_reason_pb2.ErrorReason.ValueType = ...,
-        replaced_session_id: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "refused_reason", b"refused_reason", "replaced_session_id", b"replaced_session_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConnectResult: _TypeAlias = ConnectResult  # noqa: Y015
 
 @_typing.final
 class LocateRequest(_message.Message):
@@ -397,3 +140,103 @@ class LocateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LocateResponse: _TypeAlias = LocateResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetPresenceRequest(_message.Message):
+    """Asks how people are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEWER_USER_ID_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    viewer_user_id: _builtins.bytes
+    """Who asks. Left empty by clients, whose principal decides; set by internal callers."""
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """About whom."""
+
+    def __init__(
+        self,
+        *,
+        viewer_user_id: _builtins.bytes = ...,
+        user_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids", "viewer_user_id", b"viewer_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetPresenceRequest: _TypeAlias = BatchGetPresenceRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetPresenceResponse(_message.Message):
+    """How people are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def presences(self) -> _containers.RepeatedCompositeFieldContainer[_presence_pb2.UserPresence]:
+        """One for each id, in order."""
+
+    def __init__(
+        self,
+        *,
+        presences: _abc.Iterable[_presence_pb2.UserPresence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["presences", b"presences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetPresenceResponse: _TypeAlias = BatchGetPresenceResponse  # noqa: Y015
+
+@_typing.final
+class ListTypingRequest(_message.Message):
+    """Asks who is typing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversation(self) -> _presence_pb2.ConversationRef:
+        """Where."""
+
+    def __init__(
+        self,
+        *,
+        conversation: _presence_pb2.ConversationRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTypingRequest: _TypeAlias = ListTypingRequest  # noqa: Y015
+
+@_typing.final
+class ListTypingResponse(_message.Message):
+    """Who is typing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def typists(self) -> _containers.RepeatedCompositeFieldContainer[_presence_pb2.Typist]:
+        """Everybody who is, but the user itself, by rising user id."""
+
+    def __init__(
+        self,
+        *,
+        typists: _abc.Iterable[_presence_pb2.Typist] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["typists", b"typists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTypingResponse: _TypeAlias = ListTypingResponse  # noqa: Y015

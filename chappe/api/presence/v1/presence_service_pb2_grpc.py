@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from chappe.api.presence.v1 import presence_service_pb2 as chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2
+from chappe.api.presence.v1 import track_pb2 as chappe_dot_api_dot_presence_dot_v1_dot_track__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -37,13 +38,23 @@ class PresenceServiceStub:
         """
         self.Track = channel.stream_stream(
                 '/chappe.api.presence.v1.PresenceService/Track',
-                request_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.TrackRequest.SerializeToString,
-                response_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.TrackResponse.FromString,
+                request_serializer=chappe_dot_api_dot_presence_dot_v1_dot_track__pb2.TrackRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_track__pb2.TrackResponse.FromString,
                 _registered_method=True)
         self.Locate = channel.unary_unary(
                 '/chappe.api.presence.v1.PresenceService/Locate',
                 request_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.LocateRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.LocateResponse.FromString,
+                _registered_method=True)
+        self.BatchGetPresence = channel.unary_unary(
+                '/chappe.api.presence.v1.PresenceService/BatchGetPresence',
+                request_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.BatchGetPresenceRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.BatchGetPresenceResponse.FromString,
+                _registered_method=True)
+        self.ListTyping = channel.unary_unary(
+                '/chappe.api.presence.v1.PresenceService/ListTyping',
+                request_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.ListTypingRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.ListTypingResponse.FromString,
                 _registered_method=True)
 
 
@@ -52,13 +63,18 @@ class PresenceServiceServicer:
     """
 
     def Track(self, request_iterator, context):
-        """Carries an edge's connects, refreshes and byes to the registry, and what becomes of them back.
+        """Carries an edge's sessions, watches and typing to the registry, and what becomes of them back.
 
-        Opened by svc_edge, one stream to every replica; a user's items go to the replica that rendezvous hashing names.
-        First message of either side: its StreamHello. Unit of credit: one connect, refresh or bye; the registry grants as it
-        answers. Every connect has its own answer; an answered refresh or bye has been written.
-        After a reconnect the edge sends the state of its sessions again. A draining registry sends its marker, answers what
-        it has and waits, bounded, for the half-close. An edge that sends beyond its credit is cut off with
+        Opened by svc_edge, one stream to every replica. What concerns a user (its connects, refreshes and byes, and watches
+        of it) goes to the replica that rendezvous hashing names for the user's id, typing and watches of typing to the one
+        that it names for the conversation's id.
+        First message of either side: its StreamHello. Unit of credit towards the registry: one item of a batch; it grants as
+        it answers or takes them. Every connect has its own answer; an answered refresh or bye has been written; a watch is
+        answered with news as soon as there are some. Unit of credit towards the edge: one watch that is told something; the
+        edge grants as it has taken news. News are state: what no credit is left for waits, and the newest wins.
+        After a reconnect, or when other replicas are there, the edge sends the state of what moved again: sessions as
+        refreshes, watches under new numbers. A draining registry sends its marker, answers what it has and waits, bounded,
+        for the half-close; watches end with the stream. An edge that sends beyond its credit is cut off with
         RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,18 +93,50 @@ class PresenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetPresence(self, request, context):
+        """Returns how people are, as far as the viewer may see it.
+
+        Reads only. Answers stand in the order of the request. Somebody who hides, or has blocked the viewer, and an id that is
+        nobody's are both HIDDEN; while the store or svc_identity does not answer, people are UNKNOWN. When somebody was last
+        seen is there only where the viewer may also know that. Fails with INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTyping(self, request, context):
+        """Returns who is typing in a conversation now, for those who join late.
+
+        Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
+        Those who do not show the user that they are online are not among them.
+        Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PresenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Track': grpc.stream_stream_rpc_method_handler(
                     servicer.Track,
-                    request_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.TrackRequest.FromString,
-                    response_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.TrackResponse.SerializeToString,
+                    request_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_track__pb2.TrackRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_presence_dot_v1_dot_track__pb2.TrackResponse.SerializeToString,
             ),
             'Locate': grpc.unary_unary_rpc_method_handler(
                     servicer.Locate,
                     request_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.LocateRequest.FromString,
                     response_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.LocateResponse.SerializeToString,
+            ),
+            'BatchGetPresence': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetPresence,
+                    request_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.BatchGetPresenceRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.BatchGetPresenceResponse.SerializeToString,
+            ),
+            'ListTyping': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTyping,
+                    request_deserializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.ListTypingRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.ListTypingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -117,8 +165,8 @@ class PresenceService:
             request_iterator,
             target,
             '/chappe.api.presence.v1.PresenceService/Track',
-            chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.TrackRequest.SerializeToString,
-            chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.TrackResponse.FromString,
+            chappe_dot_api_dot_presence_dot_v1_dot_track__pb2.TrackRequest.SerializeToString,
+            chappe_dot_api_dot_presence_dot_v1_dot_track__pb2.TrackResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -146,6 +194,60 @@ class PresenceService:
             '/chappe.api.presence.v1.PresenceService/Locate',
             chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.LocateRequest.SerializeToString,
             chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.LocateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetPresence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.presence.v1.PresenceService/BatchGetPresence',
+            chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.BatchGetPresenceRequest.SerializeToString,
+            chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.BatchGetPresenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTyping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.presence.v1.PresenceService/ListTyping',
+            chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.ListTypingRequest.SerializeToString,
+            chappe_dot_api_dot_presence_dot_v1_dot_presence__service__pb2.ListTypingResponse.FromString,
             options,
             channel_credentials,
             insecure,

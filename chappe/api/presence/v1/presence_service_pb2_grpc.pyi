@@ -4,6 +4,7 @@ isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
 from chappe.api.presence.v1 import presence_service_pb2 as _presence_service_pb2
+from chappe.api.presence.v1 import track_pb2 as _track_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
@@ -33,14 +34,19 @@ class PresenceServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PresenceServiceAsyncStub: ...
-    Track: _grpc.StreamStreamMultiCallable[_presence_service_pb2.TrackRequest, _presence_service_pb2.TrackResponse]
-    """Carries an edge's connects, refreshes and byes to the registry, and what becomes of them back.
+    Track: _grpc.StreamStreamMultiCallable[_track_pb2.TrackRequest, _track_pb2.TrackResponse]
+    """Carries an edge's sessions, watches and typing to the registry, and what becomes of them back.
 
-    Opened by svc_edge, one stream to every replica; a user's items go to the replica that rendezvous hashing names.
-    First message of either side: its StreamHello. Unit of credit: one connect, refresh or bye; the registry grants as it
-    answers. Every connect has its own answer; an answered refresh or bye has been written.
-    After a reconnect the edge sends the state of its sessions again. A draining registry sends its marker, answers what
-    it has and waits, bounded, for the half-close. An edge that sends beyond its credit is cut off with
+    Opened by svc_edge, one stream to every replica. What concerns a user (its connects, refreshes and byes, and watches
+    of it) goes to the replica that rendezvous hashing names for the user's id, typing and watches of typing to the one
+    that it names for the conversation's id.
+    First message of either side: its StreamHello. Unit of credit towards the registry: one item of a batch; it grants as
+    it answers or takes them. Every connect has its own answer; an answered refresh or bye has been written; a watch is
+    answered with news as soon as there are some. Unit of credit towards the edge: one watch that is told something; the
+    edge grants as it has taken news. News are state: what no credit is left for waits, and the newest wins.
+    After a reconnect, or when other replicas are there, the edge sends the state of what moved again: sessions as
+    refreshes, watches under new numbers. A draining registry sends its marker, answers what it has and waits, bounded,
+    for the half-close; watches end with the stream. An edge that sends beyond its credit is cut off with
     RESOURCE_EXHAUSTED.
     """
     Locate: _grpc.UnaryUnaryMultiCallable[_presence_service_pb2.LocateRequest, _presence_service_pb2.LocateResponse]
@@ -51,20 +57,39 @@ class PresenceServiceStub:
     let every session read its log once more after that time.
     Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    BatchGetPresence: _grpc.UnaryUnaryMultiCallable[_presence_service_pb2.BatchGetPresenceRequest, _presence_service_pb2.BatchGetPresenceResponse]
+    """Returns how people are, as far as the viewer may see it.
+
+    Reads only. Answers stand in the order of the request. Somebody who hides, or has blocked the viewer, and an id that is
+    nobody's are both HIDDEN; while the store or svc_identity does not answer, people are UNKNOWN. When somebody was last
+    seen is there only where the viewer may also know that. Fails with INVALID_FIELD.
+    """
+    ListTyping: _grpc.UnaryUnaryMultiCallable[_presence_service_pb2.ListTypingRequest, _presence_service_pb2.ListTypingResponse]
+    """Returns who is typing in a conversation now, for those who join late.
+
+    Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
+    Those who do not show the user that they are online are not among them.
+    Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class PresenceServiceAsyncStub(PresenceServiceStub):
     """Knows who is reachable right now, and where."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Track: _aio.StreamStreamMultiCallable[_presence_service_pb2.TrackRequest, _presence_service_pb2.TrackResponse]  # type: ignore[assignment]
-    """Carries an edge's connects, refreshes and byes to the registry, and what becomes of them back.
+    Track: _aio.StreamStreamMultiCallable[_track_pb2.TrackRequest, _track_pb2.TrackResponse]  # type: ignore[assignment]
+    """Carries an edge's sessions, watches and typing to the registry, and what becomes of them back.
 
-    Opened by svc_edge, one stream to every replica; a user's items go to the replica that rendezvous hashing names.
-    First message of either side: its StreamHello. Unit of credit: one connect, refresh or bye; the registry grants as it
-    answers. Every connect has its own answer; an answered refresh or bye has been written.
-    After a reconnect the edge sends the state of its sessions again. A draining registry sends its marker, answers what
-    it has and waits, bounded, for the half-close. An edge that sends beyond its credit is cut off with
+    Opened by svc_edge, one stream to every replica. What concerns a user (its connects, refreshes and byes, and watches
+    of it) goes to the replica that rendezvous hashing names for the user's id, typing and watches of typing to the one
+    that it names for the conversation's id.
+    First message of either side: its StreamHello. Unit of credit towards the registry: one item of a batch; it grants as
+    it answers or takes them. Every connect has its own answer; an answered refresh or bye has been written; a watch is
+    answered with news as soon as there are some. Unit of credit towards the edge: one watch that is told something; the
+    edge grants as it has taken news. News are state: what no credit is left for waits, and the newest wins.
+    After a reconnect, or when other replicas are there, the edge sends the state of what moved again: sessions as
+    refreshes, watches under new numbers. A draining registry sends its marker, answers what it has and waits, bounded,
+    for the half-close; watches end with the stream. An edge that sends beyond its credit is cut off with
     RESOURCE_EXHAUSTED.
     """
     Locate: _aio.UnaryUnaryMultiCallable[_presence_service_pb2.LocateRequest, _presence_service_pb2.LocateResponse]  # type: ignore[assignment]
@@ -75,6 +100,20 @@ class PresenceServiceAsyncStub(PresenceServiceStub):
     let every session read its log once more after that time.
     Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
+    BatchGetPresence: _aio.UnaryUnaryMultiCallable[_presence_service_pb2.BatchGetPresenceRequest, _presence_service_pb2.BatchGetPresenceResponse]  # type: ignore[assignment]
+    """Returns how people are, as far as the viewer may see it.
+
+    Reads only. Answers stand in the order of the request. Somebody who hides, or has blocked the viewer, and an id that is
+    nobody's are both HIDDEN; while the store or svc_identity does not answer, people are UNKNOWN. When somebody was last
+    seen is there only where the viewer may also know that. Fails with INVALID_FIELD.
+    """
+    ListTyping: _aio.UnaryUnaryMultiCallable[_presence_service_pb2.ListTypingRequest, _presence_service_pb2.ListTypingResponse]  # type: ignore[assignment]
+    """Returns who is typing in a conversation now, for those who join late.
+
+    Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
+    Those who do not show the user that they are online are not among them.
+    Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
+    """
 
 class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Knows who is reachable right now, and where."""
@@ -82,16 +121,21 @@ class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Track(
         self,
-        request_iterator: _MaybeAsyncIterator[_presence_service_pb2.TrackRequest],
+        request_iterator: _MaybeAsyncIterator[_track_pb2.TrackRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_presence_service_pb2.TrackResponse], _abc.AsyncIterator[_presence_service_pb2.TrackResponse]]:
-        """Carries an edge's connects, refreshes and byes to the registry, and what becomes of them back.
+    ) -> _typing.Union[_abc.Iterator[_track_pb2.TrackResponse], _abc.AsyncIterator[_track_pb2.TrackResponse]]:
+        """Carries an edge's sessions, watches and typing to the registry, and what becomes of them back.
 
-        Opened by svc_edge, one stream to every replica; a user's items go to the replica that rendezvous hashing names.
-        First message of either side: its StreamHello. Unit of credit: one connect, refresh or bye; the registry grants as it
-        answers. Every connect has its own answer; an answered refresh or bye has been written.
-        After a reconnect the edge sends the state of its sessions again. A draining registry sends its marker, answers what
-        it has and waits, bounded, for the half-close. An edge that sends beyond its credit is cut off with
+        Opened by svc_edge, one stream to every replica. What concerns a user (its connects, refreshes and byes, and watches
+        of it) goes to the replica that rendezvous hashing names for the user's id, typing and watches of typing to the one
+        that it names for the conversation's id.
+        First message of either side: its StreamHello. Unit of credit towards the registry: one item of a batch; it grants as
+        it answers or takes them. Every connect has its own answer; an answered refresh or bye has been written; a watch is
+        answered with news as soon as there are some. Unit of credit towards the edge: one watch that is told something; the
+        edge grants as it has taken news. News are state: what no credit is left for waits, and the newest wins.
+        After a reconnect, or when other replicas are there, the edge sends the state of what moved again: sessions as
+        refreshes, watches under new numbers. A draining registry sends its marker, answers what it has and waits, bounded,
+        for the half-close; watches end with the stream. An edge that sends beyond its credit is cut off with
         RESOURCE_EXHAUSTED.
         """
 
@@ -107,6 +151,32 @@ class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
         used for 10 seconds, unless the route turns out to be gone or an edge tells of an arrival (EdgeService.Push): edges
         let every session read its log once more after that time.
         Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetPresence(
+        self,
+        request: _presence_service_pb2.BatchGetPresenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_presence_service_pb2.BatchGetPresenceResponse, _abc.Awaitable[_presence_service_pb2.BatchGetPresenceResponse]]:
+        """Returns how people are, as far as the viewer may see it.
+
+        Reads only. Answers stand in the order of the request. Somebody who hides, or has blocked the viewer, and an id that is
+        nobody's are both HIDDEN; while the store or svc_identity does not answer, people are UNKNOWN. When somebody was last
+        seen is there only where the viewer may also know that. Fails with INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTyping(
+        self,
+        request: _presence_service_pb2.ListTypingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_presence_service_pb2.ListTypingResponse, _abc.Awaitable[_presence_service_pb2.ListTypingResponse]]:
+        """Returns who is typing in a conversation now, for those who join late.
+
+        Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
+        Those who do not show the user that they are online are not among them.
+        Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
         """
 
 def add_PresenceServiceServicer_to_server(servicer: PresenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
