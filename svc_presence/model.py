@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple, NewType
 
 UserId = NewType("UserId", bytes)
 DeviceId = NewType("DeviceId", int)
 SessionId = NewType("SessionId", int)
+GroupId = NewType("GroupId", bytes)
+ConversationId = NewType("ConversationId", bytes)
 
 NONCE_BYTES = 16
 
@@ -97,3 +100,81 @@ class TrackAnswer(NamedTuple):
 
     connects: list[ConnectAnswer]
     replaced_session_ids: list[int]
+
+
+class Presence(enum.IntEnum):
+    """Whether somebody is there; the numbers are the contract's."""
+
+    UNKNOWN = 1
+    """Nobody can say at the moment."""
+    ONLINE = 2
+    OFFLINE = 3
+    HIDDEN = 4
+    """The viewer may not see it."""
+
+
+class View(NamedTuple):
+    """What one viewer is told of one person."""
+
+    presence: Presence
+    last_seen_ms: int
+    """Unix milliseconds; zero unless the person is offline and the viewer may know."""
+
+
+class Sight(enum.IntEnum):
+    """How much of a person a viewer may see; each value allows what the lower ones do."""
+
+    NOTHING = 0
+    ONLINE = 1
+    """Whether it is online; and where it is typing, which tells the same."""
+    LAST_SEEN = 2
+    """Also when it was last seen."""
+
+
+class Seen(NamedTuple):
+    """What the store knows of a person."""
+
+    online_left_ms: int
+    """For how much longer it is online; zero when it is not."""
+    last_seen_ms: int
+    """When it last showed a sign of life; zero when the store does not know: it may have lost its memory."""
+    idle_ms: int
+    """How long ago that was."""
+
+
+class TypingKind(enum.IntEnum):
+    """How somebody is writing; the numbers are the contract's."""
+
+    TEXT = 1
+    RECORDING = 2
+
+
+class Conversation(NamedTuple):
+    """A conversation as one of its members names it."""
+
+    conversation_id: ConversationId
+    group_id: GroupId | None
+    """None for the direct one of two people."""
+
+
+class Typing(NamedTuple):
+    """Says that somebody is writing, or no longer."""
+
+    user_id: UserId
+    conversation: Conversation
+    kind: TypingKind
+    is_over: bool = False
+
+
+class Typist(NamedTuple):
+    """Somebody who is writing."""
+
+    user_id: UserId
+    kind: TypingKind
+
+
+class Lasting(NamedTuple):
+    """Somebody who is writing, and for how much longer that holds unless it is said again."""
+
+    typist: Typist
+    left_ms: int

@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from svc_presence.model import Changes, Edge, Located, Route, UserId, Written
+    from svc_presence.model import (
+        Changes,
+        ConversationId,
+        Edge,
+        GroupId,
+        Lasting,
+        Located,
+        Route,
+        Seen,
+        Sight,
+        Typing,
+        Typist,
+        UserId,
+        View,
+        Written,
+    )
 
 ONLINE_S = 45
 """A person is online for so long after the last sign of life."""
@@ -17,6 +32,8 @@ LAST_SEEN_S = 30 * 86_400
 """When a person was last seen is kept for so long."""
 NONCE_S = 120
 """A nonce cannot be used again for so long."""
+TYPING_S = 5
+"""Somebody is writing for so long after saying so."""
 
 
 class PresenceStore(Protocol):
@@ -40,6 +57,83 @@ class PresenceStore(Protocol):
         """Forgets the routes that were found gone, then returns the live routes, users as asked, devices rising."""
         ...
 
+    async def read_presence(self, user_ids: Sequence[UserId]) -> list[Seen]:
+        """Returns what is known of each person, in order."""
+        ...
+
+    async def write_typing(self, typings: Sequence[Typing]) -> None:
+        """Notes that people are writing, or no longer; each holds for `TYPING_S`."""
+        ...
+
+    async def read_typing(self, conversation_ids: Sequence[ConversationId]) -> list[list[Lasting]]:
+        """Returns who is writing in each conversation, in order, by rising user id."""
+        ...
+
     async def check(self) -> None:
         """Returns when the store answers."""
+        ...
+
+
+class Directory(Protocol):
+    """svc_identity: who may see what of whom, and who is in which group.
+
+    Copies are leased: they may be used only while every change up to a moment ago is known. An answer is never older
+    than a change that the listener was told before it was asked for.
+    """
+
+    listener: DirectoryListener
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether every change up to a moment ago is known; without that, what was answered before must not be used."""
+        ...
+
+    def sight(self, viewer_id: UserId, target_id: UserId) -> Sight | None:
+        """Returns how much of a person a viewer may see, from a leased copy; None when there is none."""
+        ...
+
+    async def sights(self, pairs: Sequence[tuple[UserId, UserId]]) -> list[Sight]:
+        """Returns how much each viewer may see of its target, in order, from leased copies or read through.
+
+        Raises `chappe.runtime.errors.UnavailableError`.
+        """
+        ...
+
+    def membership(self, group_id: GroupId, user_id: UserId) -> bool | None:
+        """Returns whether a user is in a group, from a leased copy; None when there is none."""
+        ...
+
+    async def memberships(self, pairs: Sequence[tuple[GroupId, UserId]]) -> list[bool]:
+        """Returns whether each user is in its group, in order, from leased copies or read through.
+
+        Raises `chappe.runtime.errors.UnavailableError`.
+        """
+        ...
+
+
+class DirectoryListener(Protocol):
+    """Takes what svc_identity says by itself."""
+
+    def user_changed(self, user_id: UserId) -> None:
+        """Learns that settings, blocks or contacts of a user are new."""
+        ...
+
+    def group_changed(self, group_id: GroupId) -> None:
+        """Learns that the members of a group are new."""
+        ...
+
+    def everything_changed(self) -> None:
+        """Learns that changes may have been missed."""
+        ...
+
+
+class Feed(Protocol):
+    """The way to one edge: what it is told is state, of which the newest is enough. None of it waits."""
+
+    def tell_presence(self, number: int, view: View) -> None:
+        """Tells a watch how its person is."""
+        ...
+
+    def tell_typing(self, number: int, typists: tuple[Typist, ...]) -> None:
+        """Tells a watch who is writing in its conversation."""
         ...

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from svc_presence.model import Connected, DeviceId, Edge, Located, Replaced, SessionId, Written
-from svc_presence.ports import CONNECTION_S, LAST_SEEN_S, NONCE_S, ONLINE_S
+from svc_presence.model import Connected, DeviceId, Edge, Lasting, Located, Replaced, Seen, SessionId, Typist, Written
+from svc_presence.ports import CONNECTION_S, LAST_SEEN_S, NONCE_S, ONLINE_S, TYPING_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chappe.runtime.clock import Clock
-    from svc_presence.model import Changes, NewSession, Route, Session, UserId
+    from svc_presence.model import (
+        Changes,
+        ConversationId,
+        NewSession,
+        Route,
+        Session,
+        Typing,
+        TypingKind,
+        UserId,
+    )
 
 Owner = tuple[Edge, SessionId]
 
@@ -38,6 +47,7 @@ class MemoryPresenceStore:
         self._nonces: dict[tuple[UserId, bytes], Entry] = {}
         self._online: dict[UserId, int] = {}
         self._last_seen: dict[UserId, int] = {}
+        self._typing: dict[ConversationId, dict[UserId, tuple[TypingKind, int]]] = {}
 
     async def write(self, edge: Edge, changes: Changes) -> Written:
         """Writes what an edge says of its sessions."""
@@ -61,20 +71,49 @@ class MemoryPresenceStore:
             if entry.expires_ms > now_ms
         )
 
+    async def read_presence(self, user_ids: Sequence[UserId]) -> list[Seen]:
+        """Returns what is known of each person."""
+        now_ms = self._clock.wall_ms()
+        return [self._seen(user_id, now_ms) for user_id in user_ids]
+
+    async def write_typing(self, typings: Sequence[Typing]) -> None:
+        """Notes that people are writing, or no longer."""
+        until_ms = self._clock.wall_ms() + TYPING_S * 1000
+        for user_id, conversation, kind, is_over in typings:
+            typists = self._typing.setdefault(conversation.conversation_id, {})
+            if is_over:
+                typists.pop(user_id, None)
+            else:
+                typists[user_id] = kind, until_ms
+
+    async def read_typing(self, conversation_ids: Sequence[ConversationId]) -> list[list[Lasting]]:
+        """Returns who is writing in each conversation."""
+        now_ms = self._clock.wall_ms()
+        return [
+            [
+                Lasting(Typist(user_id, kind), until_ms - now_ms)
+                for user_id, (kind, until_ms) in sorted(self._typing.get(conversation_id, {}).items())
+                if until_ms > now_ms
+            ]
+            for conversation_id in conversation_ids
+        ]
+
     async def check(self) -> None:
         """Returns."""
 
     async def aclose(self) -> None:
         """Keeps everything; there is nothing to close."""
 
-    def is_online(self, user_id: UserId) -> bool:
-        """Returns whether the person showed signs of life of late."""
-        return self._online.get(user_id, 0) > self._clock.wall_ms()
+    def forget_all(self) -> None:
+        """Loses everything, as a server that is flushed."""
+        for held in (self._routes, self._nonces, self._online, self._last_seen, self._typing):
+            held.clear()
 
-    def last_seen_ms(self, user_id: UserId) -> int:
-        """Returns the time of the last sign of life; 0 when it is unknown."""
+    def _seen(self, user_id: UserId, now_ms: int) -> Seen:
         last_seen_ms = self._last_seen.get(user_id, 0)
-        return last_seen_ms if last_seen_ms + LAST_SEEN_S * 1000 > self._clock.wall_ms() else 0
+        if last_seen_ms + LAST_SEEN_S * 1000 <= now_ms:
+            last_seen_ms = 0
+        return Seen(max(self._online.get(user_id, 0) - now_ms, 0), last_seen_ms, max(now_ms - last_seen_ms, 0))
 
     def _connect(self, edge: Edge, connect: NewSession, now_ms: int) -> Connected:
         session, nonce = connect

@@ -6,12 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svc_presence.adapters.scripts_redis import Call, RedisScripts
-from svc_presence.model import Connected, DeviceId, Edge, Located, Replaced, SessionId, Written
+from svc_presence.model import (
+    Connected,
+    DeviceId,
+    Edge,
+    Lasting,
+    Located,
+    Replaced,
+    Seen,
+    SessionId,
+    TypingKind,
+    Typist,
+    UserId,
+    Written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from svc_presence.model import Changes, NewSession, Route, Session, UserId
+    from svc_presence.model import Changes, ConversationId, NewSession, Route, Session, Typing
 
 SCHEMA = Path(__file__).parent.parent / "schema"
 
@@ -74,6 +87,39 @@ class RedisPresenceStore:
         located.sort()
         return located
 
+    async def read_presence(self, user_ids: Sequence[UserId]) -> list[Seen]:
+        """Returns what is known of each person, in one round trip."""
+        tags = [user_id.hex() for user_id in user_ids]
+        groups = self._scripts.group(tags)
+        results = await self._scripts.run(
+            [Call("presence", [key for index in group for key in _presence_keys(tags[index])], []) for group in groups]
+        )
+        found: dict[int, Seen] = {}
+        flat: list[int]
+        for group, flat in zip(groups, results, strict=True):
+            found.update((index, Seen(*flat[3 * at : 3 * at + 3])) for at, index in enumerate(group))
+        return [found[index] for index in range(len(user_ids))]
+
+    async def write_typing(self, typings: Sequence[Typing]) -> None:
+        """Notes that people are writing, or no longer, in one round trip."""
+        groups = self._scripts.group([typing.conversation.conversation_id.hex() for typing in typings])
+        await self._scripts.run([_typing_call([typings[index] for index in group]) for group in groups])
+
+    async def read_typing(self, conversation_ids: Sequence[ConversationId]) -> list[list[Lasting]]:
+        """Returns who is writing in each conversation, in one round trip."""
+        tags = [conversation_id.hex() for conversation_id in conversation_ids]
+        groups = self._scripts.group(tags)
+        results = await self._scripts.run(
+            [Call("typists", [f"typists:{{{tags[index]}}}" for index in group], []) for group in groups]
+        )
+        found: list[list[Lasting]] = [[] for _ in conversation_ids]
+        flat: list[Any]
+        for group, flat in zip(groups, results, strict=True):
+            for at in range(0, len(flat), 4):
+                typist = Typist(UserId(bytes.fromhex(flat[at + 1].decode())), TypingKind(flat[at + 2]))
+                found[group[flat[at]]].append(Lasting(typist, flat[at + 3]))
+        return [sorted(lasting) for lasting in found]
+
     async def check(self) -> None:
         """Returns when the server answers."""
         await self._scripts.check()
@@ -122,6 +168,20 @@ def _forget_call(routes: list[Route]) -> Call:
         keys += (f"connection:{tag}", f"online:{tag}")
         arguments += (str(device_id), f"{_prefix(edge)}{session_id:016x}")
     return Call("forget", keys, arguments)
+
+
+def _presence_keys(tag: str) -> tuple[str, str]:
+    return f"online:{{{tag}}}", f"lastseen:{{{tag}}}"
+
+
+def _typing_call(typings: list[Typing]) -> Call:
+    keys: list[str] = []
+    arguments: list[str] = []
+    for user_id, conversation, kind, is_over in typings:
+        tag, user = f"{{{conversation.conversation_id.hex()}}}", user_id.hex()
+        keys += (f"typing:{tag}:{user}", f"typists:{tag}")
+        arguments += (user, "0" if is_over else str(int(kind)))
+    return Call("typing", keys, arguments)
 
 
 def _prefix(edge: Edge) -> str:

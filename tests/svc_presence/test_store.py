@@ -16,6 +16,8 @@ from svc_presence.adapters.presence_store_redis import RedisPresenceStore
 from svc_presence.model import (
     Changes,
     Connected,
+    Conversation,
+    ConversationId,
     DeviceId,
     Edge,
     Located,
@@ -24,6 +26,9 @@ from svc_presence.model import (
     Route,
     Session,
     SessionId,
+    Typing,
+    TypingKind,
+    Typist,
     UserId,
     Written,
 )
@@ -34,6 +39,7 @@ LILLE = Edge("[::1]:7443", 7)
 ALICE = UserId(bytes(range(16)))
 # Braces would end a hash tag, if ids stood in keys as they are.
 BOB = UserId(b"}" * 16)
+HERE, ELSEWHERE = ConversationId(b"{" * 16), ConversationId(b"e" * 16)
 
 
 class ValkeyCluster(EmbeddedValkey):
@@ -69,11 +75,8 @@ class MemoryHarness:
     async def age(self, seconds: int) -> None:
         self.clock.now_ms += seconds * 1000
 
-    async def is_online(self, user_id: UserId) -> bool:
-        return self.store.is_online(user_id)
-
-    async def was_seen(self, user_id: UserId) -> bool:
-        return self.store.last_seen_ms(user_id) > 0
+    async def forget_all(self) -> None:
+        self.store.forget_all()
 
 
 class ValkeyHarness:
@@ -87,17 +90,14 @@ class ValkeyHarness:
     async def age(self, seconds: int) -> None:
         """Makes everything older: the times in the values, and the times to live."""
         async for key in self.client.scan_iter():
-            if key.startswith(b"connection:"):
+            if key.startswith((b"connection:", b"typists:")):
                 fields: Any = await self.client.execute_command("HGETALL", key)
                 aged = {device: older(value, seconds) for device, value in fields.items()}
                 await self.client.execute_command("HSET", key, *itertools.chain(*aged.items()))
             await self.client.pexpire(key, await self.client.pttl(key) - seconds * 1000)
 
-    async def is_online(self, user_id: UserId) -> bool:
-        return await self.client.get(f"online:{{{user_id.hex()}}}") == b"1"
-
-    async def was_seen(self, user_id: UserId) -> bool:
-        return await self.client.get(f"lastseen:{{{user_id.hex()}}}") is not None
+    async def forget_all(self) -> None:
+        await self.client.flushall()
 
     async def ttl_s(self, key: str) -> int:
         return round(await self.client.pttl(key) / 1000)
@@ -109,6 +109,14 @@ class ValkeyHarness:
 
 
 Harness = MemoryHarness | ValkeyHarness
+
+
+async def is_online(harness: Harness, user_id: UserId) -> bool:
+    return (await harness.store.read_presence([user_id]))[0].online_left_ms > 0
+
+
+async def was_seen(harness: Harness, user_id: UserId) -> bool:
+    return (await harness.store.read_presence([user_id]))[0].last_seen_ms > 0
 
 
 def older(value: bytes, seconds: int) -> bytes:
@@ -184,6 +192,10 @@ def session(number: int, user_id: UserId = ALICE, device_id: int = 1) -> Session
     return Session(user_id, DeviceId(device_id), SessionId(number))
 
 
+def typing(user_id: UserId, kind: TypingKind = TypingKind.TEXT, where: ConversationId | None = None) -> Typing:
+    return Typing(user_id, Conversation(HERE if where is None else where, None), kind)
+
+
 def nonce(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
@@ -215,8 +227,8 @@ async def test_a_connected_session_is_located_and_its_user_online(harness: Harne
 
     assert connected == [Connected(is_refused=False, replaced=None)]
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2**64 - 1), PARIS)]
-    assert await harness.is_online(ALICE)
-    assert await harness.was_seen(ALICE)
+    assert await is_online(harness, ALICE)
+    assert await was_seen(harness, ALICE)
 
 
 async def test_a_connect_wins_and_tells_what_it_replaced(harness: Harness) -> None:
@@ -279,12 +291,12 @@ async def test_a_route_expires_after_a_minute_and_online_after_45_seconds(harnes
     await connect(harness.store, PARIS, session(1))
 
     await harness.age(46)
-    at_46_s = (await harness.is_online(ALICE), len(await harness.store.locate([ALICE], [])))
+    at_46_s = (await is_online(harness, ALICE), len(await harness.store.locate([ALICE], [])))
     await harness.age(15)
 
     assert at_46_s == (False, 1)
     assert await harness.store.locate([ALICE], []) == []
-    assert await harness.was_seen(ALICE)
+    assert await was_seen(harness, ALICE)
 
 
 async def test_last_seen_is_forgotten_after_30_days(harness: Harness) -> None:
@@ -292,7 +304,7 @@ async def test_last_seen_is_forgotten_after_30_days(harness: Harness) -> None:
 
     await harness.age(30 * 86_400 + 1)
 
-    assert not await harness.was_seen(ALICE)
+    assert not await was_seen(harness, ALICE)
 
 
 async def test_a_refresh_keeps_a_route_alive_while_another_device_expires(harness: Harness) -> None:
@@ -303,7 +315,7 @@ async def test_a_refresh_keeps_a_route_alive_while_another_device_expires(harnes
     await harness.age(21)
 
     assert replaced == []
-    assert await harness.is_online(ALICE)
+    assert await is_online(harness, ALICE)
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(2), SessionId(2), PARIS)]
 
 
@@ -344,12 +356,12 @@ async def test_a_bye_forgets_the_route_and_the_last_one_the_online_mark(harness:
     await connect(harness.store, PARIS, session(1), session(2, device_id=2))
 
     await bye(harness.store, PARIS, session(1))
-    after_first = await harness.is_online(ALICE)
+    after_first = await is_online(harness, ALICE)
     await bye(harness.store, PARIS, session(2, device_id=2))
 
     assert after_first
-    assert not await harness.is_online(ALICE)
-    assert await harness.was_seen(ALICE)
+    assert not await is_online(harness, ALICE)
+    assert await was_seen(harness, ALICE)
     assert await harness.store.locate([ALICE], []) == []
 
 
@@ -360,7 +372,7 @@ async def test_a_bye_of_an_older_session_changes_nothing(harness: Harness) -> No
     await bye(harness.store, PARIS, session(1))
     await bye(harness.store, Edge(LILLE.edge_id, 8), session(2))
 
-    assert await harness.is_online(ALICE)
+    assert await is_online(harness, ALICE)
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), LILLE)]
 
 
@@ -371,8 +383,8 @@ async def test_gone_routes_are_forgotten_unless_replaced(harness: Harness) -> No
     located = await harness.store.locate([ALICE, BOB], [route(PARIS, session(1)), route(PARIS, session(2, BOB))])
 
     assert located == [Located(1, DeviceId(1), SessionId(3), LILLE)]
-    assert not await harness.is_online(ALICE)
-    assert await harness.is_online(BOB)
+    assert not await is_online(harness, ALICE)
+    assert await is_online(harness, BOB)
 
 
 async def test_routes_are_ordered_by_user_as_asked_and_device(harness: Harness) -> None:
@@ -410,11 +422,109 @@ async def test_a_thousand_sessions_are_written_and_located_in_order(harness: Har
     assert [one.session_id for one in located] == [one.session_id + 5000 for one in sessions]
 
 
+async def test_what_is_known_of_people_comes_in_order_with_the_time_that_is_left(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+    await harness.age(20)
+
+    unknown, alice = await harness.store.read_presence([BOB, ALICE])
+
+    assert (unknown.online_left_ms, unknown.last_seen_ms) == (0, 0)
+    assert 24_000 <= alice.online_left_ms <= 25_000
+    assert alice.last_seen_ms > 1_600_000_000_000
+
+
+async def test_how_long_ago_somebody_was_seen_is_counted_from_the_last_sign_of_life(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+    before = (await harness.store.read_presence([ALICE]))[0]
+
+    await bye(harness.store, PARIS, session(1))
+    after = (await harness.store.read_presence([ALICE]))[0]
+
+    assert (before.online_left_ms > 0, after.online_left_ms) == (True, 0)
+    assert after.last_seen_ms >= before.last_seen_ms
+    assert after.idle_ms < 5_000
+
+
+async def test_a_store_that_lost_its_memory_knows_nobody(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1))
+    await bye(harness.store, PARIS, session(1))
+
+    await harness.forget_all()
+
+    seen = (await harness.store.read_presence([ALICE]))[0]
+    assert (seen.online_left_ms, seen.last_seen_ms) == (0, 0)
+
+
+async def test_typing_is_listed_for_five_seconds_by_user(harness: Harness) -> None:
+    await harness.store.write_typing([typing(BOB), typing(ALICE, TypingKind.RECORDING), typing(ALICE, where=ELSEWHERE)])
+
+    here, nowhere, elsewhere = await harness.store.read_typing([HERE, user(9), ELSEWHERE])  # type: ignore[list-item]  # any id will do
+    await harness.age(5)
+
+    assert [one.typist for one in here] == [Typist(ALICE, TypingKind.RECORDING), Typist(BOB, TypingKind.TEXT)]
+    assert all(4_000 < one.left_ms <= 5_000 for one in here)
+    assert (nowhere, [one.typist.user_id for one in elsewhere]) == ([], [ALICE])
+    assert await harness.store.read_typing([HERE]) == [[]]
+
+
+async def test_typing_that_is_repeated_goes_on_while_that_of_others_ends(harness: Harness) -> None:
+    await harness.store.write_typing([typing(ALICE), typing(BOB)])
+    await harness.age(3)
+
+    await harness.store.write_typing([typing(ALICE)])
+    await harness.age(3)
+
+    assert [one.typist.user_id for one in (await harness.store.read_typing([HERE]))[0]] == [ALICE]
+
+
+async def test_typing_that_is_over_ends_at_once(harness: Harness) -> None:
+    await harness.store.write_typing([typing(ALICE), typing(BOB)])
+
+    await harness.store.write_typing([typing(ALICE)._replace(is_over=True), typing(user(5))._replace(is_over=True)])
+
+    assert [one.typist.user_id for one in (await harness.store.read_typing([HERE]))[0]] == [BOB]
+
+
+async def test_many_people_and_conversations_are_answered_in_order(harness: Harness) -> None:
+    people = [user(number) for number in range(300)]
+    await connect(harness.store, PARIS, *[session(number + 1, one) for number, one in enumerate(people[::2])])
+    places = [ConversationId(one) for one in people]
+    await harness.store.write_typing([typing(ALICE, where=place) for place in places[::3]])
+
+    seen = await harness.store.read_presence(people)
+    lasting = await harness.store.read_typing(places)
+
+    assert [one.online_left_ms > 0 for one in seen] == [number % 2 == 0 for number in range(300)]
+    assert [len(one) for one in lasting] == [int(number % 3 == 0) for number in range(300)]
+
+
 async def test_an_empty_batch_and_an_empty_question_are_answered(harness: Harness) -> None:
     await harness.store.check()
 
     assert await harness.store.write(PARIS, Changes([], [], [])) == Written([], [])
     assert await harness.store.locate([], []) == []
+    assert await harness.store.read_presence([]) == []
+    assert await harness.store.read_typing([]) == []
+    await harness.store.write_typing([])
+
+
+async def test_the_key_of_typing_is_that_of_the_document(real: ValkeyHarness) -> None:
+    await real.store.write_typing([typing(ALICE)])
+
+    key = f"typing:{{{HERE.hex()}}}:{ALICE.hex()}"
+    assert await real.client.get(key) == b"1"
+    assert [await real.ttl_s(key), await real.ttl_s(f"typists:{{{HERE.hex()}}}")] == [5, 5]
+
+
+async def test_an_expired_typist_is_dropped_when_it_is_read(real: ValkeyHarness) -> None:
+    await real.store.write_typing([typing(ALICE), typing(BOB)])
+    await real.age(4)
+    await real.store.write_typing([typing(BOB)])
+    await real.age(2)
+
+    await real.store.read_typing([HERE])
+
+    assert await real.client.execute_command("HKEYS", f"typists:{{{HERE.hex()}}}") == [BOB.hex().encode()]
 
 
 async def test_scripts_that_the_server_has_forgotten_are_loaded_again(real: ValkeyHarness) -> None:
@@ -447,9 +557,10 @@ async def test_an_expired_field_is_dropped_when_it_is_read(real: ValkeyHarness) 
     assert await real.client.execute_command("HKEYS", f"connection:{{{ALICE.hex()}}}") == [b"2"]
 
 
-@pytest.mark.parametrize("script", ["connect", "refresh", "bye", "forget", "locate"])
+@pytest.mark.parametrize("script", ["connect", "refresh", "bye", "forget", "locate", "presence", "typing", "typists"])
 def test_every_script_names_its_keys_their_values_times_and_source(root: Path, script: str) -> None:
     header = (root / "svc_presence" / "schema" / f"{script}.lua").read_text().partition("\nlocal")[0]
 
     assert header.startswith(f"-- {script}: ")
-    assert all(word in header for word in ("-- KEYS", "-- ARGV", "-- Source", "-- Returns", "connection:{uid}"))
+    assert all(word in header for word in ("-- KEYS", "-- ARGV", "-- Source", "-- Returns"))
+    assert "{uid}" in header or "{conversation}" in header
