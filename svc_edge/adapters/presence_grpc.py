@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chappe.api.presence.v1 import presence_service_pb2
+from chappe.api.presence.v1 import track_pb2
 from chappe.api.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
 from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.replicas import Replicas, rendezvous
@@ -35,10 +35,10 @@ class _Change(NamedTuple):
     is_bye: bool = False
 
 
-class _Lane(DialHandler[_Change, presence_service_pb2.TrackRequest, presence_service_pb2.TrackResponse]):
+class _Lane(DialHandler[_Change, track_pb2.TrackRequest, track_pb2.TrackResponse]):
     """One replica's stream and the connects that it has not answered."""
 
-    client: StreamClient[_Change, presence_service_pb2.TrackRequest, presence_service_pb2.TrackResponse]
+    client: StreamClient[_Change, track_pb2.TrackRequest, track_pb2.TrackResponse]
 
     def __init__(self, registry: GrpcRegistry, identity: Identity, edge_id: Callable[[], str]) -> None:
         self._registry = registry
@@ -47,32 +47,30 @@ class _Lane(DialHandler[_Change, presence_service_pb2.TrackRequest, presence_ser
         self._batches: dict[int, list[int]] = {}
         self.pending: dict[int, asyncio.Future[ConnectOutcome | None]] = {}
 
-    def hello(self) -> presence_service_pb2.TrackRequest:
-        return presence_service_pb2.TrackRequest(hello=self._identity.hello(0), edge_id=self._edge_id())
+    def hello(self) -> track_pb2.TrackRequest:
+        return track_pb2.TrackRequest(hello=self._identity.hello(0), edge_id=self._edge_id())
 
-    def encode(self, number: int, items: list[_Change]) -> presence_service_pb2.TrackRequest:
+    def encode(self, number: int, items: list[_Change]) -> track_pb2.TrackRequest:
         connects = [change for change in items if change.connect_id]
         self._batches[number] = [change.connect_id for change in connects]
-        batch = presence_service_pb2.TrackBatch(
+        batch = track_pb2.TrackBatch(
             number=number,
             connects=[
-                presence_service_pb2.Connect(
-                    item_id=change.connect_id, session=_reference(change.session), nonce=change.nonce
-                )
+                track_pb2.Connect(item_id=change.connect_id, session=_reference(change.session), nonce=change.nonce)
                 for change in connects
             ],
             refreshes=[_reference(change.session) for change in items if not change.connect_id and not change.is_bye],
             byes=[_reference(change.session) for change in items if change.is_bye],
         )
-        return presence_service_pb2.TrackRequest(batch=batch)
+        return track_pb2.TrackRequest(batch=batch)
 
-    def drain(self, reason: str) -> presence_service_pb2.TrackRequest:
-        return presence_service_pb2.TrackRequest(drain=stream_pb2.StreamDrain(reason=reason))
+    def drain(self, reason: str) -> track_pb2.TrackRequest:
+        return track_pb2.TrackRequest(drain=stream_pb2.StreamDrain(reason=reason))
 
     def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - any boot of the registry will do
         self._registry.lane_opened()
 
-    def received(self, kind: str, response: presence_service_pb2.TrackResponse) -> None:
+    def received(self, kind: str, response: track_pb2.TrackResponse) -> None:
         if kind != "results":
             return
         results = response.results
@@ -214,7 +212,5 @@ class GrpcRegistry:
         self.listener.registry_forgot()
 
 
-def _reference(session: SessionRef) -> presence_service_pb2.SessionRef:
-    return presence_service_pb2.SessionRef(
-        user_id=session.user_id, device_id=session.device_id, session_id=session.session_id
-    )
+def _reference(session: SessionRef) -> track_pb2.SessionRef:
+    return track_pb2.SessionRef(user_id=session.user_id, device_id=session.device_id, session_id=session.session_id)

@@ -1,34 +1,36 @@
-"""The gRPC door of the registry."""
+"""One edge's stream: its batches are written in order and answered one by one, and news go back as it takes them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
-from chappe.api.type.v1 import error_reason_pb2, stream_pb2
+from chappe.api.presence.v1 import track_pb2
+from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.contract import validate
-from chappe.runtime.errors import DrainingError, InvalidFieldError, UnavailableError
+from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from chappe.runtime.metrics import Counters
 from chappe.runtime.streams import ServeHandler, StreamServer
-from svc_presence.model import Changes, DeviceId, Edge, NewSession, Route, Session, SessionId, UserId
+from svc_presence.model import Edge, UserId
+from svc_presence.protocol.news import News
+from svc_presence.rpc.wire import conversation_of, to_changes, to_news, to_result, to_typing
 
 if TYPE_CHECKING:
     from chappe.runtime.streams import Identity
     from chappe.runtime.tasks import Tasks
-    from svc_presence.model import ConnectAnswer, Located
-    from svc_presence.service import PresenceService
+    from svc_presence.service.desk import Desk
 
 TRACK_CREDITS = 4096
-DRAIN_REASON = "the registry stops"
+NEWS_AT_ONCE = 2048
+"""So many watches are told something in one message."""
 
 _log = logging.getLogger(__name__)
 
-TrackRequest = presence_service_pb2.TrackRequest
-TrackResponse = presence_service_pb2.TrackResponse
-TrackResults = presence_service_pb2.TrackResults
+TrackRequest = track_pb2.TrackRequest
+TrackResponse = track_pb2.TrackResponse
+TrackResults = track_pb2.TrackResults
 
 
 class TrackCounters(Counters):
@@ -40,84 +42,38 @@ class TrackCounters(Counters):
     """Signs of life of sessions."""
     byes: int
     """Sessions that ended."""
+    typings: int
+    """Times that somebody said to be writing, or no longer."""
+    watches: int
+    """Watches of people or of typing that began."""
     failed_batches: int
     """Batches that could not be written."""
     located_users: int
     """Users who were asked for."""
 
 
-class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
-    """Serves `chappe.api.presence.v1.PresenceService`."""
+class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
+    """Serves one edge.
 
-    def __init__(self, service: PresenceService, *, identity: Identity, tasks: Tasks) -> None:
-        """Makes the door.
+    Every batch that speaks of sessions, or of nothing, has an answer of its own, and news go out in messages of their
+    own: what is to be said waits here, and the stream is handed one mark at a time.
+    """
 
-        Args:
-            service: The rules.
-            identity: Of this process, for the hellos of its streams.
-            tasks: Owns the tasks of the streams.
-        """
-        self._service = service
-        self._identity = identity
-        self._tasks = tasks
-        self._streams: set[StreamServer[TrackResults, TrackRequest, TrackResponse]] = set()
-        self._is_draining = False
-        self.counters = TrackCounters()
+    stream: StreamServer[None, TrackRequest, TrackResponse]
 
-    @property
-    def stream_count(self) -> int:
-        """How many edges are connected."""
-        return len(self._streams)
-
-    async def Track(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # written with context.write
-        """Serves one edge until it half-closes."""
-        if self._is_draining:
-            raise DrainingError
-        handler = TrackHandler(self._service, self._identity, self._tasks, self.counters)
-        stream = StreamServer(context, handler, tasks=self._tasks, credits_=TRACK_CREDITS, name="track")
-        handler.stream = stream
-        self._streams.add(stream)
-        try:
-            await stream.serve()
-        finally:
-            self._streams.discard(stream)
-
-    async def Locate(
-        self, request: presence_service_pb2.LocateRequest, context: Any
-    ) -> presence_service_pb2.LocateResponse:
-        """Answers where users are."""
-        self.counters.located_users += len(request.user_ids)
-        gone = [
-            Route(
-                UserId(one.user_id), DeviceId(one.device_id), SessionId(one.session_id), Edge(one.edge_id, one.boot_id)
-            )
-            for one in request.gone
-        ]
-        return to_response(await self._service.locate([UserId(user_id) for user_id in request.user_ids], gone))
-
-    async def drain(self) -> None:
-        """Asks every edge to end its stream and to go on with another replica."""
-        self._is_draining = True
-        await asyncio.gather(*(stream.drain(DRAIN_REASON) for stream in self._streams))
-
-
-class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
-    """One edge's stream: its batches are written in order, one at a time, and answered one by one."""
-
-    stream: StreamServer[TrackResults, TrackRequest, TrackResponse]
-
-    def __init__(self, service: PresenceService, identity: Identity, tasks: Tasks, counters: TrackCounters) -> None:
-        self._service = service
+    def __init__(self, desk: Desk, identity: Identity, tasks: Tasks, counters: TrackCounters) -> None:
+        self._desk = desk
         self._counters = counters
         self._identity = identity
         self._tasks = tasks
         self._edge = Edge("", 0)
-        self._waiting: deque[presence_service_pb2.TrackBatch] = deque()
+        self._waiting: deque[track_pb2.TrackBatch] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._encoded = asyncio.Event()
-        self._encoded.set()
+        self._answers: deque[TrackResults] = deque()
+        self._is_marked = False
+        self._news = News(self._mark)
         self._writer: asyncio.Task[None] | None = None
 
     def opened(self, request: TrackRequest) -> None:
@@ -129,6 +85,7 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
             message = f"must be the address at which fanout reaches the edge, host:port, not {request.edge_id!r}"
             raise InvalidFieldError("edge_id", message)
         validate(request)
+        self._news.credit = request.hello.credits
         self._writer = self._tasks.spawn(self._write_batches(), name=f"track {request.edge_id}")
 
     def hello(self) -> TrackResponse:
@@ -136,23 +93,37 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
         return TrackResponse(hello=self._identity.hello(TRACK_CREDITS))
 
     def count(self, request: TrackRequest) -> int:
-        """Returns how many sessions a batch speaks of."""
-        return _count(request.batch)
+        """Returns how many items a batch holds."""
+        return _sessions(request.batch) + _others(request.batch)
 
     def received(self, kind: str, request: TrackRequest) -> None:
-        """Queues a batch; raises `InvalidFieldError` when a session in it has no proper name."""
-        validate(request.batch)
-        self._counters.connects += len(request.batch.connects)
-        self._counters.refreshes += len(request.batch.refreshes)
-        self._counters.byes += len(request.batch.byes)
-        self._waiting.append(request.batch)
+        """Takes a batch or a grant; raises `InvalidFieldError` when something in it has no proper name."""
+        if kind == "credit":
+            validate(request.credit)
+            self._news.grant(request.credit.items)
+            return
+        batch = request.batch
+        validate(batch)
+        self._counters.connects += len(batch.connects)
+        self._counters.refreshes += len(batch.refreshes)
+        self._counters.byes += len(batch.byes)
+        self._counters.typings += len(batch.typing)
+        self._counters.watches += len(batch.watches) + len(batch.openings)
+        self._take_others(batch)
+        self._waiting.append(batch)
         self._idle.clear()
         self._arrived.set()
 
-    def encode(self, items: list[TrackResults]) -> TrackResponse:
-        """Returns the answer to one batch; the writer never adds a second before this."""
-        self._encoded.set()
-        return TrackResponse(results=items[0])
+    def encode(self, items: list[None]) -> TrackResponse:
+        """Returns one answer, or news when there is none."""
+        self._is_marked = False
+        if self._answers:
+            response = TrackResponse(results=self._answers.popleft())
+        else:
+            response = TrackResponse(news=to_news(self._news.take(NEWS_AT_ONCE)))
+        if self._answers or self._news.is_ready:
+            self._mark()
+        return response
 
     def credit(self, items: int) -> TrackResponse:
         """Returns a grant."""
@@ -167,9 +138,30 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
         await self._idle.wait()
 
     def closed(self, *, is_clean: bool) -> None:
-        """Stops writing: the edge sends the state of its sessions again on its next stream."""
+        """Stops writing: the edge sends the state of its sessions and its watches again on its next stream."""
+        self._desk.end(self._news)
         if self._writer is not None:
             self._writer.cancel()
+
+    def _mark(self) -> None:
+        if not self._is_marked and (self._answers or self._news.is_ready):
+            self._is_marked = True
+            self.stream.add(None)
+
+    def _take_others(self, batch: track_pb2.TrackBatch) -> None:
+        """Takes what needs no answer, before what takes a while."""
+        desk, news = self._desk, self._news
+        for watch in batch.watches:
+            desk.watching.watch(news, watch.number, UserId(watch.viewer_user_id), UserId(watch.target_user_id))
+        for opening in batch.openings:
+            viewer_id = UserId(opening.viewer_user_id)
+            desk.rooms.open(news, opening.number, viewer_id, conversation_of(viewer_id, opening.conversation))
+        if batch.typing:
+            desk.rooms.type([to_typing(signal) for signal in batch.typing])
+        for number in batch.unwatches:
+            desk.unwatch(news, number)
+            news.forget(number)
+        self.stream.grant(_others(batch))
 
     async def _write_batches(self) -> None:
         while True:
@@ -177,17 +169,15 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
             self._arrived.clear()
             while self._waiting:
                 batch = self._waiting.popleft()
-                results = await self._write(batch)
-                # Each message answers one batch, so the one before must have been taken by the stream.
-                await self._encoded.wait()
-                self._encoded.clear()
-                self.stream.add(results)
-                self.stream.grant(_count(batch))
+                results = await self._write(batch) if _sessions(batch) else TrackResults(number=batch.number)
+                self._answers.append(results)
+                self._mark()
+                self.stream.grant(_sessions(batch))
             self._idle.set()
 
-    async def _write(self, batch: presence_service_pb2.TrackBatch) -> TrackResults:
+    async def _write(self, batch: track_pb2.TrackBatch) -> TrackResults:
         try:
-            answer = await self._service.track(self._edge, to_changes(batch))
+            answer = await self._desk.track(self._edge, to_changes(batch))
         except UnavailableError as error:
             _log.warning("batch %d of %s was not written: %s", batch.number, self._edge.edge_id, error)
             return self._failed(batch)
@@ -195,49 +185,19 @@ class TrackHandler(ServeHandler[TrackResults, TrackRequest, TrackResponse]):
             _log.exception("batch %d of %s was not written", batch.number, self._edge.edge_id)
             return self._failed(batch)
         connects = [
-            _result(connect.item_id, answered)
+            to_result(connect.item_id, answered)
             for connect, answered in zip(batch.connects, answer.connects, strict=True)
         ]
         return TrackResults(number=batch.number, connects=connects, replaced_session_ids=answer.replaced_session_ids)
 
-    def _failed(self, batch: presence_service_pb2.TrackBatch) -> TrackResults:
+    def _failed(self, batch: track_pb2.TrackBatch) -> TrackResults:
         self._counters.failed_batches += 1
         return TrackResults(number=batch.number, is_failed=True)
 
 
-def to_changes(batch: presence_service_pb2.TrackBatch) -> Changes:
-    """Returns what a batch says in the words of the model."""
-    return Changes(
-        [NewSession(_session(connect.session), connect.nonce) for connect in batch.connects],
-        [_session(ref) for ref in batch.refreshes],
-        [_session(ref) for ref in batch.byes],
-    )
-
-
-def to_response(located: list[Located]) -> presence_service_pb2.LocateResponse:
-    """Returns routes as columns."""
-    edges: dict[Edge, int] = {}
-    edge_indexes = [edges.setdefault(one.edge, len(edges)) for one in located]
-    return presence_service_pb2.LocateResponse(
-        user_indexes=[one.user_index for one in located],
-        device_ids=[one.device_id for one in located],
-        session_ids=[one.session_id for one in located],
-        edge_indexes=edge_indexes,
-        edge_ids=[edge.edge_id for edge in edges],
-        boot_ids=[edge.boot_id for edge in edges],
-    )
-
-
-def _count(batch: presence_service_pb2.TrackBatch) -> int:
+def _sessions(batch: track_pb2.TrackBatch) -> int:
     return len(batch.connects) + len(batch.refreshes) + len(batch.byes)
 
 
-def _session(ref: presence_service_pb2.SessionRef) -> Session:
-    return Session(UserId(ref.user_id), DeviceId(ref.device_id), SessionId(ref.session_id))
-
-
-def _result(item_id: int, answer: ConnectAnswer) -> presence_service_pb2.ConnectResult:
-    if answer.is_refused:
-        reason = error_reason_pb2.ERROR_REASON_INVALID_PROOF
-        return presence_service_pb2.ConnectResult(item_id=item_id, refused_reason=reason)
-    return presence_service_pb2.ConnectResult(item_id=item_id, replaced_session_id=answer.replaced_session_id)
+def _others(batch: track_pb2.TrackBatch) -> int:
+    return len(batch.typing) + len(batch.watches) + len(batch.openings) + len(batch.unwatches)

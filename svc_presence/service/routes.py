@@ -1,4 +1,4 @@
-"""The rules of the registry."""
+"""The rules of routes: which sessions stand, and where people are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 REFUSED = ConnectAnswer(is_refused=True, replaced_session_id=0)
 
 
-class PresenceService:
+class Routes:
     """Decides what edges and fanout are told."""
 
     def __init__(self, store: PresenceStore) -> None:

@@ -28,7 +28,18 @@ from svc_message.model import (
     StoredMessage,
 )
 from svc_message.model import UserId as LedgerUser
-from svc_presence.model import Changes, Edge, Located, Route, UserId, Written
+from svc_presence.model import (
+    Changes,
+    ConversationId,
+    Edge,
+    Lasting,
+    Located,
+    Route,
+    Seen,
+    Typing,
+    UserId,
+    Written,
+)
 from svc_presence.ports import PresenceStore
 
 LOOK_S = 0.01
@@ -229,6 +240,15 @@ class GatedPresenceStore:
             raise UnavailableError("redis", "it is down in this scene")
         await self.before_locate.pass_through()
         return await self._inner.locate(user_ids, gone)
+
+    async def read_presence(self, user_ids: Sequence[UserId]) -> list[Seen]:
+        return await self._inner.read_presence(user_ids)
+
+    async def write_typing(self, typings: Sequence[Typing]) -> None:
+        await self._inner.write_typing(typings)
+
+    async def read_typing(self, conversation_ids: Sequence[ConversationId]) -> list[list[Lasting]]:
+        return await self._inner.read_typing(conversation_ids)
 
     async def check(self) -> None:
         await self._inner.check()

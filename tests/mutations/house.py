@@ -14,17 +14,15 @@ import svc_fanout.config
 import svc_message.app
 import svc_message.config
 from chappe.api.identity.v1 import directory_service_pb2_grpc, session_service_pb2_grpc
-from chappe.api.presence.v1 import presence_service_pb2_grpc
 from chappe.cli.launcher.environment import tls_files
 from chappe.runtime.app import App, StartError
 from chappe.runtime.clock import Seams, SystemClock, SystemRandomness
 from chappe.runtime.config import Secret, ServerSettings
-from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.journal_memory import MemoryJournal
-from svc_presence.rpc import PresenceRpc
-from svc_presence.service import PresenceService
+from svc_presence.adapters.directory_memory import MemoryDirectory
+from svc_presence.app import assemble
 from tests.mutations.directory import Directory
 from tests.mutations.faults import GatedMessageStore, GatedPresenceStore, LeapClock, LossyDispatcher
 
@@ -109,9 +107,7 @@ async def build_identity(app: App, directory: Directory) -> None:
 
 async def build_presence(app: App, store: GatedPresenceStore) -> None:
     """Builds svc_presence over a store of the scene."""
-    door = PresenceRpc(PresenceService(store), identity=Identity(app.peer_name, app.boot_id), tasks=app.tasks)
-    app.add_door(presence_service_pb2_grpc.add_PresenceServiceServicer_to_server, door)
-    app.on_drain(door.drain)
+    assemble(app, store, MemoryDirectory())
 
 
 async def build_fanout(app: App, presence: Service, edges: list[Service]) -> None:

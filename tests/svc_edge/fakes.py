@@ -32,7 +32,7 @@ from chappe.api.message.v1 import (
     message_service_pb2,
     message_service_pb2_grpc,
 )
-from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
+from chappe.api.presence.v1 import presence_service_pb2_grpc, track_pb2
 from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
@@ -290,14 +290,14 @@ class FakeMesh:
         if not self.presence_is_up:
             await abort(context, UnavailableError("registry", "down"))
         await context.read()
-        await context.write(presence_service_pb2.TrackResponse(hello=HELLO))
+        await context.write(track_pb2.TrackResponse(hello=HELLO))
         self.track_contexts.append(context)
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.WhichOneof("frame") == "batch":
-                await context.write(presence_service_pb2.TrackResponse(results=self._track(request.batch)))
+                await context.write(track_pb2.TrackResponse(results=self._track(request.batch)))
 
     def _track(self, batch: Any) -> Any:
-        results = presence_service_pb2.TrackResults(number=batch.number)
+        results = track_pb2.TrackResults(number=batch.number)
         for connect in batch.connects:
             result = results.connects.add(item_id=connect.item_id)
             device = connect.session.user_id, connect.session.device_id

@@ -256,6 +256,12 @@ class ServedRegistry(presence_service_pb2_grpc.PresenceServiceServicer):
     async def Track(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # never called
         raise NotImplementedError
 
+    async def BatchGetPresence(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def ListTyping(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def Locate(
         self, request: presence_service_pb2.LocateRequest, context: Any
     ) -> presence_service_pb2.LocateResponse:

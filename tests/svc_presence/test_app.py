@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
+from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc, track_pb2
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.app import App
 from chappe.runtime.clock import system_seams
@@ -34,7 +34,7 @@ class Registry:
         self.caller = "svc-edge"
         call = self.stub.Track()
         hello = stream_pb2.StreamHello(protocol=1, peer_id="edge-1", boot_id=7)
-        await call.write(presence_service_pb2.TrackRequest(hello=hello, edge_id="10.0.0.17:7443"))
+        await call.write(track_pb2.TrackRequest(hello=hello, edge_id="10.0.0.17:7443"))
         await call.read()
         return call
 
@@ -44,11 +44,11 @@ class Registry:
         return list((await self.stub.Locate(request)).session_ids)
 
 
-async def refresh(call: Any, number: int) -> presence_service_pb2.TrackResults:
-    session = presence_service_pb2.SessionRef(user_id=ALICE, device_id=1, session_id=5)
-    batch = presence_service_pb2.TrackBatch(number=number, refreshes=[session])
-    await call.write(presence_service_pb2.TrackRequest(batch=batch))
-    results: presence_service_pb2.TrackResults = (await call.read()).results
+async def refresh(call: Any, number: int) -> track_pb2.TrackResults:
+    session = track_pb2.SessionRef(user_id=ALICE, device_id=1, session_id=5)
+    batch = track_pb2.TrackBatch(number=number, refreshes=[session])
+    await call.write(track_pb2.TrackRequest(batch=batch))
+    results: track_pb2.TrackResults = (await call.read()).results
     return results
 
 

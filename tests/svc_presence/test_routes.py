@@ -1,11 +1,11 @@
-"""The rules of the registry, over the store in memory."""
+"""The rules of routes, over the store in memory."""
 
 import pytest
 
 from chappe.runtime.clock import SystemClock
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.model import Changes, ConnectAnswer, DeviceId, Edge, NewSession, Session, SessionId, UserId
-from svc_presence.service import PresenceService
+from svc_presence.service.routes import Routes
 
 EDGE = Edge("paris.example:7443", 7)
 ALICE = UserId(bytes(15) + b"a")
@@ -14,8 +14,8 @@ REFUSED = ConnectAnswer(is_refused=True, replaced_session_id=0)
 
 
 @pytest.fixture
-def service() -> PresenceService:
-    return PresenceService(MemoryPresenceStore(SystemClock()))
+def service() -> Routes:
+    return Routes(MemoryPresenceStore(SystemClock()))
 
 
 def connects(*numbers: int) -> Changes:
@@ -27,7 +27,7 @@ def session(number: int) -> Session:
     return Session(ALICE, DeviceId(1), SessionId(number))
 
 
-async def test_a_replaced_session_of_the_same_boot_is_told(service: PresenceService) -> None:
+async def test_a_replaced_session_of_the_same_boot_is_told(service: Routes) -> None:
     await service.track(EDGE, connects(1))
 
     answer = await service.track(EDGE, connects(2))
@@ -36,7 +36,7 @@ async def test_a_replaced_session_of_the_same_boot_is_told(service: PresenceServ
 
 
 @pytest.mark.parametrize("other", [Edge("lille.example:7443", 7), Edge("paris.example:7443", 8)])
-async def test_a_replaced_session_of_another_edge_or_boot_is_not_told(service: PresenceService, other: Edge) -> None:
+async def test_a_replaced_session_of_another_edge_or_boot_is_not_told(service: Routes, other: Edge) -> None:
     await service.track(EDGE, connects(1))
 
     answer = await service.track(other, connects(2))
@@ -44,7 +44,7 @@ async def test_a_replaced_session_of_another_edge_or_boot_is_not_told(service: P
     assert answer.connects == [ACCEPTED]
 
 
-async def test_a_refreshed_session_that_was_replaced_elsewhere_is_told(service: PresenceService) -> None:
+async def test_a_refreshed_session_that_was_replaced_elsewhere_is_told(service: Routes) -> None:
     await service.track(EDGE, connects(1))
     await service.track(Edge("lille.example:7443", 7), connects(2))
 
@@ -54,9 +54,7 @@ async def test_a_refreshed_session_that_was_replaced_elsewhere_is_told(service: 
 
 
 @pytest.mark.parametrize("nonce", [b"", bytes(15), bytes(17)])
-async def test_a_connect_without_a_proper_nonce_is_refused_and_others_are_not(
-    service: PresenceService, nonce: bytes
-) -> None:
+async def test_a_connect_without_a_proper_nonce_is_refused_and_others_are_not(service: Routes, nonce: bytes) -> None:
     good = connects(1).connects[0]
 
     answer = await service.track(EDGE, Changes([NewSession(session(2), nonce), good], [], []))
@@ -65,5 +63,5 @@ async def test_a_connect_without_a_proper_nonce_is_refused_and_others_are_not(
     assert [one.session_id for one in await service.locate([ALICE], [])] == [1]
 
 
-async def test_a_question_about_nobody_is_answered_without_the_store(service: PresenceService) -> None:
+async def test_a_question_about_nobody_is_answered_without_the_store(service: Routes) -> None:
     assert await service.locate([], []) == []

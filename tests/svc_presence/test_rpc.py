@@ -2,28 +2,37 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
-from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
-from chappe.api.type.v1 import error_reason_pb2, stream_pb2
+from chappe.api.presence.v1 import presence_service_pb2, presence_service_pb2_grpc, track_pb2
+from chappe.api.type.v1 import error_reason_pb2, presence_pb2, stream_pb2
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import RemoteError, UnavailableError, from_rpc_error
 from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor, Gate, Realm
 from chappe.runtime.pki import SpiffeId
+from chappe.runtime.principal import Principal, principal_metadata
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
+from svc_presence.adapters.directory_memory import MemoryDirectory
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
-from svc_presence.model import Changes, Edge, Located, Route, UserId, Written
-from svc_presence.rpc import TRACK_CREDITS, PresenceRpc
-from svc_presence.service import PresenceService
+from svc_presence.model import Changes, Edge, GroupId, Located, Route, Sight, UserId, Written
+from svc_presence.rpc import PresenceRpc
+from svc_presence.rpc.track import TRACK_CREDITS
+from svc_presence.service.answers import Answers
+from svc_presence.service.desk import Desk
+from svc_presence.service.routes import Routes
+from svc_presence.service.typing import TypingRooms
+from svc_presence.service.watching import Watching
 
-ALICE = bytes(15) + b"a"
-BOB = bytes(15) + b"b"
+ALICE = UserId(bytes(15) + b"a")
+BOB = UserId(bytes(15) + b"b")
+CAROL = UserId(bytes(15) + b"c")
+GROUP = GroupId(b"g" * 16)
 EDGE_ID = "10.0.0.17:7443"
 BOOT = 2**63 + 5
 
@@ -52,18 +61,20 @@ class StoppableStore(MemoryPresenceStore):
 class Door:
     """A served registry, and stubs that speak as the edge and as fanout."""
 
-    def __init__(self, store: StoppableStore, rpc: PresenceRpc, stubs: dict[str, Any]) -> None:
+    def __init__(self, store: StoppableStore, directory: MemoryDirectory, desk: Desk, rpc: PresenceRpc) -> None:
         self.store = store
+        self.directory = directory
+        self.desk = desk
         self.rpc = rpc
-        self._stubs = stubs
+        self.realm_stub: Any
 
-    def stub(self, service: str) -> Any:
-        return self._stubs[service]
+    def stub(self, service: str, user_id: bytes = b"") -> Any:
+        return Speaking(self.realm_stub, service, user_id)
 
-    async def track(self, edge_id: str = EDGE_ID) -> "Track":
+    async def track(self, edge_id: str = EDGE_ID, credits_: int = 1000) -> "Track":
         track = Track(self.stub("svc-edge").Track())
-        hello = stream_pb2.StreamHello(protocol=1, peer_id="edge-1", boot_id=BOOT)
-        await track.send(presence_service_pb2.TrackRequest(hello=hello, edge_id=edge_id))
+        hello = stream_pb2.StreamHello(protocol=1, peer_id="edge-1", boot_id=BOOT, credits=credits_)
+        await track.send(track_pb2.TrackRequest(hello=hello, edge_id=edge_id))
         return track
 
 
@@ -74,16 +85,16 @@ class Track:
         self.call = call
 
     async def write(self, number: int, **fields: Any) -> None:
-        batch = presence_service_pb2.TrackBatch(number=number, **fields)
-        await self.send(presence_service_pb2.TrackRequest(batch=batch))
+        batch = track_pb2.TrackBatch(number=number, **fields)
+        await self.send(track_pb2.TrackRequest(batch=batch))
 
-    async def send(self, request: presence_service_pb2.TrackRequest) -> None:
+    async def send(self, request: track_pb2.TrackRequest) -> None:
         # A stream that is refused meanwhile says why to its reader.
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self.call.write(request)
 
-    async def read(self) -> presence_service_pb2.TrackResponse:
-        response: presence_service_pb2.TrackResponse = await self.call.read()
+    async def read(self) -> track_pb2.TrackResponse:
+        response: track_pb2.TrackResponse = await self.call.read()
         return response
 
     async def refusal(self) -> RemoteError:
@@ -105,17 +116,23 @@ async def door() -> AsyncIterator[Door]:
         given = dict(context.invocation_metadata())
         return SpiffeId(trust_domain="chappe.test", service=str(given["chappe-test-service"]))
 
-    gate = Gate(Realm("chappe.test", "chappe", ()), identify)
+    gate = Gate(Realm("chappe.test", "chappe", ("bot",)), identify)
     async with Tasks() as tasks:
-        store = StoppableStore()
-        rpc = PresenceRpc(PresenceService(store), identity=Identity("presence-1", 99), tasks=tasks)
+        store, directory, clock = StoppableStore(), MemoryDirectory(), SystemClock()
+        routes = Routes(store)
+        watching = Watching(store, directory, clock=clock, tasks=tasks)
+        desk = Desk(routes, watching, TypingRooms(store, directory, clock=clock, tasks=tasks))
+        directory.listener = desk
+        answers = Answers(store, directory)
+        rpc = PresenceRpc(desk, routes, answers, identity=Identity("presence-1", 99), tasks=tasks)
         server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)])
         presence_service_pb2_grpc.add_PresenceServiceServicer_to_server(rpc, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
+        door = Door(store, directory, desk, rpc)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            stub = presence_service_pb2_grpc.PresenceServiceStub(channel)
-            yield Door(store, rpc, {name: Speaking(stub, name) for name in ("svc-edge", "svc-fanout")})
+            door.realm_stub = presence_service_pb2_grpc.PresenceServiceStub(channel)
+            yield door
         await server.stop(0)
     # A test may leave while its stream is being refused; what gRPC then raises in the server reaches nobody.
     conformance.violations = [one for one in conformance.violations if "ExecuteBatchError" not in one]
@@ -123,11 +140,13 @@ async def door() -> AsyncIterator[Door]:
 
 
 class Speaking:
-    """A stub whose calls carry a name for the test's gate."""
+    """A stub whose calls carry a name for the test's gate, and the user of an edge's call."""
 
-    def __init__(self, stub: Any, name: str) -> None:
+    def __init__(self, stub: Any, name: str, user_id: bytes) -> None:
         self._stub = stub
-        self._metadata = (("chappe-test-service", name),)
+        self._metadata: list[tuple[str, str | bytes]] = [("chappe-test-service", name)]
+        if user_id:
+            self._metadata.append(principal_metadata(Principal(user_id, 1, bytes(16))))
 
     def Track(self) -> Any:
         return self._stub.Track(metadata=self._metadata)
@@ -137,14 +156,24 @@ class Speaking:
         response: presence_service_pb2.LocateResponse = await self._stub.Locate(request, metadata=self._metadata)
         return response
 
+    async def BatchGetPresence(self, **fields: Any) -> list[tuple[bytes, int, int]]:
+        request = presence_service_pb2.BatchGetPresenceRequest(**fields)
+        response = await self._stub.BatchGetPresence(request, metadata=self._metadata)
+        return [(one.user_id, one.state, one.last_seen_ms) for one in response.presences]
 
-def ref(number: int, user_id: bytes = ALICE, device_id: int = 1) -> presence_service_pb2.SessionRef:
-    return presence_service_pb2.SessionRef(user_id=user_id, device_id=device_id, session_id=number)
+    async def ListTyping(self, **named: bytes) -> list[tuple[bytes, int]]:
+        request = presence_service_pb2.ListTypingRequest(conversation=presence_pb2.ConversationRef(**named))
+        response = await self._stub.ListTyping(request, metadata=self._metadata)
+        return [(one.user_id, one.kind) for one in response.typists]
 
 
-def connect(number: int, user_id: bytes = ALICE, device_id: int = 1, nonce: int = 0) -> presence_service_pb2.Connect:
+def ref(number: int, user_id: bytes = ALICE, device_id: int = 1) -> track_pb2.SessionRef:
+    return track_pb2.SessionRef(user_id=user_id, device_id=device_id, session_id=number)
+
+
+def connect(number: int, user_id: bytes = ALICE, device_id: int = 1, nonce: int = 0) -> track_pb2.Connect:
     used = (nonce or number).to_bytes(16, "big")
-    return presence_service_pb2.Connect(item_id=number + 100, session=ref(number, user_id, device_id), nonce=used)
+    return track_pb2.Connect(item_id=number + 100, session=ref(number, user_id, device_id), nonce=used)
 
 
 async def test_both_sides_say_hello_and_the_registry_grants_credit(door: Door) -> None:
@@ -262,7 +291,7 @@ async def test_an_edge_that_nobody_could_dial_is_refused(door: Door, edge_id: st
     ],
 )
 async def test_a_session_without_a_proper_name_ends_the_stream(
-    door: Door, bad: presence_service_pb2.SessionRef, field: str
+    door: Door, bad: track_pb2.SessionRef, field: str
 ) -> None:
     track = await door.track()
 
@@ -329,3 +358,211 @@ async def test_a_draining_registry_takes_no_new_streams(door: Door) -> None:
     track = await door.track()
 
     assert (await track.refusal()).reason == "DRAINING"
+
+
+# Watches and typing
+
+
+def watch(number: int, target_id: bytes, viewer_id: bytes = ALICE) -> track_pb2.PresenceWatch:
+    return track_pb2.PresenceWatch(number=number, viewer_user_id=viewer_id, target_user_id=target_id)
+
+
+def opening(number: int, viewer_id: bytes = ALICE, **named: bytes) -> track_pb2.TypingWatch:
+    ref = presence_pb2.ConversationRef(**named)
+    return track_pb2.TypingWatch(number=number, viewer_user_id=viewer_id, conversation=ref)
+
+
+def signal(user_id: bytes, kind: int = 0, *, is_over: bool = False, **named: bytes) -> track_pb2.TypingSignal:
+    ref = presence_pb2.ConversationRef(**named)
+    return track_pb2.TypingSignal(user_id=user_id, conversation=ref, kind=kind, is_over=is_over)  # type: ignore[arg-type]  # any number may come
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Waits until a condition holds."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+async def read_news(track: Track) -> track_pb2.TrackNews:
+    """Reads on to the next news."""
+    while True:
+        response = await track.read()
+        if response.WhichOneof("frame") == "news":
+            return response.news
+
+
+async def test_watches_are_told_together_by_their_numbers(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.LAST_SEEN)
+    track = await door.track()
+
+    await track.write(1, connects=[connect(1, BOB)])
+    await track.write(2, watches=[watch(10, BOB), watch(11, CAROL), watch(12, CAROL)])
+    told: dict[int, int] = {}
+    while len(told) < 3:
+        for one in (await read_news(track)).presences:
+            told.update(dict.fromkeys(one.watch_numbers, one.state))
+
+    hidden = presence_pb2.PRESENCE_STATE_HIDDEN
+    assert told == {10: presence_pb2.PRESENCE_STATE_ONLINE, 11: hidden, 12: hidden}
+
+
+async def test_a_batch_without_sessions_is_answered_too(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+
+    await track.write(7, unwatches=[5])
+
+    assert (await track.read()).results.number == 7
+    assert door.store.writes == 0
+
+
+async def test_news_wait_for_credit_and_then_only_the_newest_is_told(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.LAST_SEEN)
+    track = await door.track(credits_=0)
+    await track.read()
+    await track.write(1, watches=[watch(10, BOB)])
+    await track.read()
+    await track.write(2, connects=[connect(1, BOB)])
+    answered = (await track.read()).results
+
+    await track.send(track_pb2.TrackRequest(credit=stream_pb2.StreamCredit(items=5)))
+    news = await read_news(track)
+
+    assert answered.number == 2
+    assert [(list(one.watch_numbers), one.state) for one in news.presences] == [([10], 2)]
+
+
+async def test_a_watch_that_ended_is_told_nothing_more(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.LAST_SEEN)
+    track = await door.track()
+    await track.write(1, watches=[watch(10, BOB), watch(11, BOB)])
+    await read_news(track)
+
+    await track.write(2, unwatches=[10])
+    await track.write(3, connects=[connect(1, BOB)])
+
+    assert [list(one.watch_numbers) for one in (await read_news(track)).presences] == [[11]]
+
+
+async def test_typing_reaches_whoever_has_the_conversation_open(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.ONLINE)
+    door.directory.join(GROUP, ALICE, BOB)
+    track = await door.track()
+    await track.write(1, openings=[opening(1, peer_user_id=BOB), opening(2, group_id=GROUP)])
+
+    await track.write(2, typing=[signal(BOB, 2, group_id=GROUP), signal(BOB, 99, peer_user_id=ALICE)])
+    told: dict[int, tuple[bytes, int]] = {}
+    while len(told) < 2:
+        for one in (await read_news(track)).typing:
+            told.update(dict.fromkeys(one.watch_numbers, (one.typists[0].user_id, one.typists[0].kind)))
+
+    assert told == {1: (BOB, 1), 2: (BOB, 2)}
+
+
+async def test_the_watches_of_a_stream_end_with_it(door: Door) -> None:
+    track = await door.track()
+    await track.write(1, watches=[watch(10, BOB)], openings=[opening(11, peer_user_id=BOB)])
+    await read_news(track)
+
+    track.call.cancel()
+
+    await eventually(lambda: not (door.desk.watching.watch_count or door.desk.rooms.opening_count), "they end")
+
+
+@pytest.mark.parametrize(
+    ("batch", "field"),
+    [
+        ({"watches": [watch(0, BOB)]}, "watches[0].number"),
+        ({"watches": [watch(1, b"short")]}, "watches[0].target_user_id"),
+        ({"openings": [opening(1, b"", group_id=GROUP)]}, "openings[0].viewer_user_id"),
+        ({"openings": [opening(1)]}, "conversation"),
+        ({"openings": [track_pb2.TypingWatch(number=1, viewer_user_id=ALICE)]}, "openings[0].conversation"),
+        ({"typing": [signal(ALICE, group_id=b"short")]}, "typing[0].conversation.group_id"),
+        ({"typing": [signal(ALICE)]}, "conversation"),
+    ],
+)
+async def test_a_watch_or_typing_without_proper_names_ends_the_stream(
+    door: Door, batch: dict[str, Any], field: str
+) -> None:
+    track = await door.track()
+
+    await track.write(1, **batch)
+
+    assert (await track.refusal()).metadata["field"] == field
+
+
+async def test_watches_and_typing_use_up_credit_that_comes_back(door: Door) -> None:
+    track = await door.track()
+    await track.read()
+    quarter = TRACK_CREDITS // 4
+
+    await track.write(1, unwatches=list(range(1, quarter + 1)))
+    frames = [await track.read(), await track.read()]
+    await track.write(2, unwatches=list(range(1, TRACK_CREDITS + 2)))
+
+    assert sum(frame.credit.items for frame in frames) == quarter
+    assert (await track.refusal()).code == "RESOURCE_EXHAUSTED"
+
+
+# Questions
+
+
+async def test_a_client_asks_for_itself_how_people_are(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.LAST_SEEN)
+    track = await door.track()
+    await track.write(1, connects=[connect(1, BOB)])
+    await track.read()
+    await track.read()
+
+    answer = await door.stub("svc-edge", ALICE).BatchGetPresence(user_ids=[CAROL, BOB])
+
+    assert answer == [(CAROL, presence_pb2.PRESENCE_STATE_HIDDEN, 0), (BOB, presence_pb2.PRESENCE_STATE_ONLINE, 0)]
+
+
+async def test_a_tool_asks_for_somebody(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.LAST_SEEN)
+
+    answer = await door.stub("bot").BatchGetPresence(viewer_user_id=ALICE, user_ids=[BOB])
+
+    assert answer == [(BOB, presence_pb2.PRESENCE_STATE_UNKNOWN, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "user_id", "fields"),
+    [
+        ("bot", b"", {"user_ids": [BOB]}),
+        ("svc-edge", ALICE, {"user_ids": [BOB], "viewer_user_id": CAROL}),
+        ("svc-edge", ALICE, {"user_ids": []}),
+        ("svc-edge", ALICE, {"user_ids": [b"short"]}),
+        ("svc-edge", ALICE, {"user_ids": [BOB] * 501}),
+    ],
+)
+async def test_questions_keep_their_limits(door: Door, name: str, user_id: bytes, fields: dict[str, Any]) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.stub(name, user_id).BatchGetPresence(**fields)
+
+    assert from_rpc_error(caught.value).reason == "INVALID_FIELD"
+
+
+async def test_who_is_typing_is_listed(door: Door) -> None:
+    door.directory.allow(ALICE, BOB, Sight.ONLINE)
+    door.directory.join(GROUP, ALICE, BOB)
+    track = await door.track()
+    await track.write(1, typing=[signal(BOB, group_id=GROUP), signal(BOB, 2, peer_user_id=ALICE)])
+    asking = door.stub("svc-edge", ALICE)
+    await eventually(lambda: len(door.store._typing) > 1, "typing is written")
+
+    assert await asking.ListTyping(group_id=GROUP) == [(BOB, presence_pb2.TYPING_KIND_TEXT)]
+    assert await asking.ListTyping(peer_user_id=BOB) == [(BOB, presence_pb2.TYPING_KIND_RECORDING)]
+
+
+@pytest.mark.parametrize(("named", "reason"), [({"group_id": GROUP}, "NOT_IN_CONVERSATION"), ({}, "INVALID_FIELD")])
+async def test_a_conversation_without_the_user_or_without_a_name_is_refused(
+    door: Door, named: dict[str, bytes], reason: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.stub("svc-edge", ALICE).ListTyping(**named)
+
+    assert from_rpc_error(caught.value).reason == reason
