@@ -14,6 +14,7 @@ from svc_edge.adapters.identity_grpc import GrpcIdentity
 from svc_edge.adapters.ledger_grpc import GrpcLedger
 from svc_edge.adapters.presence_grpc import GrpcRegistry
 from svc_edge.protocol.budget import CallRates, Rate
+from svc_edge.protocol.looks import WatchLimits
 from svc_edge.protocol.session import Limits
 from svc_edge.rpc import EdgeRpc
 from svc_edge.service.calls import Calls
@@ -24,6 +25,7 @@ from svc_edge.service.reading import LogReader
 from svc_edge.service.sessions import Sessions
 from svc_edge.service.sign_in import AnonymousLimits, SignIn
 from svc_edge.service.traces import Traces
+from svc_edge.service.watching import Watching
 from svc_edge.worker import keep_time
 from svc_edge.ws.connection import House
 from svc_edge.ws.server import UpgradeTerms, WsServer
@@ -65,6 +67,9 @@ async def build(config: Config, app: App) -> None:
     frames = Frames(sessions, peers.ledger, sign_in, reader, calls, app.tasks)
     frames.traces = mesh.traces = Traces(app.telemetry.tracing, app.telemetry.lots())
     keeper = Keeper(sessions, reader, peers.registry, sign_in, seams=app.seams, tasks=app.tasks)
+    watch_limits = WatchLimits(config.watches_per_session, config.watches_in_all)
+    frames.watching = Watching(sessions, peers.registry.watches, watch_limits, app.seams.clock.monotonic_s)
+    peers.registry.watches.listener = frames.watching
     house = House(sessions, frames, keeper, app.seams.clock.monotonic_s)
     upgrade = UpgradeTerms(frozenset(config.allowed_origins), config.allow_json, config.max_connections)
     server = WsServer(house, upgrade, app.seams.clock.wall_ms)
@@ -169,13 +174,17 @@ def _check(is_reachable: Callable[[], bool], service: str) -> Callable[[], Await
 
 
 def _add_metrics(app: App, house: House, mesh: Mesh, peers: Peers, calls: Calls) -> None:
-    metrics, sessions = app.metrics, house.sessions
+    metrics, sessions, watching = app.metrics, house.sessions, house.frames.watching
     metrics.gauge("connections", "WebSocket connections.", lambda: len(sessions.by_id))
     metrics.gauge("signed_in", "Devices that are signed in.", lambda: len(sessions.by_device))
     metrics.counter("sends", "Sends that were forwarded.", lambda: house.frames.sends)
     metrics.counter("answers", "Sends that were answered.", lambda: mesh.answered_sends)
     metrics.counter("pushes", "Deliveries that were pushed to this edge.", lambda: mesh.pushed_items)
     metrics.counter("resent", "Items that went to another replica.", lambda: peers.ledger.resent_items)
+    metrics.gauge("watches", "People and conversations that somebody watches.", lambda: watching.topic_count)
+    metrics.counter(
+        "dropped_typings", "Times that somebody said to be writing too often.", lambda: watching.dropped_typings
+    )
     metrics.counter("reads", "Reads of logs.", lambda: house.frames.reads)
     metrics.table(
         "refused_calls", "Calls that were refused, by the budget that was used up.", "budget", lambda: calls.refused

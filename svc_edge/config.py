@@ -57,3 +57,7 @@ class Config:
     """How often each session reads its log, whatever was pushed."""
     verify_jitter_s: float = limited(30.0, least=0, most=600)
     """By how much that may be earlier or later."""
+    watches_per_session: int = limited(500, least=1, most=16_384)
+    """How many people a connection may watch."""
+    watches_in_all: int = limited(500_000, least=1)
+    """How many people and conversations all connections together may watch, counted once for each user who watches."""

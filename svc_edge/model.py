@@ -157,6 +157,92 @@ class RateClass(enum.IntEnum):
     SENSITIVE = 3
 
 
+class Presence(enum.IntEnum):
+    """Whether somebody is there; the numbers are the contract's."""
+
+    UNKNOWN = 1
+    ONLINE = 2
+    OFFLINE = 3
+    HIDDEN = 4
+
+
+class View(NamedTuple):
+    """What one viewer is told of one person."""
+
+    presence: Presence
+    last_seen_ms: int
+
+
+class TypingKind(enum.IntEnum):
+    """How somebody is writing; the numbers are the contract's."""
+
+    TEXT = 1
+    RECORDING = 2
+
+
+class Typist(NamedTuple):
+    """Somebody who is writing."""
+
+    user_id: UserId
+    kind: TypingKind
+
+
+class Conversation(NamedTuple):
+    """A conversation as one of its members names it: by the peer or by the group, of which the other is empty."""
+
+    conversation_id: bytes
+    peer_id: bytes
+    group_id: bytes
+
+
+class Watched(NamedTuple):
+    """A viewer that is told how a person is."""
+
+    viewer_id: UserId
+    target_id: UserId
+
+
+class Opened(NamedTuple):
+    """A viewer that is told who is writing in a conversation."""
+
+    viewer_id: UserId
+    conversation: Conversation
+
+
+Topic = Watched | Opened
+"""What somebody on this edge is told of by svc_presence."""
+
+
+class Typing(NamedTuple):
+    """Says that a user is writing, or no longer."""
+
+    user_id: UserId
+    conversation: Conversation
+    kind: TypingKind
+    is_over: bool
+
+
+class PresenceDelta(NamedTuple):
+    """How watched people are now."""
+
+    views: dict[UserId, View]
+
+
+class TypingDelta(NamedTuple):
+    """Who is writing now in open conversations."""
+
+    typists: dict[Conversation, tuple[Typist, ...]]
+
+
+class WatchRefused(NamedTuple):
+    """Some people are not watched: the reason without its prefix, and when to ask again."""
+
+    reason: str
+    detail: str
+    user_ids: list[UserId]
+    retry_after_ms: int
+
+
 class Call(NamedTuple):
     """A unary call that a client makes."""
 
@@ -184,7 +270,8 @@ class CallFailed(NamedTuple):
     retry_after_ms: int
 
 
-Frame = bytes | Welcome | Resync | Pong | CallDone | CallFailed
+PresenceFrame = PresenceDelta | TypingDelta | WatchRefused
+Frame = bytes | Welcome | Resync | Pong | CallDone | CallFailed | PresenceFrame
 """A frame to a client: ready-made bytes of a ServerFrame, or what the door still has to encode."""
 
 

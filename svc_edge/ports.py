@@ -23,8 +23,12 @@ if TYPE_CHECKING:
         Revocation,
         SessionId,
         SessionRef,
+        Topic,
+        Typing,
+        Typist,
         UserId,
         Verdict,
+        View,
     )
 
 
@@ -119,6 +123,34 @@ class RegistryListener(Protocol):
 
     def registry_forgot(self) -> None:
         """Learns that the registry may not know the sessions any more: they are to be refreshed."""
+        ...
+
+
+class Watches(Protocol):
+    """svc_presence: who is there, and who is writing. What it has to say goes to the listener."""
+
+    def subscribe(self, topic: Topic) -> None:
+        """Begins to be told of a topic."""
+        ...
+
+    def unsubscribe(self, topic: Topic) -> None:
+        """Stops being told of a topic."""
+        ...
+
+    def type(self, typing: Typing) -> None:
+        """Says that somebody is writing, or no longer; lost where nobody answers."""
+        ...
+
+
+class WatchListener(Protocol):
+    """Takes what svc_presence says of topics."""
+
+    def told(self, topic: Topic, state: View | tuple[Typist, ...]) -> None:
+        """Learns how a person is, or who is writing in a conversation."""
+        ...
+
+    def lost(self, topics: Sequence[Topic]) -> None:
+        """Learns that nobody can say any more."""
         ...
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from chappe.api.presence.v1 import track_pb2
 from chappe.api.presence.v1.presence_service_pb2_grpc import PresenceServiceStub
-from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.replicas import Replicas, rendezvous
-from chappe.runtime.streams import DialHandler, Identity, StreamClient
-from svc_edge.model import ConnectOutcome, SessionId
+from chappe.runtime.streams import StreamClient
+from svc_edge.adapters.presence_goodbyes import Goodbyes
+from svc_edge.adapters.track_grpc import Change, Lane
+from svc_edge.adapters.watches_grpc import GrpcWatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,81 +18,12 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from chappe.runtime.clock import Seams
+    from chappe.runtime.streams import Identity
     from chappe.runtime.tasks import Tasks
-    from svc_edge.model import SessionRef
+    from svc_edge.model import ConnectOutcome, SessionRef
     from svc_edge.ports import RegistryListener
 
 CONNECT_TIMEOUT_S = 2.0
-_PREFIX = "ERROR_REASON_"
-
-
-class _Change(NamedTuple):
-    """A session that begins (with a number and a nonce), lives, or ended."""
-
-    session: SessionRef
-    connect_id: int = 0
-    nonce: bytes = b""
-    is_bye: bool = False
-
-
-class _Lane(DialHandler[_Change, track_pb2.TrackRequest, track_pb2.TrackResponse]):
-    """One replica's stream and the connects that it has not answered."""
-
-    client: StreamClient[_Change, track_pb2.TrackRequest, track_pb2.TrackResponse]
-
-    def __init__(self, registry: GrpcRegistry, identity: Identity, edge_id: Callable[[], str]) -> None:
-        self._registry = registry
-        self._identity = identity
-        self._edge_id = edge_id
-        self._batches: dict[int, list[int]] = {}
-        self.pending: dict[int, asyncio.Future[ConnectOutcome | None]] = {}
-
-    def hello(self) -> track_pb2.TrackRequest:
-        return track_pb2.TrackRequest(hello=self._identity.hello(0), edge_id=self._edge_id())
-
-    def encode(self, number: int, items: list[_Change]) -> track_pb2.TrackRequest:
-        connects = [change for change in items if change.connect_id]
-        self._batches[number] = [change.connect_id for change in connects]
-        batch = track_pb2.TrackBatch(
-            number=number,
-            connects=[
-                track_pb2.Connect(item_id=change.connect_id, session=_reference(change.session), nonce=change.nonce)
-                for change in connects
-            ],
-            refreshes=[_reference(change.session) for change in items if not change.connect_id and not change.is_bye],
-            byes=[_reference(change.session) for change in items if change.is_bye],
-        )
-        return track_pb2.TrackRequest(batch=batch)
-
-    def drain(self, reason: str) -> track_pb2.TrackRequest:
-        return track_pb2.TrackRequest(drain=stream_pb2.StreamDrain(reason=reason))
-
-    def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - any boot of the registry will do
-        self._registry.lane_opened()
-
-    def received(self, kind: str, response: track_pb2.TrackResponse) -> None:
-        if kind != "results":
-            return
-        results = response.results
-        for answer in results.connects:
-            refusal = error_reason_pb2.ErrorReason.Name(answer.refused_reason).removeprefix(_PREFIX)
-            refusal = refusal if answer.refused_reason else ""
-            self._resolve(answer.item_id, ConnectOutcome(refusal, SessionId(answer.replaced_session_id)))
-        for connect_id in self._batches.pop(results.number, ()):
-            self._resolve(connect_id, None)
-        for session_id in results.replaced_session_ids:
-            self._registry.listener.replaced(SessionId(session_id))
-
-    def closed(self, unsent: list[_Change], *, is_clean: bool) -> None:  # noqa: ARG002 - state is sent again either way
-        self._batches.clear()
-        for connect_id in list(self.pending):
-            self._resolve(connect_id, None)
-        self._registry.lane_closed()
-
-    def _resolve(self, connect_id: int, outcome: ConnectOutcome | None) -> None:
-        future = self.pending.pop(connect_id, None)
-        if future is not None and not future.done():
-            future.set_result(outcome)
 
 
 class GrpcRegistry:
@@ -125,12 +56,16 @@ class GrpcRegistry:
         self._edge_id = edge_id
         self._tasks = tasks
         self._seams = seams
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._last_id = 0
         self._down_since_s = seams.clock.monotonic_s()
         self._is_up = asyncio.Event()
         self._replicas: Replicas[Any] = Replicas(target, self._connect, tasks=tasks, clock=seams.clock)
         self._replicas.on_change = self._changed
+        self.watches = GrpcWatches(self, tasks=tasks, clock=seams.clock)
+        """The way of watches and typing over the same streams."""
+        self.goodbyes = Goodbyes(self._say_goodbye, tasks=tasks, clock=seams.clock)
+        """Those that may not have been written."""
 
     async def start(self) -> None:
         """Dials every replica."""
@@ -162,27 +97,38 @@ class GrpcRegistry:
 
     def refresh(self, session: SessionRef) -> None:
         """Says that a session lives."""
-        self._add(_Change(session))
+        self._add(Change(session))
 
     def bye(self, session: SessionRef) -> None:
-        """Says that a session ended."""
-        self._add(_Change(session, is_bye=True))
+        """Says that a session ended; when nobody listens, later."""
+        if not self._say_goodbye(session):
+            self.goodbyes.add([session])
 
-    def lane_opened(self) -> None:
+    def lane_for(self, key: bytes) -> Lane | None:
+        """Returns the replica that wins an id; None when none takes anything."""
+        lanes = {address: lane for address, lane in self._lanes.items() if lane.is_accepting}
+        if not lanes:
+            return None
+        return lanes[next(iter(lanes)) if len(lanes) == 1 else rendezvous(key, frozenset(lanes))]
+
+    def lane_opened(self, lane: Lane) -> None:  # noqa: ARG002 - whichever it is, some users are now its own
         """Learns that a stream stands: its registry may know nothing of what went before."""
         self._is_up.set()
         self.listener.registry_forgot()
+        self.watches.lanes_changed()
+        self.goodbyes.say_again()
 
-    def lane_closed(self) -> None:
+    def lane_closed(self, lane: Lane) -> None:
         """Learns that a stream has ended."""
         if not self.is_reachable:
             self._is_up.clear()
             self._down_since_s = self._seams.clock.monotonic_s()
+        self.watches.lane_closed(lane)
 
     async def _ask(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
         self._last_id += 1
         connect_id = self._last_id
-        lane = self._add(_Change(session, connect_id, nonce))
+        lane = self._add(Change(session, connect_id, nonce))
         if lane is None:
             return None
         future: asyncio.Future[ConnectOutcome | None] = asyncio.get_running_loop().create_future()
@@ -192,17 +138,18 @@ class GrpcRegistry:
         finally:
             lane.pending.pop(connect_id, None)
 
-    def _add(self, change: _Change) -> _Lane | None:
-        lanes = {address: lane for address, lane in self._lanes.items() if lane.client.is_accepting}
-        if not lanes:
-            return None
-        address = next(iter(lanes)) if len(lanes) == 1 else rendezvous(change.session.user_id, frozenset(lanes))
-        lanes[address].client.add(change)
-        return lanes[address]
+    def _add(self, change: Change) -> Lane | None:
+        lane = self.lane_for(change.session.user_id)
+        if lane is not None:
+            lane.client.add(change)
+        return lane
+
+    def _say_goodbye(self, session: SessionRef) -> bool:
+        return self._add(Change(session, is_bye=True)) is not None
 
     def _connect(self, address: str) -> StreamClient[Any, Any, Any]:
         stub: Any = PresenceServiceStub(self._channel(address))
-        lane = self._lanes[address] = _Lane(self, self._identity, self._edge_id)
+        lane = self._lanes[address] = Lane(self, self._identity, self._edge_id)
         lane.client = StreamClient(f"track at {address}", stub.Track, lane, tasks=self._tasks, seams=self._seams)
         return lane.client
 
@@ -210,7 +157,4 @@ class GrpcRegistry:
         """Sends the state of all sessions again, for some users have another replica now."""
         self._lanes = {address: lane for address, lane in self._lanes.items() if address in self._replicas.streams}
         self.listener.registry_forgot()
-
-
-def _reference(session: SessionRef) -> track_pb2.SessionRef:
-    return track_pb2.SessionRef(user_id=session.user_id, device_id=session.device_id, session_id=session.session_id)
+        self.watches.lanes_changed()

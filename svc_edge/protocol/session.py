@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from svc_edge.model import Frame
     from svc_edge.ports import Door
     from svc_edge.protocol.budget import CallBudgets
+    from svc_edge.protocol.looks import Looks
     from svc_edge.protocol.traced import Traced
 
 HELLO_TIMEOUT_S = 5.0
@@ -87,6 +88,7 @@ class Session:
         "hello_by_s",
         "is_dirty",
         "life_s",
+        "looks",
         "member",
         "paused_since_s",
         "phase",
@@ -118,6 +120,8 @@ class Session:
         self.calls = 0
         self.budgets: CallBudgets | None = None
         """Of calls; made with the first."""
+        self.looks: Looks | None = None
+        """Whom it watches and what it has open; None for a session that never asked."""
         self.traced: Traced | None = None
         """The drawn messages that are on their way to the device or back."""
         self.life_s = now_s

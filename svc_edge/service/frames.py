@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from svc_edge.service.reading import LogReader
     from svc_edge.service.sessions import Sessions
     from svc_edge.service.sign_in import SignIn
+    from svc_edge.service.watching import Watching
 
 
 class Frames:
     """The rules of each frame; all of them raise `SessionClosed` when the frame ends the session."""
+
+    watching: Watching
+    """The rules of watching and writing; the composition root sets them."""
 
     def __init__(
         self, sessions: Sessions, ledger: Ledger, sign_in: SignIn, reader: LogReader, calls: Calls, tasks: Tasks
@@ -92,6 +96,8 @@ class Frames:
 
     def settle(self, session: Session) -> None:
         """Ends a turn: acknowledgements become one item for the ledger, and the log is read on where it may be."""
+        if session.looks is not None and session.phase is Phase.LIVE:
+            self.watching.settle(session)
         delivery = session.delivery
         if delivery.account.is_settled or session.phase is not Phase.LIVE:
             return
@@ -105,10 +111,12 @@ class Frames:
     def resume(self, session: Session) -> None:
         """Learns that the socket takes again, and reads the log on."""
         session.resume()
+        self.watching.resume(session)
         self._reader.pump(session)
 
     def end(self, session: Session, caller: Caller) -> None:
         """Gives back what a connection that is gone had taken."""
+        self.watching.end(session)
         if session.expires_s < float("inf"):
             self._sign_in.release(caller.address)
 

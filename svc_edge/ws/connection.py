@@ -14,6 +14,7 @@ from svc_edge.model import Call, Hello, SignedHello
 from svc_edge.protocol.session import NEVER, Phase
 from svc_edge.service.frames import Caller
 from svc_edge.ws.messages import Assembler, check_reserved, check_size, check_utf8, close_answer
+from svc_edge.ws.presence import TAKING
 from svc_edge.ws.wire import ack_count_of, send_of
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ class Connection(WSListener):
             frames.call(session, Call(frame.call.id, frame.call.method, frame.call.payload))
         elif kind == "ping":
             frames.ping(session, frame.ping.client_ms)
+        elif kind in TAKING:
+            TAKING[kind](frames.watching, session, frame)
         # Anything else is of a later version of the contract, and ignored.
 
     def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:

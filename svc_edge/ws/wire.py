@@ -15,11 +15,12 @@ from chappe.api.type.v1 import error_reason_pb2
 from chappe.runtime.errors import reason_value
 from svc_edge.errors import CloseCode, Closing, SessionClosed
 from svc_edge.model import CallDone, CallFailed, CaughtUp, Pong, Resync, Welcome, mint_tag
+from svc_edge.ws.presence import presence_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from svc_edge.model import Frame
+    from svc_edge.model import Frame, PresenceFrame
 
 MAX_FRAME_BYTES = 256 * 1024
 HEARTBEAT_MS = 20_000
@@ -156,7 +157,7 @@ def varint(value: int) -> bytes:
 
 
 def server_frame(
-    frame: Welcome | Resync | Pong | CallDone | CallFailed | CaughtUp | Closing, now_ms: int
+    frame: Welcome | Resync | Pong | CallDone | CallFailed | CaughtUp | Closing | PresenceFrame, now_ms: int
 ) -> server_frame_pb2.ServerFrame:
     """Returns a frame as its message of the contract."""
     made = server_frame_pb2.ServerFrame()
@@ -172,14 +173,13 @@ def server_frame(
         case Pong():
             made.pong.client_ms, made.pong.server_ms = frame.client_ms, now_ms
             made.pong.newest_position = frame.newest_position
-        case CallDone():
-            made.call_result.id, made.call_result.payload = frame.call_id, frame.payload
-        case CallFailed():
-            made.call_result.id = frame.call_id
-            made.call_result.error.CopyFrom(_call_error(frame))
+        case CallDone() | CallFailed():
+            made.call_result.CopyFrom(_call_result(frame))
         case Closing():
             made.go_away.close_code, made.go_away.detail = frame.code, frame.detail
             made.go_away.reconnect_after_ms = frame.reconnect_after_ms
+        case _:
+            made = presence_frame(frame)
     return made
 
 
@@ -197,6 +197,12 @@ def _welcome(frame: Welcome, now_ms: int) -> server_frame_pb2.Welcome:
         welcome.user_id, welcome.device_id = member.user_id, member.device_id
         welcome.mint_tag = mint_tag(member.user_id, member.device_id)
     return welcome
+
+
+def _call_result(frame: CallDone | CallFailed) -> server_frame_pb2.CallResult:
+    if isinstance(frame, CallDone):
+        return server_frame_pb2.CallResult(id=frame.call_id, payload=frame.payload)
+    return server_frame_pb2.CallResult(id=frame.call_id, error=_call_error(frame))
 
 
 def _call_error(frame: CallFailed) -> server_frame_pb2.CallError:

@@ -97,11 +97,7 @@ class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
         return _sessions(request.batch) + _others(request.batch)
 
     def received(self, kind: str, request: TrackRequest) -> None:
-        """Takes a batch or a grant; raises `InvalidFieldError` when something in it has no proper name."""
-        if kind == "credit":
-            validate(request.credit)
-            self._news.grant(request.credit.items)
-            return
+        """Takes a batch; raises `InvalidFieldError` when something in it has no proper name."""
         batch = request.batch
         validate(batch)
         self._counters.connects += len(batch.connects)
@@ -161,6 +157,8 @@ class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
         for number in batch.unwatches:
             desk.unwatch(news, number)
             news.forget(number)
+        if batch.news_credit:
+            news.grant(batch.news_credit)
         self.stream.grant(_others(batch))
 
     async def _write_batches(self) -> None:
@@ -200,4 +198,5 @@ def _sessions(batch: track_pb2.TrackBatch) -> int:
 
 
 def _others(batch: track_pb2.TrackBatch) -> int:
-    return len(batch.typing) + len(batch.watches) + len(batch.openings) + len(batch.unwatches)
+    grants = 1 if batch.news_credit else 0
+    return len(batch.typing) + len(batch.watches) + len(batch.openings) + len(batch.unwatches) + grants

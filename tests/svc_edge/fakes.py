@@ -38,6 +38,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from chappe.runtime.interceptors import abort
 from chappe.runtime.principal import PRINCIPAL_KEY, client_address
+from tests.svc_edge.fake_watches import FakeWatches
 
 HELLO = stream_pb2.StreamHello(protocol=1, peer_id="fake", boot_id=7, credits=100_000)
 KEY_ID = "key-1"
@@ -105,10 +106,11 @@ _REGISTER: list[Any] = [
 ]
 
 
-class FakeMesh:
+class FakeMesh(FakeWatches):
     """svc_message, svc_presence and svc_identity with nothing behind them; its attributes say how they behave."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.signing_key = Ed25519PrivateKey.generate()
         self.logs: dict[bytes, list[Logged]] = defaultdict(list)
         self.stored: list[send_pb2.Send] = []
@@ -133,7 +135,6 @@ class FakeMesh:
         self.principals: list[Any] = []
         self.address: str | None = None
         self.submit_contexts: list[Any] = []
-        self.track_contexts: list[Any] = []
         self.address = ""
         self._server = grpc.aio.server()
         self._counter = 0
@@ -289,7 +290,8 @@ class FakeMesh:
     async def Track(self, request_iterator: Any, context: Any) -> None:
         if not self.presence_is_up:
             await abort(context, UnavailableError("registry", "down"))
-        await context.read()
+        first = await context.read()
+        self.news_credit = first.hello.credits
         await context.write(track_pb2.TrackResponse(hello=HELLO))
         self.track_contexts.append(context)
         while (request := await context.read()) is not grpc.aio.EOF:
@@ -297,6 +299,7 @@ class FakeMesh:
                 await context.write(track_pb2.TrackResponse(results=self._track(request.batch)))
 
     def _track(self, batch: Any) -> Any:
+        self.take_watches(batch)
         results = track_pb2.TrackResults(number=batch.number)
         for connect in batch.connects:
             result = results.connects.add(item_id=connect.item_id)

@@ -6,10 +6,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chappe.api.edge.v1 import client_frame_pb2, close_code_pb2, item_pb2, send_pb2, server_frame_pb2
+from chappe.api.type.v1 import error_reason_pb2, presence_pb2
 from svc_edge.errors import CloseCode, Closing
-from svc_edge.model import CallDone, CallFailed, CaughtUp, Frame, Pong, Resync, SessionId, Welcome, identity_of
+from svc_edge.model import (
+    CallDone,
+    CallFailed,
+    CaughtUp,
+    Conversation,
+    Frame,
+    Pong,
+    Presence,
+    PresenceDelta,
+    Resync,
+    SessionId,
+    TypingDelta,
+    TypingKind,
+    Typist,
+    UserId,
+    View,
+    WatchRefused,
+    Welcome,
+    identity_of,
+)
 from svc_edge.ws.wire import BinaryCodec, ack_count_of, events_frame, send_of
 
+ALICE = UserId(b"a" * 16)
+DIRECT, IN_GROUP = Conversation(b"d", b"p", b""), Conversation(b"g", b"", b"g")
 ENVELOPES = st.binary(max_size=70_000)
 
 
@@ -75,6 +97,9 @@ def test_every_frame_that_the_rules_make_has_its_message() -> None:
         "pong": Pong(0, b""),
         "call_result": CallDone(0, "m", b""),
         "go_away": Closing(CloseCode.DRAIN, "bye", 7),
+        "presence_delta": PresenceDelta({ALICE: View(Presence.OFFLINE, 5)}),
+        "typing_delta": TypingDelta({DIRECT: (Typist(ALICE, TypingKind.RECORDING),), IN_GROUP: ()}),
+        "watch_refused": WatchRefused("LIST_FULL", "too many", [ALICE], 7),
     }
     codec = BinaryCodec(lambda: 0)
 
@@ -84,6 +109,41 @@ def test_every_frame_that_the_rules_make_has_its_message() -> None:
     }
 
     assert kinds == {kind: kind for kind in frames}
+
+
+def test_what_is_told_of_people_and_typing_is_what_the_contract_says() -> None:
+    codec = BinaryCodec(lambda: 0)
+
+    def written(frame: Frame) -> server_frame_pb2.ServerFrame:
+        return server_frame_pb2.ServerFrame.FromString(codec.write(frame))
+
+    presences = written(PresenceDelta({ALICE: View(Presence.OFFLINE, 5)})).presence_delta.presences
+    typing = TypingDelta({DIRECT: (Typist(ALICE, TypingKind.RECORDING),), IN_GROUP: ()})
+    direct, group = written(typing).typing_delta.conversations
+    refused = written(WatchRefused("LIST_FULL", "too many", [ALICE], 7)).watch_refused
+
+    assert [(one.user_id, one.state, one.last_seen_ms) for one in presences] == [
+        (ALICE, presence_pb2.PRESENCE_STATE_OFFLINE, 5)
+    ]
+    assert (direct.conversation.peer_user_id, [(one.user_id, one.kind) for one in direct.typists]) == (
+        b"p",
+        [(ALICE, 2)],
+    )
+    assert (group.conversation.group_id, list(group.typists)) == (b"g", [])
+    assert (refused.reason, list(refused.user_ids), refused.retry_after_ms) == (
+        error_reason_pb2.ERROR_REASON_LIST_FULL,
+        [ALICE],
+        7,
+    )
+
+
+def test_the_numbers_of_presence_and_typing_are_those_of_the_contract() -> None:
+    assert {f"PRESENCE_STATE_{one.name}": int(one) for one in Presence} == {
+        name: number for name, number in presence_pb2.PresenceState.items() if number
+    }
+    assert {f"TYPING_KIND_{one.name}": int(one) for one in TypingKind} == {
+        name: number for name, number in presence_pb2.TypingKind.items() if number
+    }
 
 
 def test_a_failed_call_carries_code_reason_and_facts() -> None:

@@ -255,7 +255,7 @@ async def test_10_a_token_in_the_address_or_a_cookie_is_not_looked_at(
     "payload",
     [
         pytest.param(b"", id="nothing"),
-        pytest.param(b"\x32\x00", id="a reserved frame"),
+        pytest.param(b"\x52\x00", id="a frame with the next number"),
         pytest.param(b"\xfa\x07\x03abc", id="a frame of the future"),
         pytest.param(b"\x2a\x05\x08\x05\xf8\x07\x01", id="a field of the future in a ping"),
     ],

@@ -427,7 +427,7 @@ async def test_news_wait_for_credit_and_then_only_the_newest_is_told(door: Door)
     await track.write(2, connects=[connect(1, BOB)])
     answered = (await track.read()).results
 
-    await track.send(track_pb2.TrackRequest(credit=stream_pb2.StreamCredit(items=5)))
+    await track.write(3, news_credit=5)
     news = await read_news(track)
 
     assert answered.number == 2

@@ -28,7 +28,7 @@ from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_r
 from chappe.api.type.v1 import stream_pb2 as chappe_dot_api_dot_type_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"chappe/api/presence/v1/track.proto\x12\x16\x63happe.api.presence.v1\x1a%chappe/api/type/v1/error_reason.proto\x1a!chappe/api/type/v1/presence.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"\xfe\x01\n\x0cTrackRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".chappe.api.presence.v1.TrackBatchH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x32\n\x06\x63redit\x18\x04 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x18\n\x07\x65\x64ge_id\x18\x0f \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\x42\x07\n\x05\x66rame\"\xf6\x02\n\nTrackBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x31\n\x08\x63onnects\x18\x02 \x03(\x0b\x32\x1f.chappe.api.presence.v1.Connect\x12\x35\n\trefreshes\x18\x03 \x03(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x30\n\x04\x62yes\x18\x04 \x03(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x34\n\x06typing\x18\x05 \x03(\x0b\x32$.chappe.api.presence.v1.TypingSignal\x12\x36\n\x07watches\x18\x06 \x03(\x0b\x32%.chappe.api.presence.v1.PresenceWatch\x12\x35\n\x08openings\x18\x07 \x03(\x0b\x32#.chappe.api.presence.v1.TypingWatch\x12\x11\n\tunwatches\x18\x08 \x03(\x04J\x04\x08\t\x10\r\"\xab\x01\n\x0cTypingSignal\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x41\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x08\x01\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.chappe.api.type.v1.TypingKind\x12\x0f\n\x07is_over\x18\x04 \x01(\x08\"k\n\rPresenceWatch\x12\x16\n\x06number\x18\x01 \x01(\x04\x42\x06\x92\xb5\x18\x02\x08\x01\x12 \n\x0eviewer_user_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12 \n\x0etarget_user_id\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\"\x8a\x01\n\x0bTypingWatch\x12\x16\n\x06number\x18\x01 \x01(\x04\x42\x06\x92\xb5\x18\x02\x08\x01\x12 \n\x0eviewer_user_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x41\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x08\x01\"f\n\x07\x43onnect\x12\x0f\n\x07item_id\x18\x01 \x01(\x04\x12\x33\n\x07session\x18\x02 \x01(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x15\n\x05nonce\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"^\n\nSessionRef\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x19\n\tdevice_id\x18\x02 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\nsession_id\x18\x03 \x01(\x06\x42\x06\x92\xb5\x18\x02\x08\x01\"\x9c\x02\n\rTrackResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x37\n\x07results\x18\x02 \x01(\x0b\x32$.chappe.api.presence.v1.TrackResultsH\x00\x12\x32\n\x06\x63redit\x18\x03 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x31\n\x04news\x18\x05 \x01(\x0b\x32!.chappe.api.presence.v1.TrackNewsH\x00\x42\x07\n\x05\x66rame\"\x88\x01\n\x0cTrackResults\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x37\n\x08\x63onnects\x18\x02 \x03(\x0b\x32%.chappe.api.presence.v1.ConnectResult\x12\x1c\n\x14replaced_session_ids\x18\x03 \x03(\x06\x12\x11\n\tis_failed\x18\x04 \x01(\x08\"v\n\rConnectResult\x12\x0f\n\x07item_id\x18\x01 \x01(\x04\x12\x37\n\x0erefused_reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x1b\n\x13replaced_session_id\x18\x03 \x01(\x06\"x\n\tTrackNews\x12\x37\n\tpresences\x18\x01 \x03(\x0b\x32$.chappe.api.presence.v1.PresenceNews\x12\x32\n\x06typing\x18\x02 \x03(\x0b\x32\".chappe.api.presence.v1.TypingNews\"m\n\x0cPresenceNews\x12\x15\n\rwatch_numbers\x18\x01 \x03(\x04\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.chappe.api.type.v1.PresenceState\x12\x14\n\x0clast_seen_ms\x18\x03 \x01(\x03\"P\n\nTypingNews\x12\x15\n\rwatch_numbers\x18\x01 \x03(\x04\x12+\n\x07typists\x18\x02 \x03(\x0b\x32\x1a.chappe.api.type.v1.Typistb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"chappe/api/presence/v1/track.proto\x12\x16\x63happe.api.presence.v1\x1a%chappe/api/type/v1/error_reason.proto\x1a!chappe/api/type/v1/presence.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"\xca\x01\n\x0cTrackRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".chappe.api.presence.v1.TrackBatchH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x18\n\x07\x65\x64ge_id\x18\x0f \x01(\tB\x07\x92\xb5\x18\x03 \xff\x01\x42\x07\n\x05\x66rame\"\x95\x03\n\nTrackBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x31\n\x08\x63onnects\x18\x02 \x03(\x0b\x32\x1f.chappe.api.presence.v1.Connect\x12\x35\n\trefreshes\x18\x03 \x03(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x30\n\x04\x62yes\x18\x04 \x03(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x34\n\x06typing\x18\x05 \x03(\x0b\x32$.chappe.api.presence.v1.TypingSignal\x12\x36\n\x07watches\x18\x06 \x03(\x0b\x32%.chappe.api.presence.v1.PresenceWatch\x12\x35\n\x08openings\x18\x07 \x03(\x0b\x32#.chappe.api.presence.v1.TypingWatch\x12\x11\n\tunwatches\x18\x08 \x03(\x04\x12\x1d\n\x0bnews_credit\x18\t \x01(\rB\x08\x92\xb5\x18\x04@\x80\x80@J\x04\x08\n\x10\r\"\xab\x01\n\x0cTypingSignal\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x41\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x08\x01\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.chappe.api.type.v1.TypingKind\x12\x0f\n\x07is_over\x18\x04 \x01(\x08\"k\n\rPresenceWatch\x12\x16\n\x06number\x18\x01 \x01(\x04\x42\x06\x92\xb5\x18\x02\x08\x01\x12 \n\x0eviewer_user_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12 \n\x0etarget_user_id\x18\x03 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\"\x8a\x01\n\x0bTypingWatch\x12\x16\n\x06number\x18\x01 \x01(\x04\x42\x06\x92\xb5\x18\x02\x08\x01\x12 \n\x0eviewer_user_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x41\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32#.chappe.api.type.v1.ConversationRefB\x06\x92\xb5\x18\x02\x08\x01\"f\n\x07\x43onnect\x12\x0f\n\x07item_id\x18\x01 \x01(\x04\x12\x33\n\x07session\x18\x02 \x01(\x0b\x32\".chappe.api.presence.v1.SessionRef\x12\x15\n\x05nonce\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"^\n\nSessionRef\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x19\n\tdevice_id\x18\x02 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x1a\n\nsession_id\x18\x03 \x01(\x06\x42\x06\x92\xb5\x18\x02\x08\x01\"\x9c\x02\n\rTrackResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x37\n\x07results\x18\x02 \x01(\x0b\x32$.chappe.api.presence.v1.TrackResultsH\x00\x12\x32\n\x06\x63redit\x18\x03 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x12\x31\n\x04news\x18\x05 \x01(\x0b\x32!.chappe.api.presence.v1.TrackNewsH\x00\x42\x07\n\x05\x66rame\"\x88\x01\n\x0cTrackResults\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x37\n\x08\x63onnects\x18\x02 \x03(\x0b\x32%.chappe.api.presence.v1.ConnectResult\x12\x1c\n\x14replaced_session_ids\x18\x03 \x03(\x06\x12\x11\n\tis_failed\x18\x04 \x01(\x08\"v\n\rConnectResult\x12\x0f\n\x07item_id\x18\x01 \x01(\x04\x12\x37\n\x0erefused_reason\x18\x02 \x01(\x0e\x32\x1f.chappe.api.type.v1.ErrorReason\x12\x1b\n\x13replaced_session_id\x18\x03 \x01(\x06\"x\n\tTrackNews\x12\x37\n\tpresences\x18\x01 \x03(\x0b\x32$.chappe.api.presence.v1.PresenceNews\x12\x32\n\x06typing\x18\x02 \x03(\x0b\x32\".chappe.api.presence.v1.TypingNews\"m\n\x0cPresenceNews\x12\x15\n\rwatch_numbers\x18\x01 \x03(\x04\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.chappe.api.type.v1.PresenceState\x12\x14\n\x0clast_seen_ms\x18\x03 \x01(\x03\"P\n\nTypingNews\x12\x15\n\rwatch_numbers\x18\x01 \x03(\x04\x12+\n\x07typists\x18\x02 \x03(\x0b\x32\x1a.chappe.api.type.v1.Typistb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRACKREQUEST'].fields_by_name['edge_id']._loaded_options = None
   _globals['_TRACKREQUEST'].fields_by_name['edge_id']._serialized_options = b'\222\265\030\003 \377\001'
+  _globals['_TRACKBATCH'].fields_by_name['news_credit']._loaded_options = None
+  _globals['_TRACKBATCH'].fields_by_name['news_credit']._serialized_options = b'\222\265\030\004@\200\200@'
   _globals['_TYPINGSIGNAL'].fields_by_name['user_id']._loaded_options = None
   _globals['_TYPINGSIGNAL'].fields_by_name['user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
   _globals['_TYPINGSIGNAL'].fields_by_name['conversation']._loaded_options = None
@@ -62,29 +64,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONREF'].fields_by_name['session_id']._loaded_options = None
   _globals['_SESSIONREF'].fields_by_name['session_id']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_TRACKREQUEST']._serialized_start=202
-  _globals['_TRACKREQUEST']._serialized_end=456
-  _globals['_TRACKBATCH']._serialized_start=459
-  _globals['_TRACKBATCH']._serialized_end=833
-  _globals['_TYPINGSIGNAL']._serialized_start=836
-  _globals['_TYPINGSIGNAL']._serialized_end=1007
-  _globals['_PRESENCEWATCH']._serialized_start=1009
-  _globals['_PRESENCEWATCH']._serialized_end=1116
-  _globals['_TYPINGWATCH']._serialized_start=1119
-  _globals['_TYPINGWATCH']._serialized_end=1257
-  _globals['_CONNECT']._serialized_start=1259
-  _globals['_CONNECT']._serialized_end=1361
-  _globals['_SESSIONREF']._serialized_start=1363
-  _globals['_SESSIONREF']._serialized_end=1457
-  _globals['_TRACKRESPONSE']._serialized_start=1460
-  _globals['_TRACKRESPONSE']._serialized_end=1744
-  _globals['_TRACKRESULTS']._serialized_start=1747
-  _globals['_TRACKRESULTS']._serialized_end=1883
-  _globals['_CONNECTRESULT']._serialized_start=1885
-  _globals['_CONNECTRESULT']._serialized_end=2003
-  _globals['_TRACKNEWS']._serialized_start=2005
-  _globals['_TRACKNEWS']._serialized_end=2125
-  _globals['_PRESENCENEWS']._serialized_start=2127
-  _globals['_PRESENCENEWS']._serialized_end=2236
-  _globals['_TYPINGNEWS']._serialized_start=2238
-  _globals['_TYPINGNEWS']._serialized_end=2318
+  _globals['_TRACKREQUEST']._serialized_end=404
+  _globals['_TRACKBATCH']._serialized_start=407
+  _globals['_TRACKBATCH']._serialized_end=812
+  _globals['_TYPINGSIGNAL']._serialized_start=815
+  _globals['_TYPINGSIGNAL']._serialized_end=986
+  _globals['_PRESENCEWATCH']._serialized_start=988
+  _globals['_PRESENCEWATCH']._serialized_end=1095
+  _globals['_TYPINGWATCH']._serialized_start=1098
+  _globals['_TYPINGWATCH']._serialized_end=1236
+  _globals['_CONNECT']._serialized_start=1238
+  _globals['_CONNECT']._serialized_end=1340
+  _globals['_SESSIONREF']._serialized_start=1342
+  _globals['_SESSIONREF']._serialized_end=1436
+  _globals['_TRACKRESPONSE']._serialized_start=1439
+  _globals['_TRACKRESPONSE']._serialized_end=1723
+  _globals['_TRACKRESULTS']._serialized_start=1726
+  _globals['_TRACKRESULTS']._serialized_end=1862
+  _globals['_CONNECTRESULT']._serialized_start=1864
+  _globals['_CONNECTRESULT']._serialized_end=1982
+  _globals['_TRACKNEWS']._serialized_start=1984
+  _globals['_TRACKNEWS']._serialized_end=2104
+  _globals['_PRESENCENEWS']._serialized_start=2106
+  _globals['_PRESENCENEWS']._serialized_end=2215
+  _globals['_TYPINGNEWS']._serialized_start=2217
+  _globals['_TYPINGNEWS']._serialized_end=2297
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,6 @@ class TrackRequest(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
-    CREDIT_FIELD_NUMBER: _builtins.int
     EDGE_ID_FIELD_NUMBER: _builtins.int
     edge_id: _builtins.str
     """With the hello: the address at which fanout reaches this edge, `host:port`."""
@@ -46,24 +45,19 @@ class TrackRequest(_message.Message):
     def drain(self) -> _stream_pb2.StreamDrain:
         """The edge ends politely."""
 
-    @_builtins.property
-    def credit(self) -> _stream_pb2.StreamCredit:
-        """More news may be sent."""
-
     def __init__(
         self,
         *,
         hello: _stream_pb2.StreamHello | None = ...,
         batch: Global___TrackBatch | None = ...,
         drain: _stream_pb2.StreamDrain | None = ...,
-        credit: _stream_pb2.StreamCredit | None = ...,
         edge_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "credit", b"credit", "drain", b"drain", "frame", b"frame", "hello", b"hello"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "drain", b"drain", "frame", b"frame", "hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "credit", b"credit", "drain", b"drain", "edge_id", b"edge_id", "frame", b"frame", "hello", b"hello"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "drain", b"drain", "edge_id", b"edge_id", "frame", b"frame", "hello", b"hello"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "drain", "credit"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "batch", "drain"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -83,8 +77,11 @@ class TrackBatch(_message.Message):
     WATCHES_FIELD_NUMBER: _builtins.int
     OPENINGS_FIELD_NUMBER: _builtins.int
     UNWATCHES_FIELD_NUMBER: _builtins.int
+    NEWS_CREDIT_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Counts the batches of this stream from 1."""
+    news_credit: _builtins.int
+    """So many more watches may be told something; counts as one item when it is not zero."""
     @_builtins.property
     def connects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connect]:
         """Sessions that begin."""
@@ -124,10 +121,11 @@ class TrackBatch(_message.Message):
         watches: _abc.Iterable[Global___PresenceWatch] | None = ...,
         openings: _abc.Iterable[Global___TypingWatch] | None = ...,
         unwatches: _abc.Iterable[_builtins.int] | None = ...,
+        news_credit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byes", b"byes", "connects", b"connects", "number", b"number", "openings", b"openings", "refreshes", b"refreshes", "typing", b"typing", "unwatches", b"unwatches", "watches", b"watches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byes", b"byes", "connects", b"connects", "news_credit", b"news_credit", "number", b"number", "openings", b"openings", "refreshes", b"refreshes", "typing", b"typing", "unwatches", b"unwatches", "watches", b"watches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
