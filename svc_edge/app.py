@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from chappe.runtime.app import App
+    from svc_edge.adapters.watches_grpc import GrpcWatches
     from svc_edge.config import Config
 
 
@@ -67,9 +68,7 @@ async def build(config: Config, app: App) -> None:
     frames = Frames(sessions, peers.ledger, sign_in, reader, calls, app.tasks)
     frames.traces = mesh.traces = Traces(app.telemetry.tracing, app.telemetry.lots())
     keeper = Keeper(sessions, reader, peers.registry, sign_in, seams=app.seams, tasks=app.tasks)
-    watch_limits = WatchLimits(config.watches_per_session, config.watches_in_all)
-    frames.watching = Watching(sessions, peers.registry.watches, watch_limits, app.seams.clock.monotonic_s)
-    peers.registry.watches.listener = frames.watching
+    frames.watching = _watching(config, sessions, peers.registry.watches, app.seams.clock.monotonic_s)
     house = House(sessions, frames, keeper, app.seams.clock.monotonic_s)
     upgrade = UpgradeTerms(frozenset(config.allowed_origins), config.allow_json, config.max_connections)
     server = WsServer(house, upgrade, app.seams.clock.wall_ms)
@@ -99,6 +98,12 @@ def _farewell(server: WsServer, keeper: Keeper, door: EdgeRpc) -> Callable[[], A
         await door.drain()
 
     return farewell
+
+
+def _watching(config: Config, sessions: Sessions, watches: GrpcWatches, monotonic_s: Callable[[], float]) -> Watching:
+    limits = WatchLimits(config.watches_per_session, config.watches_in_all)
+    watches.listener = watching = Watching(sessions, watches, limits, monotonic_s)
+    return watching
 
 
 def _limits(config: Config) -> Limits:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from chappe.api.identity.v1 import directory_service_pb2
 from chappe.api.presence.v1 import presence_service_pb2_grpc
+from chappe.runtime import channels
 from chappe.runtime.streams import Identity
-from svc_presence.adapters.directory_memory import MemoryDirectory
+from svc_presence.adapters.directory_grpc import GrpcDirectory
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
 from svc_presence.rpc import PresenceRpc
 from svc_presence.service.answers import Answers
@@ -18,6 +20,8 @@ from svc_presence.service.watching import Watching
 from svc_presence.worker import keep_time
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from chappe.runtime.app import App
     from svc_presence.config import Config
     from svc_presence.ports import Directory, PresenceStore
@@ -29,7 +33,7 @@ async def build(config: Config, app: App) -> None:
         config.redis_url.reveal(), is_cluster=config.is_redis_cluster, timeout_s=config.redis_timeout_s
     )
     store = await app.add_store(contextlib.aclosing(redis), name="redis", check=redis.check)
-    assemble(app, store, MemoryDirectory())
+    assemble(app, store, await app.add_peer(_directory(config, app), name="svc_identity"))
 
 
 def assemble(app: App, store: PresenceStore, directory: Directory) -> None:
@@ -43,11 +47,26 @@ def assemble(app: App, store: PresenceStore, directory: Directory) -> None:
     )
     directory.listener = desk
     tasks.spawn(keep_time(desk, clock), name="time")
-    identity = Identity(app.peer_name, app.boot_id)
-    door = PresenceRpc(desk, routes, Answers(store, directory), identity=identity, tasks=tasks)
+    door = PresenceRpc(desk, routes, Answers(store, directory), identity=_identity(app), tasks=tasks)
     app.add_door(presence_service_pb2_grpc.add_PresenceServiceServicer_to_server, door)
     app.on_drain(door.drain)
     _add_metrics(app, door, desk)
+
+
+def _identity(app: App) -> Identity:
+    return Identity(app.peer_name, app.boot_id)
+
+
+# Not a part of the process's health: without svc_identity nobody is shown anything, and routes are found as ever.
+@contextlib.asynccontextmanager
+async def _directory(config: Config, app: App) -> AsyncGenerator[GrpcDirectory]:
+    contracts = [directory_service_pb2.DESCRIPTOR]
+    async with channels.channel(
+        config.identity_target, app.tls, server_name="svc-identity", contracts=contracts
+    ) as channel:
+        directory = GrpcDirectory(channel, _identity(app), tasks=app.tasks, seams=app.seams)
+        yield directory
+        await directory.aclose()
 
 
 def _add_metrics(app: App, door: PresenceRpc, desk: Desk) -> None:
@@ -55,6 +74,6 @@ def _add_metrics(app: App, door: PresenceRpc, desk: Desk) -> None:
     metrics.add(door.counters)
     metrics.gauge("track_streams", "Edges that are connected.", lambda: door.stream_count)
     metrics.gauge("watches", "Viewers of people.", lambda: watching.watch_count)
-    metrics.gauge("watched_people", "People who are watched.", lambda: watching.person_count)
+    metrics.gauge("watched_people", "People who are watched.", lambda: len(watching.people))
     metrics.gauge("openings", "Viewers of conversations.", lambda: rooms.opening_count)
     metrics.counter("told", "Times that a viewer was told of a person.", lambda: watching.told)

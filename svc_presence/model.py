@@ -126,7 +126,7 @@ class Sight(enum.IntEnum):
 
     NOTHING = 0
     ONLINE = 1
-    """Whether it is online; and where it is typing, which tells the same."""
+    """Whether it is online."""
     LAST_SEEN = 2
     """Also when it was last seen."""
 

@@ -110,6 +110,17 @@ class Directory(Protocol):
         """
         ...
 
+    def separation(self, one: UserId, other: UserId) -> bool | None:
+        """Returns whether one of two people has blocked the other, or is nobody, from leased copies; None without."""
+        ...
+
+    async def separations(self, pairs: Sequence[tuple[UserId, UserId]]) -> list[bool]:
+        """Returns for each pair whether one has blocked the other, or is nobody, from leased copies or read through.
+
+        Raises `chappe.runtime.errors.UnavailableError`.
+        """
+        ...
+
 
 class DirectoryListener(Protocol):
     """Takes what svc_identity says by itself."""

@@ -77,11 +77,11 @@ class Watching:
                 self._subscribe(topic, looks)
         if above:
             detail = f"a session watches at most {limits.per_session} people: unwatch some first"
-            self._refuse(session, WatchRefused("LIST_FULL", detail, above, 0))
+            session.frames.append(WatchRefused("LIST_FULL", detail, above, 0))
         if later:
             detail = "too many new watches: ask for these again later, and do not watch by turns"
-            self._refuse(session, WatchRefused("RATE_LIMITED", detail, later, RETRY_AFTER_MS))
-        self._mark(looks)
+            session.frames.append(WatchRefused("RATE_LIMITED", detail, later, RETRY_AFTER_MS))
+        self._sessions.mark(session)
 
     def unwatch(self, session: Session, user_ids: Iterable[bytes]) -> None:
         """Watches people no longer."""
@@ -168,10 +168,6 @@ class Watching:
     def _unsubscribe(self, topic: Topic, looks: Looks) -> None:
         if self._audience.remove(topic, looks):
             self._watches.unsubscribe(topic)
-
-    def _refuse(self, session: Session, refused: WatchRefused) -> None:
-        session.frames.append(refused)
-        self._sessions.mark(session)
 
     def _mark(self, looks: Looks) -> None:
         if looks.has_output:

@@ -58,8 +58,8 @@ class Answers:
         if group_id is not None:
             members = await self._directory.memberships([(group_id, typist.user_id) for typist in typists])
             typists = [typist for typist, is_member in zip(typists, members, strict=True) if is_member]
-        sights = await self._directory.sights([(viewer_id, typist.user_id) for typist in typists])
-        return [typist for typist, sight in zip(typists, sights, strict=True) if sight]
+        apart = await self._directory.separations([(viewer_id, typist.user_id) for typist in typists])
+        return [typist for typist, are_apart in zip(typists, apart, strict=True) if not are_apart]
 
     async def _read(self, user_ids: list[UserId]) -> dict[UserId, Seen]:
         if not user_ids:

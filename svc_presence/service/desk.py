@@ -34,7 +34,7 @@ class Desk:
         try:
             answer = await self._routes.track(edge, changes)
         except ChappeError:
-            self.watching.unsure(concerned | gone)
+            self.watching.people.unsure(concerned | gone)
             raise
         refused = {
             connect.session.user_id
@@ -42,8 +42,8 @@ class Desk:
             if answered.is_refused
         }
         # Somebody who was refused may have another session that lives; the store knows.
-        self.watching.lived(concerned - refused)
-        self.watching.left(gone)
+        self.watching.people.lived(concerned - refused)
+        self.watching.people.left(gone)
         return answer
 
     def unwatch(self, feed: Feed, number: int) -> None:

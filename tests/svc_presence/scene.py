@@ -113,13 +113,52 @@ class Screen:
         self.typing.setdefault(number, []).append([typist.user_id for typist in typists])
 
 
+class ToldDirectory(MemoryDirectory):
+    """A directory whose changes a test makes, and which tells of them as svc_identity does."""
+
+    def allow(self, viewer_id: UserId, target_id: UserId, sight: Sight) -> None:
+        """Lets a viewer see so much of a person, as a change of the person."""
+        self.allowed[viewer_id, target_id] = sight
+        self.listener.user_changed(target_id)
+
+    def block(self, one: UserId, other: UserId) -> None:
+        """Lets one person block another, who then sees nothing of it and shows it nothing."""
+        self.apart.add(frozenset((one, other)))
+        self.allowed[one, other] = self.allowed[other, one] = Sight.NOTHING
+        self.listener.user_changed(one)
+
+    def unblock(self, one: UserId, other: UserId) -> None:
+        """Ends that; what may be seen is to be allowed anew."""
+        self.apart.discard(frozenset((one, other)))
+        self.listener.user_changed(one)
+
+    def join(self, group_id: GroupId, *user_ids: UserId) -> None:
+        """Makes users members of a group."""
+        self.members.update((group_id, user_id) for user_id in user_ids)
+        self.listener.group_changed(group_id)
+
+    def leave(self, group_id: GroupId, user_id: UserId) -> None:
+        """Ends a membership."""
+        self.members.discard((group_id, user_id))
+        self.listener.group_changed(group_id)
+
+    def stop(self) -> None:
+        """Stops answering."""
+        self.is_fresh = False
+
+    def start(self) -> None:
+        """Answers again; changes may have been missed."""
+        self.is_fresh = True
+        self.listener.everything_changed()
+
+
 class Scene:
     """One replica."""
 
     def __init__(self, tasks: Tasks, clock: MovedClock | None = None, store: FragileStore | None = None) -> None:
         self.clock = clock or MovedClock()
         self.store = store or FragileStore(self.clock)
-        self.directory = MemoryDirectory()
+        self.directory = ToldDirectory()
         watching = Watching(self.store, self.directory, clock=self.clock, tasks=tasks)
         rooms = TypingRooms(self.store, self.directory, clock=self.clock, tasks=tasks)
         self.desk = Desk(Routes(self.store), watching, rooms)

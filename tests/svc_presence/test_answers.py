@@ -88,13 +88,13 @@ async def test_67_who_is_typing_is_not_listed_for_strangers(scene: Scene) -> Non
         await scene.answers.typing_in(ALICE, IN_GROUP)
 
 
-async def test_who_has_left_or_hides_is_not_listed(scene: Scene) -> None:
+async def test_who_has_left_or_is_blocked_is_not_listed(scene: Scene) -> None:
     scene.befriend(ALICE, BOB, CAROL)
     scene.directory.join(GROUP, ALICE, BOB, CAROL)
     await scene.type(BOB)
     await scene.type(CAROL)
     scene.directory.leave(GROUP, CAROL)
-    scene.directory.allow(ALICE, BOB, Sight.NOTHING)
+    scene.directory.block(BOB, ALICE)
 
     assert await scene.answers.typing_in(ALICE, IN_GROUP) == []
 

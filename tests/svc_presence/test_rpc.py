@@ -18,7 +18,6 @@ from chappe.runtime.pki import SpiffeId
 from chappe.runtime.principal import Principal, principal_metadata
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
-from svc_presence.adapters.directory_memory import MemoryDirectory
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.model import Changes, Edge, GroupId, Located, Route, Sight, UserId, Written
 from svc_presence.rpc import PresenceRpc
@@ -28,6 +27,7 @@ from svc_presence.service.desk import Desk
 from svc_presence.service.routes import Routes
 from svc_presence.service.typing import TypingRooms
 from svc_presence.service.watching import Watching
+from tests.svc_presence.scene import ToldDirectory
 
 ALICE = UserId(bytes(15) + b"a")
 BOB = UserId(bytes(15) + b"b")
@@ -61,7 +61,7 @@ class StoppableStore(MemoryPresenceStore):
 class Door:
     """A served registry, and stubs that speak as the edge and as fanout."""
 
-    def __init__(self, store: StoppableStore, directory: MemoryDirectory, desk: Desk, rpc: PresenceRpc) -> None:
+    def __init__(self, store: StoppableStore, directory: ToldDirectory, desk: Desk, rpc: PresenceRpc) -> None:
         self.store = store
         self.directory = directory
         self.desk = desk
@@ -118,7 +118,7 @@ async def door() -> AsyncIterator[Door]:
 
     gate = Gate(Realm("chappe.test", "chappe", ("bot",)), identify)
     async with Tasks() as tasks:
-        store, directory, clock = StoppableStore(), MemoryDirectory(), SystemClock()
+        store, directory, clock = StoppableStore(), ToldDirectory(), SystemClock()
         routes = Routes(store)
         watching = Watching(store, directory, clock=clock, tasks=tasks)
         desk = Desk(routes, watching, TypingRooms(store, directory, clock=clock, tasks=tasks))

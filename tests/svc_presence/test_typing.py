@@ -3,7 +3,7 @@
 import pytest
 
 from chappe.runtime.tasks import Tasks
-from svc_presence.model import Lasting, Sight, TypingKind, Typist, UserId
+from svc_presence.model import Conversation, Lasting, Sight, TypingKind, Typist, UserId
 from tests.svc_presence.scene import ALICE, BOB, CAROL, DAVE, DIRECT, GROUP, IN_GROUP, Scene, Screen
 
 
@@ -104,8 +104,8 @@ async def test_what_is_closed_is_told_nothing_and_leaves_nothing_behind(group: S
 
     assert screen.typing == {1: [[BOB]]}
     assert group.desk.rooms.opening_count == 0
-    assert not group.desk.rooms._rooms
-    assert not len(group.desk.rooms._deadlines)
+    assert len(group.desk.rooms._rooms) == 0
+    assert len(group.desk.rooms._rooms._deadlines) == 0
 
 
 async def test_an_edge_that_is_gone_is_told_nothing(group: Scene) -> None:
@@ -158,13 +158,16 @@ async def test_whoever_joins_a_group_that_it_has_open_sees_what_goes_on(group: S
 
 
 @pytest.mark.parametrize("conversation", [DIRECT, IN_GROUP])
-async def test_whoever_does_not_show_that_it_is_online_is_not_shown_typing(
-    group: Scene, screen: Screen, conversation: object
+@pytest.mark.parametrize("pair", [(ALICE, BOB), (BOB, ALICE)])
+async def test_blocked_people_see_and_show_nothing(
+    group: Scene, screen: Screen, conversation: Conversation, pair: tuple[UserId, UserId]
 ) -> None:
-    group.directory.allow(ALICE, BOB, Sight.NOTHING)
-    await group.open(screen, 1, ALICE, conversation)  # type: ignore[arg-type]  # one of the two
+    group.directory.block(*pair)
+    await group.open(screen, 1, ALICE, conversation)
+    await group.open(screen, 2, BOB, conversation)
 
-    await group.type(BOB, conversation)  # type: ignore[arg-type]  # the same
+    await group.type(BOB, conversation)
+    await group.type(ALICE, conversation)
 
     assert screen.typing == {}
 
@@ -173,12 +176,23 @@ async def test_a_block_hides_typing_at_once_and_its_end_shows_it(group: Scene, s
     await group.open(screen, 1, ALICE, DIRECT)
     await group.type(BOB, DIRECT)
 
-    group.directory.allow(ALICE, BOB, Sight.NOTHING)
+    group.directory.block(BOB, ALICE)
     await group.settle()
-    group.directory.allow(ALICE, BOB, Sight.ONLINE)
+    group.directory.unblock(BOB, ALICE)
     await group.settle()
 
     assert screen.typing == {1: [[BOB], [], [BOB]]}
+
+
+async def test_typing_is_said_to_the_conversation_whoever_may_see_that_one_is_online(
+    group: Scene, screen: Screen
+) -> None:
+    group.directory.allow(ALICE, BOB, Sight.NOTHING)
+    await group.open(screen, 1, ALICE, DIRECT)
+
+    await group.type(BOB, DIRECT)
+
+    assert screen.typing == {1: [[BOB]]}
 
 
 async def test_without_the_directory_nobody_is_shown_typing(group: Scene, screen: Screen) -> None:

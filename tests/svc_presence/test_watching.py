@@ -131,7 +131,7 @@ async def test_a_watch_that_ended_is_told_nothing_and_leaves_nothing_behind(scen
     await scene.pass_time(70)
 
     assert screen.views == {1: [UNKNOWN]}
-    assert (scene.desk.watching.watch_count, scene.desk.watching.person_count) == (0, 0)
+    assert (scene.desk.watching.watch_count, len(scene.desk.watching.people)) == (0, 0)
 
 
 async def test_an_edge_that_is_gone_is_told_nothing(scene: Scene) -> None:
@@ -155,7 +155,7 @@ async def test_a_number_that_is_used_again_belongs_to_the_later_watch(scene: Sce
     await scene.connect(BOB)
 
     assert screen.views == {1: [UNKNOWN, UNKNOWN]}
-    assert scene.desk.watching.person_count == 1
+    assert len(scene.desk.watching.people) == 1
 
 
 # Privacy
@@ -214,7 +214,7 @@ async def test_a_change_of_the_viewer_is_told_too(scene: Scene, screen: Screen) 
     scene.befriend(ALICE, BOB)
     await scene.connect(BOB)
     await scene.watch(screen, 1, ALICE, BOB)
-    scene.directory._sights[ALICE, BOB] = Sight.NOTHING
+    scene.directory.allowed[ALICE, BOB] = Sight.NOTHING
 
     scene.desk.user_changed(ALICE)
     await scene.settle()

@@ -121,7 +121,7 @@ class Environment:
                 "FANOUT_TARGET": self.target("fanout"),
                 **to_identity,
             },
-            "presence": {"REDIS_URL": self._stores.redis_url},
+            "presence": {"REDIS_URL": self._stores.redis_url, **to_identity},
             "fanout": {"EDGE_TARGET": self.target("edge"), **to_presence},
             "edge": {
                 "WS_LISTEN": f"127.0.0.1:{self._ports.ws(number)}",

@@ -283,8 +283,8 @@ Global___Ping: _TypeAlias = Ping  # noqa: Y015
 class Typing(_message.Message):
     """Says that the user is writing in a conversation. It holds for 5 seconds, so a client repeats it every 2 seconds for as
     long as it goes on; of more than one in a second, for one conversation, only the first counts. It is not answered, and
-    where the user has no part in the conversation nothing comes of it. Those who are shown it are those who may see that
-    the user is online.
+    where the user has no part in the conversation nothing comes of it. It is said to the conversation, as a message is:
+    everybody who has a part in it may see it, whatever the settings of the user, unless one of them has blocked the other.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -108,7 +108,7 @@ class PresenceServiceServicer:
         """Returns who is typing in a conversation now, for those who join late.
 
         Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
-        Those who do not show the user that they are online are not among them.
+        Whom the user has blocked, and who has blocked the user, is not among them.
         Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

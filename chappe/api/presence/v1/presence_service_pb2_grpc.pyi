@@ -68,7 +68,7 @@ class PresenceServiceStub:
     """Returns who is typing in a conversation now, for those who join late.
 
     Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
-    Those who do not show the user that they are online are not among them.
+    Whom the user has blocked, and who has blocked the user, is not among them.
     Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
     """
 
@@ -111,7 +111,7 @@ class PresenceServiceAsyncStub(PresenceServiceStub):
     """Returns who is typing in a conversation now, for those who join late.
 
     Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
-    Those who do not show the user that they are online are not among them.
+    Whom the user has blocked, and who has blocked the user, is not among them.
     Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
     """
 
@@ -175,7 +175,7 @@ class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns who is typing in a conversation now, for those who join late.
 
         Reads only. Order: rising user id; there are at most as many as the conversation has members, so there are no pages.
-        Those who do not show the user that they are online are not among them.
+        Whom the user has blocked, and who has blocked the user, is not among them.
         Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
         """
 

@@ -1,0 +1,155 @@
+"""The stream of changes of svc_identity, and how long it lets copies be used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chappe.api.identity.v1 import directory_service_pb2
+from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.streams import DialHandler, Identity, StreamClient
+from svc_presence.model import GroupId, UserId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chappe.runtime.clock import Clock
+    from svc_presence.ports import DirectoryListener
+
+LEASE_MS = 1500
+"""How long after the last complete moment copies may be used: 2 s less the greatest clock skew."""
+WINDOW = 4096
+CAPACITY = 200_000
+
+_USER = directory_service_pb2.DIRECTORY_CHANGE_KIND_USER
+_GROUP = directory_service_pb2.DIRECTORY_CHANGE_KIND_GROUP
+
+_Request = directory_service_pb2.WatchChangesRequest
+_Response = directory_service_pb2.WatchChangesResponse
+
+
+class Lease:
+    """How long copies may be used: while every change up to a moment ago is known, and none was of what they are about.
+
+    Moments are counted by changes; a copy is as old as the moment at which its question was asked.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed: dict[bytes, int] = {}
+        self._forgotten = 0
+        self._complete_until_ms = 0
+        self.moment = 1
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether every change up to a moment ago is known."""
+        return self._clock.wall_ms() - self._complete_until_ms <= LEASE_MS
+
+    def holds(self, moment: int, about: Iterable[bytes]) -> bool:
+        """Returns whether a copy of a moment, about some users and groups, may be used."""
+        if moment <= self._forgotten or not self.is_fresh:
+            return False
+        return all(self._changed.get(entity, 0) < moment for entity in about)
+
+    def changed(self, entity: bytes) -> None:
+        """Learns that something of a user or a group is new."""
+        if len(self._changed) >= CAPACITY:
+            # Which copies are older than a change can then no longer be told.
+            self._forget_all()
+        self._changed[entity] = self.moment
+        self.moment += 1
+
+    def complete(self, until_ms: int) -> None:
+        """Learns up to which time every change is known."""
+        self._complete_until_ms = until_ms
+
+    def begin(self) -> None:
+        """Learns that changes may have been missed: no copy may be used any more."""
+        self._forget_all()
+        self._complete_until_ms = 0
+
+    def _forget_all(self) -> None:
+        self._changed.clear()
+        self._forgotten = self.moment
+        self.moment += 1
+
+
+class Changes(DialHandler[int, _Request, _Response]):
+    """The stream of changes; what it sends are grants, as numbers of items.
+
+    After an end it goes on from where it was, so that nothing is missed; when that does not succeed at once, it begins
+    anew, and everything may have changed.
+    """
+
+    stream: StreamClient[int, _Request, _Response]
+
+    def __init__(self, identity: Identity, lease: Lease, listener: Callable[[], DirectoryListener]) -> None:
+        self._identity = identity
+        self._listener = listener
+        self._lease = lease
+        self._cursor = b""
+        self._is_begun = False
+        self._ungranted = 0
+
+    def hello(self) -> _Request:
+        """Returns the first message."""
+        if self._is_begun:
+            # The attempt before this one did not succeed, perhaps because the cursor has expired.
+            self._cursor = b""
+        self._is_begun = True
+        return _Request(hello=self._identity.hello(WINDOW), cursor=self._cursor)
+
+    def encode(self, number: int, items: list[int]) -> _Request:  # noqa: ARG002 - grants are not counted
+        """Returns a grant."""
+        return _Request(credit=stream_pb2.StreamCredit(items=sum(items)))
+
+    def drain(self, reason: str) -> _Request:
+        """Returns the drain marker."""
+        return _Request(drain=stream_pb2.StreamDrain(reason=reason))
+
+    def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - whoever answers is the directory
+        """Learns that the stream stands."""
+        self._is_begun = False
+        self._ungranted = 0
+        if not self._cursor:
+            self._lease.begin()
+            self._listener().everything_changed()
+
+    def received(self, kind: str, response: _Response) -> None:
+        """Takes changes and heartbeats."""
+        if kind == "heartbeat":
+            self._cursor = response.heartbeat.cursor
+            self._lease.complete(response.heartbeat.complete_until_ms)
+            return
+        batch = response.batch
+        for change in batch.changes:
+            self._take(change)
+        self._cursor = batch.cursor
+        self._ungranted += len(batch.changes)
+        if self._ungranted * 4 >= WINDOW:
+            self.stream.add(self._ungranted)
+            self._ungranted = 0
+
+    def closed(self, unsent: list[int], *, is_clean: bool) -> None:
+        """Learns that the stream has ended: the lease runs out unless another one stands soon."""
+
+    def _take(self, change: directory_service_pb2.DirectoryChange) -> None:
+        if change.kind == _USER:
+            self._lease.changed(change.user_id)
+            self._listener().user_changed(UserId(change.user_id))
+        elif change.kind == _GROUP:
+            self._lease.changed(change.group_id)
+            self._listener().group_changed(GroupId(change.group_id))
+
+
+class Nobody:
+    """Stands in until somebody listens."""
+
+    def user_changed(self, user_id: UserId) -> None:
+        """Tells nobody."""
+
+    def group_changed(self, group_id: GroupId) -> None:
+        """Tells nobody."""
+
+    def everything_changed(self) -> None:
+        """Tells nobody."""
