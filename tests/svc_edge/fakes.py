@@ -133,7 +133,7 @@ class FakeMesh(FakeWatches):
         self.generations: dict[tuple[bytes, int], int] = {}
         self.changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
         self.principals: list[Any] = []
-        self.address: str | None = None
+        self.caller_address: str | None = None
         self.submit_contexts: list[Any] = []
         self.address = ""
         self._server = grpc.aio.server()
@@ -280,7 +280,7 @@ class FakeMesh(FakeWatches):
 
     async def ListMessages(self, request: Any, context: Any) -> Any:
         self.principals = [value for key, value in context.invocation_metadata() if key == PRINCIPAL_KEY]
-        self.address = client_address(context.invocation_metadata())
+        self.caller_address = client_address(context.invocation_metadata())
         if request.page_token:
             await abort(context, InvalidFieldError("page_token", "is not one of ours"))
         return history_service_pb2.ListMessagesResponse(next_page_token="more")
@@ -358,7 +358,7 @@ class FakeMesh(FakeWatches):
 
     async def StartVerification(self, request: Any, context: Any) -> Any:
         self.principals = [value for key, value in context.invocation_metadata() if key == PRINCIPAL_KEY]
-        self.address = client_address(context.invocation_metadata())
+        self.caller_address = client_address(context.invocation_metadata())
         return registration_service_pb2.StartVerificationResponse(verification_id=b"v" * 16)
 
 

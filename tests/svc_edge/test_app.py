@@ -53,7 +53,7 @@ async def test_a_call_is_forwarded_for_its_user(connect: Connect, mesh: FakeMesh
     assert result.payload == history_service_pb2.ListMessagesResponse(next_page_token="more").SerializeToString()
     principal = principal_pb2.Principal.FromString(mesh.principals[0])
     assert (principal.user_id, principal.device_id, principal.session_id) == (alice.user_id, 1, alice.sign_in_id)
-    assert mesh.address == ""
+    assert mesh.caller_address == ""
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_an_anonymous_session_may_only_call_open_methods(connect: Connect,
     client.say(1)
 
     assert (welcome.user_id, allowed.WhichOneof("outcome"), mesh.principals) == (b"", "payload", [])
-    assert mesh.address == "127.0.0.1"
+    assert mesh.caller_address == "127.0.0.1"
     assert refused.error.reason == error_reason_pb2.ERROR_REASON_METHOD_NOT_ALLOWED
     assert (await client.read_close()).code == 4403
 
