@@ -60,6 +60,7 @@ class GrpcIdentity:
         self._seams = seams
         self._keys: dict[str, bytes] = {}
         self._next_refresh_s = 0.0
+        self._fetching: asyncio.Task[UnavailableError | None] | None = None
         self._cursor = b""
         self._complete_since_s = float("inf")
         self._ungranted = 0
@@ -77,15 +78,19 @@ class GrpcIdentity:
         return self._complete_since_s if self.is_watching else float("inf")
 
     async def signing_keys(self, *, is_fresh_wanted: bool) -> Mapping[str, bytes]:
-        """Returns the public keys by id; those of now are fetched at most every 5 s.
+        """Returns the public keys by id; those of now are fetched at most every 5 s, once for all who want them.
 
         Raises `UnavailableError` when they are needed and nobody answers; the known ones go on to hold.
         """
         now_s = self._seams.clock.monotonic_s()
-        is_needed = is_fresh_wanted or not self._keys
-        if is_needed and now_s >= self._next_refresh_s:
-            self._next_refresh_s = now_s + KEY_REFRESH_INTERVAL_S
-            await self._fetch_keys()
+        if is_fresh_wanted or not self._keys:
+            if now_s >= self._next_refresh_s:
+                self._next_refresh_s = now_s + KEY_REFRESH_INTERVAL_S
+                self._fetching = self._tasks.spawn(self._fetch_keys(), name="fetch-keys")
+            # A token that is not known yet must not be refused while its key is on its way.
+            error = await asyncio.shield(self._fetching) if self._fetching is not None else None
+            if error is not None:
+                raise error
         return self._keys
 
     async def generation(self, user_id: UserId, device_id: DeviceId) -> int:
@@ -94,14 +99,15 @@ class GrpcIdentity:
         self._batcher.add((user_id, device_id, future))
         return await future
 
-    async def _fetch_keys(self) -> None:
+    async def _fetch_keys(self) -> UnavailableError | None:
         try:
             request = session_service_pb2.GetSigningKeysRequest()
             response = await self._session.GetSigningKeys(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             self._next_refresh_s = 0.0
-            raise _unavailable(error) from error
+            return _unavailable(error)
         self._keys = {key.key_id: key.public_key for key in response.keys}
+        return None
 
     async def _refresh_keys(self) -> None:
         try:

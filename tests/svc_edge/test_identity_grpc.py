@@ -1,0 +1,48 @@
+"""The edge's view of svc_identity: what is asked by many at once is asked once, and answered to all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import pytest
+
+from chappe.runtime.clock import Seams, SystemRandomness
+from chappe.runtime.errors import UnavailableError
+from chappe.runtime.streams import Identity
+from chappe.runtime.tasks import Tasks
+from svc_edge.adapters.identity_grpc import GrpcIdentity
+from tests.svc_edge.fakes import KEY_ID, FakeMesh, LeapClock
+
+
+@pytest.fixture
+async def identity(mesh: FakeMesh) -> AsyncIterator[GrpcIdentity]:
+    async with grpc.aio.insecure_channel(mesh.address) as channel, Tasks() as tasks:
+        seams = Seams(LeapClock(), SystemRandomness())
+        yield GrpcIdentity(channel, Identity("edge", 1), tasks=tasks, seams=seams)
+
+
+async def test_who_asks_while_the_keys_are_fetched_gets_those(identity: GrpcIdentity) -> None:
+    found = await asyncio.gather(*(identity.signing_keys(is_fresh_wanted=True) for _ in range(3)))
+
+    assert [set(keys) for keys in found] == [{KEY_ID}] * 3
+
+
+async def test_who_asks_while_the_keys_cannot_be_fetched_is_told_so(identity: GrpcIdentity, mesh: FakeMesh) -> None:
+    mesh.identity_is_up = False
+
+    asked = [identity.signing_keys(is_fresh_wanted=True) for _ in range(2)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(error) for error in found] == [UnavailableError, UnavailableError]
+    mesh.identity_is_up = True
+    assert set(await identity.signing_keys(is_fresh_wanted=True)) == {KEY_ID}
+
+
+async def test_who_no_longer_waits_for_the_keys_takes_them_from_nobody(identity: GrpcIdentity) -> None:
+    gone = asyncio.ensure_future(identity.signing_keys(is_fresh_wanted=True))
+    waiting = asyncio.ensure_future(identity.signing_keys(is_fresh_wanted=True))
+    await asyncio.sleep(0)
+
+    gone.cancel()
+
+    assert set(await waiting) == {KEY_ID}
