@@ -112,13 +112,12 @@ class Speaker:
     """One person of the conversation, with a device: the values of its placeholders."""
 
     def __init__(self, page: Page, phone: str, everybody: "dict[str, Speaker]") -> None:
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {"phone": phone}
         self.received = 0
         self.offset_ms = 0
         self._page = page
         self._everybody = everybody
         self._key = Ed25519PrivateKey.generate()
-        self._phone = phone
         self._last_ms = 0
 
     def fill(self, frame: Frame, host: str, now_ms: int) -> Frame:
@@ -141,7 +140,6 @@ class Speaker:
         if re.fullmatch(r"id \d+", name) and name not in self.values:
             self.values[name] = _base64(self._mint(now_ms))
         made = {
-            "phone": self._phone,
             "host": host,
             "now": str(now_ms),
             "random": _base64(os.urandom(16)),

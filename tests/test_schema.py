@@ -18,7 +18,7 @@ TABLES = {
     "Groups",
     "Group_Members",
 }
-KEYS = {"online", "connection", "lastseen"}
+KEYS = {"online", "connection", "lastseen", "typing"}
 _HEADING = re.compile(
     r"^-- (?:(?P<names>[A-Z]\w+(?:(?:, | and )[A-Z]\w+)*) tables? of the source document)", re.MULTILINE
 )

@@ -1,5 +1,8 @@
 -- presence: reads whether users are online, and when they were last seen.
 --
+-- Of the source document: GET online and the display of lastseen, for one user at a time. Added: many users in one call,
+-- and how long an answer still holds, so that watchers are told when nobody renews it: a key that ends tells nobody.
+--
 -- KEYS, two for each user, both in the slot of {uid} (32 hexadecimal digits):
 --   online:{uid}    "1"; 45 s; written by connect and refresh
 --   lastseen:{uid}  Unix time in ms; 30 days; written by connect, refresh and bye

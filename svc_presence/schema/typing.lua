@@ -1,5 +1,8 @@
 -- typing: notes that people are writing in conversations, or no longer.
 --
+-- Of the source document: typing, with its time to live. Added: the kind, and the key typists, because keys of single
+-- people cannot be listed; and an end before the time is over.
+--
 -- KEYS, two for each of them, both in the slot of {conversation} (32 hexadecimal digits):
 --   typing:{conversation}:<uid>  "1" for text, "2" for a recording; 5 s; written here; the document's key
 --   typists:{conversation}       HASH uid -> "kind|expires_ms" (13 digits); 5 s; written here; added, because keys of

@@ -1,5 +1,8 @@
 -- typists: reads who is writing in conversations, and drops the fields that have expired.
 --
+-- Of the source document: GET typing, for one person at a time. Added: everybody who is writing in a conversation, for
+-- those who open it in the middle.
+--
 -- KEYS, one for each conversation, in the slot of {conversation} (32 hexadecimal digits):
 --   typists:{conversation}  HASH uid -> "kind|expires_ms" (13 digits); 5 s; written by typing
 -- ARGV: none.
