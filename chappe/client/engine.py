@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
+from chappe.client.acks import LATE_S
 from chappe.client.calls import Outcome
 from chappe.client.changes import CaughtUp, Change, GoingAway, LogChange
 from chappe.client.errors import NotConnectedError, ProtocolError, StoreError
@@ -61,6 +62,7 @@ class Engine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._timer: asyncio.TimerHandle | None = None
+        self._late: asyncio.TimerHandle | None = None
 
     def attach(self, wire: Wire, hello: bytes) -> None:
         """Begins a session over a wire."""
@@ -128,13 +130,16 @@ class Engine:
             changes, core.changes = core.changes, []
             for change in changes:
                 self._pass_on(change)
-        if self._timer is None and (core.outbox.is_awaiting or core.acks.is_owed):
+        if self._timer is None and core.outbox.is_awaiting:
             self._timer = self._loop.call_later(TICK_S, self._tick)
+        if self._late is None and core.acks.is_owed:
+            self._late = self._loop.call_later(LATE_S, self._acknowledge)
 
     async def stop(self) -> None:
         """Stops the timer and waits until nothing is being stored."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._late):
+            if timer is not None:
+                timer.cancel()
         await self._idle.wait()
 
     def _commit(self) -> None:
@@ -173,6 +178,11 @@ class Engine:
         elif isinstance(change, GoingAway):
             self.go_away = change
         self._show(change)
+
+    def _acknowledge(self) -> None:
+        self._late = None
+        self.core.tick(self._clock.monotonic_s())
+        self.flush()
 
     def _tick(self) -> None:
         self._timer = None

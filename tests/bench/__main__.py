@@ -22,9 +22,21 @@ from tests.bench.report import Report, compare
 from tests.bench.rows import DRAINERS, FULL, QUICK, Row, Runner, Sizes
 from tests.bench.stage import RAISED, Stage, StageTerms
 
-_ROWS = ("idle", "durable-25", "durable-250", "open-1000", "open-5000", "drain", "history", "durable-2500")
+_ROWS = (
+    "idle",
+    "durable-25",
+    "durable-250",
+    "open-1000",
+    "open-5000",
+    "drain",
+    "history",
+    "group-100",
+    "group-1024",
+    "beside-1024",
+    "durable-2500",
+)
 """In the order in which they run: connections are only ever added once there is traffic."""
-_QUICK_ROWS = ("idle", "durable-10", "open-100", "drain", "history")
+_QUICK_ROWS = ("idle", "durable-10", "open-100", "drain", "history", "group-5", "beside-8")
 _INTERRUPTED = 130
 _LEAST_PEOPLE = 20
 
@@ -58,7 +70,10 @@ def _people(names: list[str], sizes: Sizes) -> int:
     chats = [_LEAST_PEOPLE // 2]
     chats += [int(name.split("-")[1]) for name in names if name.startswith("durable")]
     chats += [sizes.open_chats for name in names if name.startswith("open")]
-    return max(2 * max(chats), sizes.idle + sizes.warm_idle if "idle" in names else 0)
+    groups = [int(name.split("-")[1]) for name in names if name.startswith("group")]
+    beside = [2 * sizes.open_chats + int(name.split("-")[1]) for name in names if name.startswith("beside")]
+    grouped = max([sizes.group_people, *groups]) if groups else 0
+    return max(2 * max(chats), grouped, *beside, sizes.idle + sizes.warm_idle if "idle" in names else 0)
 
 
 async def _run(chosen: argparse.Namespace, data: Path) -> Report:
@@ -91,15 +106,20 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
 
 def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]]:
     kind, _, number = name.partition("-")
-    if kind == "durable":
-        return lambda: runner.durable(name, int(number))
-    if kind == "open":
-        return lambda: runner.open(name, int(number))
-    if kind == "idle":
-        return lambda: runner.idle(0)
-    if kind == "drain":
-        return lambda: runner.drain(people)
-    return lambda: runner.history(people + DRAINERS)
+    sized: dict[str, Callable[[str, int], Awaitable[Row]]] = {
+        "durable": runner.durable,
+        "open": runner.open,
+        "group": runner.group,
+        "beside": runner.beside,
+    }
+    if kind in sized:
+        return lambda: sized[kind](name, int(number))
+    alone: dict[str, Callable[[], Awaitable[Row]]] = {
+        "idle": lambda: runner.idle(0),
+        "drain": lambda: runner.drain(people),
+        "history": lambda: runner.history(people + DRAINERS),
+    }
+    return alone[kind]
 
 
 def _place(name: str) -> tuple[str, int]:

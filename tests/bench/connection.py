@@ -16,8 +16,8 @@ _EVENTS = 0x22
 _ID_HEAD = b"\x0a\x10"
 _CALL_TIMEOUT_S = 30.0
 _LATE_ACKS = 64
-_LATE_S = 0.5
-"""As the SDK does: what is no message is acknowledged with what comes next, or after so many items, or so long."""
+_LATE_S = 0.25
+"""As the SDK does: what is no direct message is acknowledged with what comes next, after so many items, or so long."""
 
 
 class Connection(WSListener):
@@ -105,7 +105,7 @@ class Connection(WSListener):
         for item in items:
             message_id = item.message.message_id
             if message_id:
-                has_message = True
+                has_message = has_message or not item.message.group_id
                 traffic.delivered(message_id, person, item)
             elif item.receipt.message_ids:
                 traffic.receipted(item.receipt, person)

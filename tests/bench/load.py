@@ -19,7 +19,7 @@ import uvloop
 from chappe.api.message.v1 import history_service_pb2
 from tests.bench.connection import Connection
 from tests.bench.numbers import summary_ms
-from tests.bench.people import People
+from tests.bench.people import People, create_group
 from tests.bench.traffic import (
     BODY_BYTES,
     Lane,
@@ -27,6 +27,7 @@ from tests.bench.traffic import (
     LoadError,
     Person,
     Traffic,
+    group_lane,
     lane_of,
     run_closed,
     run_open,
@@ -47,7 +48,8 @@ class LoadClient:
         self._traffic = Traffic()
         self._people = People(url, self._traffic, histories)
         self._windows: list[Latencies] = []
-        self._opened: asyncio.Task[None] | None = None
+        self._opened: list[asyncio.Task[None]] = []
+        self._group_lanes: list[Lane] = []
         self._start_done = 0
 
     async def register(self, *, count: int) -> dict[str, Any]:
@@ -76,10 +78,28 @@ class LoadClient:
         run_closed(self._traffic, self._lanes(chats), in_flight)
         return {}
 
-    async def open(self, *, chats: int, rate: float) -> dict[str, Any]:
-        """Starts to send so many messages each second over the first chats."""
+    async def open(self, *, chats: int, rate: float, group_rate: float = 0.0) -> dict[str, Any]:
+        """Starts to send so many messages each second over the first chats, and to the groups beside them."""
         self._begin()
-        self._opened = asyncio.create_task(run_open(self._traffic, self._lanes(chats), rate))
+        self._opened = [asyncio.create_task(run_open(self._traffic, self._lanes(chats), rate))]
+        if group_rate:
+            self._opened.append(asyncio.create_task(run_open(self._traffic, self._group_lanes, group_rate)))
+        return {}
+
+    async def groups(self, *, first: int, count: int, size: int) -> dict[str, Any]:
+        """Makes groups of so many people each, none in two of them; every member writes in turn from now on."""
+        lanes: list[list[Lane]] = []
+        for number in range(count):
+            members = self._persons(first + number * size, size)
+            group = await create_group(_connection(members[0]), f"bench {number}", members)
+            lanes.append([group_lane(member, group.group_id, group.version, size - 1) for member in members])
+        self._group_lanes = [lane for turn in zip(*lanes, strict=True) for lane in turn]
+        return {}
+
+    async def closed_groups(self, *, in_flight: int) -> dict[str, Any]:
+        """Starts to keep so many messages to the groups in flight; one ends when the last member has it."""
+        self._begin()
+        run_closed(self._traffic, self._group_lanes, in_flight)
         return {}
 
     async def window(self) -> dict[str, Any]:
@@ -89,11 +109,11 @@ class LoadClient:
 
     async def stop(self) -> dict[str, Any]:
         """Starts nothing more, waits for what is in flight, and tells the latencies of each window."""
-        if self._opened is not None:
-            self._opened.cancel()
+        for opened in self._opened:
+            opened.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._opened
-            self._opened = None
+                await opened
+        self._opened.clear()
         run_out(self._traffic)
         lost = await self._traffic.until_idle(_DRAIN_S)
         windows, self._windows = self._windows, []

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from chappe.api.identity.v1 import group_pb2, group_service_pb2, session_service_pb2
 from chappe.api.identity.v1 import registration_service_pb2 as registration_pb2
-from chappe.api.identity.v1 import session_service_pb2
 from chappe.client.device import Device, DeviceKey, signed_hello
 from chappe.client.frames import anonymous_hello
 from chappe.client.mint import IdMint, mint_tag_of
 from chappe.client.seams import SystemRandomness
 from chappe.testing import HistoryWriter, actor_of
 from tests.bench.connection import Connection, dial
-from tests.bench.traffic import Person, Traffic
+from tests.bench.traffic import LoadError, Person, Traffic
 
 _REGISTRATION = "chappe.api.identity.v1.RegistrationService/"
 _CREATE_SESSION = "chappe.api.identity.v1.SessionService/CreateSession"
+_CREATE_GROUP = "chappe.api.identity.v1.GroupService/CreateGroup"
 _AGENT = "chappe-bench"
 _DOORS = 8
 _AT_ONCE_EACH = 4
@@ -149,6 +150,22 @@ class People:
         await asyncio.gather(*(work() for _ in range(_DOORS)))
         for door in doors:
             door.hang_up()
+
+
+async def create_group(door: Connection, name: str, members: Sequence[Person]) -> group_pb2.Group:
+    """Makes a group of people, which the first of them owns.
+
+    Raises:
+        LoadError: Somebody was not added, or the call failed.
+    """
+    others = [member.device.user_id for member in members[1:]]
+    request = group_service_pb2.CreateGroupRequest(request_id=secrets.token_bytes(16), group_name=name, user_ids=others)
+    answer = group_service_pb2.CreateGroupResponse.FromString(
+        await door.call(_CREATE_GROUP, request.SerializeToString())
+    )
+    if answer.refusals:
+        raise LoadError(f"{len(answer.refusals)} people could not be added to the group {name}")
+    return answer.group
 
 
 def _now_ms() -> int:

@@ -76,6 +76,35 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             *_NOISE,
         ),
     ),
+    "group": (
+        "Groups, everybody online: deliveries counted at the members, durable, with their receipts (closed loop)",
+        (
+            Column("deliveries/s", _of("messages_per_s")),
+            Column("±", _of("deviation")),
+            *_CPU,
+            Column("ack p50 ms", _of("group_ack_p50_ms"), 1),
+            Column("p99", _of("group_ack_p99_ms"), 1),
+            Column("last member p50 ms", _of("last_member_p50_ms"), 1),
+            Column("p99", _of("last_member_p99_ms"), 1),
+            Column("rows", _of("rows"), 3),
+            Column("stored bytes", _of("stored_bytes")),
+            Column("log bytes", _of("wal_bytes")),
+            *_FSYNC,
+            *_NOISE,
+        ),
+    ),
+    "beside": (
+        "Direct messages at 1,000/s beside messages to a large group of other people (open loop; compare open-1000)",
+        (
+            *(
+                Column(f"{kind} {quantile[:3]} ms", _of(f"{kind}_{quantile}"), 1)
+                for kind in ("ack", "delivery", "receipt", "last_member")
+                for quantile in ("p50_ms", "p99_ms")
+            ),
+            *_FSYNC,
+            *_NOISE,
+        ),
+    ),
     "idle": (
         "Idle signed-in connections: memory of each, and the cost of signing in (token fetched before)",
         (

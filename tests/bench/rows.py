@@ -15,6 +15,8 @@ from tests.bench.stage import Stage
 
 DRAINERS = 10
 """Half of them come back one after another, half at the same time."""
+BESIDE_RATE = 1000
+"""Direct messages each second beside the large group."""
 _SENDERS = 20
 _WARM_SHARE = 0.2
 
@@ -32,6 +34,11 @@ class Sizes(NamedTuple):
     pages: int
     open_chats: int
     in_flight: int
+    group_people: int
+    """How many people the groups of a row have together, unless one has more."""
+    group_in_flight: int
+    group_rate: float
+    """Messages each second to the large group beside direct traffic."""
     settle_s: float
     """How long nothing happens before memory is weighed and rows are counted."""
 
@@ -46,6 +53,9 @@ FULL = Sizes(
     pages=600,
     open_chats=250,
     in_flight=2000,
+    group_people=1000,
+    group_in_flight=16,
+    group_rate=5.0,
     settle_s=10.5,
 )
 QUICK = Sizes(
@@ -58,6 +68,9 @@ QUICK = Sizes(
     pages=6,
     open_chats=10,
     in_flight=100,
+    group_people=10,
+    group_in_flight=4,
+    group_rate=5.0,
     settle_s=0.05,
 )
 
@@ -101,6 +114,24 @@ class Runner:
         await self._stage.ask("connect", first=0, count=2 * chats)
         row = Row(name=name, table="open")
         await self._traffic(row, lambda: self._stage.ask("open", chats=chats, rate=rate))
+        return row
+
+    async def group(self, name: str, size: int) -> Row:
+        """Counts deliveries to the members of groups, all online; some messages are on their way at any time."""
+        count = max(1, self._sizes.group_people // size)
+        await self._stage.ask("connect", first=0, count=count * size)
+        await self._stage.ask("groups", first=0, count=count, size=size)
+        row = Row(name=name, table="group")
+        await self._traffic(row, lambda: self._stage.ask("closed_groups", in_flight=self._sizes.group_in_flight))
+        return row
+
+    async def beside(self, name: str, size: int) -> Row:
+        """Measures direct messages at a steady rate while a large group of other people is written to."""
+        chats, rate = self._sizes.open_chats, self._sizes.group_rate
+        await self._stage.ask("connect", first=0, count=2 * chats + size)
+        await self._stage.ask("groups", first=2 * chats, count=1, size=size)
+        row = Row(name=name, table="beside")
+        await self._traffic(row, lambda: self._stage.ask("open", chats=chats, rate=BESIDE_RATE, group_rate=rate))
         return row
 
     async def idle(self, first: int) -> Row:
@@ -195,7 +226,7 @@ class Runner:
         row.values["messages_per_s"], row.values["deviation"] = spread(rates)
         row.cpu_us = {part: spread([cost[part] for cost in costs])[0] for part in PARTS}
         # The first window is what came before the warm-up ended.
-        for kind in ("ack", "delivery", "receipt"):
+        for kind in ("ack", "delivery", "receipt", "group_ack", "last_member"):
             for quantile in ("p50_ms", "p99_ms"):
                 measured = [window[kind][quantile] for window in answer["windows"][1:]]
                 row.values[f"{kind}_{quantile}"], row.values[f"{kind}_{quantile}_deviation"] = spread(measured)

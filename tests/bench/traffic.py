@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.type.v1 import envelope_pb2, error_reason_pb2, receipt_state_pb2
 from chappe.client.device import Device
-from chappe.client.frames import message_action, send_frame
+from chappe.client.frames import group_message_action, message_action, send_frame
 from chappe.client.mint import IdMint, conversation_of, time_ms_of
 from chappe.testing import Action, Event, HistoryWriter
 from tests.bench.numbers import summary_ms
@@ -102,6 +103,8 @@ class Lane(NamedTuple):
     """The action of a Send, ready to be sent."""
     conversation_id: bytes
     to: bytes
+    recipients: int = 0
+    """How many members of a group get it; zero in a direct chat."""
 
 
 class Flight(NamedTuple):
@@ -117,13 +120,21 @@ def lane_of(sender: Person, recipient: Person, body: bytes) -> Lane:
     return Lane(sender, message_action(other, _SUITE, body), conversation_of(one, other), other)
 
 
+def group_lane(sender: Person, group_id: bytes, version: int, recipients: int) -> Lane:
+    """Returns the lane from one member to the others of a group."""
+    action = group_message_action(group_id, version, _SUITE, os.urandom(BODY_BYTES))
+    return Lane(sender, action, group_id, group_id, recipients)
+
+
 class Latencies:
-    """Durations in seconds since the message was to be sent."""
+    """Durations in seconds since the message was to be sent: of direct messages, and of those to groups."""
 
     def __init__(self) -> None:
         self.ack = array("d")
         self.delivery = array("d")
         self.receipt = array("d")
+        self.group_ack = array("d")
+        self.last_member = array("d")
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Returns percentiles in milliseconds."""
@@ -131,6 +142,8 @@ class Latencies:
             "ack": summary_ms(self.ack),
             "delivery": summary_ms(self.delivery),
             "receipt": summary_ms(self.receipt),
+            "group_ack": summary_ms(self.group_ack),
+            "last_member": summary_ms(self.last_member),
         }
 
 
@@ -141,6 +154,7 @@ class Traffic:
         self.flights: dict[bytes, Flight] = {}
         self.sent = 0
         self.done = 0
+        """Direct messages that have ended, and deliveries to members of groups."""
         self.retried = 0
         self.failure = ""
         self.latencies = Latencies()
@@ -148,6 +162,7 @@ class Traffic:
         self.go_on: Callable[[], None] = _rest
         """Called for each message that ends."""
         self._attempts: dict[bytes, int] = {}
+        self._left: dict[bytes, int] = {}
         self._idle = asyncio.Event()
 
     def launch(self, lane: Lane, intended_s: float) -> None:
@@ -168,7 +183,8 @@ class Traffic:
         flight = self.flights.get(message_id)
         if flight is None:
             return
-        self.latencies.ack.append(time.perf_counter() - flight.intended_s)
+        took_s = time.perf_counter() - flight.intended_s
+        (self.latencies.group_ack if flight.lane.recipients else self.latencies.ack).append(took_s)
         history = flight.lane.sender.history
         if history is not None:
             ack = server_frame_pb2.ServerFrame.FromString(frame).send_ack
@@ -179,10 +195,23 @@ class Traffic:
     def delivered(self, message_id: bytes, person: Person, item: Any) -> None:
         """Takes a message at its recipient."""
         flight = self.flights.get(message_id)
-        if flight is not None:
+        if flight is not None and flight.lane.recipients:
+            self._delivered_to_member(message_id, flight)
+        elif flight is not None:
             self.latencies.delivery.append(time.perf_counter() - flight.intended_s)
         if person.history is not None:
             person.applied(item, "push" if flight is not None else "sync")
+
+    def _delivered_to_member(self, message_id: bytes, flight: Flight) -> None:
+        left = self._left.get(message_id, flight.lane.recipients) - 1
+        self.done += 1
+        if left:
+            self._left[message_id] = left
+            return
+        self._left.pop(message_id, None)
+        self.latencies.last_member.append(time.perf_counter() - flight.intended_s)
+        self.done -= 1
+        self._end(message_id)
 
     def receipted(self, receipt: Any, person: Person) -> None:
         """Takes a receipt at the sender of its messages."""
