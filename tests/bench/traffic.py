@@ -186,7 +186,7 @@ class Traffic:
         took_s = time.perf_counter() - flight.intended_s
         (self.latencies.group_ack if flight.lane.recipients else self.latencies.ack).append(took_s)
         history = flight.lane.sender.history
-        if history is not None:
+        if history is not None and not flight.lane.recipients:
             ack = server_frame_pb2.ServerFrame.FromString(frame).send_ack
             history.stored(message_id, ack.accepted_ms, is_duplicate=ack.is_duplicate)
         if self.ends_at_ack:
@@ -199,7 +199,7 @@ class Traffic:
             self._delivered_to_member(message_id, flight)
         elif flight is not None:
             self.latencies.delivery.append(time.perf_counter() - flight.intended_s)
-        if person.history is not None:
+        if person.history is not None and not item.message.group_id:
             person.applied(item, "push" if flight is not None else "sync")
 
     def _delivered_to_member(self, message_id: bytes, flight: Flight) -> None:
@@ -262,7 +262,7 @@ class Traffic:
 
     def _transmit(self, message_id: bytes, lane: Lane, attempt: int) -> None:
         sender = lane.sender
-        if sender.history is not None:
+        if sender.history is not None and not lane.recipients:
             sender.history.send(Action(message_id, lane.conversation_id, lane.to), attempt)
         if sender.connection is None:
             self.fail(f"person {sender.number} is not connected")
