@@ -133,7 +133,7 @@ class Engine:
         if self._timer is None and core.outbox.is_awaiting:
             self._timer = self._loop.call_later(TICK_S, self._tick)
         if self._late is None and core.acks.is_owed:
-            self._late = self._loop.call_later(LATE_S, self._acknowledge)
+            self._late = self._loop.call_later(LATE_S, self._tick)
 
     async def stop(self) -> None:
         """Stops the timer and waits until nothing is being stored."""
@@ -179,12 +179,10 @@ class Engine:
             self.go_away = change
         self._show(change)
 
-    def _acknowledge(self) -> None:
-        self._late = None
-        self.core.tick(self._clock.monotonic_s())
-        self.flush()
-
     def _tick(self) -> None:
-        self._timer = None
+        for timer in (self._timer, self._late):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._late = None
         self.core.tick(self._clock.monotonic_s())
         self.flush()
