@@ -32,6 +32,7 @@ from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
 from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
+from svc_message.service.keep import Keeping
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
 from svc_message.service.trace import TraceReading
@@ -72,7 +73,9 @@ async def build(config: Config, app: App) -> None:
     reading = Reading(store)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
-    app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, ConversationRpc(reading))
+    keeping = Keeping(opened.settings, directory, directory.groups, dispatcher, clock)
+    conversations = ConversationRpc(reading, keeping)
+    app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, conversations)
 
     async def say_goodbye() -> None:
         # What was accepted until its end is still expanded.

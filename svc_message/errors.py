@@ -53,3 +53,13 @@ class MessageNotFoundError(ChappeError):
 
     def __init__(self) -> None:
         super().__init__("message_id: there is no such message in this conversation")
+
+
+class NotInConversationError(ChappeError):
+    """Refuses what concerns a conversation that the caller does not have."""
+
+    code = "NOT_FOUND"
+    reason = "NOT_IN_CONVERSATION"
+
+    def __init__(self) -> None:
+        super().__init__("conversation: the caller has no part in it, and there is nobody to begin one with")

@@ -13,6 +13,7 @@ from chappe.api.edge.v1 import item_pb2, server_frame_pb2
 from chappe.api.type.v1 import envelope_pb2, error_reason_pb2
 from svc_message.model import ForeignEvent, GroupReceiptEvent, MessageEvent, OwnReadEvent, ReceiptEvent
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
+from svc_message.model.setting import SettingEvent, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,11 +76,16 @@ def item_key(event: Event) -> bytes:
         return event.position + event.message_ids[0] + event.conversation_id + event.reader_id
     if isinstance(event, OwnReadEvent):
         return event.position + event.read_upto + event.conversation_id + event.user_id
-    if isinstance(event, ForeignEvent):
-        return event.position + event.change_id + _NO_ID + _NO_ID
     if isinstance(event, GroupReceiptEvent):
         return event.position + (event.message_ids[0] if event.message_ids else _NO_ID) + event.group_id + _NO_ID
+    if isinstance(event, ForeignEvent | SettingEvent):
+        names = _NO_ID * 2 if isinstance(event, ForeignEvent) else event.conversation_id + event.user_id
+        return event.position + _change_id(event) + names
     return event.position + event.action_id + event.conversation_id + event.user_id
+
+
+def _change_id(event: ForeignEvent | SettingEvent) -> bytes:
+    return event.change_id if isinstance(event, ForeignEvent) else event.conversation_id
 
 
 def stored_frame(message_id: bytes, answer: Stored) -> bytes:
@@ -180,6 +186,24 @@ def _reaction(event: ReactionEvent) -> item_pb2.Item:
     return item_pb2.Item(reaction=reaction)
 
 
+def _setting(event: SettingEvent) -> item_pb2.Item:
+    setting = item_pb2.ConversationSettingEvent(
+        conversation_id=event.conversation_id, settings=settings_message(event.settings)
+    )
+    return item_pb2.Item(conversation_setting=setting)
+
+
+def settings_message(settings: Settings) -> item_pb2.ConversationSettings:
+    """Returns the wire form of how a user keeps a conversation."""
+    return item_pb2.ConversationSettings(
+        muted_until_ms=settings.muted_until_ms,
+        pinned_ms=settings.pinned_ms,
+        is_archived=settings.is_archived,
+        cleared_upto=settings.cleared_upto,
+        expiry_s=settings.expiry_s,
+    )
+
+
 _RARE: dict[type, Callable[[Any], item_pb2.Item]] = {
     OwnReadEvent: _own_read,
     GroupReceiptEvent: _group_receipt,
@@ -187,4 +211,5 @@ _RARE: dict[type, Callable[[Any], item_pb2.Item]] = {
     EditEvent: _edit,
     RevokeEvent: _revoke,
     ReactionEvent: _reaction,
+    SettingEvent: _setting,
 }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from svc_message.model.action import EditEvent, Reaction, ReactionEvent, RevokeEvent, SendAction
 from svc_message.model.ids import NO_POSITION, ConversationId, DeviceId, MessageId, Position, UserId
+from svc_message.model.setting import SettingEvent, Settings
 
 __all__ = ["NO_POSITION", "ConversationId", "DeviceId", "MessageId", "Position", "UserId"]
 
@@ -187,6 +188,7 @@ Event = (
     | EditEvent
     | RevokeEvent
     | ReactionEvent
+    | SettingEvent
 )
 
 
@@ -266,13 +268,15 @@ class Chat(NamedTuple):
     """Capped at 100."""
     read_upto: bytes
     """Empty when nothing was read."""
+    settings: Settings = Settings()
 
 
 class ChatCursor(NamedTuple):
-    """Where a window of a chat list ends: the sort key of its last line, which orders by time and then by id."""
+    """Where a window of a chat list ends: the sort key of its last line. Pinned ones come first, the latest before."""
 
     last_ms: int
     conversation_id: ConversationId
+    pinned_ms: int = 0
 
 
 class ChatPage(NamedTuple):

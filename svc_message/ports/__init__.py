@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UserId,
     )
     from svc_message.model.action import Acted, ActionRef, NewAction, Sight
+    from svc_message.model.setting import Changed, SettingUpdate
     from svc_message.model.trace import MessageTrace, TraceQuery
 
 
@@ -75,8 +76,13 @@ class MessageStore(Protocol):
         """Returns messages of a conversation that its owner sees (not withheld from it, not void), newest first."""
         ...
 
-    async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
-        """Returns a window of a chat list."""
+    async def list_chats(
+        self, owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archived: bool = False
+    ) -> ChatPage:
+        """Returns a window of a chat list: of what is archived, or of everything else; pinned ones first.
+
+        How many rows are read does not grow with the number of conversations.
+        """
         ...
 
     async def epoch(self) -> int:
@@ -122,6 +128,20 @@ class TraceStore(Protocol):
 
     async def read_trace(self, query: TraceQuery) -> MessageTrace | None:
         """Returns what is known of a message; None when it was never heard of in that conversation."""
+        ...
+
+
+class SettingStore(Protocol):
+    """The part of the book that holds how users keep their conversations."""
+
+    async def change(self, update: SettingUpdate, floor: bytes) -> Changed | None:
+        """Makes a change durable with a pointer in the inbox of everyone it reaches, all or nothing.
+
+        Changes of one user's view take effect in the order of their positions: one before the newest is not stored.
+        An event shows the settings as they are when it is read. Of what is cleared everything up to `floor` is cleared
+        for ever; what is later and is accepted after this change has not been there to be cleared. None when the user
+        has no such conversation and may not begin it.
+        """
         ...
 
 

@@ -14,15 +14,20 @@ from chappe.api.message.v1 import (
     history_service_pb2_grpc,
 )
 from chappe.api.type.v1 import envelope_pb2, position_pb2
+from chappe.runtime.errors import InvalidFieldError
 from chappe.runtime.principal import caller, principal
-from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, item_key, message_bytes
+from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, item_key, message_bytes, settings_message
 from svc_message.errors import OwnerMissingError, OwnerNotAllowedError
 from svc_message.model import DeviceId, InboxAnswer, InboxQuery, MessageEvent, UserId
+from svc_message.model.setting import SettingChange
+from svc_message.service.keep import Chat
 
 if TYPE_CHECKING:
-    from svc_message.model import Chat, Event, StoredMessage
+    from svc_message import model
+    from svc_message.model import Event, StoredMessage
     from svc_message.model.action import Reaction
     from svc_message.service.history import Reading
+    from svc_message.service.keep import Keeping
     from svc_message.service.sync import Syncing
 
 
@@ -63,20 +68,44 @@ class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
 
 
 class ConversationRpc(conversation_service_pb2_grpc.ConversationServiceServicer):
-    """Serves the chat list."""
+    """Serves the chat list, and changes how conversations are kept."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, keeping: Keeping) -> None:
         self._reading = reading
+        self._keeping = keeping
 
     async def ListConversations(
         self, request: conversation_service_pb2.ListConversationsRequest, context: Any
     ) -> conversation_service_pb2.ListConversationsResponse:
         """Returns a window of the caller's chat list."""
         del context
-        window = await self._reading.chats(UserId(principal().user_id), request.page_size, request.page_token)
+        window = await self._reading.chats(
+            UserId(principal().user_id), request.page_size, request.page_token, is_archived=request.is_archived
+        )
         return conversation_service_pb2.ListConversationsResponse(
             conversations=[_conversation(chat) for chat in window.page.chats], next_page_token=window.next_page_token
         )
+
+    async def UpdateConversation(
+        self, request: conversation_service_pb2.UpdateConversationRequest, context: Any
+    ) -> conversation_service_pb2.UpdateConversationResponse:
+        """Changes how the caller keeps a conversation."""
+        del context
+        if request.WhichOneof("conversation") is None:
+            raise InvalidFieldError("conversation", "must be set: peer_user_id or group_id")
+        chat = Chat(request.peer_user_id, request.group_id)
+        settings = await self._keeping.change(UserId(principal().user_id), chat, _change(request))
+        return conversation_service_pb2.UpdateConversationResponse(settings=settings_message(settings))
+
+
+def _change(request: conversation_service_pb2.UpdateConversationRequest) -> SettingChange:
+    return SettingChange(
+        muted_until_ms=request.muted_until_ms if request.HasField("muted_until_ms") else None,
+        is_pinned=request.is_pinned if request.HasField("is_pinned") else None,
+        is_archived=request.is_archived if request.HasField("is_archived") else None,
+        cleared_upto=request.cleared_upto if request.HasField("cleared_upto") else None,
+        expiry_s=request.expiry_s if request.HasField("expiry_s") else None,
+    )
 
 
 def stored_message(stored: StoredMessage) -> history_service_pb2.StoredMessage:
@@ -150,11 +179,12 @@ def _flags(user_id: UserId, event: Event) -> int:
     return FLAG_WANTS_RECEIPT if isinstance(event, MessageEvent) and event.sender_id != user_id else 0
 
 
-def _conversation(chat: Chat) -> conversation_service_pb2.Conversation:
+def _conversation(chat: model.Chat) -> conversation_service_pb2.Conversation:
     return conversation_service_pb2.Conversation(
         conversation_id=chat.conversation_id,
         peer_user_id=chat.peer_id,
         last_message=None if chat.last_message is None else stored_message(chat.last_message),
         unread_count=chat.unread_count,
         read_upto=chat.read_upto,
+        settings=settings_message(chat.settings),
     )

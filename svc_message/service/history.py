@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_message.errors import InvalidPageTokenError
@@ -21,7 +22,7 @@ MAX_PAGE_BYTES = 512 * 1024
 """Of the envelopes of a page: a page of large messages ends earlier, so that it fits a frame."""
 _ID_BYTES = 16
 _CHECK_BYTES = 8
-_TIME_BYTES = 8
+_CURSOR = Struct("!q16sq")
 
 
 class HistoryPage(NamedTuple):
@@ -60,22 +61,24 @@ class Reading:
         token = _seal(scope, kept[-1].message.message_id) if len(kept) < len(rows) else ""
         return HistoryPage(kept[::-1] if after else kept, token)
 
-    async def chats(self, owner_id: UserId, size: int, token: str) -> ChatWindow:
+    async def chats(self, owner_id: UserId, size: int, token: str, *, is_archived: bool = False) -> ChatWindow:
         """Returns a window of the owner's chat list; raises `InvalidPageTokenError`."""
-        scope = b"chats" + owner_id
-        after = None
-        if token:
-            place = _open(scope, token, _TIME_BYTES + _ID_BYTES)
-            after = ChatCursor(int.from_bytes(place[:_TIME_BYTES], "big"), ConversationId(place[_TIME_BYTES:]))
+        scope = (b"archived" if is_archived else b"chats") + owner_id
+        after = _place_of(_open(scope, token, _CURSOR.size)) if token else None
         limit = _size(size)
-        page = await self._store.list_chats(owner_id, after, limit)
+        page = await self._store.list_chats(owner_id, after, limit, is_archived=is_archived)
         while limit > 1 and _weight(page) > MAX_PAGE_BYTES:
             limit //= 2
-            page = await self._store.list_chats(owner_id, after, limit)
+            page = await self._store.list_chats(owner_id, after, limit, is_archived=is_archived)
         cursor = page.next_cursor
         if cursor is None:
             return ChatWindow(page, "")
-        return ChatWindow(page, _seal(scope, cursor.last_ms.to_bytes(_TIME_BYTES, "big") + cursor.conversation_id))
+        return ChatWindow(page, _seal(scope, _CURSOR.pack(*cursor)))
+
+
+def _place_of(raw: bytes) -> ChatCursor:
+    last_ms, conversation_id, pinned_ms = _CURSOR.unpack(raw)
+    return ChatCursor(last_ms, ConversationId(conversation_id), pinned_ms)
 
 
 def _size(asked: int) -> int:

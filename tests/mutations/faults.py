@@ -130,7 +130,7 @@ class Gate:
 
 
 Book = MemoryMessageStore | PostgresMessageStore
-"""A store of the ledger with its books for messages and for actions."""
+"""A store of the ledger with everything that its book is for."""
 
 
 class GatedMessageStore:
@@ -139,6 +139,7 @@ class GatedMessageStore:
     def __init__(self, inner: Book, clock: LeapClock) -> None:
         self._inner = inner
         self.actions = inner.actions
+        self.settings = inner.settings
         self._clock = clock
         self.before_commit = Gate()
         self.after_commit = Gate()
@@ -174,8 +175,10 @@ class GatedMessageStore:
     async def read_page(self, read: PageRead) -> list[StoredMessage]:
         return await self._inner.read_page(read)
 
-    async def list_chats(self, owner_id: LedgerUser, after: ChatCursor | None, limit: int) -> ChatPage:
-        return await self._inner.list_chats(owner_id, after, limit)
+    async def list_chats(
+        self, owner_id: LedgerUser, after: ChatCursor | None, limit: int, *, is_archived: bool = False
+    ) -> ChatPage:
+        return await self._inner.list_chats(owner_id, after, limit, is_archived=is_archived)
 
     async def epoch(self) -> int:
         return await self._inner.epoch()

@@ -21,7 +21,8 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import ActionKind, ActionRef, NewAction
-from svc_message.ports import ActionStore, MessageStore
+from svc_message.model.setting import SettingChange, SettingUpdate
+from svc_message.ports import ActionStore, MessageStore, SettingStore
 from svc_message.protocol import action_hash, content_hash, direct_conversation
 
 START_MS = 1_800_000_000_000
@@ -107,6 +108,29 @@ class Desk:
         position = self.position()
         return action._replace(position=position, accepted_ms=START_MS + self._number)
 
+    def keep(
+        self,
+        change: SettingChange,
+        *,
+        user: UserId | None = None,
+        peer: UserId | None = None,
+        may_begin: bool = True,
+        reaches_peer: bool = False,
+    ) -> SettingUpdate:
+        """Writes how bob, or another user, wants to keep the conversation with alice, or another peer."""
+        user, peer = user or self.bob, peer or self.alice
+        position = self.position()
+        return SettingUpdate(
+            user_id=user,
+            conversation_id=direct_conversation(user, peer),
+            peer_id=peer,
+            change=change,
+            may_begin=may_begin,
+            reaches_peer=reaches_peer,
+            position=position,
+            changed_ms=START_MS + self._number,
+        )
+
     def receive(
         self,
         *messages: NewMessage,
@@ -157,6 +181,9 @@ class Book(MessageStore, Protocol):
 
     @property
     def actions(self) -> ActionStore: ...
+
+    @property
+    def settings(self) -> SettingStore: ...
 
 
 def event(message: NewMessage, position: Position | None = None) -> MessageEvent:

@@ -39,6 +39,7 @@ from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
 from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
+from svc_message.service.keep import Keeping
 from svc_message.service.record import Recording
 from svc_message.service.sync import Syncing
 from svc_message.service.trace import TraceReading
@@ -73,6 +74,7 @@ class Doors:
         acting = Acting(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
         self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
         self._add_groups(ledger_clock, tasks)
+        self.keeping = Keeping(self.store.settings, self.directory, self.groups, self.dispatcher, ledger_clock)
         self.rpc = MessageRpc(self.flushes, self.syncing, Identity("ledger-1", 5), tasks=tasks)
         self.caller = "svc-edge"
         self.channel: grpc.aio.Channel
@@ -220,7 +222,9 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         reading = Reading(doors.store)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(doors.rpc, server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(HistoryRpc(reading, doors.syncing), server)
-        conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationRpc(reading), server)
+        conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
+            ConversationRpc(reading, doors.keeping), server
+        )
         tracing = TraceReading([MemoryTraceStore(doors.store)])
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceRpc(tracing), server)
         address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

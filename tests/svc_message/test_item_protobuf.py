@@ -23,6 +23,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
+from svc_message.model.setting import SettingEvent, Settings
 
 ids = st.binary(min_size=16, max_size=16)
 times = st.integers(1, 2**48)
@@ -146,3 +147,21 @@ def test_what_was_done_to_a_message_is_named_by_its_action_and_its_actor() -> No
     )
     keys = {item_key(event) for event in (edit, reaction, away, revoke)}
     assert keys == {POSITION + b"a" * 16 + b"c" * 16 + b"u" * 16}
+
+
+def test_settings_are_named_by_their_conversation_and_their_user() -> None:
+    settings = Settings(1, 2, is_archived=True, cleared_upto=b"m" * 16, expiry_s=3)
+    event = SettingEvent(POSITION, UserId(b"u" * 16), ConversationId(b"c" * 16), settings)
+
+    item = item_pb2.Item.FromString(item_bytes(event))
+
+    assert item == item_pb2.Item(
+        position=POSITION,
+        conversation_setting=item_pb2.ConversationSettingEvent(
+            conversation_id=b"c" * 16,
+            settings=item_pb2.ConversationSettings(
+                muted_until_ms=1, pinned_ms=2, is_archived=True, cleared_upto=b"m" * 16, expiry_s=3
+            ),
+        ),
+    )
+    assert item_key(event) == POSITION + b"c" * 32 + b"u" * 16

@@ -14,12 +14,13 @@ from chappe.runtime import migrations
 from chappe.runtime.engines import EmbeddedPostgres, databases
 from chappe.runtime.errors import ChappeError, UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
-from svc_message.adapters.message_store_postgres.arrays import byte_strings, int8s, uuids
-from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.model import ForeignAppend, Verdict
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, history
+from svc_message.adapters.message_store_postgres.arrays import binary_adapters, byte_strings, int8s, uuids
+from svc_message.adapters.message_store_postgres.connections import _PREPARE, Connections, Row, Statement
+from svc_message.model import ChatCursor, ForeignAppend, UserId, Verdict
 from svc_message.model.action import ActionKind
-from tests.svc_message.desk import Desk, action_ref, event, ids, inbox, page, ref
+from svc_message.model.setting import SettingChange
+from tests.svc_message.desk import Desk, action_ref, event, ids, inbox, page, ref, stranger
 
 SCANS = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
@@ -103,11 +104,57 @@ async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk:
         await page(store, desk.bob, messages[0], after=messages[0].message_id)
         await page(store, desk.bob, messages[0])
         await store.list_chats(desk.bob, None, 10)
+        await store.list_chats(desk.bob, None, 10, is_archived=True)
+        await store.settings.change(desk.keep(SettingChange(expiry_s=1), reaches_peer=True), bytes(16))
     await store.aclose()
 
     # A server process reports what it did when its connection has ended.
     await within(5, lambda: gone(ledger_dsn))
     assert await query(ledger_dsn, SCANS) == before
+
+
+async def rows_read(dsn: str, statement: Statement) -> int:
+    """Returns how many rows of tables a statement reads, by the plan that the store makes."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, context=binary_adapters()) as connection:
+        await connection.execute(_PREPARE)
+        cursor = await connection.execute(
+            b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement.query, statement.parameters, prepare=True
+        )
+        ((plan,),) = await cursor.fetchall()
+    nodes, read = [plan[0]["Plan"]], 0
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if "Relation Name" in node:
+            removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+            read += round((node["Actual Rows"] + removed) * node["Actual Loops"])
+    return read
+
+
+async def test_a_window_of_a_chat_list_reads_as_much_of_5000_chats_as_of_100(ledger_dsn: str, desk: Desk) -> None:
+    store = PostgresMessageStore(ledger_dsn)
+    few, many = desk.alice, desk.bob
+    for owner, count in ((few, 100), (many, 5000)):
+        for start in range(0, count, 500):
+            people = [stranger() for _ in range(min(count - start, 500))]
+            await store.accept([desk.write(sender=person, recipient=owner) for person in people])
+        for person in people[:3]:
+            await store.settings.change(desk.keep(SettingChange(is_pinned=True), user=owner, peer=person), bytes(16))
+
+    async def read(owner: UserId, windows: int) -> int:
+        cursor: ChatCursor | None = None
+        for _ in range(windows):
+            cursor = (await store.list_chats(owner, cursor, 20)).next_cursor
+        return await rows_read(ledger_dsn, history.listing(owner, cursor, 20, is_archived=False))
+
+    first_of_few, first_of_many, later_of_few, later_of_many = [
+        await read(owner, windows) for windows in (0, 3) for owner in (few, many)
+    ]
+    await store.aclose()
+
+    assert first_of_few == first_of_many
+    assert later_of_few == later_of_many
+    assert later_of_many <= first_of_many < 10 * 21
 
 
 async def gone(dsn: str) -> None:

@@ -21,6 +21,7 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.item_protobuf import item_key
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.model import NO_POSITION, InboxRead, UserId
+from svc_message.model.setting import SettingEvent
 from svc_message.protocol import direct_conversation
 from svc_message.rpc.submit import CREDITS
 from tests.svc_message.doors import ALICE, BOB, Batch, Doors, open_doors
@@ -475,3 +476,49 @@ async def test_actions_that_cannot_be_taken_say_why(
 
     assert edge.verdicts == {1: REFUSED}
     assert (reason_of(edge.frames[1]), edge.frames[1].send_nack.detail) == (reason, detail)
+
+
+async def test_conversations_are_kept_and_listed_apart(doors: Doors) -> None:
+    edge = await doors.submit()
+    await edge.send(edge.say(1))
+    await edge.until(1)
+    update = conversation_service_pb2.UpdateConversationRequest(
+        peer_user_id=ALICE, muted_until_ms=9, is_pinned=True, is_archived=True, expiry_s=60
+    )
+
+    settings = (await doors.call(CONVERSATIONS, "UpdateConversation", update, BOB)).settings
+
+    expected = item_pb2.ConversationSettings(
+        muted_until_ms=9, pinned_ms=doors.clock.wall_ms(), is_archived=True, expiry_s=60
+    )
+    assert settings == expected
+    lists = [
+        (await doors.call(CONVERSATIONS, "ListConversations", request, BOB)).conversations
+        for request in (
+            conversation_service_pb2.ListConversationsRequest(),
+            conversation_service_pb2.ListConversationsRequest(is_archived=True),
+        )
+    ]
+    assert [[chat.settings for chat in chats] for chats in lists] == [[], [expected]]
+    (event,) = [event for event in await inbox(doors, ALICE) if isinstance(event, SettingEvent)]
+    assert event.settings.expiry_s == 60
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"is_pinned": True}, "INVALID_FIELD"),
+        ({"peer_user_id": ALICE}, "INVALID_FIELD"),
+        ({"peer_user_id": b"?" * 16, "is_pinned": True}, "NOT_IN_CONVERSATION"),
+        ({"peer_user_id": ALICE, "expiry_s": 7_776_001}, "INVALID_FIELD"),
+        ({"peer_user_id": ALICE, "muted_until_ms": -1}, "INVALID_FIELD"),
+        ({"peer_user_id": ALICE, "cleared_upto": b"short"}, "INVALID_FIELD"),
+        ({"group_id": b"?" * 16, "is_pinned": True}, "NOT_IN_CONVERSATION"),
+    ],
+)
+async def test_changes_that_cannot_be_made_say_why(doors: Doors, fields: dict[str, Any], reason: str) -> None:
+    request = conversation_service_pb2.UpdateConversationRequest(**fields)
+
+    refusal = await doors.refusal(CONVERSATIONS, "UpdateConversation", request, BOB)
+
+    assert refusal.reason == reason

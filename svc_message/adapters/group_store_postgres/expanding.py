@@ -25,7 +25,9 @@ _TOUCH: Final = b"""
     SELECT u.user_id, t.conversation_id, t.conversation_id, t.last_ms
     FROM unnest(%b, %b, %b, %b) AS t (conversation_id, last_ms, first, last)
     CROSS JOIN LATERAL unnest((%b)[t.first : t.last]) AS u (user_id)
-    ON CONFLICT (user_id, conversation_id) DO UPDATE SET last_ms = excluded.last_ms
+    ON CONFLICT (user_id, conversation_id) DO UPDATE
+    SET last_ms = excluded.last_ms,
+        archived_ms = CASE WHEN c.archived_ms < excluded.last_ms THEN 0 ELSE c.archived_ms END
     WHERE c.last_ms < excluded.last_ms
 """
 

@@ -7,6 +7,7 @@ from chappe.runtime.clock import Clock
 from svc_message.adapters.message_store_memory.acting import MemoryActionStore
 from svc_message.adapters.message_store_memory.book import Book, position_of
 from svc_message.adapters.message_store_memory.receipts import apply
+from svc_message.adapters.message_store_memory.settings import MemorySettingStore
 from svc_message.model import (
     NO_POSITION,
     Accepted,
@@ -43,6 +44,8 @@ class MemoryMessageStore:
         self._book = Book()
         self.actions = MemoryActionStore(self._book)
         """The port `ActionStore` on the same book."""
+        self.settings = MemorySettingStore(self._book)
+        """The port `SettingStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with a pointer in the inbox of everyone entitled."""
@@ -73,24 +76,30 @@ class MemoryMessageStore:
         """Returns messages of a conversation that its owner sees, newest first."""
         found = [
             message
-            for message in self._book.visible(read.owner_id, read.conversation_id)
+            for message in self._book.listed(read.owner_id, read.conversation_id)
             if read.after < message.message_id and (not read.before or message.message_id < read.before)
         ]
         chosen = found[-read.limit :] if read.after else found[: read.limit]
         return [self._book.stored(read.owner_id, message) for message in chosen]
 
-    async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
+    async def list_chats(
+        self, owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archived: bool = False
+    ) -> ChatPage:
         """Returns a window of a chat list."""
-        lines = self._book.lines[owner_id]
-        places = sorted((-line.last_ms, conversation_id) for conversation_id, line in lines.items())
+        places = sorted(
+            (-line.settings.pinned_ms, -line.last_ms, conversation_id)
+            for conversation_id, line in self._book.lines[owner_id].items()
+            if line.last_ms and line.settings.is_archived == is_archived
+        )
         if after is not None:
-            places = [place for place in places if place > (-after.last_ms, after.conversation_id)]
-        chats = [self._book.chat(owner_id, conversation_id) for _, conversation_id in places[:limit]]
+            end = (-after.pinned_ms, -after.last_ms, after.conversation_id)
+            places = [place for place in places if place > end]
+        chats = [self._book.chat(owner_id, conversation_id) for *_, conversation_id in places[:limit]]
         chats.sort(key=_newest, reverse=True)
         if len(places) <= limit:
             return ChatPage(chats, None)
-        last_ms, conversation_id = places[limit - 1]
-        return ChatPage(chats, ChatCursor(-last_ms, conversation_id))
+        pinned_ms, last_ms, conversation_id = places[limit - 1]
+        return ChatPage(chats, ChatCursor(-last_ms, conversation_id, -pinned_ms))
 
     async def epoch(self) -> int:
         """Returns the epoch of the ledger."""
@@ -136,5 +145,5 @@ def _page_of(book: Book, read: InboxRead) -> InboxPage:
     return InboxPage(shown, len(rest) > read.limit, page[-1].position if page else NO_POSITION)
 
 
-def _newest(chat: Chat) -> bytes:
-    return b"" if chat.last_message is None else chat.last_message.message.message_id
+def _newest(chat: Chat) -> tuple[int, bytes]:
+    return chat.settings.pinned_ms, b"" if chat.last_message is None else chat.last_message.message.message_id

@@ -27,8 +27,13 @@ from svc_message.model import (
 )
 from svc_message.model.action import EditEvent, NewAction, ReactionEvent, RevokeEvent
 from svc_message.model.group import NewGroupMessage
+from svc_message.model.setting import SettingEvent, Settings
 
 _UNREAD_SHOWN: Final = 100
+
+
+Kept = NewMessage | NewGroupMessage
+"""A message as it stands in the book."""
 
 
 class Receipt(NamedTuple):
@@ -45,13 +50,21 @@ class Line(NamedTuple):
     peer_id: UserId
     last_ms: int
     read_upto: bytes
+    settings: Settings = Settings()
+    archived_ms: int = 0
+    cleared_ms: int = 0
+    cleared_floor: bytes = b""
+    settings_position: bytes = b""
+
+    def shows(self, message: Kept) -> bool:
+        """Tells whether a message was not cleared: one that was accepted later was not there to be."""
+        if message.message_id <= self.cleared_floor:
+            return False
+        return message.message_id > self.settings.cleared_upto or message.accepted_ms > self.cleared_ms
 
 
+_NO_LINE: Final = Line(UserId(b""), 0, b"")
 NO_RECEIPT: Final = Receipt(ReceiptState.SENT, 0, 0)
-
-
-Kept = NewMessage | NewGroupMessage
-"""A message as it stands in the book."""
 
 
 class Book:
@@ -101,6 +114,8 @@ class Book:
             peer_id = message.recipient_id if user_id == message.sender_id else message.sender_id
             line = self.lines[user_id].get(message.conversation_id, Line(peer_id, 0, b""))
             last_ms = max(line.last_ms, sent_ms)
+            if line.archived_ms < message.accepted_ms:
+                line = line._replace(settings=line.settings._replace(is_archived=False))
             self.lines[user_id][message.conversation_id] = line._replace(last_ms=last_ms)
 
     def append(self, event: Event, *user_ids: UserId) -> None:
@@ -125,10 +140,17 @@ class Book:
             reverse=True,
         )
 
+    def listed(self, user_id: UserId, conversation_id: ConversationId) -> list[NewMessage]:
+        """Returns the messages that a user sees and has not cleared, newest first."""
+        line = self.lines[user_id].get(conversation_id, _NO_LINE)
+        return [message for message in self.visible(user_id, conversation_id) if line.shows(message)]
+
     def shown(self, reader_id: UserId, event: Event) -> Event | None:
         """Returns an event of an inbox as its reader sees it now; None when it is not to be seen any more."""
         if isinstance(event, ReceiptEvent | GroupReceiptEvent | OwnReadEvent | ForeignEvent):
             return event
+        if isinstance(event, SettingEvent):
+            return event._replace(settings=self.lines[reader_id][event.conversation_id].settings)
         place = (event.conversation_id, event.message_id)
         message, seen = self.there(*place), self.altered.seen(reader_id, place)
         if isinstance(event, RevokeEvent):
@@ -137,9 +159,7 @@ class Book:
             return None
         if isinstance(event, MessageEvent):
             return self.seen(reader_id, message, event.position)
-        if seen.revoked_ms or not self._is_newest(reader_id, event):
-            return None
-        return event
+        return event if self._is_newest(reader_id, event) and not seen.revoked_ms else None
 
     def seen(self, reader_id: UserId, message: Kept, position: Position) -> MessageEvent:
         """Returns a message at a position as one user sees it."""
@@ -159,7 +179,7 @@ class Book:
 
     def unread(self, user_id: UserId, conversation_id: ConversationId, line: Line) -> Iterator[NewMessage]:
         """Goes through what others sent and the user has not read, newest first."""
-        for message in self.visible(user_id, conversation_id):
+        for message in self.listed(user_id, conversation_id):
             receipt = self.receipts.get((conversation_id, message.message_id), NO_RECEIPT)
             revoked_ms = self.altered.seen(user_id, (conversation_id, message.message_id)).revoked_ms
             is_others = message.sender_id != user_id and not revoked_ms
@@ -169,10 +189,11 @@ class Book:
     def chat(self, owner_id: UserId, conversation_id: ConversationId) -> Chat:
         """Returns a line of a chat list as its owner sees it."""
         line = self.lines[owner_id][conversation_id]
-        newest = self.visible(owner_id, conversation_id)[:1]
+        newest = self.listed(owner_id, conversation_id)[:1]
         last = self.stored(owner_id, newest[0]) if newest else None
         unread_count = sum(1 for _ in self.unread(owner_id, conversation_id, line))
-        return Chat(conversation_id, line.peer_id, last, min(unread_count, _UNREAD_SHOWN), line.read_upto)
+        count = min(unread_count, _UNREAD_SHOWN)
+        return Chat(conversation_id, line.peer_id, last, count, line.read_upto, line.settings)
 
     def stored(self, reader_id: UserId, message: Kept) -> StoredMessage:
         """Returns a message with how far it has come, as one user sees it."""

@@ -13,6 +13,7 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.message_store_postgres import accepting, history, inboxes, receipts
 from svc_message.adapters.message_store_postgres.acting import PostgresActionStore
 from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement
+from svc_message.adapters.message_store_postgres.settings import PostgresSettingStore
 from svc_message.model import (
     Accepted,
     Applied,
@@ -52,6 +53,8 @@ class PostgresMessageStore:
         self._touches = accepting.Touches()
         self.actions = PostgresActionStore(self._writers)
         """The port `ActionStore` on the same book."""
+        self.settings = PostgresSettingStore(self._writers)
+        """The port `SettingStore` on the same book."""
         self._is_checked = False
 
     async def aclose(self) -> None:
@@ -92,9 +95,11 @@ class PostgresMessageStore:
         """Returns messages of a conversation that its owner sees, newest first."""
         return await history.read_page(self._readers, read)
 
-    async def list_chats(self, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
+    async def list_chats(
+        self, owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archived: bool = False
+    ) -> ChatPage:
         """Returns a window of a chat list."""
-        return await history.list_chats(self._readers, owner_id, after, limit)
+        return await history.list_chats(self._readers, owner_id, after, limit, is_archived=is_archived)
 
     async def epoch(self) -> int:
         """Returns the epoch of the ledger."""

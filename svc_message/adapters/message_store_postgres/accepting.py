@@ -72,7 +72,9 @@ _TOUCH: Final = b"""
     JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id AND m.kind = 1
         AND (m.sender_id = t.user_id OR m.recipient_id = t.user_id AND NOT m.is_withheld)
     ORDER BY t.user_id, t.conversation_id, t.last_ms DESC
-    ON CONFLICT (user_id, conversation_id) DO UPDATE SET last_ms = excluded.last_ms
+    ON CONFLICT (user_id, conversation_id) DO UPDATE
+    SET last_ms = excluded.last_ms,
+        archived_ms = CASE WHEN c.archived_ms < excluded.last_ms THEN 0 ELSE c.archived_ms END
     WHERE c.last_ms < excluded.last_ms
 """
 

@@ -27,6 +27,7 @@ FOREIGN: Final = 4
 ACTION: Final = 5
 MESSAGES: Final = 6
 GROUP_RECEIPT: Final = 7
+SETTING: Final = 8
 CHANGE_ID_BYTES: Final = 16
 ID_BYTES: Final = 16
 # The statements write the first two with int2send, int8send, uuid_send and int4send.

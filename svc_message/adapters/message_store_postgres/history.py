@@ -9,6 +9,7 @@ from psycopg.types.numeric import Int4, Int8
 from svc_message.adapters.message_store_postgres.arrays import Uuid
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
 from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.adapters.message_store_postgres.settings import settings_of
 from svc_message.model import (
     NO_POSITION,
     Chat,
@@ -26,8 +27,8 @@ from svc_message.model.action import Reaction
 
 _FIRST_ID: Final = bytes(16)
 _LAST_ID: Final = b"\xff" * 16
-_FIRST_PLACE: Final = ChatCursor(2**62, ConversationId(_FIRST_ID))
-_CHAT_COLUMNS: Final = 5
+_FIRST_PLACE: Final = ChatCursor(2**62, ConversationId(_FIRST_ID), 2**62)
+_CHAT_COLUMNS: Final = 6
 # As the statements write it with uuid_send, int8send and int4send.
 _REACTION: Final = Struct("!16s16sqi")
 _STATES: Final = {state.value: state for state in ReceiptState}
@@ -42,11 +43,15 @@ _RECEIPT: Final = """
         AND r.user_id = m.recipient_id
 """
 _PAGE: Final = """
+    WITH cleared AS MATERIALIZED (SELECT * FROM conversations WHERE user_id = %b AND conversation_id = %b)
     SELECT {message}
     FROM (
         SELECT m.* FROM (SELECT %b AS user_id) owner
         CROSS JOIN messages m {view}
-        WHERE m.conversation_id = %b AND m.message_id > %b AND m.message_id < %b AND {is_seen}
+        WHERE m.conversation_id = %b AND m.message_id > greatest(%b, (SELECT k.cleared_floor FROM cleared k))
+            AND m.message_id < %b AND {is_seen}
+            AND (m.message_id > (SELECT k.cleared_upto FROM cleared k)
+                OR m.accepted_ms > (SELECT k.cleared_ms FROM cleared k)) IS NOT FALSE
             AND (m.sender_id = owner.user_id OR m.recipient_id = owner.user_id AND NOT m.is_withheld)
         ORDER BY m.message_id {direction} LIMIT %b
     ) m
@@ -59,15 +64,18 @@ _OLDEST: Final = woven(_PAGE.replace("{message}", _MESSAGE), reader="owner.user_
 # Unread is what the peer sent after the place up to which everything is read and what has no read receipt of its own,
 # among the newest 1,000 messages.
 _CHATS: Final = """
-    SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, {message}
+    SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, {packed_settings}, {message}
     FROM (
         SELECT * FROM conversations
-        WHERE user_id = %b AND last_ms <= %b AND (last_ms < %b OR conversation_id > %b)
-        ORDER BY last_ms DESC, conversation_id LIMIT %b
+        WHERE user_id = %b AND archived_ms {archived} 0 AND last_ms > 0
+            AND (-pinned_ms, -last_ms, conversation_id) > (%b, %b, %b)
+        ORDER BY -pinned_ms, -last_ms, conversation_id LIMIT %b
     ) c
     LEFT JOIN LATERAL (
         SELECT m.* FROM messages m {view}
         WHERE m.conversation_id = c.conversation_id AND {is_seen}
+            AND m.message_id > coalesce(c.cleared_floor, '00000000-0000-0000-0000-000000000000')
+            AND (m.message_id > c.cleared_upto OR m.accepted_ms > c.cleared_ms) IS NOT FALSE
             AND (m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld)
         ORDER BY m.message_id DESC LIMIT 1
     ) m ON true
@@ -77,12 +85,14 @@ _CHATS: Final = """
             SELECT FROM (
                 SELECT m.* FROM messages m
                 WHERE m.conversation_id = c.conversation_id
-                    AND m.message_id > coalesce(c.read_upto, '00000000-0000-0000-0000-000000000000')
+                    AND m.message_id > greatest(
+                        c.read_upto, c.cleared_floor, '00000000-0000-0000-0000-000000000000')
                 ORDER BY m.message_id DESC LIMIT 1000
             ) m
             {view}
             WHERE m.sender_id = c.peer_id AND c.peer_id <> c.user_id AND NOT m.is_withheld
                 AND {is_seen} AND NOT {is_revoked}
+                AND (m.message_id > c.cleared_upto OR m.accepted_ms > c.cleared_ms) IS NOT FALSE
                 AND NOT EXISTS (
                     SELECT FROM receipts s
                     WHERE s.conversation_id = m.conversation_id AND s.message_id = m.message_id
@@ -91,7 +101,8 @@ _CHATS: Final = """
         ) counted
     ) unread
 """
-_LIST: Final = woven(_CHATS.replace("{message}", _MESSAGE), reader="c.user_id", receipt=_RECEIPT)
+_LIST: Final = woven(_CHATS.replace("{message}", _MESSAGE), reader="c.user_id", receipt=_RECEIPT, archived="=")
+_LIST_ARCHIVED: Final = woven(_CHATS.replace("{message}", _MESSAGE), reader="c.user_id", receipt=_RECEIPT, archived=">")
 
 
 async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
@@ -99,6 +110,8 @@ async def read_page(connections: Connections, read: PageRead) -> list[StoredMess
     query = _OLDEST if read.after else _NEWEST
     owner = Uuid(read.owner_id)
     parameters = (
+        owner,
+        Uuid(read.conversation_id),
         owner,
         Uuid(read.conversation_id),
         Uuid(read.after or _FIRST_ID),
@@ -112,22 +125,29 @@ async def read_page(connections: Connections, read: PageRead) -> list[StoredMess
     return messages
 
 
-async def list_chats(connections: Connections, owner_id: UserId, after: ChatCursor | None, limit: int) -> ChatPage:
+async def list_chats(
+    connections: Connections, owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archived: bool
+) -> ChatPage:
     """Reads a window of a chat list.
 
     Windows are cut by the time that the list knows, which may be a minute behind; inside a window the newest messages
     themselves decide.
     """
-    last_ms, conversation_id = after or _FIRST_PLACE
-    place = (Int8(last_ms), Int8(last_ms), Uuid(conversation_id))
-    rows = await connections.run(Statement(_LIST, (Uuid(owner_id), *place, Int4(limit + 1))))
+    rows = await connections.run(listing(owner_id, after, limit, is_archived=is_archived))
     rows.sort(key=_listed)
     has_more = len(rows) > limit
     rows = rows[:limit]
-    cursor = ChatCursor(rows[-1][2], rows[-1][0]) if has_more and rows else None
     chats = [_chat(row) for row in rows]
+    cursor = ChatCursor(rows[-1][2], rows[-1][0], chats[-1].settings.pinned_ms) if has_more and rows else None
     chats.sort(key=_newest, reverse=True)
     return ChatPage(chats, cursor)
+
+
+def listing(owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archived: bool) -> Statement:
+    """Returns the statement that reads a window and one line more."""
+    last_ms, conversation_id, pinned_ms = after or _FIRST_PLACE
+    place = (Int8(-pinned_ms), Int8(-last_ms), Uuid(conversation_id))
+    return Statement(_LIST_ARCHIVED if is_archived else _LIST, (Uuid(owner_id), *place, Int4(limit + 1)))
 
 
 def _stored(row: Row) -> StoredMessage:
@@ -145,20 +165,19 @@ def _reactions(packed: bytes) -> Iterator[Reaction]:
 
 
 def _chat(row: Row) -> Chat:
-    conversation_id, peer_id, _, read_upto, unread_count = row[:_CHAT_COLUMNS]
+    conversation_id, peer_id, _, read_upto, unread_count, settings = row[:_CHAT_COLUMNS]
     last = row[_CHAT_COLUMNS:]
-    return Chat(
-        conversation_id, peer_id, _stored(last) if last[0] is not None else None, unread_count, read_upto or b""
-    )
+    stored = _stored(last) if last[0] is not None else None
+    return Chat(conversation_id, peer_id, stored, unread_count, read_upto or b"", settings_of(settings))
 
 
 def _message_id(stored: StoredMessage) -> bytes:
     return stored.message.message_id
 
 
-def _newest(chat: Chat) -> bytes:
-    return b"" if chat.last_message is None else chat.last_message.message.message_id
+def _newest(chat: Chat) -> tuple[int, bytes]:
+    return chat.settings.pinned_ms, b"" if chat.last_message is None else chat.last_message.message.message_id
 
 
-def _listed(row: Row) -> tuple[int, bytes]:
-    return -row[2], row[0]
+def _listed(row: Row) -> tuple[int, int, bytes]:
+    return -settings_of(row[_CHAT_COLUMNS - 1]).pinned_ms, -row[2], row[0]

@@ -1,6 +1,6 @@
 """Reads on in the inboxes, and appends what other services tell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, uuids
@@ -14,12 +14,14 @@ from svc_message.adapters.message_store_postgres.events import (
     MESSAGE,
     MESSAGES,
     RECEIPT,
+    SETTING,
     foreign_of,
     group_receipt_of,
     own_read_of,
     receipt_of,
 )
 from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.adapters.message_store_postgres.settings import setting_of
 from svc_message.adapters.message_store_postgres.shared import Shared, take_apart
 from svc_message.model import NO_POSITION, Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent
@@ -32,7 +34,8 @@ _N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _DATA, _IS_SEEN, _ACTION = 0, 1,
 _READ: Final = woven(
     """
     SELECT t.n, i.kind, i.pos, i.message_id, i.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id,
-        m.accepted_ms, {content}, i.data, coalesce({is_seen}, false),
+        m.accepted_ms, {content}, CASE WHEN i.kind = {setting} THEN {packed_settings} ELSE i.data END,
+        coalesce({is_seen}, false),
         a.kind, a.message_id, a.user_id, a.device_id, a.accepted_ms, r.envelope,
         CASE a.kind
             WHEN 2 THEN {edit_id} = a.action_id AND NOT {is_revoked}
@@ -51,9 +54,12 @@ _READ: Final = woven(
     {view}
     LEFT JOIN reactions r ON r.conversation_id = CASE a.kind WHEN 5 THEN a.conversation_id END
         AND r.message_id = a.message_id AND r.user_id = a.user_id AND r.is_withheld = a.is_withheld
+    LEFT JOIN conversations c ON c.user_id = CASE i.kind WHEN {setting} THEN i.user_id END
+        AND c.conversation_id = i.conversation_id
 """,
     reader="t.user_id",
     action=ACTION,
+    setting=SETTING,
 )
 
 _APPEND: Final = b"""
@@ -141,15 +147,19 @@ def _event(read: InboxRead, row: Row) -> Event | None:
     kind = row[_KIND]
     if kind == MESSAGE:
         return MessageEvent(*row[_POSITION:_DATA]) if row[_IS_SEEN] else None
-    if kind == RECEIPT:
-        return receipt_of(row[_POSITION], row[_CONVERSATION], row[_DATA])
     if kind == ACTION:
         return _action(row)
     if kind == FOREIGN:
         return foreign_of(row[_POSITION], row[_DATA])
-    if kind == GROUP_RECEIPT:
-        return group_receipt_of(row[_POSITION], row[_CONVERSATION], row[_DATA])
-    return own_read_of(row[_POSITION], read.user_id, row[_CONVERSATION], row[_DATA])
+    place = (row[_POSITION], row[_CONVERSATION], row[_DATA])
+    if kind in _OF_EVERYBODY:
+        return _OF_EVERYBODY[kind](*place)
+    position, conversation_id, data = place
+    of_reader = setting_of if kind == SETTING else own_read_of
+    return of_reader(position, read.user_id, conversation_id, data)
+
+
+_OF_EVERYBODY: dict[int, Callable[..., Event]] = {RECEIPT: receipt_of, GROUP_RECEIPT: group_receipt_of}
 
 
 def _action(row: Row) -> Event | None:

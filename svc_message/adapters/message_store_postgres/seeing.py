@@ -40,13 +40,21 @@ _REACTIONS: Final = """
 """
 
 
+# Without a message: over `conversations c`. As `settings_of` reads it.
+_PACKED_SETTINGS: Final = """(
+    int8send(coalesce(c.muted_until_ms, 0)) || int8send(c.pinned_ms) || int8send(c.archived_ms)
+    || uuid_send(coalesce(c.cleared_upto, '00000000-0000-0000-0000-000000000000'))
+    || int4send(coalesce(c.expiry_s, 0)))"""
+
+
 def woven(statement: str, *, reader: str = "", **fragments: object) -> bytes:
     """Returns a statement with the fragments that it names in braces.
 
     Args:
         statement: Constant text. It may name `is_there` (a message that has not disappeared), `is_seen` (and that its
             reader has not hidden), `is_revoked`, `edit_id` (of the edit that stands), `content` (the last columns of a
-            `MessageEvent`), `view` (joins `v`) and `reactions` (joins `reacted.packed`, the newest first).
+            `MessageEvent`), `view` (joins `v`), `reactions` (joins `reacted.packed`, the newest first), and over
+            `conversations c` `packed_settings`.
         reader: The column that holds the reader's id.
         **fragments: Further fragments, constants too.
     """
@@ -56,6 +64,7 @@ def woven(statement: str, *, reader: str = "", **fragments: object) -> bytes:
         is_revoked=_IS_REVOKED,
         edit_id="greatest(m.edit_id, v.edit_id)",
         content=_CONTENT,
+        packed_settings=_PACKED_SETTINGS,
         view=_VIEW.format(reader=reader),
         reactions=_REACTIONS.format(reader=reader, reactions_shown=REACTIONS_SHOWN, is_revoked=_IS_REVOKED),
         **fragments,

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chappe.api.edge.v1 import item_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_item__pb2
 from chappe.api.message.v1 import history_service_pb2 as chappe_dot_api_dot_message_dot_v1_dot_history__service__pb2
 from chappe.api.type.v1 import access_pb2 as chappe_dot_api_dot_type_dot_v1_dot_access__pb2
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0chappe/api/message/v1/conversation_service.proto\x12\x15\x63happe.api.message.v1\x1a+chappe/api/message/v1/history_service.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"J\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02\"p\n\x19ListConversationsResponse\x12:\n\rconversations\x18\x01 \x03(\x0b\x32#.chappe.api.message.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x85\x02\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x14\n\x0cpeer_user_id\x18\x02 \x01(\x0c\x12:\n\x0clast_message\x18\x04 \x01(\x0b\x32$.chappe.api.message.v1.StoredMessage\x12\x14\n\x0cunread_count\x18\x05 \x01(\r\x12\x11\n\tread_upto\x18\x06 \x01(\x0cJ\x04\x08\x03\x10\x04J\x04\x08\x07\x10\rR\x08group_idR\x0emuted_until_msR\tpinned_msR\x0bis_archivedR\x0c\x63leared_uptoR\x0e\x64isappearing_sR\x05\x64raft2\x9e\x01\n\x13\x43onversationService\x12\x86\x01\n\x11ListConversations\x12/.chappe.api.message.v1.ListConversationsRequest\x1a\x30.chappe.api.message.v1.ListConversationsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0chappe/api/message/v1/conversation_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a+chappe/api/message/v1/history_service.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"_\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02\x12\x13\n\x0bis_archived\x18\x03 \x01(\x08\"p\n\x19ListConversationsResponse\x12:\n\rconversations\x18\x01 \x03(\x0b\x32#.chappe.api.message.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd2\x02\n\x19UpdateConversationRequest\x12\x1e\n\x0cpeer_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12\x1a\n\x08group_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x00\x12#\n\x0emuted_until_ms\x18\x03 \x01(\x03\x42\x06\x92\xb5\x18\x02\x38\x00H\x01\x88\x01\x01\x12\x16\n\tis_pinned\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12\x18\n\x0bis_archived\x18\x05 \x01(\x08H\x03\x88\x01\x01\x12!\n\x0c\x63leared_upto\x18\x06 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10H\x04\x88\x01\x01\x12 \n\x08\x65xpiry_s\x18\x07 \x01(\rB\t\x92\xb5\x18\x05@\x80\xce\xda\x03H\x05\x88\x01\x01\x42\x0e\n\x0c\x63onversationB\x11\n\x0f_muted_until_msB\x0c\n\n_is_pinnedB\x0e\n\x0c_is_archivedB\x0f\n\r_cleared_uptoB\x0b\n\t_expiry_s\"X\n\x1aUpdateConversationResponse\x12:\n\x08settings\x18\x01 \x01(\x0b\x32(.chappe.api.edge.v1.ConversationSettings\"\xc1\x02\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\x0c\x12\x14\n\x0cpeer_user_id\x18\x02 \x01(\x0c\x12:\n\x0clast_message\x18\x04 \x01(\x0b\x32$.chappe.api.message.v1.StoredMessage\x12\x14\n\x0cunread_count\x18\x05 \x01(\r\x12\x11\n\tread_upto\x18\x06 \x01(\x0c\x12:\n\x08settings\x18\r \x01(\x0b\x32(.chappe.api.edge.v1.ConversationSettingsJ\x04\x08\x03\x10\x04J\x04\x08\x07\x10\rR\x08group_idR\x0emuted_until_msR\tpinned_msR\x0bis_archivedR\x0c\x63leared_uptoR\x0e\x64isappearing_sR\x05\x64raft2\xaa\x02\n\x13\x43onversationService\x12\x86\x01\n\x11ListConversations\x12/.chappe.api.message.v1.ListConversationsRequest\x1a\x30.chappe.api.message.v1.ListConversationsResponse\"\x0e\x90\x02\x01\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x01\x12\x89\x01\n\x12UpdateConversation\x12\x30.chappe.api.message.v1.UpdateConversationRequest\x1a\x31.chappe.api.message.v1.UpdateConversationResponse\"\x0e\x90\x02\x02\x8a\xb5\x18\x07\n\x01\x06\x10\x02\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTCONVERSATIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCONVERSATIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\222\265\030\003 \200\002'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['peer_user_id']._loaded_options = None
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['group_id']._loaded_options = None
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['muted_until_ms']._loaded_options = None
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['muted_until_ms']._serialized_options = b'\222\265\030\0028\000'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['cleared_upto']._loaded_options = None
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['cleared_upto']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['expiry_s']._loaded_options = None
+  _globals['_UPDATECONVERSATIONREQUEST'].fields_by_name['expiry_s']._serialized_options = b'\222\265\030\005@\200\316\332\003'
   _globals['_CONVERSATIONSERVICE'].methods_by_name['ListConversations']._loaded_options = None
   _globals['_CONVERSATIONSERVICE'].methods_by_name['ListConversations']._serialized_options = b'\220\002\001\212\265\030\007\n\001\006\020\002\030\001'
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=185
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=259
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=261
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=373
-  _globals['_CONVERSATION']._serialized_start=376
-  _globals['_CONVERSATION']._serialized_end=637
-  _globals['_CONVERSATIONSERVICE']._serialized_start=640
-  _globals['_CONVERSATIONSERVICE']._serialized_end=798
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['UpdateConversation']._loaded_options = None
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['UpdateConversation']._serialized_options = b'\220\002\002\212\265\030\007\n\001\006\020\002\030\002'
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=216
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=311
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=313
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=425
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_start=428
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_end=766
+  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_start=768
+  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_end=856
+  _globals['_CONVERSATION']._serialized_start=859
+  _globals['_CONVERSATION']._serialized_end=1180
+  _globals['_CONVERSATIONSERVICE']._serialized_start=1183
+  _globals['_CONVERSATIONSERVICE']._serialized_end=1481
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
+from chappe.api.edge.v1 import item_pb2 as _item_pb2
 from chappe.api.message.v1 import history_service_pb2 as _history_service_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -27,19 +28,23 @@ class ListConversationsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    IS_ARCHIVED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many; 50 when zero, at most 200."""
     page_token: _builtins.str
     """From the page before; empty for the first."""
+    is_archived: _builtins.bool
+    """The archived conversations; without it, all others."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        is_archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_archived", b"is_archived", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -57,7 +62,7 @@ class ListConversationsResponse(_message.Message):
     """For the next page; empty when this was the last."""
     @_builtins.property
     def conversations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Conversation]:
-        """The conversations, the one with the newest message first."""
+        """The conversations, pinned ones first, then the one with the newest message."""
 
     def __init__(
         self,
@@ -74,6 +79,103 @@ class ListConversationsResponse(_message.Message):
 Global___ListConversationsResponse: _TypeAlias = ListConversationsResponse  # noqa: Y015
 
 @_typing.final
+class UpdateConversationRequest(_message.Message):
+    """Changes how a conversation is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    MUTED_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    IS_PINNED_FIELD_NUMBER: _builtins.int
+    IS_ARCHIVED_FIELD_NUMBER: _builtins.int
+    CLEARED_UPTO_FIELD_NUMBER: _builtins.int
+    EXPIRY_S_FIELD_NUMBER: _builtins.int
+    peer_user_id: _builtins.bytes
+    """The direct one with this user."""
+    group_id: _builtins.bytes
+    """That of this group."""
+    muted_until_ms: _builtins.int
+    """Notifications are off until then, Unix milliseconds; zero switches them on."""
+    is_pinned: _builtins.bool
+    """It stands above those that are not pinned."""
+    is_archived: _builtins.bool
+    """It is out of sight until somebody writes."""
+    cleared_upto: _builtins.bytes
+    """Everything up to and including this message id is cleared for the user; what arrives later stays, though its id may
+    be older. Only ever rises.
+    """
+    expiry_s: _builtins.int
+    """New messages are to disappear so many seconds after they were accepted, zero for never. Of a direct conversation,
+    and for both sides; the sender of each message says how long it lasts.
+    """
+    def __init__(
+        self,
+        *,
+        peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
+        muted_until_ms: _builtins.int | None = ...,
+        is_pinned: _builtins.bool | None = ...,
+        is_archived: _builtins.bool | None = ...,
+        cleared_upto: _builtins.bytes | None = ...,
+        expiry_s: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_upto", b"_cleared_upto", "_expiry_s", b"_expiry_s", "_is_archived", b"_is_archived", "_is_pinned", b"_is_pinned", "_muted_until_ms", b"_muted_until_ms", "cleared_upto", b"cleared_upto", "conversation", b"conversation", "expiry_s", b"expiry_s", "group_id", b"group_id", "is_archived", b"is_archived", "is_pinned", b"is_pinned", "muted_until_ms", b"muted_until_ms", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_upto", b"_cleared_upto", "_expiry_s", b"_expiry_s", "_is_archived", b"_is_archived", "_is_pinned", b"_is_pinned", "_muted_until_ms", b"_muted_until_ms", "cleared_upto", b"cleared_upto", "conversation", b"conversation", "expiry_s", b"expiry_s", "group_id", b"group_id", "is_archived", b"is_archived", "is_pinned", b"is_pinned", "muted_until_ms", b"muted_until_ms", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cleared_upto: _TypeAlias = _typing.Literal["cleared_upto"]  # noqa: Y015
+    _WhichOneofArgType__cleared_upto: _TypeAlias = _typing.Literal["_cleared_upto", b"_cleared_upto"]  # noqa: Y015
+    _WhichOneofReturnType__expiry_s: _TypeAlias = _typing.Literal["expiry_s"]  # noqa: Y015
+    _WhichOneofArgType__expiry_s: _TypeAlias = _typing.Literal["_expiry_s", b"_expiry_s"]  # noqa: Y015
+    _WhichOneofReturnType__is_archived: _TypeAlias = _typing.Literal["is_archived"]  # noqa: Y015
+    _WhichOneofArgType__is_archived: _TypeAlias = _typing.Literal["_is_archived", b"_is_archived"]  # noqa: Y015
+    _WhichOneofReturnType__is_pinned: _TypeAlias = _typing.Literal["is_pinned"]  # noqa: Y015
+    _WhichOneofArgType__is_pinned: _TypeAlias = _typing.Literal["_is_pinned", b"_is_pinned"]  # noqa: Y015
+    _WhichOneofReturnType__muted_until_ms: _TypeAlias = _typing.Literal["muted_until_ms"]  # noqa: Y015
+    _WhichOneofArgType__muted_until_ms: _TypeAlias = _typing.Literal["_muted_until_ms", b"_muted_until_ms"]  # noqa: Y015
+    _WhichOneofReturnType_conversation: _TypeAlias = _typing.Literal["peer_user_id", "group_id"]  # noqa: Y015
+    _WhichOneofArgType_conversation: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cleared_upto) -> _WhichOneofReturnType__cleared_upto | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expiry_s) -> _WhichOneofReturnType__expiry_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_archived) -> _WhichOneofReturnType__is_archived | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_pinned) -> _WhichOneofReturnType__is_pinned | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__muted_until_ms) -> _WhichOneofReturnType__muted_until_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_conversation) -> _WhichOneofReturnType_conversation | None: ...
+
+Global___UpdateConversationRequest: _TypeAlias = UpdateConversationRequest  # noqa: Y015
+
+@_typing.final
+class UpdateConversationResponse(_message.Message):
+    """How the conversation is kept after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _item_pb2.ConversationSettings:
+        """Everything, changed or not."""
+
+    def __init__(
+        self,
+        *,
+        settings: _item_pb2.ConversationSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateConversationResponse: _TypeAlias = UpdateConversationResponse  # noqa: Y015
+
+@_typing.final
 class Conversation(_message.Message):
     """One conversation as one user sees it."""
 
@@ -84,6 +186,7 @@ class Conversation(_message.Message):
     LAST_MESSAGE_FIELD_NUMBER: _builtins.int
     UNREAD_COUNT_FIELD_NUMBER: _builtins.int
     READ_UPTO_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.bytes
     """The conversation, 16 bytes."""
     peer_user_id: _builtins.bytes
@@ -94,7 +197,11 @@ class Conversation(_message.Message):
     """Everything up to and including this message id is read; empty when nothing is."""
     @_builtins.property
     def last_message(self) -> _history_service_pb2.StoredMessage:
-        """The newest message."""
+        """The newest message that the user sees; not set when there is none any more."""
+
+    @_builtins.property
+    def settings(self) -> _item_pb2.ConversationSettings:
+        """How the user keeps it."""
 
     def __init__(
         self,
@@ -104,10 +211,11 @@ class Conversation(_message.Message):
         last_message: _history_service_pb2.StoredMessage | None = ...,
         unread_count: _builtins.int = ...,
         read_upto: _builtins.bytes = ...,
+        settings: _item_pb2.ConversationSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_message", b"last_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_message", b"last_message", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "last_message", b"last_message", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto", "unread_count", b"unread_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "last_message", b"last_message", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto", "settings", b"settings", "unread_count", b"unread_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

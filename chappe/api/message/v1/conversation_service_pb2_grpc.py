@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ConversationServiceStub:
-    """Answers with whom a user talks.
+    """Answers with whom a user talks, and how it keeps its conversations.
     """
 
     def __init__(self, channel):
@@ -40,17 +40,34 @@ class ConversationServiceStub:
                 request_serializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.ListConversationsRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.ListConversationsResponse.FromString,
                 _registered_method=True)
+        self.UpdateConversation = channel.unary_unary(
+                '/chappe.api.message.v1.ConversationService/UpdateConversation',
+                request_serializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.UpdateConversationRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.UpdateConversationResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
-    """Answers with whom a user talks.
+    """Answers with whom a user talks, and how it keeps its conversations.
     """
 
     def ListConversations(self, request, context):
-        """Returns a window of the user's chat list, the conversation with the newest message first.
+        """Returns a window of the user's chat list: pinned conversations first, then the one with the newest message.
 
-        Reads only. Page size: 50 when zero, at most 200, larger values are lowered.
-        Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+        Reads only. Page size: 50 when zero, at most 200, larger values are lowered. A page token belongs to one user and to
+        one of the two lists. What a call costs does not grow with the number of conversations; the order may be a minute
+        behind from one window to the next. Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateConversation(self, request, context):
+        """Changes how the user keeps a conversation; what is not set stays as it is.
+
+        Idempotent: a retry sets the same again. Every device of the user gets a ConversationSettingEvent, and for the timer
+        the peer's devices get one, too. Of two changes at one time each takes effect, in the order of the log.
+        Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -64,6 +81,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.ListConversationsRequest.FromString,
                     response_serializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.ListConversationsResponse.SerializeToString,
             ),
+            'UpdateConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateConversation,
+                    request_deserializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.UpdateConversationRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.UpdateConversationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'chappe.api.message.v1.ConversationService', rpc_method_handlers)
@@ -73,7 +95,7 @@ def add_ConversationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConversationService:
-    """Answers with whom a user talks.
+    """Answers with whom a user talks, and how it keeps its conversations.
     """
 
     @staticmethod
@@ -93,6 +115,33 @@ class ConversationService:
             '/chappe.api.message.v1.ConversationService/ListConversations',
             chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.ListConversationsRequest.SerializeToString,
             chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.ListConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.message.v1.ConversationService/UpdateConversation',
+            chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.UpdateConversationRequest.SerializeToString,
+            chappe_dot_api_dot_message_dot_v1_dot_conversation__service__pb2.UpdateConversationResponse.FromString,
             options,
             channel_credentials,
             insecure,

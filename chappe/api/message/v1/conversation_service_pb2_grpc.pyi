@@ -27,33 +27,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConversationServiceStub:
-    """Answers with whom a user talks."""
+    """Answers with whom a user talks, and how it keeps its conversations."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConversationServiceAsyncStub: ...
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]
-    """Returns a window of the user's chat list, the conversation with the newest message first.
+    """Returns a window of the user's chat list: pinned conversations first, then the one with the newest message.
 
-    Reads only. Page size: 50 when zero, at most 200, larger values are lowered.
-    Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+    Reads only. Page size: 50 when zero, at most 200, larger values are lowered. A page token belongs to one user and to
+    one of the two lists. What a call costs does not grow with the number of conversations; the order may be a minute
+    behind from one window to the next. Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+    """
+    UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
+    """Changes how the user keeps a conversation; what is not set stays as it is.
+
+    Idempotent: a retry sets the same again. Every device of the user gets a ConversationSettingEvent, and for the timer
+    the peer's devices get one, too. Of two changes at one time each takes effect, in the order of the log.
+    Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
     """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
-    """Answers with whom a user talks."""
+    """Answers with whom a user talks, and how it keeps its conversations."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]  # type: ignore[assignment]
-    """Returns a window of the user's chat list, the conversation with the newest message first.
+    """Returns a window of the user's chat list: pinned conversations first, then the one with the newest message.
 
-    Reads only. Page size: 50 when zero, at most 200, larger values are lowered.
-    Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+    Reads only. Page size: 50 when zero, at most 200, larger values are lowered. A page token belongs to one user and to
+    one of the two lists. What a call costs does not grow with the number of conversations; the order may be a minute
+    behind from one window to the next. Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+    """
+    UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
+    """Changes how the user keeps a conversation; what is not set stays as it is.
+
+    Idempotent: a retry sets the same again. Every device of the user gets a ConversationSettingEvent, and for the timer
+    the peer's devices get one, too. Of two changes at one time each takes effect, in the order of the log.
+    Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Answers with whom a user talks."""
+    """Answers with whom a user talks, and how it keeps its conversations."""
 
     @_abc_1.abstractmethod
     def ListConversations(
@@ -61,10 +77,24 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.ListConversationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ListConversationsResponse, _abc.Awaitable[_conversation_service_pb2.ListConversationsResponse]]:
-        """Returns a window of the user's chat list, the conversation with the newest message first.
+        """Returns a window of the user's chat list: pinned conversations first, then the one with the newest message.
 
-        Reads only. Page size: 50 when zero, at most 200, larger values are lowered.
-        Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+        Reads only. Page size: 50 when zero, at most 200, larger values are lowered. A page token belongs to one user and to
+        one of the two lists. What a call costs does not grow with the number of conversations; the order may be a minute
+        behind from one window to the next. Fails with INVALID_FIELD and INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateConversation(
+        self,
+        request: _conversation_service_pb2.UpdateConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
+        """Changes how the user keeps a conversation; what is not set stays as it is.
+
+        Idempotent: a retry sets the same again. Every device of the user gets a ConversationSettingEvent, and for the timer
+        the peer's devices get one, too. Of two changes at one time each takes effect, in the order of the log.
+        Fails with INVALID_FIELD, NOT_IN_CONVERSATION and DEPENDENCY_UNAVAILABLE.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,62 @@
+"""Changes how users keep their conversations, in the book that is kept in memory."""
+
+from svc_message.adapters.message_store_memory.book import Book, Line
+from svc_message.model import MessageId, UserId
+from svc_message.model.setting import Changed, SettingEvent, SettingUpdate
+
+
+class MemorySettingStore:
+    """The port `SettingStore` in memory; every call is carried out at once and as a whole."""
+
+    def __init__(self, book: Book) -> None:
+        """Works on a book."""
+        self._book = book
+
+    async def change(self, update: SettingUpdate, floor: bytes) -> Changed | None:
+        """Makes a change durable with a pointer in the inbox of everyone it reaches."""
+        own = self._line(update.user_id, update)
+        if own is None:
+            if not update.may_begin:
+                return None
+            own = Line(update.peer_id, 0, b"")
+        peer = self._line(update.peer_id, update) or Line(update.user_id, 0, b"")
+        users = [update.user_id, update.peer_id] if update.reaches_peer else [update.user_id]
+        lines = {update.user_id: own} if len(set(users)) == 1 else dict(zip(users, (own, peer), strict=True))
+        if any(line.settings_position >= update.position for line in lines.values()):
+            return Changed(is_stored=False, events=())
+        events = []
+        for user_id, line in lines.items():
+            changed = self._changed(user_id, line, update, floor)
+            self._book.lines[user_id][update.conversation_id] = changed
+            event = SettingEvent(update.position, user_id, update.conversation_id, changed.settings)
+            self._book.append(event, user_id)
+            events.append(event)
+        return Changed(is_stored=True, events=tuple(events))
+
+    def _line(self, user_id: UserId, update: SettingUpdate) -> Line | None:
+        return self._book.lines[user_id].get(update.conversation_id)
+
+    def _changed(self, user_id: UserId, line: Line, update: SettingUpdate, floor: bytes) -> Line:
+        change, kept = update.change, line.settings
+        if change.expiry_s is not None:
+            kept = kept._replace(expiry_s=change.expiry_s)
+        if user_id == update.user_id:
+            if change.muted_until_ms is not None:
+                kept = kept._replace(muted_until_ms=change.muted_until_ms)
+            if change.is_pinned is not None:
+                kept = kept._replace(pinned_ms=(kept.pinned_ms or update.changed_ms) if change.is_pinned else 0)
+            if change.is_archived is not None:
+                kept = kept._replace(is_archived=change.is_archived)
+                line = line._replace(archived_ms=update.changed_ms)
+            if change.cleared_upto is not None:
+                seen = self._newest(user_id, update, change.cleared_upto)
+                if seen:
+                    upto = max(kept.cleared_upto, seen)
+                    kept = kept._replace(cleared_upto=upto)
+                    floor = max(line.cleared_floor, min(floor, upto))
+                    line = line._replace(cleared_floor=floor, cleared_ms=update.changed_ms)
+        return line._replace(settings=kept, settings_position=update.position)
+
+    def _newest(self, user_id: UserId, update: SettingUpdate, upto: bytes) -> MessageId:
+        visible = self._book.visible(user_id, update.conversation_id)
+        return next((message.message_id for message in visible if message.message_id <= upto), MessageId(b""))
