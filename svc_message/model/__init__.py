@@ -10,10 +10,21 @@ import enum
 from typing import NamedTuple
 
 from svc_message.model.action import EditEvent, Reaction, ReactionEvent, RevokeEvent, SendAction
+from svc_message.model.answer import Answer, Refused, Stored
 from svc_message.model.ids import NO_POSITION, ConversationId, DeviceId, MessageId, Position, UserId
 from svc_message.model.setting import SettingEvent, Settings
 
-__all__ = ["NO_POSITION", "ConversationId", "DeviceId", "MessageId", "Position", "UserId"]
+__all__ = [
+    "NO_POSITION",
+    "Answer",
+    "ConversationId",
+    "DeviceId",
+    "MessageId",
+    "Position",
+    "Refused",
+    "Stored",
+    "UserId",
+]
 
 
 class ReceiptState(enum.IntEnum):
@@ -344,26 +355,6 @@ class SendRequest(NamedTuple):
     attempt: int
     """1 for the first transmission over any stream."""
     action: Action
-
-
-class Stored(NamedTuple):
-    """The answer to a send that is durable."""
-
-    accepted_ms: int
-    conversation_id: ConversationId
-    is_duplicate: bool
-
-
-class Refused(NamedTuple):
-    """The answer to a send that is not: the reason by the name of its ErrorReason, and the same for people."""
-
-    reason: str
-    detail: str
-    is_retryable: bool = False
-    retry_after_ms: int = 0
-
-
-Answer = Stored | Refused
 
 
 class DeviceAck(NamedTuple):

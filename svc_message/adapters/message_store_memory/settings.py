@@ -24,7 +24,7 @@ class MemorySettingStore:
         lines = {update.user_id: own} if len(set(users)) == 1 else dict(zip(users, (own, peer), strict=True))
         if any(line.settings_position >= update.position for line in lines.values()):
             return Changed(is_stored=False, events=())
-        events = []
+        events: list[SettingEvent] = []
         for user_id, line in lines.items():
             changed = self._changed(user_id, line, update, floor)
             self._book.lines[user_id][update.conversation_id] = changed
