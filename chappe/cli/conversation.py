@@ -1,14 +1,14 @@
 """What `send`, `listen` and `history` do once there is a session."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 import click
 
 from chappe.cli.show import Screen, tick_sign
 from chappe.cli.terminal import Terminal
-from chappe.client import Client, Message, Tick, TickChanged
+from chappe.client import Client, Event, GroupTickChanged, Message, RefusedError, Tick, TickChanged
 from chappe.client.tasks import Tasks
 
 _GATHER_S: Final = 0.1
@@ -16,20 +16,20 @@ _PAGE: Final = 200
 
 
 async def send_and_wait(
-    terminal: Terminal, me: Client, person: str, text: str, *, until: str | None, timeout_s: float
+    terminal: Terminal, me: Client, chat: str, text: str, *, until: str | None, timeout_s: float
 ) -> None:
     """Sends a message, shows its tick, and if asked waits for a further one.
 
     Raises:
         ClickException: The further tick did not come in time.
     """
-    sent = await me.send(person, text, timeout_s=timeout_s)
+    sent = await me.send(chat, text, timeout_s=timeout_s)
     terminal.show(
         tick_sign(Tick.SENT),
         event="sent",
         id=sent.id,
         chat=sent.conversation_id.hex(),
-        peer=sent.peer_id.hex(),
+        **({"group": sent.group_id.hex()} if sent.group_id else {"peer": sent.peer_id.hex()}),
         sent_ms=sent.sent_ms,
         accepted_ms=sent.accepted_ms,
         tick=Tick.SENT.name.lower(),
@@ -41,7 +41,7 @@ async def send_and_wait(
             await _until(Screen(terminal, me), me, sent, Tick[until.upper()])
     except TimeoutError:
         raise click.ClickException(
-            f"not {until} within {timeout_s:g} s. The message is durable; either its recipient is offline and will "
+            f"not {until} within {timeout_s:g} s. The message is durable; either {_absent(sent)} is offline and will "
             "get it later, or has blocked you. `chappe history` shows its tick"
         ) from None
 
@@ -73,13 +73,13 @@ async def listen_on(
         await tasks.aclose()
 
 
-async def newest(me: Client, person: str, limit: int) -> list[Message]:
+async def newest(me: Client, chat: str, limit: int) -> list[Message]:
     """Returns the newest messages of a chat, the oldest of them first."""
     found: list[Message] = []
-    page = await me.history(person, limit=min(limit, _PAGE))
+    page = await me.history(chat, limit=min(limit, _PAGE))
     found += page.messages
     while page.next_page and len(found) < limit:
-        page = await me.history(person, limit=min(limit - len(found), _PAGE), page=page.next_page)
+        page = await me.history(chat, limit=min(limit - len(found), _PAGE), page=page.next_page)
         found += page.messages
     return found[::-1]
 
@@ -101,9 +101,9 @@ class Reader:
 
     def saw(self, message: Message) -> None:
         """Takes note of a message that was shown."""
-        known = self._read.get(message.peer_id)
+        known = self._read.get(message.conversation_id)
         if known is None or message.message_id > known.message_id:
-            self._read[message.peer_id] = message
+            self._read[message.conversation_id] = message
         if not self._is_telling:
             self._is_telling = True
             self._tasks.spawn(self._tell_soon(), name="tell what was read")
@@ -112,7 +112,9 @@ class Reader:
         """Tells what was not told yet."""
         while self._read:
             _, message = self._read.popitem()
-            await self._me.mark_read(message)
+            # Whoever was removed from a group has nothing to tell it.
+            with suppress(RefusedError):
+                await self._me.mark_read(message)
 
     async def _tell_soon(self) -> None:
         await asyncio.sleep(_GATHER_S)
@@ -124,5 +126,16 @@ async def _until(screen: Screen, me: Client, sent: Message, tick: Tick) -> None:
     async with aclosing(me.events()) as events:
         async for event in events:
             await screen.event(event)
-            if isinstance(event, TickChanged) and event.message_id == sent.message_id and event.tick >= tick:
+            if reached(event, sent) >= tick:
                 return
+
+
+def reached(event: Event, message: Message) -> Tick:
+    """Returns how far an event says that a message has come; in a group all of its recipients count."""
+    if not isinstance(event, TickChanged | GroupTickChanged) or event.message_id != message.message_id:
+        return Tick.NONE
+    return event.tick if isinstance(event, TickChanged) else event.counts.tick
+
+
+def _absent(message: Message) -> str:
+    return "somebody in the group" if message.group_id else "its recipient"

@@ -9,6 +9,7 @@ from chappe import __version__
 from chappe.cli.account import hello, link, login, register, revoke, sessions
 from chappe.cli.bench import bench
 from chappe.cli.doctor import doctor
+from chappe.cli.group import group
 from chappe.cli.people import block, contacts, unblock
 from chappe.cli.talk import chats, history, listen, send
 from chappe.cli.terminal import HOME, shared_options
@@ -39,7 +40,7 @@ def version() -> None:
     click.echo(__version__)
 
 
-for command in (up, register, login, link, send, listen, history, chats, contacts):
+for command in (up, register, login, link, send, listen, history, chats, group, contacts):
     main.add_command(command)
 for command in (block, unblock, sessions, revoke, hello, doctor, trace, bench):
     main.add_command(command)

@@ -2,12 +2,26 @@
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import click
 
+from chappe.cli.sentences import people_of, sentence
 from chappe.cli.terminal import Terminal
-from chappe.client import Client, Event, Message, Offline, Online, SendFailed, Tick, TickChanged
+from chappe.client import (
+    Client,
+    Event,
+    GroupChanged,
+    GroupTickChanged,
+    Message,
+    Offline,
+    Online,
+    SendFailed,
+    Tick,
+    TickChanged,
+)
+from chappe.client.destination import Destination, to_group
 
 _SHORT = 40
 
@@ -38,6 +52,8 @@ class Screen:
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             Message: self.message,
             TickChanged: self.tick,
+            GroupTickChanged: self.group_tick,
+            GroupChanged: self.group,
             SendFailed: self._failed,
             Online: lambda event: terminal.note(f"connected to {event.edge}"),
             Offline: lambda event: terminal.note(f"disconnected from {event.edge}, coming back"),
@@ -53,27 +69,32 @@ class Screen:
     async def message(self, message: Message) -> None:
         """Shows a message, one's own with its tick."""
         self._texts[message.message_id] = message.text
-        peer = await self._me.people.name_of(message.peer_id)
-        who = f"me → {peer}" if message.is_mine else peer
-        sign = f"  {tick_sign(message.tick)}" if message.is_mine and message.tick else ""
+        chat = await self._me.title(message)
+        sender = "me" if message.is_mine else await self._me.people.name_of(message.sender_id)
+        place = {"group": message.group_id.hex(), "group_name": chat, "sender_name": sender}
+        if not message.group_id:
+            place = {"peer": message.peer_id.hex(), "peer_name": chat}
+        who = f"me → {chat}" if message.is_mine else f"{chat} · {sender}" if message.group_id else sender
+        counts = {} if message.counts is None else asdict(message.counts)
         self._terminal.show(
-            f"{moment(message.sent_ms)}  {who}: {message.text}{sign}",
+            f"{moment(message.sent_ms)}  {who}: {message.text}{_sign(message)}",
             event="message",
             id=message.id,
             chat=message.conversation_id.hex(),
-            peer=message.peer_id.hex(),
-            peer_name=peer,
+            sender=message.sender_id.hex(),
             is_mine=message.is_mine,
             text=message.text,
             sent_ms=message.sent_ms,
             accepted_ms=message.accepted_ms,
             tick=message.tick.name.lower(),
+            **place,
+            **counts,
         )
 
     async def tick(self, change: TickChanged) -> None:
         """Shows that a message came further."""
         peer = await self._me.people.name_of(change.by_user_id)
-        text = await self._text(change)
+        text = await self._text(change.message_id, change.conversation_id)
         self._terminal.show(
             f"{moment(change.recorded_ms)}  {tick_sign(change.tick)}  {peer}: {text}",
             event="tick",
@@ -85,14 +106,53 @@ class Screen:
             recorded_ms=change.recorded_ms,
         )
 
+    async def group_tick(self, change: GroupTickChanged) -> None:
+        """Shows that a message to a group came further."""
+        name = await self._me.title(to_group(change.group_id))
+        text = await self._text(change.message_id, change.group_id)
+        self._terminal.show(
+            f"{moment(change.recorded_ms)}  {tick_sign(change.counts.tick)}  {name}: {text}  ({change.counts})",
+            event="group_tick",
+            id=change.message_id.hex(),
+            group=change.group_id.hex(),
+            group_name=name,
+            tick=change.counts.tick.name.lower(),
+            recorded_ms=change.recorded_ms,
+            **asdict(change.counts),
+        )
+
+    async def group(self, change: GroupChanged) -> None:
+        """Shows what happened to a group."""
+        names = await self._me.people.names_of(people_of(change)) | {self._me.user_id: "you"}
+        self._terminal.show(
+            f"{moment(change.changed_ms)}  {change.name}: {sentence(change, names)}",
+            event="group_changed",
+            group=change.group_id.hex(),
+            group_name=change.name,
+            what=change.what.name.lower(),
+            by=change.by_user_id.hex(),
+            by_name=names[change.by_user_id],
+            users=[user_id.hex() for user_id in change.user_ids],
+            members=change.member_count,
+            version=change.version,
+            changed_ms=change.changed_ms,
+        )
+
     def _failed(self, event: SendFailed) -> None:
         self._terminal.show(
             f"not sent: {event.reason}: {event.detail}", event="failed", reason=event.reason, detail=event.detail
         )
 
-    async def _text(self, change: TickChanged) -> str:
-        if change.message_id not in self._texts:
-            stored = await self._me.stored_history(change.by_user_id, limit=200)
+    async def _text(self, message_id: bytes, conversation_id: bytes) -> str:
+        if message_id not in self._texts:
+            stored = await self._me.stored_history(Destination(conversation_id), limit=200)
             self._texts |= {message.message_id: message.text for message in stored}
-        text = self._texts.get(change.message_id, change.message_id.hex())
+        text = self._texts.get(message_id, message_id.hex())
         return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+
+
+def _sign(message: Message) -> str:
+    """Returns the tick behind a message, in a group with how many."""
+    if not message.is_mine or not message.tick:
+        return ""
+    return f"  {tick_sign(message.tick)}" + (f" ({message.counts})" if message.counts is not None else "")

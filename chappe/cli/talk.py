@@ -6,7 +6,7 @@ from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 
 @click.command()
-@click.argument("person")
+@click.argument("chat")
 @click.argument("text")
 @click.option(
     "--wait",
@@ -14,13 +14,15 @@ from chappe.cli.terminal import Terminal, pass_terminal, shared_options
     is_flag=False,
     flag_value="delivered",
     type=click.Choice(["delivered", "read"]),
-    help="Wait for ✓✓, or with --wait=read until it is read; shows what comes meanwhile.",
+    help="Wait for ✓✓, or with --wait=read until it is read, in a group by all; shows what comes meanwhile.",
 )
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
 @shared_options
 @pass_terminal
-def send(terminal: Terminal, /, *, person: str, text: str, until: str | None, timeout_s: float) -> None:
-    """Send TEXT to PERSON: a phone number, or the name of a contact. ✓ means that it is durable.
+def send(terminal: Terminal, /, *, chat: str, text: str, until: str | None, timeout_s: float) -> None:
+    """Send TEXT to CHAT: a phone number, the name of a contact, or the name of a group. ✓ means that it is durable.
+
+    A group may also be named by its id, or by the beginning of it.
 
     Content is not encrypted end to end yet (suite NONE): whoever runs the servers can read it.
     Not in time means that it waits in this profile's outbox; any later command of the profile sends it.
@@ -30,7 +32,7 @@ def send(terminal: Terminal, /, *, person: str, text: str, until: str | None, ti
         from chappe.cli.conversation import send_and_wait
 
         async with terminal.client() as me:
-            await send_and_wait(terminal, me, person, text, until=until, timeout_s=timeout_s)
+            await send_and_wait(terminal, me, chat, text, until=until, timeout_s=timeout_s)
 
     terminal.run(work())
 
@@ -58,12 +60,12 @@ def listen(terminal: Terminal, /, *, is_reading: bool, count: int | None, timeou
 
 
 @click.command()
-@click.argument("person")
+@click.argument("chat")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="How many messages.")
 @shared_options
 @pass_terminal
-def history(terminal: Terminal, /, *, person: str, limit: int) -> None:
-    """Show the newest messages of the chat with PERSON, the oldest of them first, with their ticks."""
+def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
+    """Show the newest messages of a chat, named as in `chappe send`, the oldest of them first, with their ticks."""
 
     async def work() -> None:
         from chappe.cli.conversation import newest
@@ -71,7 +73,7 @@ def history(terminal: Terminal, /, *, person: str, limit: int) -> None:
 
         async with terminal.client() as me:
             screen = Screen(terminal, me)
-            for message in await newest(me, person, limit):
+            for message in await newest(me, chat, limit):
                 await screen.message(message)
 
     terminal.run(work())
@@ -89,19 +91,21 @@ def chats(terminal: Terminal, /, *, limit: int) -> None:
 
         async with terminal.client() as me:
             for chat in await me.chats(limit=limit):
-                name, last = await me.people.name_of(chat.peer_id), chat.last_message
+                name, last = await me.title(chat), chat.last_message
                 sign = f" {tick_sign(last.tick)}" if last and last.is_mine else ""
                 said = f"{moment(last.sent_ms)}  {'me: ' if last.is_mine else ''}{last.text}{sign}" if last else ""
                 unread = f"({chat.unread_count})" if chat.unread_count else ""
+                place = {"peer": chat.peer_id.hex(), "peer_name": name}
+                if chat.group_id:
+                    place = {"group": chat.group_id.hex(), "group_name": name}
                 terminal.show(
                     f"{name:<20} {unread:>6}  {said}",
                     event="chat",
                     chat=chat.conversation_id.hex(),
-                    peer=chat.peer_id.hex(),
-                    peer_name=name,
                     unread=chat.unread_count,
                     last_text=last.text if last else None,
                     last_ms=last.sent_ms if last else None,
+                    **place,
                 )
 
     terminal.run(work())

@@ -138,6 +138,13 @@ class Client(Acts):
             for chat in answer.conversations
         ]
 
+    async def title(self, chat: Named) -> str:
+        """Returns what a chat is called: the name of the person or of the group."""
+        where = await self.destination(chat)
+        if where.group_id:
+            return await self._known_groups.name_of(where.group_id)
+        return await self.people.name_of(where.peer_id)
+
     async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
         """Calls a method of a service over the edge's bridge.
 

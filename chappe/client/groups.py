@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.api.identity.v1 import group_service_pb2
+from chappe.client.errors import UnknownPersonError
 from chappe.client.group_views import Group, GroupOutcome, Invite, Member, Role, to_refusals
 from chappe.client.known_groups import KnownGroups, Named
 from chappe.client.methods import (
@@ -21,13 +22,14 @@ from chappe.client.people import Calling, People
 from chappe.client.seams import Randomness
 
 _REQUEST_BYTES = 16
+_MOST_NAMES = 10
 
 
 class Groups:
     """The groups of a user; every method raises RefusedError when the service says no.
 
     A group is named by itself, by its name, by its id, or by the first hex digits of its id, at least 4.
-    People are named as in `People.resolve`.
+    People are named as in `People.resolve`; who is in the group already, also by the name that the user sees.
     """
 
     def __init__(self, calling: Calling, people: People, known: KnownGroups, randomness: Randomness) -> None:
@@ -98,9 +100,8 @@ class Groups:
 
     async def remove(self, group: Named, person: str | bytes) -> Group:
         """Removes a member, as an admin; nothing that is accepted 2 seconds later reaches it."""
-        request = group_service_pb2.RemoveMemberRequest(
-            group_id=await self._known.resolve(group), user_id=await self._people.resolve(person)
-        )
+        group_id = await self._known.resolve(group)
+        request = group_service_pb2.RemoveMemberRequest(group_id=group_id, user_id=await self._member(group_id, person))
         return await self._known.learn((await self._calling.call(REMOVE_MEMBER, request)).group)
 
     async def leave(self, group: Named) -> None:
@@ -111,9 +112,10 @@ class Groups:
 
     async def set_role(self, group: Named, person: str | bytes, role: Role) -> Group:
         """Gives a member a role, as an admin; only the owner makes another the owner, and becomes an admin by it."""
+        group_id = await self._known.resolve(group)
         request = group_service_pb2.SetRoleRequest(
-            group_id=await self._known.resolve(group),
-            user_id=await self._people.resolve(person),
+            group_id=group_id,
+            user_id=await self._member(group_id, person),
             role=item_pb2.GroupRole.ValueType(role),
         )
         return await self._known.learn((await self._calling.call(SET_ROLE, request)).group)
@@ -150,6 +152,18 @@ class Groups:
         """Joins the group that an invite opens."""
         request = group_service_pb2.JoinByInviteRequest(invite_code=code)
         return await self._known.learn((await self._calling.call(JOIN_BY_INVITE, request)).group)
+
+    async def _member(self, group_id: bytes, person: str | bytes) -> bytes:
+        """Returns who is meant in a group: there the members may also be named as the user sees them."""
+        try:
+            return await self._people.resolve(person)
+        except UnknownPersonError:
+            names = await self._people.names_of(member.user_id for member in await self._known.members(group_id))
+        found = [user_id for user_id, name in names.items() if name.casefold() == str(person).strip().casefold()]
+        if len(found) == 1:
+            return found[0]
+        who = ", ".join(user_id.hex() for user_id in found) or ", ".join(sorted(names.values())[:_MOST_NAMES])
+        raise UnknownPersonError(f"{person!r} {'may be any of' if found else 'is none of the members'}: {who}")
 
     async def _ids(self, people: Iterable[str | bytes]) -> list[bytes]:
         return [await self._people.resolve(person) for person in people]

@@ -100,7 +100,8 @@ def changed(known: KnownGroup, event: item_pb2.GroupChangeEvent, user_id: bytes)
     )
     if event.version <= known.told_version:
         return known
-    is_next = event.version == known.details_version + 1 and event.change != item_pb2.GROUP_CHANGE_UPDATED
+    # No event holds the details, so that they stay known only from an answer on and while they do not change.
+    is_next = 0 < known.details_version == event.version - 1 and event.change != item_pb2.GROUP_CHANGE_UPDATED
     return known._replace(
         name=event.group_name,
         member_count=event.member_count,

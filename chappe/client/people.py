@@ -90,31 +90,31 @@ class People:
 
     async def name_of(self, user_id: bytes) -> str:
         """Returns how a user is called: by the user, else by itself, else by its number."""
-        person = self._people.get(user_id, Person(user_id, "", ""))
-        if known := _known_name(person):
-            return known
+        if name := _own_name(self._people.get(user_id)):
+            return name
         try:
             request = profile_service_pb2.GetProfileRequest(user_id=user_id)
             profile = (await self._calling.call(GET_PROFILE, request)).profile
         except RefusedError:
-            return user_id.hex()
-        await self._remember([person._replace(profile_name=profile.profile_name)])
-        return profile.profile_name or user_id.hex()
+            return _last_resort(user_id, self._people.get(user_id))
+        await self._remember([_with_profile(self._people.get(user_id), profile)])
+        return profile.profile_name or _last_resort(user_id, self._people.get(user_id))
 
     async def names_of(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
         """Returns how users are called, like `name_of`, with as few questions as possible."""
-        wanted = list(dict.fromkeys(user_ids))
-        unknown = [user_id for user_id in wanted if not _known_name(self._people.get(user_id))]
+        wanted = dict.fromkeys(user_ids)
+        unknown = [user_id for user_id in wanted if not _own_name(self._people.get(user_id))]
         for start in range(0, len(unknown), _PROFILES):
             part = unknown[start : start + _PROFILES]
             request = profile_service_pb2.BatchGetProfilesRequest(user_ids=part)
             profiles = (await self._calling.call(BATCH_GET_PROFILES, request)).profiles
             await self._remember(
-                self._people.get(each.user_id, Person(each.user_id, "", ""))._replace(profile_name=each.profile_name)
-                for each in profiles
-                if each.profile_name
+                _with_profile(self._people.get(each.user_id), each) for each in profiles if each.profile_name
             )
-        return {user_id: _known_name(self._people.get(user_id)) or user_id.hex() for user_id in wanted}
+        return {
+            user_id: _own_name(self._people.get(user_id)) or _last_resort(user_id, self._people.get(user_id))
+            for user_id in wanted
+        }
 
     async def list(self) -> list[Contact]:
         """Returns the contacts by phone number."""
@@ -209,5 +209,13 @@ def _contact(contact: contact_service_pb2.Contact) -> Contact:
     return Contact(phone_number=contact.phone_number, name=contact.contact_name, user_id=contact.user_id)
 
 
-def _known_name(person: Person | None) -> str:
-    return person.contact_name or person.profile_name or person.phone_number if person is not None else ""
+def _own_name(person: Person | None) -> str:
+    return "" if person is None else person.contact_name or person.profile_name
+
+
+def _last_resort(user_id: bytes, person: Person | None) -> str:
+    return (person.phone_number if person is not None else "") or user_id.hex()
+
+
+def _with_profile(person: Person | None, profile: profile_service_pb2.Profile) -> Person:
+    return (person or Person(profile.user_id, "", ""))._replace(profile_name=profile.profile_name)

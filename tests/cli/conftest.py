@@ -1,6 +1,5 @@
 """What tests of the command line share."""
 
-import itertools
 import json
 import os
 import signal
@@ -117,13 +116,17 @@ def ended(process: Started, timeout_s: float = 40) -> Ran:
 @pytest.fixture
 def people(chappe: Callable[..., Started], system: Running, tmp_path: Path) -> tuple[Person, Person]:
     """Registers two people, on different edges."""
-    numbers = itertools.count(int.from_bytes(os.urandom(4)) % 10**8 * 10)
-    found = []
-    for name, server in zip(("alice", "bob"), system.ws, strict=True):
-        person = Person(chappe, tmp_path / "home", name, f"+1{next(numbers):010d}")
-        assert person.type("--server", server, "register", person.phone, "--name", name.title()).code == 0
-        found.append(person)
-    return found[0], found[1]
+    alice, bob = (
+        registered(chappe, tmp_path, name, server) for name, server in zip(("alice", "bob"), system.ws, strict=True)
+    )
+    return alice, bob
+
+
+def registered(chappe: Callable[..., Started], folder: Path, name: str, server: str) -> Person:
+    """Returns somebody new, with a number that nobody has."""
+    person = Person(chappe, folder / "home", name, f"+1{int.from_bytes(os.urandom(4)):010d}")
+    assert person.type("--server", server, "register", person.phone, "--name", name.title()).code == 0
+    return person
 
 
 @pytest.fixture

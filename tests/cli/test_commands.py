@@ -138,7 +138,8 @@ def test_a_profile_in_use_is_refused_in_one_line(people: Two) -> None:
     ("arguments", "code", "message"),
     [
         (["send", "+19995550199", "hi"], 1, "has no account here"),
-        (["send", "nobody", "hi"], 1, "is no contact with an account"),
+        (["send", "nobody", "hi"], 1, "is neither a contact with an account"),
+        (["block", "nobody"], 1, "is no contact with an account"),
         (["register", "+12025550101", "--name", "Again"], 1, "there is a profile"),
         (["link", "AAAAAAAA", "--replace"], 3, "LINK_CODE_NOT_FOUND"),
         (["--server", "nonsense", "login"], 1, "is not the address of an edge"),

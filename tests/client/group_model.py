@@ -59,7 +59,7 @@ class ModelGroup:
     def __init__(self) -> None:
         self.version = 1
         self.name = "Hikers"
-        self.description = ""
+        self.description = "at first"
         self.roles: dict[bytes, int] = {user(7): OWNER, ME: MEMBER, user(3): MEMBER}
         self.events = [event(1, CREATED, ME, user(3))]
 

@@ -39,7 +39,16 @@ def after(*events: item_pb2.GroupChangeEvent) -> KnownGroup:
 def test_who_creates_a_group_owns_it() -> None:
     known = after(event(1, CREATED, user(3), actor=ME))
 
-    assert (known.role, known.owner_id, known.name, known.details_version) == (Role.OWNER, ME, "Hikers", 1)
+    assert (known.role, known.owner_id, known.name) == (Role.OWNER, ME, "Hikers")
+
+
+def test_details_are_known_from_an_answer_on_until_they_change() -> None:
+    created = after(event(1, CREATED, ME))
+    told = learned(created, to_group_view(answer(1, description="up")))
+
+    assert (created.details_version, told.details_version) == (0, 1)
+    assert changed(told, event(2, ADDED, user(4)), ME).details_version == 2
+    assert changed(told, event(2, UPDATED), ME).details_version == 1
 
 
 def test_who_is_added_is_a_member_and_who_is_removed_is_none() -> None:
@@ -63,7 +72,7 @@ def test_an_owner_who_leaves_hands_over() -> None:
 def test_settings_are_asked_for_after_they_changed() -> None:
     known = after(event(1, CREATED, ME), event(2, UPDATED, name="Climbers"))
 
-    assert (known.name, known.version, known.details_version) == ("Climbers", 2, 1)
+    assert (known.name, known.version, known.details_version) == ("Climbers", 2, 0)
     assert learned(known, to_group_view(answer(2, description="up"))).details_version == 2
 
 

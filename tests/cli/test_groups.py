@@ -1,0 +1,176 @@
+"""The commands about groups, as typed, against the real system; and how what happens is said."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from chappe.cli.duration import seconds, spoken
+from chappe.cli.sentences import sentence
+from chappe.client import GroupChanged, GroupEvent, Role
+from tests.cli.conftest import Person, Running, Started, ended, registered
+
+Two = tuple[Person, Person]
+
+
+@pytest.fixture
+def hikers(people: Two) -> Two:
+    """Alice owns a group with Bob."""
+    alice, bob = people
+    [made] = alice.type("group", "create", "Hikers", bob.phone, "--about", "up\nand down").objects
+    assert (made["event"], made["members"], made["role"]) == ("created", 2, "owner")
+    return people
+
+
+@pytest.fixture
+def carol(chappe: Callable[..., Started], system: Running, tmp_path: Path) -> Person:
+    return registered(chappe, tmp_path, "carol", system.ws[0])
+
+
+@pytest.mark.system
+def test_a_message_to_a_group_reaches_its_members_with_their_names(hikers: Two) -> None:
+    alice, bob = hikers
+    listening = bob.begin("listen", "--count", "1", "--timeout", "30")
+
+    [sent] = alice.type("send", "hikers", "up we go").objects
+    heard = ended(listening).objects
+
+    assert (sent["tick"], sent["group"]) == ("sent", heard[-1]["group"])
+    assert [shown["event"] for shown in heard] == ["group_changed", "message"]
+    assert (heard[-1]["text"], heard[-1]["group_name"], heard[-1]["sender_name"]) == ("up we go", "Hikers", "Alice")
+
+
+@pytest.mark.system
+def test_what_was_said_in_a_group_is_in_its_history(hikers: Two) -> None:
+    alice, _ = hikers
+    for text in ("one", "two", "three"):
+        alice.type("send", "Hikers", text)
+
+    shown = alice.type("history", "Hikers", "--limit", "2").objects
+
+    assert [(message["text"], message["is_mine"]) for message in shown] == [("two", True), ("three", True)]
+
+
+@pytest.mark.system
+def test_members_are_added_shown_given_roles_and_removed(hikers: Two, carol: Person) -> None:
+    alice, bob = hikers
+    added = alice.type("group", "add", "Hikers", carol.phone).objects
+    alice.type("group", "role", "hikers", "Carol", "admin")
+    group, *members = bob.type("group", "info", added[0]["group"][:8]).objects
+    removed = carol.type("group", "remove", "Hikers", "bob").objects
+
+    assert group["description"] == "up\nand down"
+    assert [(member["name"], member["role"]) for member in members] == [
+        ("Alice", "owner"),
+        ("Carol", "admin"),
+        ("Bob (you)", "member"),
+    ]
+    assert removed[0]["members"] == 2
+    assert bob.type("group", "list").objects == []
+
+
+@pytest.mark.system
+def test_who_does_not_want_to_be_added_is_said_and_an_invite_does_it(hikers: Two, carol: Person) -> None:
+    alice, _ = hikers
+    carol.type("block", alice.phone)
+
+    _, refused = alice.type("group", "add", "Hikers", carol.phone).objects
+    [invite] = alice.type("group", "invite", "Hikers", "--for", "2h", "--uses", "1").objects
+    carol.type("unblock", alice.phone)
+    [joined] = carol.type("group", "join", invite["code"]).objects
+    alice.type("group", "invite", "Hikers", "--revoke")
+    again = carol.type("group", "leave", "hikers"), carol.type("group", "join", invite["code"])
+
+    assert (refused["event"], refused["name"], refused["reason"]) == ("refused", "Carol", "NOT_ALLOWED")
+    assert (joined["name"], joined["role"], joined["members"]) == ("Hikers", "member", 3)
+    assert (again[0].code, again[1].code) == (0, 3)
+    assert "ask an admin of the group for a new one" in again[1].errors
+
+
+@pytest.mark.system
+def test_a_group_is_changed_by_its_admins_only(hikers: Two) -> None:
+    alice, bob = hikers
+
+    [changed] = alice.type("group", "update", "Hikers", "--name", "Climbers", "--timer", "24h").objects
+    refused = bob.type("group", "update", "Climbers", "--announcements")
+    nothing = alice.type("group", "update", "Climbers")
+
+    assert (changed["name"], changed["expiry_s"]) == ("Climbers", 86_400)
+    assert (refused.code, nothing.code) == (3, 2)
+    assert "ROLE_REQUIRED" in refused.errors
+
+
+@pytest.mark.system
+def test_an_owner_who_leaves_hands_over(hikers: Two) -> None:
+    alice, bob = hikers
+
+    left = alice.type("group", "leave", "Hikers")
+    [group] = bob.type("group", "list").objects
+    again = alice.type("send", "Hikers", "am I here?")
+
+    assert left.code == 0
+    assert (group["role"], group["members"]) == ("owner", 1)
+    assert again.code == 3
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["group", "info", "Nowhere"], 1, "'Nowhere' is none of your groups: Hikers"),
+        (["group", "remove", "Hikers", "Zoe"], 1, "'Zoe' is none of the members: Alice, Bob"),
+        (["group", "role", "Hikers", "Bob", "king"], 2, "'king' is not one of"),
+        (["group", "invite", "Hikers", "--for", "soon"], 2, "'soon' is no time; type for example 30m"),
+        (["send", "Nowhere", "hi"], 1, "nor a group of yours (Hikers)"),
+    ],
+)
+def test_mistakes_are_answered_with_what_there_is(hikers: Two, arguments: list[str], code: int, message: str) -> None:
+    alice, _ = hikers
+
+    failed = alice.type(*arguments)
+
+    assert (failed.code, failed.output) == (code, "")
+    assert message in failed.errors
+
+
+@pytest.mark.parametrize(
+    ("what", "users", "role", "said"),
+    [
+        (GroupEvent.CREATED, "bcd", Role.MEMBER, "Alice made the group Hikers with Bob, you and Dave"),
+        (GroupEvent.CREATED, "", Role.MEMBER, "Alice made the group Hikers"),
+        (GroupEvent.ADDED, "bcdef", Role.MEMBER, "Alice added Bob, you, Dave and 2 more"),
+        (GroupEvent.JOINED, "b", Role.MEMBER, "Bob joined by an invite"),
+        (GroupEvent.REMOVED, "c", Role.MEMBER, "Alice removed you"),
+        (GroupEvent.LEFT, "b", Role.MEMBER, "Bob left"),
+        (GroupEvent.ROLE, "b", Role.OWNER, "Alice made Bob the owner"),
+        (GroupEvent.UPDATED, "", Role.MEMBER, "Alice changed the group Hikers"),
+        (GroupEvent.CHANGED, "", Role.MEMBER, "the group Hikers changed"),
+    ],
+)
+def test_what_happens_to_a_group_is_a_sentence(what: GroupEvent, users: str, role: Role, said: str) -> None:
+    change = GroupChanged(
+        group_id=b"g",
+        what=what,
+        by_user_id=b"a",
+        user_ids=tuple(user.encode() for user in users),
+        name="Hikers",
+        role=role,
+        member_count=3,
+        changed_ms=0,
+        version=2,
+    )
+
+    assert sentence(change, {b"a": "Alice", b"b": "Bob", b"c": "you", b"d": "Dave"}) == said
+
+
+@pytest.mark.parametrize(("text", "time_s"), [("30s", 30), ("10m", 600), ("24h", 86_400), ("2w", 1_209_600)])
+def test_times_are_typed_and_said_in_their_greatest_unit(text: str, time_s: int) -> None:
+    assert seconds(text) == time_s
+    assert seconds(spoken(time_s)) == time_s
+    assert (spoken(86_400), spoken(0), seconds("off")) == ("1d", "off", 0)
+
+
+def test_what_is_no_time_is_said_with_an_example() -> None:
+    with pytest.raises(click.BadParameter, match="30m, 24h, 7d, or off"):
+        seconds("tomorrow")
