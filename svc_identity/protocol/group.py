@@ -1,6 +1,6 @@
 """Who may change what of a group."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from svc_identity.errors import (
@@ -153,8 +153,3 @@ def check_invites(count: int) -> None:
 def named(user_ids: Iterable[UserId]) -> tuple[UserId, ...]:
     """Returns those of many who are named in a change."""
     return tuple(user_ids)[:MOST_NAMED]
-
-
-def roles_of(members: Iterable[GroupMember]) -> Mapping[UserId, GroupRole]:
-    """Returns who has which role."""
-    return {member.user_id: member.role for member in members}

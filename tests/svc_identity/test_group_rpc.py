@@ -81,6 +81,8 @@ async def test_group_lives_from_its_creation_to_its_last_member(door: Door) -> N
     removed = await ask(door, "RemoveMember", bob, group_id=group_id, user_id=cid.user_id)
 
     assert (created.group.group_name, created.group.description) == ("Towers", "On hills\nacross France")
+    assert (await ask(door, "GetGroup", bob, group_id=group_id)).group == removed.group
+    assert list((await ask(door, "BatchGetGroups", bob, group_ids=[group_id])).groups) == [removed.group]
     assert (created.group.member_count, created.group.version, created.group.expiry_s) == (2, 1, 3600)
     assert (removed.group.owner_user_id, removed.group.role, removed.group.member_count) == (bob.user_id, OWNER, 1)
     assert (removed.group.is_announcement_only, removed.group.expiry_s, removed.group.version) == (True, 0, 7)

@@ -239,6 +239,15 @@ async def test_whoever_hides_when_it_was_seen_sees_that_of_nobody(door: Door) ->
     assert seen == [[False, False], [False, True], [True, False], [True, True]]
 
 
+async def test_update_of_nothing_changes_nothing(door: Door) -> None:
+    ada = await person(door)
+
+    before = (await own(door, ada)).profile
+    answer = await door.call(PROFILE, "UpdateProfile", profile_service_pb2.UpdateProfileRequest(), ada)
+
+    assert answer.profile == before
+
+
 async def test_photo_is_named_by_16_bytes_or_none(door: Door) -> None:
     ada = await person(door)
 

@@ -8,7 +8,13 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chappe.api.identity.v1 import contact_service_pb2, group_service_pb2, profile_service_pb2, session_service_pb2
+from chappe.api.identity.v1 import (
+    contact_service_pb2,
+    group_service_pb2,
+    profile_service_pb2,
+    session_service_pb2,
+    settings_pb2,
+)
 from chappe.api.identity.v1 import directory_service_pb2 as wire
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.errors import from_rpc_error
@@ -161,6 +167,20 @@ async def test_change_of_a_group_names_the_group_and_its_version(door: Door) -> 
         (change,) = changes_of(await reader.until(is_batch))
         assert (change.kind, change.user_id) == (wire.DIRECTORY_CHANGE_KIND_GROUP, b"")
         assert (change.group_id, change.version) == (group.group_id, 1)
+
+
+async def test_new_setting_is_a_change_of_its_user(door: Door) -> None:
+    user = await door.register(Ed25519PrivateKey.generate())
+    async with Reader(door) as reader:
+        await reader.until(is_heartbeat)
+
+        privacy = settings_pb2.PrivacySettings(read_receipts=False)
+        request = profile_service_pb2.UpdateSettingsRequest(settings=settings_pb2.Settings(privacy=privacy))
+        version = (await door.call(PROFILE, "UpdateSettings", request, user)).version
+
+        (change,) = changes_of(await reader.until(is_batch))
+        assert (change.kind, change.user_id) == (wire.DIRECTORY_CHANGE_KIND_USER, user.user_id)
+        assert change.version == version
 
 
 async def test_new_contact_is_a_change_of_its_owner(door: Door) -> None:
