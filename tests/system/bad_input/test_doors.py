@@ -64,6 +64,8 @@ def domain_of(method: MethodDescriptor) -> str:
 def expected(name: str, method: MethodDescriptor, *, has_principal: bool) -> str:
     """Reads from the access table what a caller gets."""
     access = method.GetOptions().Extensions[access_pb2.access]
+    if not access.callers:
+        access = method.containing_service.GetOptions().Extensions[access_pb2.service_access]
     callers = set(access.callers)
     if name == "svc-edge":
         own_account = callers & {access_pb2.CALLER_EDGE, access_pb2.CALLER_OPEN}
