@@ -25,6 +25,14 @@ from chappe.client.group_views import (
 )
 from chappe.client.host import ClientParts
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.presence_views import (
+    PersonPresence,
+    Presence,
+    PresenceChanged,
+    TypingChanged,
+    Typist,
+    WatchRefused,
+)
 from chappe.client.registration import link, register
 from chappe.client.views import (
     AccountChanged,
@@ -80,6 +88,9 @@ __all__ = [
     "Offline",
     "Online",
     "Page",
+    "PersonPresence",
+    "Presence",
+    "PresenceChanged",
     "ProfileChanged",
     "ProfileError",
     "ProtocolError",
@@ -95,8 +106,11 @@ __all__ = [
     "StoreError",
     "Tick",
     "TickChanged",
+    "TypingChanged",
+    "Typist",
     "UnknownGroupError",
     "UnknownPersonError",
+    "WatchRefused",
     "connect",
     "link",
     "register",

@@ -23,6 +23,7 @@ from chappe.client.host import ClientParts, Host
 from chappe.client.known_groups import KnownGroups
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
 from chappe.client.people import People
+from chappe.client.presence import Presences
 from chappe.client.showing import from_page, from_store
 from chappe.client.views import Chat, Event, Message, Page
 
@@ -49,6 +50,8 @@ class Client(Acts):
         """The groups of the user; there once the client is entered."""
         self.account: Account
         """The own account; there once the client is entered."""
+        self.presence: Presences
+        """Who is there and who is typing; there once the client is entered."""
         self.user_id = b""
         """Who this is."""
 
@@ -166,6 +169,7 @@ class Client(Acts):
         self._addressing = Addressing(self.people, self._known_groups, self.user_id)
         self.groups = Groups(self, self.people, self._known_groups, host.randomness)
         self.account = Account(self, self.people)
+        self.presence = Presences(self, self.people, self._addressing, host.running, host.sleep)
         return self
 
     async def __aexit__(

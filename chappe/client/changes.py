@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from chappe.api.edge.v1 import item_pb2
+from chappe.client.destination import Destination
 from chappe.client.outgoing import Outgoing
 
 
@@ -131,8 +132,35 @@ class Disconnected(NamedTuple):
     edge: str
 
 
+class PresenceTold(NamedTuple):
+    """A watched person came or went."""
+
+    user_id: bytes
+    state: int
+    """A value of PresenceState."""
+    last_seen_ms: int
+
+
+class TypingTold(NamedTuple):
+    """Others began or stopped writing."""
+
+    chat: Destination
+    typists: tuple[tuple[bytes, int], ...]
+    """Everybody who is writing now, each with a value of TypingKind."""
+
+
+class WatchesRefused(NamedTuple):
+    """Some people are not watched."""
+
+    user_ids: tuple[bytes, ...]
+    reason: str
+    detail: str
+    retry_after_ms: int
+
+
 Alteration = MessageEdited | MessageRevoked | MessageReacted | SettingsChanged | MessageExpired
 LogChange = MessageArrived | TickRaised | GroupTickRaised | ReadElsewhere | Alteration | ItemArrived
 Settled = Sent | SendRefused
 SessionChange = Welcomed | CaughtUp | Resynced | GoingAway | Disconnected
-Change = LogChange | Settled | SessionChange
+Told = PresenceTold | TypingTold | WatchesRefused
+Change = LogChange | Settled | SessionChange | Told

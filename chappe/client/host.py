@@ -77,6 +77,8 @@ class Host:
         """Whose device it is."""
         self.randomness = parts.seams.randomness
         """Where random values come from."""
+        self.sleep = parts.seams.clock.sleep
+        """Waits."""
 
     async def start(self) -> None:
         """Opens the profile and connects.
@@ -133,7 +135,7 @@ class Host:
         sent: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
         outgoing.tag = sent
         self._waiting.add(sent)
-        self._running().submit(outgoing)
+        self.running().submit(outgoing)
         try:
             async with asyncio.timeout(timeout_s):
                 return await sent
@@ -162,16 +164,16 @@ class Host:
     async def _call_through(self, method: Method[Question, Answer], question: Question) -> Answer:
         await self._wait_online()
         try:
-            return await call_over(self._running().call, method, question)
+            return await call_over(self.running().call, method, question)
         except NotConnectedError:
             if not method.is_idempotent:
                 raise
         await self._wait_online()
-        return await call_over(self._running().call, method, question)
+        return await call_over(self.running().call, method, question)
 
     async def expire(self) -> None:
         """Removes from the local store what has disappeared by now, and tells of it."""
-        core = self._running().core
+        core = self.running().core
         now_ms = core.clock.estimate_ms(self._parts.seams.clock.monotonic_s())
         for change in await self.in_store(self.store.expire, now_ms):
             self._show(change)
@@ -219,8 +221,8 @@ class Host:
         elif isinstance(change, Disconnected):
             self._online.clear()
         elif isinstance(change, Resynced):
-            self._tasks.spawn(rebuild(self, self._running()), name="resync")
-        event = from_change(change, self.user_id, self._running().core.session.edge)
+            self._tasks.spawn(rebuild(self, self.running()), name="resync")
+        event = from_change(change, self.user_id, self.running().core.session.edge)
         if event is not None:
             self.feed.put(event)
 
@@ -229,7 +231,8 @@ class Host:
             if not sent.done():
                 sent.set_exception(error)
 
-    def _running(self) -> Engine:
+    def running(self) -> Engine:
+        """Returns the engine of the device; raises NotConnectedError before `start`."""
         if self._engine is None:
             raise NotConnectedError("the client is not running; use it as `async with connect(...) as me`")
         return self._engine

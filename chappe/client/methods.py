@@ -14,12 +14,14 @@ from chappe.api.identity.v1 import (
     session_service_pb2,
 )
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
+from chappe.api.presence.v1 import presence_service_pb2
 
 Question = TypeVar("Question", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
 
 _IDENTITY = "chappe.api.identity.v1."
 _MESSAGE = "chappe.api.message.v1."
+_PRESENCE = "chappe.api.presence.v1."
 
 
 class Method(NamedTuple, Generic[Question, Answer]):
@@ -211,4 +213,14 @@ LIST_CONVERSATIONS = Method(
     _MESSAGE + "ConversationService/ListConversations",
     conversation_service_pb2.ListConversationsRequest,
     conversation_service_pb2.ListConversationsResponse,
+)
+BATCH_GET_PRESENCE = Method(
+    _PRESENCE + "PresenceService/BatchGetPresence",
+    presence_service_pb2.BatchGetPresenceRequest,
+    presence_service_pb2.BatchGetPresenceResponse,
+)
+LIST_TYPING = Method(
+    _PRESENCE + "PresenceService/ListTyping",
+    presence_service_pb2.ListTypingRequest,
+    presence_service_pb2.ListTypingResponse,
 )

@@ -34,6 +34,7 @@ from chappe.client.outbox import Outbox, reason_name
 from chappe.client.recorder import RecordedEvent, Recorder
 from chappe.client.seams import Seams
 from chappe.client.store import Batch, Restored
+from chappe.client.watches import Watches
 
 BATCH_ITEMS = 32
 """So many events are worth a commit of their own before the end of a turn of the loop."""
@@ -75,6 +76,7 @@ class ClientProtocol:
         mint = IdMint(mint_tag_of(user_id, device_id), seams.randomness, restored.last_minted)
         self.outbox = Outbox(self.clock, mint, recorder, restored)
         self.calls = Calls()
+        self.watches = Watches(user_id)
         self.cursor = restored.cursor
         """Where the next Hello resumes: the last cursor that was committed."""
         self.frames: list[bytes] = []
@@ -99,6 +101,9 @@ class ClientProtocol:
             "resync": self._on_resync,
             "go_away": self._on_go_away,
             "pong": self._on_pong,
+            "presence_delta": lambda delta, _now_s: self.changes.extend(self.watches.presences(delta)),
+            "typing_delta": lambda delta, _now_s: self.changes.extend(self.watches.typing(delta)),
+            "watch_refused": lambda refused, _now_s: self.changes.extend(self.watches.refused(refused)),
         }
 
     def connected(self, hello: bytes, edge: str, now_s: float) -> None:
@@ -139,6 +144,7 @@ class ClientProtocol:
             if self._recorder is not None:
                 self._recorder.note("disconnect", session=f"{session.session_id:016x}", edge=session.edge)
             self.changes.append(Disconnected(session.session_id, session.edge))
+            self.changes += self.watches.offline()
 
     def tick(self, now_s: float) -> None:
         """Sends again what an edge has not answered in time, and the acknowledgement that had time."""
@@ -159,6 +165,7 @@ class ClientProtocol:
         Batches are committed in the order in which they were taken.
         """
         self.outbox.pump(self.frames, now_s)
+        self.frames += self.watches.take_frames()
         batch = self.outbox.batch
         if batch.is_empty():
             return None
@@ -202,6 +209,7 @@ class ClientProtocol:
         if self._recorder is not None:
             self._recorder.note("connect", session=f"{welcome.session_id:016x}", edge=self._edge)
         self.outbox.online(welcome.send_window)
+        self.watches.online()
         self.changes.append(Welcomed(welcome.session_id, self._edge))
 
     def _on_events(self, events: server_frame_pb2.Events, _now_s: float) -> None:

@@ -11,21 +11,27 @@ from chappe.client.changes import (
     Disconnected,
     GroupTickRaised,
     ItemArrived,
+    LogChange,
     MessageArrived,
     MessageEdited,
     MessageExpired,
     MessageReacted,
     MessageRevoked,
+    PresenceTold,
     ReadElsewhere,
     SendRefused,
     Sent,
+    SessionChange,
     SettingsChanged,
     Settled,
     TickRaised,
+    TypingTold,
+    WatchesRefused,
 )
 from chappe.client.content import Said, decode
 from chappe.client.group_views import to_group_changed
 from chappe.client.mint import time_ms_of
+from chappe.client.presence_views import from_told
 from chappe.client.store import StoredMessage
 from chappe.client.views import (
     AccountChanged,
@@ -144,6 +150,12 @@ def tick_of(state: int) -> Tick:
 
 def from_change(change: Change, user_id: bytes, edge: str) -> Event | None:
     """Returns what people see of a change of the core; None when that is nothing."""
+    if isinstance(change, PresenceTold | TypingTold | WatchesRefused):
+        return from_told(change)
+    return _from_own(change, user_id, edge)
+
+
+def _from_own(change: LogChange | Settled | SessionChange, user_id: bytes, edge: str) -> Event | None:
     if isinstance(change, MessageEdited | MessageRevoked | MessageReacted | MessageExpired | SettingsChanged):
         return _from_alteration(change)
     if isinstance(change, Sent | SendRefused):

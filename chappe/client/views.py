@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from chappe.client.group_views import GroupChanged
+from chappe.client.presence_views import PresenceChanged, TypingChanged, WatchRefused
 
 
 class Tick(enum.IntEnum):
@@ -242,6 +243,9 @@ Event = (
     | ProfileChanged
     | AccountChanged
     | SendFailed
+    | PresenceChanged
+    | TypingChanged
+    | WatchRefused
     | Online
     | Offline
 )

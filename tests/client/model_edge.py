@@ -62,6 +62,10 @@ class ModelEdge:
         self.hellos: list[client_frame_pb2.Hello] = []
         self.pings: list[int] = []
         self.acked_ids: list[bytes] = []
+        self.watched: list[bytes] = []
+        self.looked_at: list[list[bytes]] = []
+        """What each OpenConversation named."""
+        self.typings: list[tuple[bytes, int, bool]] = []
         self.frames: list[bytes] = []
         self.sent = 0
         self.acked = 0
@@ -98,6 +102,7 @@ class ModelEdge:
 
     def _hello(self, hello: client_frame_pb2.Hello) -> None:
         self.hellos.append(hello)
+        self.watched = []
         self.sent = self.acked = 0
         self.places = []
         self.start = int.from_bytes(hello.cursor, "big")
@@ -161,6 +166,23 @@ class ModelEdge:
     def _ping(self, ping: client_frame_pb2.Ping) -> None:
         self.pings.append(ping.client_ms)
         self._put(pong=server_frame_pb2.Pong(client_ms=ping.client_ms, server_ms=self.now_ms))
+
+    def tell(self, **kind: Any) -> None:
+        """Sends a frame."""
+        self._put(**kind)
+
+    def _watch(self, watch: client_frame_pb2.Watch) -> None:
+        self.watched += [user_id for user_id in watch.user_ids if user_id not in self.watched]
+
+    def _unwatch(self, unwatch: client_frame_pb2.Unwatch) -> None:
+        self.watched = [user_id for user_id in self.watched if user_id not in unwatch.user_ids]
+
+    def _open_conversation(self, opened: client_frame_pb2.OpenConversation) -> None:
+        self.looked_at.append([one.group_id or one.peer_user_id for one in opened.conversations])
+
+    def _typing(self, typing: client_frame_pb2.Typing) -> None:
+        ref = typing.conversation
+        self.typings.append((ref.group_id or ref.peer_user_id, typing.kind, typing.is_over))
 
     def _put(self, **kind: Any) -> None:
         self.frames.append(frame(**kind).SerializeToString())
