@@ -8,11 +8,23 @@ import click
 
 from chappe.cli.show import Screen, tick_sign
 from chappe.cli.terminal import Terminal
-from chappe.client import Client, Event, GroupTickChanged, Message, RefusedError, Tick, TickChanged
+from chappe.client import (
+    Chat,
+    Client,
+    Event,
+    Group,
+    GroupTickChanged,
+    Message,
+    NotConnectedError,
+    RefusedError,
+    Tick,
+    TickChanged,
+)
 from chappe.client.tasks import Tasks
 
 _GATHER_S: Final = 0.1
 _PAGE: Final = 200
+_MOST_CHATS: Final = 32
 
 
 async def send_and_wait(
@@ -52,6 +64,8 @@ async def listen_on(
     """Shows what comes, until there was enough of it or the time is over."""
     screen = Screen(terminal, me)
     tasks = Tasks()
+    chats = Chats(me)
+    tasks.spawn(chats.open(), name="look at chats")
     reader = Reader(me, tasks) if is_reading else None
     left = count
     try:
@@ -60,6 +74,7 @@ async def listen_on(
                 await screen.event(event)
                 if not isinstance(event, Message) or event.is_mine:
                     continue
+                await chats.saw(event)
                 if reader is not None:
                     reader.saw(event)
                 left = None if left is None else left - 1
@@ -82,6 +97,39 @@ async def newest(me: Client, chat: str, limit: int) -> list[Message]:
         page = await me.history(chat, limit=min(limit - len(found), _PAGE), page=page.next_page)
         found += page.messages
     return found[::-1]
+
+
+class Chats:
+    """Looks at the newest chats, so that it shows who is typing there."""
+
+    def __init__(self, me: Client) -> None:
+        """Prepares.
+
+        Args:
+            me: Who looks.
+        """
+        self._me = me
+        self._open: dict[bytes, Chat | Group | Message] = {}
+
+    async def open(self) -> None:
+        """Looks at the newest chats and at the groups, as far as they go; without an answer at none."""
+        with suppress(RefusedError, NotConnectedError):
+            found: dict[bytes, Chat | Group | Message] = {
+                chat.conversation_id: chat for chat in await self._me.chats(limit=_MOST_CHATS)
+            }
+            found |= {group.group_id: group for group in await self._me.groups.list()}
+            # What was heard of meanwhile is the newest.
+            self._open = dict([*list(found.items())[: _MOST_CHATS - len(self._open)], *self._open.items()])
+            await self._me.presence.look_at(*self._open.values())
+
+    async def saw(self, message: Message) -> None:
+        """Looks at the chat of a message, too, in the place of the one that was looked at for longest."""
+        if message.conversation_id in self._open:
+            return
+        if len(self._open) >= _MOST_CHATS:
+            del self._open[next(iter(self._open))]
+        self._open[message.conversation_id] = message
+        await self._me.presence.look_at(*self._open.values())
 
 
 class Reader:

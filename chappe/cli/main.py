@@ -11,6 +11,7 @@ from chappe.cli.bench import bench
 from chappe.cli.doctor import doctor
 from chappe.cli.group import group
 from chappe.cli.people import block, contacts, unblock
+from chappe.cli.presence import presence
 from chappe.cli.talk import chats, history, listen, send
 from chappe.cli.terminal import HOME, shared_options
 from chappe.cli.trace import trace
@@ -40,7 +41,7 @@ def version() -> None:
     click.echo(__version__)
 
 
-for command in (up, register, login, link, send, listen, history, chats, group, contacts):
+for command in (up, register, login, link, send, listen, history, chats, group, contacts, presence):
     main.add_command(command)
 for command in (block, unblock, sessions, revoke, hello, doctor, trace, bench):
     main.add_command(command)

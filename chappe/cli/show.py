@@ -20,6 +20,7 @@ from chappe.client import (
     SendFailed,
     Tick,
     TickChanged,
+    TypingChanged,
 )
 from chappe.client.destination import Destination, to_group
 
@@ -55,6 +56,7 @@ class Screen:
             GroupTickChanged: self.group_tick,
             GroupChanged: self.group,
             SendFailed: self._failed,
+            TypingChanged: self.typing,
             Online: lambda event: terminal.note(f"connected to {event.edge}"),
             Offline: lambda event: terminal.note(f"disconnected from {event.edge}, coming back"),
         }
@@ -136,6 +138,24 @@ class Screen:
             members=change.member_count,
             version=change.version,
             changed_ms=change.changed_ms,
+        )
+
+    async def typing(self, change: TypingChanged) -> None:
+        """Shows who is typing; to people not that nobody is any more, for a message or silence says it."""
+        known = await self._me.people.names_of([typist.user_id for typist in change.typists])
+        names = [known[typist.user_id] for typist in change.typists]
+        if not names and not self._terminal.is_json:
+            return
+        place = "" if change.peer_id else f"{await self._me.title(to_group(change.conversation_id))}: "
+        are = "is" if len(names) == 1 else "are"
+        doing = "recording" if all(typist.is_recording for typist in change.typists) else "typing"
+        self._terminal.show(
+            f"{place}{' and '.join(names)} {are} {doing}…",
+            event="typing",
+            chat=change.conversation_id.hex(),
+            peer=change.peer_id.hex() or None,
+            typists=[typist.user_id.hex() for typist in change.typists],
+            names=names,
         )
 
     def _failed(self, event: SendFailed) -> None:
