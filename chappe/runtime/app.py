@@ -21,9 +21,9 @@ from chappe.runtime.clock import Seams
 from chappe.runtime.config import ServerSettings
 from chappe.runtime.health import Check, Health, add_health
 from chappe.runtime.interceptors import DoorInterceptor, Gate, Identify, Realm
-from chappe.runtime.metrics import Metrics, MetricsServer
+from chappe.runtime.metrics import SECONDS, Histogram, Metrics, MetricsServer
 from chappe.runtime.pki import TlsFiles
-from chappe.runtime.tasks import Tasks
+from chappe.runtime.tasks import Tasks, watch_delay
 from chappe.runtime.telemetry import Resource, Telemetry
 from chappe.runtime.tls import server_credentials
 
@@ -69,6 +69,7 @@ class App:
         self.metrics = Metrics(f"chappe_{service}")
         self.telemetry = Telemetry(seams.randomness, settings.trace_sample_ratio)
         self.health = Health({}, clock=seams.clock)
+        self._loop_delay = Histogram(SECONDS)
         self.ended = asyncio.Event()
         self.exit_code = 0
         self.addresses: dict[str, str] = {}
@@ -88,6 +89,7 @@ class App:
         realm = Realm(settings.trust_domain, settings.namespace, settings.internal_callers)
         door = DoorInterceptor(Gate(realm, self._identify), self.telemetry.new_trace_id)
         _add_metrics(self.metrics, door)
+        self.metrics.histogram("loop_delay_seconds", "How late the event loop was, twice a second.", self._loop_delay)
         self._server = grpc.aio.server(interceptors=[door], options=channels.server_options())
         credentials = None if self._identify and not self.tls else _credentials(self.service, self.tls)
         self.address = self.addresses["address"] = _bind(self._server, settings.listen, credentials)
@@ -173,6 +175,7 @@ class App:
         # Only now, or two services that ask each other would both wait for the other's door.
         await self.health.refresh()
         self.health.start(self.tasks)
+        self.tasks.spawn(watch_delay(self._loop_delay), name="loop delay")
         self.health.open()
 
     def fail(self, why: str) -> None:
@@ -267,6 +270,7 @@ def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredenti
 def _add_metrics(metrics: Metrics, door: DoorInterceptor) -> None:
     counters = door.counters
     metrics.table("calls", "RPCs that were begun, by method.", "method", lambda: counters.calls)
+    metrics.table("call_seconds", "Seconds that unary RPCs took, by method.", "method", lambda: counters.seconds)
     metrics.table("refusals", "RPCs that were refused, by reason.", "reason", lambda: counters.refusals)
     metrics.counter("bugs", "RPCs that ended with INTERNAL.", lambda: counters.bugs)
     metrics.counter("cpu_seconds", "CPU time of the process, seconds.", time.process_time)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from chappe.runtime.metrics import FlushTimings
     from chappe.runtime.tasks import Tasks
 
 T = TypeVar("T")
@@ -67,6 +69,8 @@ class Batcher(Generic[T]):
         """Takes the batch of a flush that failed by a bug; without it the batch is gone."""
         self.flushed_batches = 0
         self.flushed_items = 0
+        self.timings: FlushTimings | None = None
+        """Counts the sizes and durations of batches, where the owner sets one."""
         self._late: asyncio.TimerHandle | None = None
         self._flushers = [tasks.spawn(self._run(), name=f"{name}-flusher-{i}") for i in range(parallel)]
 
@@ -137,6 +141,8 @@ class Batcher(Generic[T]):
 
     async def _supervise(self, batch: list[T]) -> None:
         self._in_flight += 1
+        # A flush may take its list apart.
+        count, start_s = len(batch), time.perf_counter()
         try:
             await self._flush(batch)
         except Exception:  # noqa: BLE001 - a supervisor: a bug in one flush must not end all that follow
@@ -146,7 +152,9 @@ class Batcher(Generic[T]):
         finally:
             self._in_flight -= 1
         self.flushed_batches += 1
-        self.flushed_items += len(batch)
+        self.flushed_items += count
+        if self.timings is not None:
+            self.timings.observe(count, time.perf_counter() - start_s)
 
     def _cut(self) -> list[T]:
         items = self._items

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -136,6 +137,8 @@ class DoorCounters:
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        """How long unary calls took, by method; streams are left out, for they take as long as they live."""
         self.refusals: dict[str, int] = {}
         self.bugs = 0
 
@@ -176,9 +179,12 @@ class DoorInterceptor(grpc.aio.ServerInterceptor):
         check = _accept_all if handler.request_streaming else _check_of(method)
         calls = self.counters.calls
         calls[method] = 0
+        seconds: dict[str, float] = {} if handler.request_streaming else self.counters.seconds
+        seconds[method] = 0.0
 
         async def guarded(request: Any, context: Context) -> Any:
             calls[method] += 1
+            start_s = time.perf_counter()
             try:
                 set_caller(self._gate.admit(method, access, context))
                 check(request)
@@ -192,6 +198,8 @@ class DoorInterceptor(grpc.aio.ServerInterceptor):
                 await abort(context, UnavailableError("caller", "the caller has gone"))
             except Exception as error:  # noqa: BLE001 - the last place where a bug can become an answer
                 await self._report(method, context, error)
+            finally:
+                seconds[method] += time.perf_counter() - start_s
 
         return guarded
 

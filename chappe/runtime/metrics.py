@@ -11,6 +11,11 @@ from chappe.runtime.config import field_docs
 _REQUEST_TIMEOUT_S = 5.0
 _MAX_REQUEST_BYTES = 8 * 1024
 
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""The bounds of histograms of batches; none has more than 512 items."""
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""The bounds of histograms of durations."""
+
 Reader = Callable[[], float]
 TableReader = Callable[[], Mapping[str, float]]
 
@@ -59,6 +64,19 @@ class Histogram:
         return [*lines, f"{name}_sum {_number(self.total)}", f"{name}_count {seen}"]
 
 
+class FlushTimings:
+    """Sizes and durations of the batches of one kind."""
+
+    def __init__(self) -> None:
+        self.items = Histogram(SIZES)
+        self.seconds = Histogram(SECONDS)
+
+    def observe(self, items: int, seconds: float) -> None:
+        """Counts one batch."""
+        self.items.observe(items)
+        self.seconds.observe(seconds)
+
+
 class Family(NamedTuple):
     """One metric."""
 
@@ -102,6 +120,11 @@ class Metrics:
     def histogram(self, name: str, doc: str, histogram: Histogram) -> None:
         """Adds a histogram."""
         self._histograms.append((f"{self._prefix}_{name}", doc, histogram))
+
+    def flushes(self, name: str, what: str, timings: FlushTimings) -> None:
+        """Adds the sizes and durations of batches; `what` names them in a few words, like "flushes of messages"."""
+        self.histogram(f"{name}_batch_items", f"{what[0].upper()}{what[1:]}: how many items each had.", timings.items)
+        self.histogram(f"{name}_batch_seconds", f"{what[0].upper()}{what[1:]}: how long each took.", timings.seconds)
 
     def render(self) -> str:
         """Returns everything in Prometheus' text format."""

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from chappe.runtime.metrics import Histogram
+
 CANCEL_AGAIN_S = 0.5
+LOOK_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -59,3 +62,15 @@ class Tasks:
         _log.error("task %s crashed", task.get_name(), exc_info=error)
         if self._on_crash is not None:
             self._on_crash(task.get_name(), error)
+
+
+async def watch_delay(delays: Histogram) -> None:
+    """Counts twice a second how much later than asked for the event loop wakes a sleeper, for ever.
+
+    Whoever waits for anything in this process waits at least as long.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        due_s = loop.time() + LOOK_S
+        await asyncio.sleep(LOOK_S)
+        delays.observe(max(loop.time() - due_s, 0.0))

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from chappe.runtime.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batcher
+from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.tasks import Tasks
 
 
@@ -181,3 +182,17 @@ async def test_a_drain_does_not_wait_for_the_moment_of_late_items() -> None:
         batcher.close()
 
         assert sink.batches == [[1]]
+
+
+async def test_batches_are_counted_by_size_where_the_owner_wants_it() -> None:
+    async with Tasks() as tasks:
+        batcher = Batcher(Sink().flush, tasks, name="test")
+        batcher.timings = FlushTimings()
+
+        batcher.extend(range(3))
+        await batcher.drain()
+        batcher.add(1)
+        await batcher.drain()
+
+        assert (batcher.timings.items.total, sum(batcher.timings.items.counts)) == (4, 2)
+        assert sum(batcher.timings.seconds.counts) == 2

@@ -309,6 +309,9 @@ async def test_a_refusal_leaves_every_kind_of_handler_with_its_details(method: s
     assert error.metadata == {"dependency": "postgres"}
     assert error.retry_after_ms == errors.DEFAULT_RETRY_MS
     assert probing.door.counters.refusals == {"DEPENDENCY_UNAVAILABLE": 1}
+    # What a stream takes is how long it lives.
+    assert len(probing.door.counters.seconds) == (not method.startswith("Stream"))
+    assert all(seconds > 0 for seconds in probing.door.counters.seconds.values())
     probing.conformance.check()
 
 

@@ -5,7 +5,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from chappe.runtime.metrics import Counters, Histogram, Metrics, MetricsServer
+from chappe.runtime.metrics import Counters, FlushTimings, Histogram, Metrics, MetricsServer
 
 
 class PaintCounters(Counters):
@@ -151,3 +151,16 @@ async def test_health_lists_what_is_wrong(endpoint: Endpoint) -> None:
 )
 async def test_anything_else_is_refused(endpoint: Endpoint, request_bytes: bytes, status: str) -> None:
     assert (await endpoint.send(request_bytes)).startswith(f"HTTP/1.1 {status}")
+
+
+def test_batches_are_counted_by_size_and_duration(metrics: Metrics) -> None:
+    timings = FlushTimings()
+    metrics.flushes("coat", "coats of paint", timings)
+
+    timings.observe(3, 0.02)
+
+    lines = metrics.render().splitlines()
+    assert "# HELP chappe_paint_coat_batch_items Coats of paint: how many items each had." in lines
+    assert 'chappe_paint_coat_batch_items_bucket{le="2"} 0' in lines
+    assert 'chappe_paint_coat_batch_items_bucket{le="4"} 1' in lines
+    assert "chappe_paint_coat_batch_seconds_sum 0.02" in lines

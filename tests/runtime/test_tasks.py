@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from chappe.runtime.tasks import Tasks
+from chappe.runtime import tasks as tasks_module
+from chappe.runtime.metrics import SECONDS, Histogram
+from chappe.runtime.tasks import Tasks, watch_delay
 
 
 async def test_a_crash_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -57,3 +59,15 @@ async def test_a_task_that_swallows_its_cancellation_is_cancelled_again() -> Non
     await tasks.aclose()
 
     assert cancellations == 2
+
+
+async def test_the_delay_of_the_loop_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "LOOK_S", 0.0)
+    delays = Histogram(SECONDS)
+
+    async with Tasks() as tasks:
+        tasks.spawn(watch_delay(delays), name="loop delay")
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    assert sum(delays.counts) > 1

@@ -71,13 +71,14 @@ class StreamClient(Generic[Item, Request, Response]):
         self._is_draining = False
         self._is_closing = False
         self.is_open = False
-        self._batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name, limit=self._sendable, weigh=weigh)
+        self.batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name, limit=self._sendable, weigh=weigh)
+        """Gathers items; its owner may have its batches counted."""
         self._runner = tasks.spawn(self._run(), name=f"{name}-reader")
 
     @property
     def pending(self) -> int:
         """How many items wait to be written."""
-        return self._batcher.pending
+        return self.batcher.pending
 
     @property
     def is_accepting(self) -> bool:
@@ -91,7 +92,7 @@ class StreamClient(Generic[Item, Request, Response]):
 
     def add(self, item: Item) -> None:
         """Appends an item to the next batch."""
-        self._batcher.add(item)
+        self.batcher.add(item)
 
     async def aclose(self) -> None:
         """Ends politely, bounded: writes what waits, sends the marker, half-closes, reads to the end."""
@@ -104,11 +105,11 @@ class StreamClient(Generic[Item, Request, Response]):
             except (TimeoutError, StreamBrokenError) as error:
                 _log.info("%s: the polite end did not succeed: %s", self.name, describe(error))
         self._runner.cancel()
-        self._batcher.close()
+        self.batcher.close()
 
     async def _say_goodbye(self) -> None:
         if not self._is_draining:
-            await self._batcher.drain()
+            await self.batcher.drain()
             await self._write(self._call, self._handler.drain("the process stops"))
             await self._half_close()
 
@@ -126,7 +127,7 @@ class StreamClient(Generic[Item, Request, Response]):
             finally:
                 was_open, self.is_open, self._call = self.is_open, False, None
                 if was_open:
-                    self._handler.closed(self._batcher.take_pending(), is_clean=is_clean)
+                    self._handler.closed(self.batcher.take_pending(), is_clean=is_clean)
             if self._is_closing:
                 return
             attempt = 0 if was_open else attempt + 1
@@ -144,7 +145,7 @@ class StreamClient(Generic[Item, Request, Response]):
             self._credits, self._number, self._is_draining = first.hello.credits, 0, False
             self._call, self.is_open = call, True
             self._handler.opened(first.hello)
-            self._batcher.wake()
+            self.batcher.wake()
             while (response := await call.read()) is not grpc.aio.EOF:
                 self._take(response)
             code = await call.code()
@@ -164,7 +165,7 @@ class StreamClient(Generic[Item, Request, Response]):
         kind = response.WhichOneof("frame")
         if kind == "credit":
             self._credits += response.credit.items
-            self._batcher.wake()
+            self.batcher.wake()
         elif kind == "drain":
             self._is_draining = True
             self._tasks.spawn(self._half_close(), name=f"{self.name}-half-close")
