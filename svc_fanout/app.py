@@ -52,10 +52,19 @@ async def build(config: Config, app: App) -> None:
         await edges.aclose()
 
     app.on_drain(say_goodbye)
-    app.metrics.add(worker.counters)
-    app.metrics.counter("recalled_users", "Users whose routes were remembered.", lambda: service.recalled_users)
-    app.metrics.gauge("waiting_hints", "Hints that wait, counted in users.", lambda: worker.waiting_hints)
-    app.metrics.gauge("push_streams", "Edges to which a stream is kept.", lambda: edges.stream_count)
+    _add_metrics(app, worker, service, edges)
+
+
+def _add_metrics(app: App, worker: FanoutWorker, service: FanoutService, edges: GrpcEdges) -> None:
+    metrics = app.metrics
+    metrics.add(worker.counters)
+    metrics.counter("recalled_users", "Users whose routes were remembered.", lambda: service.recalled_users)
+    metrics.gauge("waiting_hints", "Hints that wait, counted in users.", lambda: worker.waiting_hints)
+    metrics.gauge("push_streams", "Edges to which a stream is kept.", lambda: edges.stream_count)
+    metrics.flushes("round", "rounds of hints", worker.timings)
+    metrics.flushes("large_round", "rounds of hints to large groups", worker.large_timings)
+    metrics.histogram("locate_seconds", "How long it took to find the users of a round.", worker.locate_seconds)
+    metrics.flushes("push", "batches of deliveries to edges", edges.timings)
 
 
 class _Ears(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.api.fanout.v1 import fanout_service_pb2
 from chappe.api.identity.v1 import directory_service_pb2
@@ -14,12 +14,13 @@ from chappe.api.message.v1 import (
     trace_service_pb2_grpc,
 )
 from chappe.runtime import channels, migrations
+from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.streams import Identity
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, StoreTimings
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from chappe.runtime.app import App
+    from chappe.runtime.batching import Batcher
     from svc_message.config import Config
     from svc_message.ports import ActionStore, MessageStore
     from svc_message.ports.group import GroupStore
@@ -54,7 +56,8 @@ async def build(config: Config, app: App) -> None:
     """Adds the parts of the ledger to its app; raises `SchemaOutdatedError` naming the command that migrates."""
     dsn = config.store_dsn.reveal()
     await migrations.check(dsn, SCHEMA)
-    opened = PostgresMessageStore(dsn, writers=config.store_writers, readers=config.store_readers)
+    timings = StoreTimings()
+    opened = PostgresMessageStore(dsn, writers=config.store_writers, readers=config.store_readers, timings=timings)
     store: MessageStore = await app.add_store(contextlib.aclosing(opened), name="postgres")
     app.health.add("postgres", store.ready)
     directory = await app.add_peer(_directory(config, app), name="svc_identity")
@@ -85,6 +88,7 @@ async def build(config: Config, app: App) -> None:
     app.on_drain(say_goodbye)
     await _add_traces(dsn, app)
     _add_metrics(app, flushes, dispatcher)
+    _add_store_metrics(app, timings, clock)
 
 
 class _Parts(NamedTuple):
@@ -169,3 +173,22 @@ def _add_metrics(app: App, flushes: Flushes, dispatcher: GrpcDispatcher) -> None
     metrics.counter("actions", "Edits, revokes and reactions.", lambda: flushes.actions.flushed_items)
     metrics.counter("dropped_hints", "Hints that no fanout could take.", lambda: dispatcher.dropped_hints)
     metrics.gauge("waiting_messages", "Messages that wait for a flush.", lambda: flushes.messages.pending)
+    batchers: dict[str, tuple[str, Batcher[Any]]] = {
+        "accept": ("flushes of messages", flushes.messages),
+        "look_up": ("flushes of messages that had to be looked up", flushes.unsure),
+        "act": ("flushes of edits, revokes and reactions", flushes.actions),
+        "read": ("flushes of reads", flushes.reads),
+        "acknowledge": ("flushes of acknowledgements", flushes.acks),
+    }
+    for name, (what, batcher) in batchers.items():
+        batcher.timings = FlushTimings()
+        metrics.flushes(name, what, batcher.timings)
+    metrics.flushes("dispatch", "batches of hints to svc_fanout", dispatcher.timings)
+
+
+def _add_store_metrics(app: App, timings: StoreTimings, clock: LedgerClock) -> None:
+    metrics, writes, reads = app.metrics, timings.writes, timings.reads
+    metrics.histogram("store_write_seconds", "How long a write to PostgreSQL took, waiting included.", writes.seconds)
+    metrics.histogram("store_read_seconds", "How long a read from PostgreSQL took, waiting included.", reads.seconds)
+    metrics.counter("store_failures", "Statements whose outcome is unknown.", lambda: writes.failures + reads.failures)
+    metrics.gauge("clock_is_trusted", "1 while positions are minted and cursors move.", lambda: clock.is_trusted)

@@ -14,6 +14,7 @@ from chappe.api.message.v1 import history_service_pb2, history_service_pb2_grpc,
 from chappe.api.message.v1.message_service_pb2_grpc import MessageServiceStub
 from chappe.api.type.v1 import error_reason_pb2, stream_pb2
 from chappe.runtime.errors import TooLargeError, from_rpc_error
+from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.replicas import Replicas
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
 from svc_edge.adapters.ledger_traces import LedgerTraces
@@ -152,6 +153,8 @@ class GrpcLedger:
         self._history: Any = history_service_pb2_grpc.HistoryServiceStub(channel(target))
         self.resent_items = 0
         self.traces = LedgerTraces()
+        self.timings = FlushTimings()
+        """Of the batches of items, on all streams together."""
 
     async def start(self) -> None:
         """Dials every replica."""
@@ -246,6 +249,7 @@ class GrpcLedger:
         lane.client = StreamClient(
             f"submit to {address}", stub.Submit, lane, tasks=self._tasks, seams=self._seams, weigh=_weigh
         )
+        lane.client.batcher.timings = self.timings
         self._lanes.append(lane)
         return lane.client
 

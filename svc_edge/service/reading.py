@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chappe.runtime.batching import Batcher
 from chappe.runtime.errors import ChappeError, TooLargeError
+from chappe.runtime.metrics import FlushTimings
 from svc_edge.model import InboxQuery, Resync
 from svc_edge.protocol.session import Phase
 
@@ -39,6 +40,7 @@ class LogReader:
         self._batcher: Batcher[tuple[Session, Page]] = Batcher(
             self._read, tasks, name="sync-inbox", limit=lambda: MAX_SESSIONS_PER_CALL, parallel=PARALLEL_CALLS
         )
+        self._batcher.timings = self.timings = FlushTimings()
 
     def pump(self, session: Session) -> None:
         """Starts the read that a session has due, if any."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.replicas import Replicas
 from svc_fanout.adapters.push_grpc import PushStream
 
@@ -51,6 +52,8 @@ class GrpcEdges:
         self._named: Replicas[PushStream] = Replicas(target, self._stream_to, tasks=tasks, clock=seams.clock)
         self._found: dict[str, PushStream] = {}
         self._seen_s: dict[str, float] = {}
+        self.timings = FlushTimings()
+        """Of the batches of deliveries, on all streams together."""
         self.listener: EdgeListener
         """Takes what edges say by themselves; the owner sets it before `start`."""
 
@@ -109,7 +112,7 @@ class GrpcEdges:
         known = self._found.pop(edge_id, None)
         if known is not None:
             return known
-        return PushStream(
+        stream = PushStream(
             edge_id,
             self._connect(edge_id),
             self.listener,
@@ -117,3 +120,5 @@ class GrpcEdges:
             tasks=self._tasks,
             seams=self._seams,
         )
+        stream.batcher.timings = self.timings
+        return stream

@@ -131,7 +131,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
             self._owe(f"{self.name}: the edge is slow", 0)
             return
         self._pusher.waiting_bytes += size
-        self._batcher.extend(deliveries)
+        self.batcher.extend(deliveries)
 
     def _keep_strays(self, strays: list[Delivery], boot_id: int) -> None:
         if not self._strays:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.runtime.batching import MAX_BATCH_BYTES, Batcher
 from chappe.runtime.errors import ChappeError
-from chappe.runtime.metrics import Counters
+from chappe.runtime.metrics import SECONDS, Counters, FlushTimings, Histogram
 from chappe.runtime.tracing import Tracing, kind_of, part
 from svc_fanout.ports import MAX_LOCATED_USERS
 from svc_fanout.protocol import Pace
@@ -109,6 +110,10 @@ class FanoutWorker:
         """Makes the spans of drawn messages; the composition root sets one that does."""
         self._small: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", weigh=_weigh, parallel=PARALLEL_ROUNDS)
         self._large: Batcher[Hint] = Batcher(self._carry_large, tasks, name="large rounds", weigh=_weigh)
+        self._small.timings = self.timings = FlushTimings()
+        self._large.timings = self.large_timings = FlushTimings()
+        self.locate_seconds = Histogram(SECONDS)
+        """How long it took to find users, from those who are remembered too."""
 
     @property
     def waiting_hints(self) -> int:
@@ -208,7 +213,7 @@ class FanoutWorker:
         try:
             with self.tracing.batch("fanout.round", drawn_in(drawn), len(hints)) as batch:
                 with part("locate"):
-                    located = await self._service.locate(hints)
+                    located = await _measured(self.locate_seconds, self._service.locate(hints))
                 await push(located)
             self._trace(drawn, located, batch)
         except ChappeError as error:
@@ -229,6 +234,14 @@ class FanoutWorker:
             for sampled in hint.drawn:
                 shares = batch.attributes(sampled) if batch else {}
                 self.tracing.hop("fanout.carry", sampled, **said, **shares)
+
+
+async def _measured(seconds: Histogram, work: Awaitable[Located]) -> Located:
+    start_s = time.perf_counter()
+    try:
+        return await work
+    finally:
+        seconds.observe(time.perf_counter() - start_s)
 
 
 def drawn_in(hints: Sequence[Hint]) -> list[Sampled]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.replicas import Replicas
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
 from svc_message.adapters.item_protobuf import FLAG_SAMPLED, FLAG_WANTS_RECEIPT, item_bytes, item_key
@@ -156,6 +157,8 @@ class GrpcDispatcher:
         self.drawn: Mapping[bytes, Sampled] = {}
         """The drawn messages that are on their way through the process; the composition root sets the table."""
         self._linked = 0
+        self.timings = FlushTimings()
+        """Of the batches of hints, on all streams together."""
 
     @property
     def dropped_hints(self) -> int:
@@ -209,9 +212,11 @@ class GrpcDispatcher:
     def _connect(self, address: str) -> _Client:
         stub: Any = fanout_service_pb2_grpc.FanoutServiceStub(self._channel(address))
         handler = _Stream(self._identity, self._losses, self._hand, self._links)
-        return _Client(
+        client = _Client(
             f"dispatch to {address}", stub.Dispatch, handler, tasks=self._tasks, seams=self._seams, weigh=_weigh
         )
+        client.batcher.timings = self.timings
+        return client
 
     def _report(self) -> None:
         streams = self._replicas.accepting

@@ -14,12 +14,14 @@ from chappe.runtime import migrations
 from chappe.runtime.engines import EmbeddedPostgres, databases
 from chappe.runtime.errors import ChappeError, UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, history
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, StoreTimings, history
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters, byte_strings, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import _PREPARE, Connections, Row, Statement
+from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.model import ChatCursor, ForeignAppend, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
+from svc_message.model.trace import TraceQuery
 from tests.svc_message.desk import Desk, action_ref, event, ids, inbox, page, ref, stranger
 
 SCANS = """
@@ -84,7 +86,7 @@ async def test_envelopes_of_64_kib_come_back_whole(postgres_store: PostgresMessa
 
 async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk: Desk) -> None:
     before = await query(ledger_dsn, SCANS)
-    store = PostgresMessageStore(ledger_dsn)
+    store, traces = PostgresMessageStore(ledger_dsn), PostgresTraceStore(ledger_dsn)
 
     for _ in range(10):
         messages = [desk.write(), desk.write()]
@@ -106,7 +108,9 @@ async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk:
         await store.list_chats(desk.bob, None, 10)
         await store.list_chats(desk.bob, None, 10, is_archived=True)
         await store.settings.change(desk.keep(SettingChange(expiry_s=1), reaches_peer=True), bytes(16))
+        await traces.read_trace(TraceQuery(messages[1].conversation_id, messages[1].message_id))
     await store.aclose()
+    await traces.aclose()
 
     # A server process reports what it did when its connection has ended.
     await within(5, lambda: gone(ledger_dsn))
@@ -270,6 +274,21 @@ async def test_waiting_for_a_connection_has_an_end(ledger_dsn: str) -> None:
 
     assert any("no connection was free" in str(result) for result in results)
     await connections.aclose()
+
+
+async def test_statements_are_timed_and_those_of_unknown_outcome_counted(ledger_dsn: str, desk: Desk) -> None:
+    timings = StoreTimings()
+    store = PostgresMessageStore(ledger_dsn, timings=timings)
+
+    await store.accept([desk.write()])
+    await inbox(store, desk.bob)
+    await store.aclose()
+    with pytest.raises(UnavailableError):
+        await store.accept([desk.write()])
+
+    assert [sum(one.seconds.counts) for one in (timings.writes, timings.reads)] == [2, 1]
+    assert (timings.writes.failures, timings.reads.failures) == (1, 0)
+    assert timings.writes.seconds.total > 0
 
 
 async def test_a_closed_store_refuses(ledger_dsn: str) -> None:

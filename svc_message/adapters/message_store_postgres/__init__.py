@@ -12,7 +12,7 @@ from chappe.runtime import migrations
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.message_store_postgres import accepting, history, inboxes, receipts
 from svc_message.adapters.message_store_postgres.acting import PostgresActionStore
-from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement
+from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement, Timings
 from svc_message.adapters.message_store_postgres.settings import PostgresSettingStore
 from svc_message.model import (
     Accepted,
@@ -35,10 +35,26 @@ SCHEMA: Final = Path(__file__).resolve().parents[2] / "schema"
 """The migrations of the ledger, for `chappe.runtime.migrations.migrate`."""
 
 
+class StoreTimings:
+    """How long writing and reading took."""
+
+    def __init__(self) -> None:
+        self.writes = Timings()
+        self.reads = Timings()
+
+
 class PostgresMessageStore:
     """The port `MessageStore` on PostgreSQL; dials when it is first used and again after failures."""
 
-    def __init__(self, dsn: str, *, writers: int = 2, readers: int = 2, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        writers: int = 2,
+        readers: int = 2,
+        timeout_s: float = 5.0,
+        timings: StoreTimings | None = None,
+    ) -> None:
         """Prepares; nothing is dialled.
 
         Args:
@@ -46,10 +62,12 @@ class PostgresMessageStore:
             writers: How many connections write.
             readers: How many connections read.
             timeout_s: After how long a silent server counts as gone.
+            timings: Counts how long it takes.
         """
+        timings = timings or StoreTimings()
         self._dsn = dsn
-        self._writers = Connections(dsn, size=writers, timeout_s=timeout_s)
-        self._readers = Connections(dsn, size=readers, timeout_s=timeout_s)
+        self._writers = Connections(dsn, size=writers, timeout_s=timeout_s, timings=timings.writes)
+        self._readers = Connections(dsn, size=readers, timeout_s=timeout_s, timings=timings.reads)
         self._touches = accepting.Touches()
         self.actions = PostgresActionStore(self._writers)
         """The port `ActionStore` on the same book."""

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 
 from chappe.runtime.errors import UnavailableError
+from chappe.runtime.metrics import SECONDS, Histogram
 from chappe.runtime.tracing import part
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters
 
@@ -37,6 +39,14 @@ class Statement(NamedTuple):
     parameters: tuple[object, ...] = ()
 
 
+class Timings:
+    """How long statements took, with the wait for a connection, and how many had an unknown outcome."""
+
+    def __init__(self) -> None:
+        self.seconds = Histogram(SECONDS)
+        self.failures = 0
+
+
 class Connections:
     """A few connections that are used one statement at a time; dialled when needed, again after a failure.
 
@@ -44,8 +54,9 @@ class Connections:
     server that says nothing for `timeout_s` is treated as gone.
     """
 
-    def __init__(self, dsn: str, *, size: int, timeout_s: float) -> None:
+    def __init__(self, dsn: str, *, size: int, timeout_s: float, timings: Timings | None = None) -> None:
         """Prepares; nothing is dialled before the first use."""
+        self._timings = timings or Timings()
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._adapters = binary_adapters()
@@ -62,8 +73,15 @@ class Connections:
 
     async def run_together(self, *statements: Statement) -> list[list[Row]]:
         """Runs statements in one transaction and one round trip, and returns the rows of each."""
-        with part("store"):
-            return await self._run_together(statements)
+        start_s = time.perf_counter()
+        try:
+            with part("store"):
+                return await self._run_together(statements)
+        except UnavailableError:
+            self._timings.failures += 1
+            raise
+        finally:
+            self._timings.seconds.observe(time.perf_counter() - start_s)
 
     async def _run_together(self, statements: tuple[Statement, ...]) -> list[list[Row]]:
         connection = await self._take()
