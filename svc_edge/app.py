@@ -79,6 +79,8 @@ async def build(config: Config, app: App) -> None:
     app.tasks.spawn(keep_time(keeper, app.seams.clock), name="time")
     app.on_drain(_farewell(server, keeper, door))
     _add_metrics(app, house, mesh, peers, calls)
+    app.metrics.flushes("submit", "batches of Sends and acknowledgements to svc_message", peers.ledger.timings)
+    app.metrics.flushes("sync", "calls that read logs", reader.timings)
 
 
 @asynccontextmanager
@@ -182,6 +184,9 @@ def _add_metrics(app: App, house: House, mesh: Mesh, peers: Peers, calls: Calls)
     metrics, sessions, watching = app.metrics, house.sessions, house.frames.watching
     metrics.gauge("connections", "WebSocket connections.", lambda: len(sessions.by_id))
     metrics.gauge("signed_in", "Devices that are signed in.", lambda: len(sessions.by_device))
+    metrics.table(
+        "closes", "Connections that ended, by the close code that the edge sent.", "code", lambda: sessions.closes
+    )
     metrics.counter("sends", "Sends that were forwarded.", lambda: house.frames.sends)
     metrics.counter("answers", "Sends that were answered.", lambda: mesh.answered_sends)
     metrics.counter("pushes", "Deliveries that were pushed to this edge.", lambda: mesh.pushed_items)

@@ -29,6 +29,8 @@ class Sessions:
         self.by_id: dict[SessionId, Session] = {}
         self.by_device: dict[tuple[UserId, DeviceId], Session] = {}
         self.dirty: list[Session] = []
+        self.closes: dict[str, int] = {}
+        """Connections that ended, by close code; client for those that the client closed, lost for those that broke."""
         self.on_dirty: Callable[[], None] = _nobody_listens
         self.now_s = seams.clock.monotonic_s()
         self.is_draining = False
@@ -62,6 +64,10 @@ class Sessions:
         member = session.member
         if member and self.by_device.get((member.user_id, member.device_id)) is session:
             del self.by_device[member.user_id, member.device_id]
+
+    def count_close(self, code: str) -> None:
+        """Counts the end of a connection."""
+        self.closes[code] = self.closes.get(code, 0) + 1
 
     def live(self) -> Iterator[Session]:
         """Yields the sessions of signed-in devices."""

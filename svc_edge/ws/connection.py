@@ -70,6 +70,8 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows says whose end it is
         """Ends the session."""
+        if not self._is_closed:
+            self._house.sessions.count_close("lost")
         self._house.keeper.end(self._session)
         self._house.frames.end(self._session, Caller(self._address, self._host))
 
@@ -145,6 +147,7 @@ class Connection(WSListener):
         self.warn(closing)
         self.flush()
         self._is_closed = True
+        self._house.sessions.count_close(str(int(closing.code)))
         reason = closing.detail.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         self._transport.send_close(closing.code, reason)  # type: ignore[arg-type]  # private codes are no enum members
         asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._transport.disconnect, False)  # noqa: FBT003 - picows takes it by position
@@ -210,6 +213,8 @@ class Connection(WSListener):
 
     def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:
         self._session.phase = max(self._session.phase, Phase.CLOSING)
+        if not self._is_closed:
+            self._house.sessions.count_close("client")
         if not transport.is_close_frame_sent:
             transport.send_close(close_answer(frame))  # type: ignore[arg-type]  # the same numbers
         self._is_warned = self._is_closed = True

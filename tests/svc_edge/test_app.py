@@ -11,7 +11,7 @@ from chappe.api.identity.v1 import registration_service_pb2
 from chappe.api.message.v1 import history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2, principal_pb2
 from svc_fanout.protocol import ROUTE_MEMORY_S
-from tests.svc_edge.client import PONG, Client
+from tests.svc_edge.client import CLOSE, PONG, Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person, signed_hello
 from tests.svc_edge.test_ws import eventually
@@ -378,3 +378,22 @@ async def test_a_drain_answers_what_was_sent_and_sends_everybody_away(
     assert mesh.byes == [welcome.session_id]
     with pytest.raises(OSError, match="Connect call failed"):
         await late.dial()
+
+
+async def test_connections_are_counted_by_how_they_end(connect: Connect, mesh: FakeMesh, edge: Edge) -> None:
+    older, newer, leaving, lost = connect(), connect(), connect(), connect()
+    alice = Person.new()
+    await older.sign_in(mesh, alice)
+    await newer.sign_in(mesh, alice)
+    await older.read_close()
+    await leaving.sign_in(mesh, Person.new())
+    leaving.write_frame(CLOSE, (1000).to_bytes(2, "big"))
+    await leaving.read_close()
+    await lost.sign_in(mesh, Person.new())
+    lost.abort()
+
+    def counted() -> bool:
+        text = edge.app.metrics.render()
+        return all(f'chappe_edge_closes_total{{code="{code}"}} 1\n' in text for code in ("4409", "client", "lost"))
+
+    await eventually(counted, "every end is counted once")
