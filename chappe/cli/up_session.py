@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from chappe.cli.doctor_checks import STATE_FILE
 from chappe.cli.launcher import Mesh, Plan, Supervisor
+from chappe.cli.launcher.plan import metrics_url
 from chappe.cli.up import DEFAULT_PORT
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.tasks import Tasks
@@ -85,6 +86,7 @@ class UpSession:
             "ready": True,
             "ws": self._mesh.ws,
             "grpc": self._mesh.grpc,
+            "metrics": {name: list(map(metrics_url, at)) for name, at in self._mesh.grpc.items()},
             "pki": str(self._mesh.foundation.pki),
             "data": str(self._mesh.plan.data),
             "pids": self._mesh.pids | {"launcher": [os.getpid()]},

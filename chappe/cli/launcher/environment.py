@@ -89,6 +89,7 @@ class Environment:
             "PEER_NAME": f"{service}-{number}",
             "DRAIN_S": f"{self._plan.drain_s:g}",
             "MAY_REFLECT": "true",
+            "METRICS_LISTEN": f"127.0.0.1:{self._ports.metrics(service, number)}",
         }
 
     def _traced(self, service: str, number: int) -> dict[str, str]:

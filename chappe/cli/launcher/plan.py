@@ -16,10 +16,18 @@ STOP_ORDER: Final = ("edge", "message", "fanout", "presence", "identity")
 MOST_REPLICAS: Final = 20
 
 _GRPC_OFFSET: Final = 100
-_BLOCK: Final = _GRPC_OFFSET + MOST_REPLICAS * len(SERVICES)
+METRICS_OFFSET: Final = 100
+"""A process has its metrics so far behind its gRPC port."""
+_BLOCK: Final = _GRPC_OFFSET + METRICS_OFFSET + MOST_REPLICAS * len(SERVICES)
 # Below the range from which kernels take ports for outgoing connections.
 _CHOICES: Final = range(10_000, 32_000, _BLOCK + 1)
 _HIGHEST_PORT: Final = 65_535
+
+
+def metrics_url(grpc_address: str) -> str:
+    """Returns where the metrics of a process are, by the address of its gRPC server."""
+    host, _, port = grpc_address.rpartition(":")
+    return f"http://{host}:{int(port) + METRICS_OFFSET}/metrics"
 
 
 class LaunchError(Exception):
@@ -33,7 +41,8 @@ class Plan:
     data: Path
     """Where everything is kept between runs: engines, certificates, secrets, logs."""
     port: int = 0
-    """The first edge's WebSocket port; further edges take the next ones, services those from port + 100 on.
+    """The first edge's WebSocket port; further edges take the next ones, services those from port + 100 on, and their
+    metrics those from port + 200 on.
     Zero takes a free block of ports, a different one in every process."""
     edges: int = 0
     """How many edges; zero for as many as `replicas`."""
@@ -92,6 +101,10 @@ class Ports:
         """Returns the gRPC port of a service's process."""
         return self.first + _GRPC_OFFSET + MOST_REPLICAS * SERVICES.index(service) + number
 
+    def metrics(self, service: str, number: int) -> int:
+        """Returns the port at which the metrics of a service's process are."""
+        return self.grpc(service, number) + METRICS_OFFSET
+
     def close(self) -> None:
         """Gives a chosen block back to other launchers."""
         if self._claim is not None:
@@ -104,6 +117,7 @@ class Ports:
         for service in SERVICES:
             for number in range(self._plan.count(service)):
                 yield f"svc_{service}", self.grpc(service, number)
+                yield f"the metrics of svc_{service}", self.metrics(service, number)
 
     def _choose(self) -> int:
         start = os.getpid() % len(_CHOICES)
