@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PAGES = ("README.md", "docs/run.md", "docs/extend.md", "docs/protocol.md")
+PAGES = ("README.md", "docs/run.md", "docs/extend.md", "docs/protocol.md", "docs/observe.md")
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
 WSCAT = "wscat@6.1.0"
 WAIT_S = 60.0
@@ -234,6 +234,18 @@ def test_the_page_about_running_works_as_typed(system: System, root: Path) -> No
     assert "device 2" in printed
     assert '"accessToken"' in printed
     assert not re.search(r"^(warning|failed) ", printed, re.MULTILINE)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(180)
+def test_the_page_about_observing_works_as_typed(system: System, root: Path) -> None:
+    printed = system.run(root / "docs" / "observe.md")
+
+    assert "chappe_edge_connections " in printed
+    assert "chappe_message_store_write_seconds_count " in printed
+    assert "Erin: hello, Frank" in printed
+    assert "has stored it (" in printed
+    assert "ledger       delivered to" in printed
 
 
 @pytest.mark.system
