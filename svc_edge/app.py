@@ -79,8 +79,7 @@ async def build(config: Config, app: App) -> None:
     app.tasks.spawn(keep_time(keeper, app.seams.clock), name="time")
     app.on_drain(_farewell(server, keeper, door))
     _add_metrics(app, house, mesh, peers, calls)
-    app.metrics.flushes("submit", "batches of Sends and acknowledgements to svc_message", peers.ledger.timings)
-    app.metrics.flushes("sync", "calls that read logs", reader.timings)
+    _add_timings(app, peers, reader)
 
 
 @asynccontextmanager
@@ -178,6 +177,11 @@ def _check(is_reachable: Callable[[], bool], service: str) -> Callable[[], Await
             raise UnavailableError(f"svc_{service}", "no stream to it stands; is it running?")
 
     return check
+
+
+def _add_timings(app: App, peers: Peers, reader: LogReader) -> None:
+    app.metrics.flushes("submit", "batches of Sends and acknowledgements to svc_message", peers.ledger.timings)
+    app.metrics.flushes("sync", "calls that read logs", reader.timings)
 
 
 def _add_metrics(app: App, house: House, mesh: Mesh, peers: Peers, calls: Calls) -> None:
