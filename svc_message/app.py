@@ -107,7 +107,8 @@ def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> F
     acting = Acting(actions, directory, dispatcher, clock, windows)
     flushes = Flushes(accepting, Recording(store, dispatcher, clock), acting, app.seams.clock, app.tasks)
     flushes.traces = Traces(app.telemetry.tracing)
-    dispatcher.drawn = flushes.traces.drawn
+    dispatcher.drawn, dispatcher.expanding = flushes.traces.drawn, flushes.traces.expanding
+    dispatcher.expanded = flushes.traces.expanded
     return flushes
 
 

@@ -44,6 +44,8 @@ class Known(NamedTuple):
     sender: str
     sender_device: int
     recipient: str
+    recipient_count: int
+    """Of a message to a group."""
     is_withheld: bool
     pointers: tuple[Pointer, ...]
     receipts: tuple[Receipt, ...]
@@ -76,6 +78,7 @@ def _known(answer: trace_service_pb2.GetMessageTraceResponse) -> Known:
         sender=answer.sender_user_id.hex(),
         sender_device=answer.sender_device_id,
         recipient=answer.recipient_user_id.hex(),
+        recipient_count=answer.recipient_count,
         is_withheld=answer.is_withheld,
         pointers=tuple(
             Pointer(pointer.user_id.hex(), pointer.position.hex(), int.from_bytes(pointer.position[:6], "big"))

@@ -111,6 +111,7 @@ _WORDS: Final[Mapping[str, Callable[[Hop], str]]] = {
     "fanout.carry": _carried,
     "edge.deliver": _delivered,
     "edge.receipt": _received,
+    "ledger.expand": lambda hop: f"has put it into the inboxes of {_count(hop.said.get('users', 0), 'user')}",
     "ledger.receipt": lambda hop: f"has recorded the receipt{_shares(hop)}",
 }
 
@@ -140,7 +141,7 @@ def _ledger(evidence: Evidence) -> Iterator[Line]:
         yield Line("ledger", None, "ledger", "the id is void: it will never be accepted", {"kind": known.kind})
         return
     about = {name: value for name, value in known._asdict().items() if name not in {"pointers", "receipts"}}
-    to = f"to {known.recipient}" if known.recipient else "to a group"
+    to = f"to {known.recipient or _count(known.recipient_count, 'member') + ' of a group'}"
     withheld = "; withheld, for the recipient had blocked the sender" if known.is_withheld else ""
     text = f"accepted, from device {known.sender_device} of {known.sender} {to}{withheld}"
     yield Line("ledger", evidence.after_ms(known.accepted_ms), "ledger", text, about)

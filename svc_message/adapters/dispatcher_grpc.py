@@ -11,7 +11,7 @@ from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.replicas import Replicas
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
 from svc_message.adapters.item_protobuf import FLAG_SAMPLED, FLAG_WANTS_RECEIPT, item_bytes, item_key
-from svc_message.model import ReceiptEvent
+from svc_message.model import MessageEvent, ReceiptEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,6 +156,10 @@ class GrpcDispatcher:
         self._losses.tell = self._report
         self.drawn: Mapping[bytes, Sampled] = {}
         """The drawn messages that are on their way through the process; the composition root sets the table."""
+        self.expanding: Mapping[bytes, Sampled] = {}
+        """Those to groups, whose hints come after their answers; set in the same way."""
+        self.expanded: Callable[[bytes, int], Sampled | None] = _none_was_drawn
+        """Told that a message to a group goes to so many users; returns it if it was drawn."""
         self._linked = 0
         self.timings = FlushTimings()
         """Of the batches of hints, on all streams together."""
@@ -179,12 +183,15 @@ class GrpcDispatcher:
         """Hands over a hint; drops it, and counts it, when no replica can take it."""
         flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
         hint = Hint(item_bytes(event), item_key(event), user_ids, origin_device_id, flags)
-        self._hand(self._traced(hint, event) if self.drawn else hint)
+        self._hand(self._traced(hint, event) if self.drawn or self.expanding else hint)
 
     def _traced(self, hint: Hint, event: Event) -> Hint:
         """Returns a hint with the drawn messages that it is or tells of."""
         ids = event.message_ids if isinstance(event, ReceiptEvent) else (hint.key[16:32],)
         drawn = tuple([self.drawn[message_id] for message_id in ids if message_id in self.drawn])
+        if not drawn and isinstance(event, MessageEvent):
+            sampled = self.expanded(event.message_id, len(hint.user_ids))
+            drawn = () if sampled is None else (sampled,)
         if not drawn:
             return hint
         self._linked += 1
@@ -222,6 +229,11 @@ class GrpcDispatcher:
         streams = self._replicas.accepting
         if streams and self._losses.are_untold:
             streams[0].report()
+
+
+def _none_was_drawn(message_id: bytes, users: int) -> Sampled | None:  # noqa: ARG001 - it stands in
+    """Stands in until there is tracing."""
+    return None
 
 
 def _nobody_listens() -> None:

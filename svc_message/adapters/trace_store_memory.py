@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from svc_message.model.trace import TraceQuery
 
 _VOID = MessageTrace(
-    TracedKind.VOID, 0, UserId(b""), DeviceId(0), UserId(b""), is_withheld=False, pointers=(), receipts=()
+    TracedKind.VOID, 0, UserId(b""), DeviceId(0), UserId(b""), 0, is_withheld=False, pointers=(), receipts=()
 )
 
 
@@ -38,6 +38,7 @@ class MemoryTraceStore:
             message.sender_id,
             message.sender_device_id,
             message.recipient_id if isinstance(message, NewMessage) else UserId(b""),
+            0 if isinstance(message, NewMessage) else message.recipient_count,
             message.is_withheld,
             tuple(sorted(_pointers(book, message))),
             tuple(_receipts(book, message)),

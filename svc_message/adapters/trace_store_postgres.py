@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EVENTS_SEARCHED: Final = 10_000
 
 _FACTS: Final = b"""
-    SELECT kind, accepted_ms, sender_id, sender_device_id, recipient_id, is_withheld, pos
+    SELECT kind, accepted_ms, sender_id, sender_device_id, recipient_id, is_withheld, pos, recipient_count
     FROM messages WHERE conversation_id = %b AND message_id = %b
 """
 
@@ -38,7 +38,7 @@ _RECEIPTS: Final = b"""
 """
 
 _VOID: Final = MessageTrace(
-    TracedKind.VOID, 0, UserId(b""), DeviceId(0), UserId(b""), is_withheld=False, pointers=(), receipts=()
+    TracedKind.VOID, 0, UserId(b""), DeviceId(0), UserId(b""), 0, is_withheld=False, pointers=(), receipts=()
 )
 
 
@@ -59,10 +59,12 @@ class PostgresTraceStore:
         rows = await self._connections.run(Statement(_FACTS, place))
         if not rows:
             return None
-        kind, accepted_ms, sender_id, device_id, recipient_id, is_withheld, first = rows[0]
+        kind, accepted_ms, sender_id, device_id, recipient_id, is_withheld, first, recipient_count = rows[0]
         if kind == VOID:
             return _VOID
-        users = uuids(sorted({sender_id, recipient_id}))
+        # In a group the group stands where the recipient would.
+        is_direct = recipient_id != query.conversation_id
+        users = uuids(sorted({sender_id, recipient_id} if is_direct else {sender_id}))
         pointers, receipts = await self._connections.run_together(
             Statement(_POINTERS, (users, Uuid(first), Int4(EVENTS_SEARCHED), *place)), Statement(_RECEIPTS, place)
         )
@@ -71,8 +73,8 @@ class PostgresTraceStore:
             accepted_ms,
             sender_id,
             device_id,
-            # In a group the group stands where the recipient would.
-            UserId(b"") if recipient_id == query.conversation_id else recipient_id,
+            recipient_id if is_direct else UserId(b""),
+            recipient_count or 0,
             is_withheld,
             tuple(sorted(InboxPointer(*row) for row in pointers)),
             tuple(map(_receipt, receipts)),

@@ -52,8 +52,11 @@ class MessageTrace(NamedTuple):
     sender_device_id: DeviceId
     recipient_id: UserId
     """Empty outside of direct conversations."""
+    recipient_count: int
+    """How many members of a group it was for; 0 in a direct conversation."""
     is_withheld: bool
     pointers: tuple[InboxPointer, ...]
-    """By position; looked for among the 10,000 events of each inbox that follow its acceptance."""
+    """By position; looked for among the 10,000 events of each inbox that follow its acceptance. Of a message to a
+    group those of its sender alone."""
     receipts: tuple[UserReceipt, ...]
     """By user."""

@@ -149,7 +149,7 @@ class Flushes:
         if self.traces.drawn:
             for item, answer in zip(items, answers, strict=True):
                 if answer is not None:
-                    self.traces.answered(item.request.message_id, answer, batch)
+                    self.traces.answered(item.request, answer, batch)
 
     def refuse(self, items: list[Item]) -> None:
         """Answers what a bug has left open: nothing is known of it, so the client sends the same again."""

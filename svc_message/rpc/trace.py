@@ -35,6 +35,7 @@ def _response(trace: MessageTrace) -> trace_service_pb2.GetMessageTraceResponse:
         sender_user_id=trace.sender_id,
         sender_device_id=trace.sender_device_id,
         recipient_user_id=trace.recipient_id,
+        recipient_count=trace.recipient_count,
         is_withheld=trace.is_withheld,
         pointers=[
             trace_service_pb2.InboxPointer(user_id=pointer.user_id, position=pointer.position)

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chappe.runtime.tracing import Sampled, Tracing, message_id_of
-from svc_message.model import Refused
+from svc_message.model import Refused, SendGroupMessage
 from svc_message.protocol import KEY_BYTES
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chappe.api.message.v1 import message_service_pb2
     from chappe.runtime.tracing import Batch, Value
-    from svc_message.model import Answer, DeviceAck
+    from svc_message.model import Answer, DeviceAck, SendRequest
 
 MOST_HELD: Final = 4096
 HELD_NS: Final = 60 * 1_000_000_000
@@ -33,15 +33,19 @@ class Traces:
         self._tracing = tracing or Tracing()
         self.drawn: dict[bytes, Sampled] = {}
         """Messages that are being accepted, and those whose receipts are being recorded."""
+        self.expanding: dict[bytes, Sampled] = {}
+        """Messages to groups that were accepted and have not reached the inboxes of the members yet."""
 
     def take(self, batch: message_service_pb2.SubmitBatch) -> None:
         """Takes the links of a batch that an edge sent."""
         now_ns = time.time_ns()
+        if not self._tracing.is_on:
+            return
         for link in batch.trace_links:
             if link.item_index < len(batch.sends):
-                self._hold(Sampled.of(link, message_id_of(batch.sends[link.item_index]), now_ns))
+                _hold(self.drawn, Sampled.of(link, message_id_of(batch.sends[link.item_index]), now_ns))
         for link in batch.ack_trace_links:
-            self._hold(Sampled.of(link, b"", now_ns))
+            _hold(self.drawn, Sampled.of(link, b"", now_ns))
 
     def flush(self, name: str, message_ids: Iterable[bytes], items: int) -> AbstractContextManager[Batch | None]:
         """Returns the span of a flush, if there are drawn messages in it."""
@@ -49,9 +53,9 @@ class Traces:
         found = [held[message_id] for message_id in message_ids if message_id in held] if held else []
         return self._tracing.batch(name, found, items)
 
-    def answered(self, message_id: bytes, answer: Answer, batch: Batch | None) -> None:
+    def answered(self, request: SendRequest, answer: Answer, batch: Batch | None) -> None:
         """Records that a drawn message was accepted or refused."""
-        sampled = self.drawn.pop(message_id, None)
+        sampled = self.drawn.pop(request.message_id, None)
         if sampled is None:
             return
         said: dict[str, Value] = {} if batch is None else batch.attributes(sampled)
@@ -64,6 +68,16 @@ class Traces:
                 "ledger.accept", sampled, verdict="stored", conversation_id=conversation, is_duplicate=duplicate, **said
             )
 
+            if isinstance(request.action, SendGroupMessage):
+                _hold(self.expanding, sampled._replace(since_ns=self._tracing.now_ns()))
+
+    def expanded(self, message_id: bytes, users: int) -> Sampled | None:
+        """Records that a message to a group stands in the inboxes of its members; returns it if it was drawn."""
+        sampled = self.expanding.pop(message_id, None)
+        if sampled is not None:
+            self._tracing.hop("ledger.expand", sampled, users=users)
+        return sampled
+
     def acknowledged(self, acks: Sequence[DeviceAck], batch: Batch | None) -> None:
         """Records that the delivered receipts of drawn messages are durable."""
         for message_id in acknowledged_ids(acks):
@@ -72,16 +86,17 @@ class Traces:
                 said: dict[str, Value] = {} if batch is None else batch.attributes(sampled)
                 self._tracing.hop("ledger.receipt", sampled, **said)
 
-    def _hold(self, sampled: Sampled) -> None:
-        if not self._tracing.is_on or not sampled.message_id:
-            return
-        held = self.drawn
-        while held:
-            oldest = next(iter(held))
-            if len(held) < MOST_HELD and sampled.since_ns - held[oldest].since_ns < HELD_NS:
-                break
-            del held[oldest]
-        held[sampled.message_id] = sampled
+
+def _hold(held: dict[bytes, Sampled], sampled: Sampled) -> None:
+    """Keeps a message; forgets those that were never taken out, and the oldest when there are too many."""
+    if not sampled.message_id:
+        return
+    while held:
+        oldest = next(iter(held))
+        if len(held) < MOST_HELD and sampled.since_ns - held[oldest].since_ns < HELD_NS:
+            break
+        del held[oldest]
+    held[sampled.message_id] = sampled
 
 
 def acknowledged_ids(acks: Sequence[DeviceAck]) -> list[bytes]:

@@ -24,6 +24,7 @@ KNOWN = Known(
     sender=ALICE,
     sender_device=1,
     recipient=BOB,
+    recipient_count=0,
     is_withheld=False,
     pointers=(Pointer(ALICE, "9" * 32, MINTED_MS + 7), Pointer(BOB, "9" * 32, MINTED_MS + 7)),
     receipts=(Receipt(BOB, "read", MINTED_MS + 15, MINTED_MS + 90),),
@@ -102,6 +103,10 @@ def test_the_story_goes_in_the_order_of_time_and_counts_from_the_send() -> None:
             hop("edge.deliver", "edge-0", 0, 1, item="receipt", device_id=1, is_own=True),
             "writes the receipt to the socket of device 1, another one of the sender, 1.0 ms after the push",
         ),
+        (
+            hop("ledger.expand", "message-0", 0, 1, users=3),
+            "has put it into the inboxes of 3 users",
+        ),
         (hop("edge.later", "edge-0", 0, 1), "edge.later, 1.0 ms"),
     ],
 )
@@ -150,6 +155,12 @@ def test_what_the_sink_may_have_lost_is_told() -> None:
     assert "there are no files of spans" in missing([], KNOWN, 0)
     assert "begins after this message" in missing([], KNOWN, START_NS + 1)
     assert "the sink may have lost it" in missing(without("edge.send"), KNOWN, START_NS + 10**9)
+
+
+def test_a_message_to_a_group_is_told_with_the_number_of_its_members() -> None:
+    told = story(way(), KNOWN._replace(recipient="", recipient_count=1))
+
+    assert f"accepted, from device 1 of {ALICE} to 1 member of a group" in [line.text for line in told]
 
 
 def test_a_void_id_and_a_withheld_message_are_told_as_such() -> None:

@@ -20,6 +20,7 @@ from svc_message.protocol import direct_conversation
 from svc_message.service.trace import TraceReading
 from tests.svc_message.desk import Desk, ref
 from tests.svc_message.doors import ALICE, BOB, open_doors
+from tests.svc_message.group_desk import Books, GroupDesk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,6 +76,7 @@ async def test_a_message_is_told_with_its_places_in_both_inboxes(book: Book, des
         desk.alice,
         message.sender_device_id,
         desk.bob,
+        0,
         is_withheld=False,
         pointers=tuple(InboxPointer(message.position, user_id) for user_id in sorted([desk.alice, desk.bob])),
         receipts=(),
@@ -122,6 +124,24 @@ async def test_receipts_are_told_with_their_times(book: Book, desk: Desk) -> Non
 
     assert before.receipts == (UserReceipt(desk.bob, ReceiptState.DELIVERED, delivered.recorded_ms, 0),)
     assert after.receipts == (UserReceipt(desk.bob, ReceiptState.READ, delivered.recorded_ms, read.recorded_ms),)
+
+
+async def test_a_message_to_a_group_is_told_with_its_size_and_the_place_in_its_senders_inbox(
+    books: Books, ledger_dsn: str, group_desk: GroupDesk
+) -> None:
+    message = group_desk.say()
+    await books.groups.accept(group_desk.shard, [message])
+    traces: TraceStore = PostgresTraceStore(ledger_dsn)
+    if isinstance(books.store, MemoryMessageStore):
+        traces = MemoryTraceStore(books.store)
+
+    found = await traces.read_trace(TraceQuery(message.group_id, message.message_id))
+
+    assert found is not None
+    assert (found.sender_id, found.recipient_id, found.recipient_count) == (group_desk.alice, b"", 2)
+    assert found.pointers == (InboxPointer(message.position, group_desk.alice),)
+    if isinstance(traces, PostgresTraceStore):
+        await traces.aclose()
 
 
 async def test_a_void_id_is_told_as_such(book: Book, desk: Desk) -> None:

@@ -203,3 +203,23 @@ def flags_and_links(fanout: FakeFanout) -> list[tuple[list[int], list[Any]]]:
         )
         for batch in fanout.batches
     ]
+
+
+async def test_a_message_to_a_group_is_followed_until_the_hint_to_its_members() -> None:
+    fanout, spans = FakeFanout(), Spans()
+    async with contextlib.AsyncExitStack() as stack:
+        dispatcher = await stack.enter_async_context(dispatching(fanout))
+        await accepting(dispatcher, 1)
+        doors = await stack.enter_async_context(open_doors())
+        traced = doors.flushes.traces = Traces(spans.tracing)
+        dispatcher.drawn, dispatcher.expanding, dispatcher.expanded = traced.drawn, traced.expanding, traced.expanded
+        doors.dispatcher.dispatch = dispatcher.dispatch  # type: ignore[method-assign]  # the real one
+        ledger = Traced(doors, await doors.submit(), spans)
+
+        await ledger.send(ledger.edge.say_to_group(1), drawn=[0])
+        await fanout.until(lambda: bool(fanout.items))
+
+    assert spans.names == ["ledger.flush", "ledger.accept", "ledger.expand"]
+    assert spans.said("ledger.expand")["users"] == 2
+    assert flags_and_links(fanout)[0][1] == [(0, TRACEPARENT, b"")]
+    assert (traced.drawn, traced.expanding) == ({}, {})

@@ -27,7 +27,7 @@ from chappe.api.type.v1 import receipt_state_pb2 as chappe_dot_api_dot_type_dot_
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)chappe/api/message/v1/trace_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a&chappe/api/type/v1/receipt_state.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"Y\n\x16GetMessageTraceRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\"\xb0\x02\n\x17GetMessageTraceResponse\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.chappe.api.message.v1.TracedKind\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x02 \x01(\x03\x12\x16\n\x0esender_user_id\x18\x03 \x01(\x0c\x12\x18\n\x10sender_device_id\x18\x04 \x01(\r\x12\x19\n\x11recipient_user_id\x18\x05 \x01(\x0c\x12\x13\n\x0bis_withheld\x18\x06 \x01(\x08\x12\x35\n\x08pointers\x18\x07 \x03(\x0b\x32#.chappe.api.message.v1.InboxPointer\x12\x36\n\x08receipts\x18\x08 \x03(\x0b\x32$.chappe.api.message.v1.TracedReceipt\"1\n\x0cInboxPointer\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\x0c\"x\n\rTracedReceipt\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .chappe.api.type.v1.ReceiptState\x12\x14\n\x0c\x64\x65livered_ms\x18\x03 \x01(\x03\x12\x0f\n\x07read_ms\x18\x04 \x01(\x03*X\n\nTracedKind\x12\x1b\n\x17TRACED_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13TRACED_KIND_MESSAGE\x10\x01\x12\x14\n\x10TRACED_KIND_VOID\x10\x02\x32\x8e\x01\n\x0cTraceService\x12~\n\x0fGetMessageTrace\x12-.chappe.api.message.v1.GetMessageTraceRequest\x1a..chappe.api.message.v1.GetMessageTraceResponse\"\x0c\x90\x02\x01\x8a\xb5\x18\x05\n\x01\x08\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)chappe/api/message/v1/trace_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1f\x63happe/api/type/v1/access.proto\x1a&chappe/api/type/v1/receipt_state.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"Y\n\x16GetMessageTraceRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\"\xc9\x02\n\x17GetMessageTraceResponse\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.chappe.api.message.v1.TracedKind\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x02 \x01(\x03\x12\x16\n\x0esender_user_id\x18\x03 \x01(\x0c\x12\x18\n\x10sender_device_id\x18\x04 \x01(\r\x12\x19\n\x11recipient_user_id\x18\x05 \x01(\x0c\x12\x13\n\x0bis_withheld\x18\x06 \x01(\x08\x12\x35\n\x08pointers\x18\x07 \x03(\x0b\x32#.chappe.api.message.v1.InboxPointer\x12\x36\n\x08receipts\x18\x08 \x03(\x0b\x32$.chappe.api.message.v1.TracedReceipt\x12\x17\n\x0frecipient_count\x18\t \x01(\r\"1\n\x0cInboxPointer\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\x0c\"x\n\rTracedReceipt\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .chappe.api.type.v1.ReceiptState\x12\x14\n\x0c\x64\x65livered_ms\x18\x03 \x01(\x03\x12\x0f\n\x07read_ms\x18\x04 \x01(\x03*X\n\nTracedKind\x12\x1b\n\x17TRACED_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13TRACED_KIND_MESSAGE\x10\x01\x12\x14\n\x10TRACED_KIND_VOID\x10\x02\x32\x8e\x01\n\x0cTraceService\x12~\n\x0fGetMessageTrace\x12-.chappe.api.message.v1.GetMessageTraceRequest\x1a..chappe.api.message.v1.GetMessageTraceResponse\"\x0c\x90\x02\x01\x8a\xb5\x18\x05\n\x01\x08\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,16 +40,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMESSAGETRACEREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
   _globals['_TRACESERVICE'].methods_by_name['GetMessageTrace']._loaded_options = None
   _globals['_TRACESERVICE'].methods_by_name['GetMessageTrace']._serialized_options = b'\220\002\001\212\265\030\005\n\001\010\020\001'
-  _globals['_TRACEDKIND']._serialized_start=744
-  _globals['_TRACEDKIND']._serialized_end=832
+  _globals['_TRACEDKIND']._serialized_start=769
+  _globals['_TRACEDKIND']._serialized_end=857
   _globals['_GETMESSAGETRACEREQUEST']._serialized_start=173
   _globals['_GETMESSAGETRACEREQUEST']._serialized_end=262
   _globals['_GETMESSAGETRACERESPONSE']._serialized_start=265
-  _globals['_GETMESSAGETRACERESPONSE']._serialized_end=569
-  _globals['_INBOXPOINTER']._serialized_start=571
-  _globals['_INBOXPOINTER']._serialized_end=620
-  _globals['_TRACEDRECEIPT']._serialized_start=622
-  _globals['_TRACEDRECEIPT']._serialized_end=742
-  _globals['_TRACESERVICE']._serialized_start=835
-  _globals['_TRACESERVICE']._serialized_end=977
+  _globals['_GETMESSAGETRACERESPONSE']._serialized_end=594
+  _globals['_INBOXPOINTER']._serialized_start=596
+  _globals['_INBOXPOINTER']._serialized_end=645
+  _globals['_TRACEDRECEIPT']._serialized_start=647
+  _globals['_TRACEDRECEIPT']._serialized_end=767
+  _globals['_TRACESERVICE']._serialized_start=860
+  _globals['_TRACESERVICE']._serialized_end=1002
 # @@protoc_insertion_point(module_scope)

@@ -86,6 +86,7 @@ class GetMessageTraceResponse(_message.Message):
     IS_WITHHELD_FIELD_NUMBER: _builtins.int
     POINTERS_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
+    RECIPIENT_COUNT_FIELD_NUMBER: _builtins.int
     kind: Global___TracedKind.ValueType
     """What it is."""
     accepted_ms: _builtins.int
@@ -98,10 +99,12 @@ class GetMessageTraceResponse(_message.Message):
     """To whom it was sent, in a direct conversation."""
     is_withheld: _builtins.bool
     """The recipient had blocked the sender when it was accepted: only the sender ever sees it."""
+    recipient_count: _builtins.int
+    """How many members of a group it was for; zero in a direct conversation."""
     @_builtins.property
     def pointers(self) -> _containers.RepeatedCompositeFieldContainer[Global___InboxPointer]:
         """Where it stands in inbox logs; several of one user mean that it was sent again and its pointers were written again.
-        Looked for among the 10,000 events of each inbox that follow its acceptance.
+        Looked for among the 10,000 events of each inbox that follow its acceptance; for a group in its sender's alone.
         """
 
     @_builtins.property
@@ -119,10 +122,11 @@ class GetMessageTraceResponse(_message.Message):
         is_withheld: _builtins.bool = ...,
         pointers: _abc.Iterable[Global___InboxPointer] | None = ...,
         receipts: _abc.Iterable[Global___TracedReceipt] | None = ...,
+        recipient_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_ms", b"accepted_ms", "is_withheld", b"is_withheld", "kind", b"kind", "pointers", b"pointers", "receipts", b"receipts", "recipient_user_id", b"recipient_user_id", "sender_device_id", b"sender_device_id", "sender_user_id", b"sender_user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_ms", b"accepted_ms", "is_withheld", b"is_withheld", "kind", b"kind", "pointers", b"pointers", "receipts", b"receipts", "recipient_count", b"recipient_count", "recipient_user_id", b"recipient_user_id", "sender_device_id", b"sender_device_id", "sender_user_id", b"sender_user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
