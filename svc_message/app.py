@@ -56,10 +56,8 @@ async def build(config: Config, app: App) -> None:
     """Adds the parts of the ledger to its app; raises `SchemaOutdatedError` naming the command that migrates."""
     dsn = config.store_dsn.reveal()
     await migrations.check(dsn, SCHEMA)
-    timings = StoreTimings()
-    opened = PostgresMessageStore(dsn, writers=config.store_writers, readers=config.store_readers, timings=timings)
-    store: MessageStore = await app.add_store(contextlib.aclosing(opened), name="postgres")
-    app.health.add("postgres", store.ready)
+    opened = await _open_store(config, app)
+    store: MessageStore = opened
     directory = await app.add_peer(_directory(config, app), name="svc_identity")
     app.health.add("svc_identity", directory.ready)
     dispatcher = await app.add_peer(_dispatcher(config, app), name="svc_fanout")
@@ -87,8 +85,19 @@ async def build(config: Config, app: App) -> None:
 
     app.on_drain(say_goodbye)
     await _add_traces(dsn, app)
-    _add_metrics(app, flushes, dispatcher)
-    _add_store_metrics(app, timings, clock)
+    _add_metrics(app, flushes, parts)
+
+
+async def _open_store(config: Config, app: App) -> PostgresMessageStore:
+    timings = StoreTimings()
+    writers, readers = config.store_writers, config.store_readers
+    store = PostgresMessageStore(config.store_dsn.reveal(), writers=writers, readers=readers, timings=timings)
+    await app.add_store(contextlib.aclosing(store), name="postgres", check=store.ready)
+    metrics, writes, reads = app.metrics, timings.writes, timings.reads
+    metrics.histogram("store_write_seconds", "How long a write to PostgreSQL took, waiting included.", writes.seconds)
+    metrics.histogram("store_read_seconds", "How long a read from PostgreSQL took, waiting included.", reads.seconds)
+    metrics.counter("store_failures", "Statements whose outcome is unknown.", lambda: writes.failures + reads.failures)
+    return store
 
 
 class _Parts(NamedTuple):
@@ -164,8 +173,9 @@ async def _dispatcher(config: Config, app: App) -> AsyncGenerator[GrpcDispatcher
     await dispatcher.aclose()
 
 
-def _add_metrics(app: App, flushes: Flushes, dispatcher: GrpcDispatcher) -> None:
-    metrics = app.metrics
+def _add_metrics(app: App, flushes: Flushes, parts: _Parts) -> None:
+    metrics, dispatcher, clock = app.metrics, parts.dispatcher, parts.clock
+    metrics.gauge("clock_is_trusted", "1 while positions are minted and cursors move.", lambda: clock.is_trusted)
     metrics.counter("message_flushes", "Flushes of messages.", lambda: flushes.messages.flushed_batches)
     metrics.counter("messages", "Messages that were flushed.", lambda: flushes.messages.flushed_items)
     metrics.counter("ack_flushes", "Flushes of acknowledgements.", lambda: flushes.acks.flushed_batches)
@@ -185,11 +195,3 @@ def _add_metrics(app: App, flushes: Flushes, dispatcher: GrpcDispatcher) -> None
         batcher.timings = FlushTimings()
         metrics.flushes(name, what, batcher.timings)
     metrics.flushes("dispatch", "batches of hints to svc_fanout", dispatcher.timings)
-
-
-def _add_store_metrics(app: App, timings: StoreTimings, clock: LedgerClock) -> None:
-    metrics, writes, reads = app.metrics, timings.writes, timings.reads
-    metrics.histogram("store_write_seconds", "How long a write to PostgreSQL took, waiting included.", writes.seconds)
-    metrics.histogram("store_read_seconds", "How long a read from PostgreSQL took, waiting included.", reads.seconds)
-    metrics.counter("store_failures", "Statements whose outcome is unknown.", lambda: writes.failures + reads.failures)
-    metrics.gauge("clock_is_trusted", "1 while positions are minted and cursors move.", lambda: clock.is_trusted)
