@@ -349,7 +349,7 @@ def anchors(page: Path) -> set[str]:
 def test_pages_have_one_sentence_per_line(root: Path) -> None:
     crowded = [
         f"{name}: {line}"
-        for name in PAGES[1:]
+        for name in (*PAGES[1:], "docs/reference-design.md")
         for line in prose(root / name).splitlines()
         if not line.startswith("|") and re.search(r"[a-z`)]\. [A-Z`]", line)
     ]
