@@ -21,11 +21,12 @@ from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, StoreTimings
+from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
-from svc_message.rpc.group_flushes import GroupFlushes
+from svc_message.rpc.group_flushes import GroupFlushes, GroupRules
 from svc_message.rpc.submit import Flushes
 from svc_message.rpc.traces import Traces
 from svc_message.service.accept import Accepting
@@ -35,10 +36,14 @@ from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.keep import Keeping
 from svc_message.service.record import Recording
+from svc_message.service.record_group import GroupRecording
+from svc_message.service.sight import Sight
 from svc_message.service.sync import Syncing
+from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
 from svc_message.worker import compare, compare_clocks
 from svc_message.worker.expand import JournalWorker
+from svc_message.worker.tell import tell_for_ever
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -131,7 +136,12 @@ async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes)
     worker = JournalWorker(expanding, journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
     await worker.start()
     accepting = GroupAccepting(Stores(parts.store, store), groups, parts.clock, worker, shard)
-    flushes.groups = GroupFlushes(accepting, flushes, app.tasks)
+    receipts = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts")
+    telling = Telling(receipts, parts.directory, parts.dispatcher, parts.clock)
+    app.tasks.spawn(tell_for_ever(telling, app.seams.clock), name="tell")
+    recording = GroupRecording(receipts, Sight(groups), parts.directory, parts.dispatcher, parts.clock, telling)
+    direct = Recording(parts.store, parts.dispatcher, parts.clock)
+    flushes.groups = GroupFlushes(GroupRules(accepting, recording, direct), flushes, app.tasks)
     metrics, messages = app.metrics, flushes.groups.messages
     metrics.counter("group_messages", "Messages to groups that were flushed.", lambda: messages.flushed_items)
     metrics.counter("expanded_entries", "Entries of the journal that were expanded.", lambda: worker.expanded)

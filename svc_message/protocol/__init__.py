@@ -59,6 +59,11 @@ def direct_conversation(one: bytes, other: bytes) -> ConversationId:
     return ConversationId(bytes(digest))
 
 
+def is_group(conversation_id: bytes) -> bool:
+    """Tells the conversation of a group, which has the group's id, from a direct one by the version of its UUID."""
+    return conversation_id[6] & 0xF0 == 0x70  # noqa: PLR2004 - the version in RFC 9562
+
+
 def mint_tag(user_id: bytes, device_id: int) -> bytes:
     """Returns the 6 bytes that bind message ids to the device that minted them."""
     return hashlib.sha256(b"chappe-mid" + user_id + device_id.to_bytes(4, "big")).digest()[:6]

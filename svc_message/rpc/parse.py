@@ -17,6 +17,7 @@ from svc_message.model import (
     MessageId,
     Refused,
     SendGroupMessage,
+    SendGroupRead,
     SendMessage,
     SendRead,
     SendRequest,
@@ -34,6 +35,8 @@ MAX_ENVELOPE_BYTES = 65_536 + 1024
 USER_ID_BYTES = 16
 MAX_DEVICE_ID = 2**31 - 1
 
+_CONVERSATION_VERSION = 32 + 6
+_GROUP_VERSIONS = frozenset(range(0x70, 0x80))
 _REFUSED = message_service_pb2.SUBMIT_VERDICT_REFUSED
 _MALFORMED = message_service_pb2.SUBMIT_VERDICT_MALFORMED
 
@@ -61,6 +64,11 @@ def check_columns(batch: message_service_pb2.SubmitBatch) -> None:
         raise InvalidFieldError("batch.device_ids", f"no device id is greater than {MAX_DEVICE_ID}")
     if any(len(keys) % KEY_BYTES for keys in batch.ack_keys):
         raise InvalidFieldError("batch.ack_keys", f"every key must have {KEY_BYTES} bytes")
+
+
+def names_group(keys: bytes) -> bool:
+    """Tells whether one of the keys of an acknowledgement is of a message to a group: see `is_group`."""
+    return not _GROUP_VERSIONS.isdisjoint(keys[_CONVERSATION_VERSION::KEY_BYTES])
 
 
 def parse_send(
@@ -102,7 +110,10 @@ def _message(message: send_pb2.SendMessage) -> SendMessage | SendGroupMessage | 
     return SendMessage(UserId(message.user_id), envelope)
 
 
-def _read(read: send_pb2.SendRead) -> SendRead | Refused:
+def _read(read: send_pb2.SendRead) -> SendRead | SendGroupRead | Refused:
+    ids = tuple(map(MessageId, read.message_ids))
+    if read.group_id:
+        return SendGroupRead(ConversationId(read.group_id), read.read_upto, ids)
     if not read.peer_user_id:
-        return Refused("INVALID_FIELD", "read.peer_user_id: must be set")
-    return SendRead(UserId(read.peer_user_id), read.read_upto, tuple(map(MessageId, read.message_ids)))
+        return Refused("INVALID_FIELD", "read.peer_user_id: must be set, or read.group_id")
+    return SendRead(UserId(read.peer_user_id), read.read_upto, ids)

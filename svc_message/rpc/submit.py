@@ -25,13 +25,14 @@ from svc_message.model import (
     DeviceId,
     Refused,
     SendGroupMessage,
+    SendGroupRead,
     SendMessage,
     SendRequest,
     Stored,
     UserId,
 )
 from svc_message.model.action import SendAction
-from svc_message.rpc.parse import Result, check_columns, parse_send
+from svc_message.rpc.parse import Result, check_columns, names_group, parse_send
 from svc_message.rpc.traces import Traces, acknowledged_ids
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from svc_message.service.accept import Accepting
     from svc_message.service.act import Acting
     from svc_message.service.record import Recording
+
+    Record = Callable[[Sequence[DeviceAck]], Awaitable[None]]
 
 CREDITS = 8192
 """How many items of one edge may wait for their answers."""
@@ -100,7 +103,7 @@ class Flushes:
         self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = self.refuse
-        self.acks.on_failure = _give_up
+        self.acks.on_failure = give_up
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been answered, or given up."""
@@ -157,6 +160,9 @@ class Flushes:
         self.tell(items, [refusal] * len(items))
 
     async def _flush_acks(self, items: list[AckItem]) -> None:
+        await self.confirm(items, self._recording.acknowledge)
+
+    async def confirm(self, items: list[AckItem], record: Record) -> None:
         """Repeats a flush until it is durable: an acknowledgement has no other answer, and credit bounds what waits.
 
         Not while the process stops: what has no answer then is resent to another replica.
@@ -164,9 +170,9 @@ class Flushes:
         acks = [item.ack for item in items]
         drawn = acknowledged_ids(acks) if self.traces.drawn else ()
         with self.traces.flush("ledger.acknowledge", drawn, len(items)) as batch:
-            is_durable = await self._until_durable(acks)
+            is_durable = await self._until_durable(acks, record)
         if not is_durable:
-            _give_up(items)
+            give_up(items)
             return
         told: dict[SubmitStream, list[Result]] = {}
         for stream, item_id, _ in items:
@@ -176,12 +182,12 @@ class Flushes:
         if drawn:
             self.traces.acknowledged(acks, batch)
 
-    async def _until_durable(self, acks: list[DeviceAck]) -> bool:
+    async def _until_durable(self, acks: list[DeviceAck], record: Record) -> bool:
         """Records acknowledgements; returns false when the process stops before they are durable."""
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                await self._recording.acknowledge(acks)
+                await record(acks)
             except ChappeError:
                 if self._is_draining:
                     return False
@@ -241,8 +247,8 @@ class SubmitStream(
                 self.answer([parsed._replace(item_id=item_id)])
             elif isinstance(parsed.action, SendMessage):
                 messages.append(Item(self, item_id, parsed, len(raw)))
-            elif isinstance(parsed.action, SendGroupMessage):
-                self._flushes.groups.messages.add(Item(self, item_id, parsed, len(raw)))
+            elif isinstance(parsed.action, SendGroupMessage | SendGroupRead):
+                self._flushes.groups.add(Item(self, item_id, parsed, len(raw)))
             elif isinstance(parsed.action, SendAction):
                 self._flushes.actions.add(Item(self, item_id, parsed, len(raw)))
             else:
@@ -262,6 +268,10 @@ class SubmitStream(
                 strict=False,
             )
         ]
+        groups = [item for item in acks if names_group(item.ack.keys)]
+        if groups:
+            self._flushes.groups.acks.extend(groups)
+            acks = [item for item in acks if not names_group(item.ack.keys)]
         if acks:
             self._flushes.acks.extend(acks)
 
@@ -311,7 +321,8 @@ class SubmitStream(
         """Needs nothing: flushes of a stream that ended go on, and their answers are dropped."""
 
 
-def _give_up(items: list[AckItem]) -> None:
+def give_up(items: list[AckItem]) -> None:
+    """Leaves acknowledgements without an answer: the edge sends them again on another stream."""
     for item in items:
         item.stream.give_up(1)
 

@@ -14,6 +14,8 @@ from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
+from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
+from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from tests.svc_message.desk import Book, Desk
 from tests.svc_message.group_desk import Books, GroupDesk, spoil_memory, spoil_postgres
 
@@ -63,10 +65,14 @@ def desk() -> Desk:
 @pytest.fixture
 async def postgres_books(ledger_dsn: str, postgres_store: PostgresMessageStore) -> AsyncIterator[Books]:
     """Returns everything that keeps groups on PostgreSQL."""
-    groups, journal = PostgresGroupStore(ledger_dsn), PostgresJournal(ledger_dsn)
-    yield Books(postgres_store, groups, journal, spoil_postgres(ledger_dsn))
-    await groups.aclose()
-    await journal.aclose()
+    groups, journal, receipts = (
+        PostgresGroupStore(ledger_dsn),
+        PostgresJournal(ledger_dsn),
+        PostgresReceiptStore(ledger_dsn),
+    )
+    yield Books(postgres_store, groups, journal, receipts, spoil_postgres(ledger_dsn))
+    for opened in (groups, journal, receipts):
+        await opened.aclose()
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -75,7 +81,8 @@ def books(request: pytest.FixtureRequest) -> Books:
     if request.param == "memory":
         clock = SystemClock()
         store, journal = MemoryMessageStore(clock), MemoryJournal(clock)
-        return Books(store, MemoryGroupStore(store, journal), journal, spoil_memory(journal))
+        receipts = MemoryReceiptStore(store)
+        return Books(store, MemoryGroupStore(store, journal), journal, receipts, spoil_memory(journal))
     found: Books = request.getfixturevalue("postgres_books")
     return found
 

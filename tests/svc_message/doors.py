@@ -27,12 +27,13 @@ from chappe.runtime.tasks import Tasks
 from svc_message.adapters.group_store_memory import MemoryGroupStore
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.trace_store_memory import MemoryTraceStore
 from svc_message.model import ConversationId, UserId
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
-from svc_message.rpc.group_flushes import GroupFlushes
+from svc_message.rpc.group_flushes import GroupFlushes, GroupRules
 from svc_message.rpc.submit import Flushes
 from svc_message.service.accept import Accepting
 from svc_message.service.accept_group import GroupAccepting, Stores
@@ -41,7 +42,10 @@ from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.keep import Keeping
 from svc_message.service.record import Recording
+from svc_message.service.record_group import GroupRecording
+from svc_message.service.sight import Sight
 from svc_message.service.sync import Syncing
+from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
 from svc_message.worker.expand import JournalWorker
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, FakeGroupDirectory, ManualClock, message_id
@@ -89,7 +93,12 @@ class Doors:
         self.journal = JournalWorker(expanding, journal, Shard(5), clock=clock, seams=seams, tasks=tasks)
         stores = Stores(self.store, self.group_store)
         accepting = GroupAccepting(stores, self.groups, clock, self.journal, Shard(5))
-        self.flushes.groups = GroupFlushes(accepting, self.flushes, tasks)
+        self.receipts = MemoryReceiptStore(self.store)
+        self.telling = Telling(self.receipts, self.directory, self.dispatcher, clock)
+        sight = Sight(self.groups)
+        recording = GroupRecording(self.receipts, sight, self.directory, self.dispatcher, clock, self.telling)
+        direct = Recording(self.store, self.dispatcher, clock)
+        self.flushes.groups = GroupFlushes(GroupRules(accepting, recording, direct), self.flushes, tasks)
 
     def identify(self, context: Any) -> SpiffeId:
         return SpiffeId(trust_domain="chappe.test", service=self.caller)
@@ -200,6 +209,14 @@ class Edge:
             message_id=message_id(ALICE, 1, self.clock.wall_ms(), number),
             attempt=1,
             message=send_pb2.SendMessage(group_id=to, envelope=envelope, members_version=version),
+        ).SerializeToString()
+
+    def read_group(self, number: int, *, upto: bytes = b"", ids: Sequence[bytes] = ()) -> bytes:
+        """Returns a serialised Send of Alice's that reads messages of the group."""
+        return send_pb2.Send(
+            message_id=message_id(ALICE, 1, self.clock.wall_ms(), number),
+            attempt=1,
+            read=send_pb2.SendRead(group_id=GROUP, read_upto=upto, message_ids=ids),
         ).SerializeToString()
 
 

@@ -11,6 +11,7 @@ from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId,
 from svc_message.model.group import DirectoryGroup, Entry, Expansion, NewGroupMessage, Shard, Touch
 from svc_message.ports import MessageStore
 from svc_message.ports.group import GroupStore, Journal
+from svc_message.ports.receipt import ReceiptStore
 from svc_message.protocol import content_hash
 from tests.svc_message.desk import START_MS, Desk, stranger
 
@@ -21,6 +22,7 @@ class Books(NamedTuple):
     store: MessageStore
     groups: GroupStore
     journal: Journal
+    receipts: ReceiptStore
     spoil: Callable[[Position], Awaitable[Callable[[], Awaitable[None]]]]
     """Makes an entry of the journal unreadable; returns what makes it readable again, wherever it is then."""
 

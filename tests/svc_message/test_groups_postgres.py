@@ -1,0 +1,162 @@
+"""What only the books of groups on PostgreSQL have: plans, atomic batches, and a server that goes away."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chappe.runtime.engines import EmbeddedPostgres
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.adapters.journal_postgres import PostgresJournal
+from svc_message.adapters.message_store_postgres import PostgresMessageStore
+from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
+from svc_message.model import NO_POSITION, DeviceId, Verdict
+from svc_message.model.group import Shard, Window
+from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage
+from tests.svc_message.desk import START_MS, inbox
+from tests.svc_message.group_desk import GroupDesk, group_ref
+from tests.svc_message.test_message_store_postgres import engine, gone, query, within
+
+__all__ = ["engine"]
+
+SCANS = """
+    SELECT relname, seq_scan FROM pg_stat_user_tables
+    WHERE relname IN ('messages', 'inbox', 'conversations', 'journal', 'journal_shards', 'group_receipts',
+        'receipt_news', 'private_views')
+    ORDER BY relname
+"""
+ALWAYS = (Window(1, 0),)
+
+
+@pytest.fixture
+async def groups(engine: EmbeddedPostgres) -> AsyncIterator[PostgresGroupStore]:
+    """Returns a store whose server the test may ill-treat."""
+    store = PostgresGroupStore(engine.dsn)
+    yield store
+    await store.aclose()
+
+
+async def talk(dsn: str, desk: GroupDesk) -> None:
+    """Does everything that is done for groups once."""
+    groups, journal = PostgresGroupStore(dsn), PostgresJournal(dsn)
+    receipts, store = PostgresReceiptStore(dsn), PostgresMessageStore(dsn)
+    first, second = desk.say(), desk.say()
+    names = [MessageName(desk.group_id, message.message_id) for message in (first, second)]
+    await journal.checkpoint(desk.shard, NO_POSITION)
+    await groups.accept(desk.shard, [first, second])
+    await groups.accept(desk.shard, [desk.say_again(first), desk.say()])
+    await groups.expand([desk.expand(first, second), desk.expand(second)], [desk.touch(second)])
+    await inbox(store, desk.bob)
+    await journal.read(desk.shard, NO_POSITION, 10)
+    await journal.advance(desk.shard, first.position)
+    await journal.checkpoint(desk.shard, first.position)
+    await journal.adopt(10.0)
+    await receipts.acknowledge(
+        [MemberAck(desk.bob, desk.group_id, ALWAYS, (first.message_id,))], desk.position(), START_MS
+    )
+    await receipts.unread([MemberRead(desk.bob, desk.group_id, ALWAYS, second.message_id, (first.message_id,))])
+    read = (ReadMessage(second.message_id, is_told=True),)
+    await receipts.read(
+        [MemberReadUpdate(desk.bob, DeviceId(1), desk.group_id, ALWAYS, b"", read, False, desk.position(), START_MS)]  # noqa: FBT003 - not forced
+    )
+    await receipts.tally(names)
+    await receipts.list_receipts(names[0], desk.alice, 10)
+    await receipts.settle_news(await receipts.claim_news(desk.position(), START_MS, START_MS), START_MS)
+    await journal.end(desk.shard, second.position)
+    for opened in (groups, journal, receipts, store):
+        await opened.aclose()
+
+
+async def test_every_statement_for_groups_finds_its_rows_by_an_index(ledger_dsn: str, group_desk: GroupDesk) -> None:
+    before = await query(ledger_dsn, SCANS)
+
+    for _ in range(10):
+        await talk(ledger_dsn, group_desk)
+
+    # A server process reports what it did when its connection has ended.
+    await within(5, lambda: gone(ledger_dsn))
+    assert await query(ledger_dsn, SCANS) == before
+
+
+async def test_a_message_whose_entry_cannot_be_written_is_not_there(
+    engine: EmbeddedPostgres, groups: PostgresGroupStore, group_desk: GroupDesk
+) -> None:
+    await query(engine.dsn, "ALTER TABLE journal ADD CONSTRAINT broken CHECK (false)")
+    message = group_desk.say()
+
+    with pytest.raises(UnavailableError, match="CheckViolation"):
+        await groups.accept(group_desk.shard, [message])
+
+    store = PostgresMessageStore(engine.dsn)
+    assert await store.find([group_ref(message)]) == [None]
+    assert await inbox(store, group_desk.alice) == []
+    await query(engine.dsn, "ALTER TABLE journal DROP CONSTRAINT broken")
+    assert (await groups.accept(group_desk.shard, [message]))[0].verdict is Verdict.STORED
+    await store.aclose()
+
+
+async def test_pointers_whose_lines_cannot_be_written_are_not_there(
+    engine: EmbeddedPostgres, groups: PostgresGroupStore, group_desk: GroupDesk
+) -> None:
+    message = group_desk.say()
+    await groups.accept(group_desk.shard, [message])
+    await query(engine.dsn, "ALTER TABLE conversations ADD CONSTRAINT broken CHECK (false)")
+
+    with pytest.raises(UnavailableError, match="CheckViolation"):
+        await groups.expand([group_desk.expand(message)], [group_desk.touch(message)])
+
+    store = PostgresMessageStore(engine.dsn)
+    assert await inbox(store, group_desk.bob) == []
+    await store.aclose()
+
+
+async def test_a_killed_server_is_used_again_once_it_is_back(
+    engine: EmbeddedPostgres, groups: PostgresGroupStore, group_desk: GroupDesk
+) -> None:
+    message = group_desk.say()
+    await groups.accept(group_desk.shard, [message])
+    await engine.kill()
+
+    with pytest.raises(UnavailableError, match="PostgreSQL ledger"):
+        await groups.expand([group_desk.expand(message)], [])
+    await engine.start()
+    await within(5, lambda: groups.expand([group_desk.expand(message)], []))
+
+    store = PostgresMessageStore(engine.dsn)
+    assert len(await inbox(store, group_desk.bob)) >= 1
+    await store.aclose()
+
+
+async def test_lines_of_chat_lists_are_written_once_a_minute_and_for_new_members_at_once(
+    engine: EmbeddedPostgres, groups: PostgresGroupStore, group_desk: GroupDesk
+) -> None:
+    first, second = group_desk.say(), group_desk.say()
+    late = group_desk.say(message_id=group_desk.uuid7(START_MS + 120_000))
+    await groups.accept(group_desk.shard, [first, second, late])
+
+    await groups.expand([], [group_desk.touch(first, to=(group_desk.bob,))])
+    await groups.expand([], [group_desk.touch(second, to=(group_desk.bob,))])
+    assert await lines(engine, group_desk) == {group_desk.bob: first.message_id[:6]}
+    await groups.expand([], [group_desk.touch(second, version=2, to=(group_desk.bob, group_desk.carol))])
+    assert await lines(engine, group_desk) == dict.fromkeys((group_desk.bob, group_desk.carol), second.message_id[:6])
+    await groups.expand([], [group_desk.touch(late, version=2, to=(group_desk.bob,))])
+
+    assert (await lines(engine, group_desk))[group_desk.bob] == late.message_id[:6]
+
+
+async def lines(engine: EmbeddedPostgres, desk: GroupDesk) -> dict[bytes, bytes]:
+    """Returns the times of the group in chat lists, as the beginnings of ids."""
+    rows = await query(engine.dsn, "SELECT user_id, conversation_id, last_ms FROM conversations")
+    return {user.bytes: last_ms.to_bytes(6, "big") for user, group, last_ms in rows if group.bytes == desk.group_id}
+
+
+async def test_shards_with_the_highest_bit_are_numbers_like_others(
+    groups: PostgresGroupStore, engine: EmbeddedPostgres
+) -> None:
+    desk, journal = GroupDesk(), PostgresJournal(engine.dsn)
+    shard = Shard(2**64 - 1)
+
+    await groups.accept(shard, [desk.say()])
+
+    assert [orphan.shard for orphan in await journal.adopt(-1.0)] == [shard]
+    await journal.aclose()
