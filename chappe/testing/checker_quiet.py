@@ -1,30 +1,36 @@
 """Judges what must be true once all is quiet: everything has arrived, and devices agree."""
 
+from collections.abc import Iterable, Sequence
+
+from chappe.testing.checker_acts import Acts
 from chappe.testing.checker_delivery import Delivery
-from chappe.testing.checker_report import short
-from chappe.testing.checker_state import Device, Findings, Message, User, World
-from chappe.testing.checker_ticks import DELIVERED, READ, is_delivered
+from chappe.testing.checker_groups import Groups
+from chappe.testing.checker_here import Here, Told
+from chappe.testing.checker_report import Concern, short
+from chappe.testing.checker_state import Device, Findings, Message, Tally, User
+from chappe.testing.checker_ticks import DELIVERED, READ, delivered_to, is_delivered
+from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
 # A read is a send too, but its peer gets ticks of it instead of an event.
-# An edit or a reaction in whose place another one stands need not arrive any more.
-_ARRIVING_KINDS = frozenset({"message", "revoke"})
+# An edit or a reaction in whose place another one stands need not arrive any more; `Acts` looks after those.
+_ARRIVING_KINDS = frozenset({"message", "revoke", "hide"})
 _STATES = ("nothing", "delivered", "read")
+_NOTHING = Tally(0, 0)
 
 
 class Quiet:
-    """Follows `device`, `gone`, `connect` and `end`."""
+    """Follows `device`, `gone`, `connect`, `disconnect` and `end`."""
 
-    def __init__(self, world: World, findings: Findings, delivery: Delivery) -> None:
+    def __init__(self, world: World, findings: Findings, delivery: Delivery, groups: Groups) -> None:
         self.ends = 0
         self.unjudged = 0
         self._world = world
-        self._findings = findings
         self._blocks = delivery.blocks
-        self._told: set[tuple[str, object]] = set()
-        self._away: frozenset[Device] = frozenset()
-        self._known: set[User] = set()
-        self._present: dict[User, list[Device]] = {}
+        self._groups = groups
+        self._told = Told(findings)
+        self._acts = Acts(world, self._told, delivery.blocks)
+        self._here = Here(world, 0.0, ())
 
     def device(self, line: Line) -> None:
         """Entitles a device to what is sent from now on."""
@@ -39,78 +45,124 @@ class Quiet:
         """Entitles a device that nobody declared."""
         device = self._world.device(line["actor"])
         device.since = min(device.since, line["t"])
+        device.connected_t = line["t"]
+
+    def disconnect(self, line: Line) -> None:
+        """Expects nothing of a device until it is connected again."""
+        self._world.device(line["actor"]).connected_t = float("inf")
 
     def end(self, line: Line) -> None:
         """Judges all messages that were acknowledged before."""
-        absent = {self._world.device(name) for name in line.get("absent", ())}
-        self._away = frozenset(absent.union(d for d in self._world.devices.values() if d.is_gone))
-        self._present = {
-            user: [device for device in user.devices if device.since <= line["t"] and device not in self._away]
-            for user in self._world.users.values()
-        }
-        self._known = {device.user for device in self._world.devices.values() if device.since <= line["t"]}
+        self._here = Here(self._world, line["t"], line.get("absent", ()))
         self.ends += 1
         self.unjudged = 0
         has_ticks = line.get("ticks", True)
         for id_, message in self._world.messages.items():
             if message.is_stored and message.sender is not None and message.kind in _ARRIVING_KINDS:
-                self._judge_arrival(id_, message, message.sender, line["t"])
+                self._judge_arrival(id_, message, message.sender)
                 if has_ticks and message.kind == "message":
-                    self._judge_ticks(id_, message, message.sender, line["t"])
+                    self._judge_ticks(id_, message, message.sender)
+        self._acts.end(self._here)
+        if line.get("learns", True):
+            self._groups.end(self._here, self._told)
 
-    def _judge_arrival(self, id_: str, message: Message, sender: Device, t: float) -> None:
-        applied, sent_t = message.applied, message.sent_t
-        for device in self._present[sender.user]:
-            if device is not sender and device not in applied and device.since <= sent_t:
-                self._lose(id_, device, t)
-        to = message.to
-        if to is None or to is sender.user:
+    def _judge_arrival(self, id_: str, message: Message, sender: Device) -> None:
+        for device in self._here.lacking(sender.user, message):
+            if device is not sender:
+                self._lose(id_, device)
+        if message.kind == "hide":
             return
-        peers = self._present[to]
-        self.unjudged += not (peers or to in self._known)
-        missing = [d for d in peers if d not in applied and d.since <= sent_t]
-        if missing and self._blocks.may_bite(to, sender.user, sent_t, message.stored_t):
-            shown = [device for device in applied if device.user is to]
-            if shown:
-                what = f"{shown[0].name} has {short(id_)}, sent about a block, and {missing[0].name} has not"
-                self._diverge(id_, what, t)
+        if message.to is None:
+            self._judge_group_arrival(id_, message, sender)
+        elif message.to is not sender.user:
+            self._judge_peer_arrival(id_, message, sender, message.to)
+
+    def _judge_peer_arrival(self, id_: str, message: Message, sender: Device, to: User) -> None:
+        peers = self._here.present(to)
+        self.unjudged += not (peers or self._here.is_known(to))
+        missing = list(self._here.lacking(to, message))
+        if missing and self._blocks.may_bite(to, sender.user, message.sent_t, message.stored_t):
+            self._agree(id_, message, to, "sent about a block")
             return
         for device in missing:
-            self._lose(id_, device, t)
+            self._lose(id_, device)
 
-    def _judge_ticks(self, id_: str, message: Message, sender: Device, t: float) -> None:
+    def _judge_group_arrival(self, id_: str, message: Message, sender: Device) -> None:
+        group = self._world.group(message.conv)
+        self.unjudged += not group.is_told
+        if not group.is_told:
+            return
+        if message.kind == "message" and not group.may_have(sender.user, message, message.stored_t):
+            what = f"{short(id_)} was accepted, though {sender.name} is no member of {short(group.name)}"
+            self._told.once("membership", self._here.t, what, id_, Concern((sender.user.name,), group.name))
+        certain, unsure = group.audience(message)[:2]
+        for user in self._seeing(message, certain):
+            if user is not sender.user:
+                for device in self._here.lacking(user, message):
+                    self._lose(id_, device, group.name)
+        for user in unsure:
+            if user is not sender.user:
+                self._agree(id_, message, user, "sent about a change of its memberships")
+
+    def _seeing(self, message: Message, users: Sequence[User]) -> Iterable[User]:
+        """Returns those of some users who certainly could see what a message is about."""
+        original = self._world.original(message)
+        if original is None:
+            return users
+        saw = self._world.group(message.conv).audience(original).certain if original.is_stored else ()
+        return set(users).intersection(saw)
+
+    def _judge_ticks(self, id_: str, message: Message, sender: Device) -> None:
+        present = self._here.present(sender.user)
+        own = [device for device in present if device is sender or device.since <= message.sent_t]
+        if not own:
+            return
+        if message.to is None and self._world.group(message.conv).is_told:
+            self._judge_tallies(id_, message, sender, own)
+            return
         ticks = message.ticks or {}
-        own = self._present[sender.user]
-        own = [device for device in own if device is sender or device.since <= message.sent_t]
         peers = {message.to} if message.to is not None else {by for _, by in ticks}
-        for by in peers.difference({sender.user}) if own else ():
+        for by in peers.difference({sender.user}):
+            due = READ if by in self._readers(message) else DELIVERED if self._has(message, by) else 0
             levels = [ticks.get((device, by), 0) for device in own]
-            due = self._due(message, by)
-            if due <= min(levels) == max(levels):
-                continue
-            low = own[levels.index(min(levels))]
             if max(levels) != min(levels):
-                high = own[levels.index(max(levels))]
+                high, low = own[levels.index(max(levels))], own[levels.index(min(levels))]
                 what = f"{high.name} shows {short(id_)} as {_STATES[max(levels)]}, "
-                what += f"{low.name} as {_STATES[min(levels)]}"
-                self._diverge(id_, what, t)
-            else:
-                what = f"{short(id_)} is {_STATES[due]}, but {low.name} shows {_STATES[min(levels)]}"
-                self._diverge(id_, what, t)
+                self._diverge(id_, f"{what}{low.name} as {_STATES[min(levels)]}")
+            elif due > levels[0]:
+                self._diverge(id_, f"{short(id_)} is {_STATES[due]}, but {own[0].name} shows {_STATES[levels[0]]}")
 
-    def _due(self, message: Message, by: User) -> int:
-        for device in message.readers:
-            if device.user is by and device not in self._away:
-                return READ
-        return DELIVERED if is_delivered(message, by, self._away) else 0
+    def _judge_tallies(self, id_: str, message: Message, sender: Device, own: list[Device]) -> None:
+        readers = self._readers(message) - {sender.user}
+        due = Tally(len((delivered_to(message, self._here.away) | readers) - {sender.user}), len(readers))
+        tallies = message.tallies or {}
+        for device in own:
+            shown = tallies.get(device, _NOTHING)
+            if shown.delivered < due.delivered or shown.read < due.read:
+                what = f"{short(id_)} is delivered to {due.delivered} and read by {due.read}, "
+                self._diverge(id_, f"{what}but {device.name} shows {shown.delivered} and {shown.read}")
+        audience = self._world.group(message.conv).audience(message)
+        most, least = audience.most - 1, audience.least - 1
+        if message.recipients is not None and not least <= message.recipients <= most:
+            what = f"{short(id_)} is shown as sent to {message.recipients} others, but the group had {least}"
+            self._told.once("tick", self._here.t, what + (f" to {most}" if most > least else ""), id_)
 
-    def _lose(self, id_: str, device: Device, t: float) -> None:
-        # Each end judges everything; what is still missing then was told before.
-        if (id_, device) not in self._told:
-            self._told.add((id_, device))
-            self._findings.add("loss", t, f"{device.name} never applied {short(id_)}", id_)
+    def _has(self, message: Message, by: User) -> bool:
+        return is_delivered(message, by, self._here.away)
 
-    def _diverge(self, id_: str, what: str, t: float) -> None:
-        if (id_, what) not in self._told:
-            self._told.add((id_, what))
-            self._findings.add("convergence", t, what, id_)
+    def _readers(self, message: Message) -> set[User]:
+        return {device.user for device in message.readers if device not in self._here.away}
+
+    def _agree(self, id_: str, message: Message, user: User, why: str) -> None:
+        """Finds fault when one of a user's devices has what another one lacks."""
+        missing = list(self._here.lacking(user, message))
+        shown = [device for device in message.applied if device.user is user]
+        if missing and shown:
+            self._diverge(id_, f"{shown[0].name} has {short(id_)}, {why}, and {missing[0].name} has not")
+
+    def _lose(self, id_: str, device: Device, group: str = "") -> None:
+        what = f"{device.name} never applied {short(id_)}"
+        self._told.once("loss", self._here.t, what, id_, Concern((device.user.name,) if group else (), group))
+
+    def _diverge(self, id_: str, what: str) -> None:
+        self._told.once("convergence", self._here.t, what, id_)

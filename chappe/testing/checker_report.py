@@ -2,11 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from chappe.testing.history import Line
 
-Guarantee = Literal["loss", "double", "invented", "order", "tick", "misdelivery", "retry", "convergence", "unfinished"]
+Guarantee = Literal[
+    "loss",
+    "double",
+    "invented",
+    "order",
+    "tick",
+    "misdelivery",
+    "membership",
+    "retry",
+    "convergence",
+    "late",
+    "unfinished",
+]
 
 PROMISES: Mapping[Guarantee, str] = {
     "loss": "G1: what was acknowledged reaches every entitled device",
@@ -14,14 +26,27 @@ PROMISES: Mapping[Guarantee, str] = {
     "invented": "what is applied was sent",
     "order": "G3, G4, G5: all devices show one order, in which a sender's messages and replies follow",
     "tick": "G6: a tick is true and never goes back",
-    "misdelivery": "G7: nobody else receives it, nor one who blocked the sender",
+    "misdelivery": "G7: nobody else receives it: none who blocked the sender, none who is no member of the group",
+    "membership": "G7: members write, and nobody else; members and the removed learn of every change",
     "retry": "G8: any number of retries make one message, or one final no",
-    "convergence": "G9: the devices of one user end up the same",
+    "convergence": "G9: the devices of one user end up the same, and show what was edited, taken back or reacted last",
+    "late": "G10: what a device that stays connected was not pushed is made good in time",
     "unfinished": "a history says when all is quiet, or nothing can be called lost",
 }
 
 _STORY_HEAD = 8
 _STORY_TAIL = 8
+
+
+class Concern(NamedTuple):
+    """What else matters to a violation than messages."""
+
+    users: tuple[str, ...] = ()
+    """Whose blocks; with a group, whose memberships of it."""
+    group: str = ""
+
+
+NOTHING: Final = Concern()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +60,7 @@ class Violation:
     """What is wrong, in one sentence."""
     ids: tuple[str, ...] = ()
     """The messages that it is about."""
-    users: tuple[str, ...] = ()
-    """Whose blocks matter to it."""
+    concern: Concern = NOTHING
     story: tuple[str, ...] = ()
     """The lines of the history that lead to it, in plain words."""
 
@@ -101,7 +125,9 @@ class Report:
         )
         rare = {
             "invented": self.counts.get("invented", 0),
+            "wrong memberships": self.counts.get("membership", 0),
             "broken retries": self.counts.get("retry", 0),
+            "late": self.counts.get("late", 0),
             "not converged": self.counts.get("convergence", 0),
             "not judged": self.unjudged,
         }
@@ -143,8 +169,11 @@ def _words(line: Line) -> str:
     template = _PHRASES.get(line["op"], "{op}")
     values = {key: short(value) if isinstance(value, str) else value for key, value in line.items()}
     values["ids"] = _listed(line.get("ids", ()))
+    values["whom"] = _listed(line.get("members") or [line.get("whom", "")])
     if line["op"] == "read" and "upto" in line:
         template = "reads all up to {upto}"
+    elif line["op"] == "send" and not line["to"]:
+        template = "sends {kind} {id} to the group {conv} (attempt {attempt})"
     elif line["op"] == "refused":
         template = "is told that {id} is refused " + ("for good" if line["final"] else "for now") + ": {reason}"
         values["reason"] = line["reason"]
@@ -172,8 +201,12 @@ _PHRASES: Mapping[str, str] = {
     "ack": "acks {ids}",
     "read": "reads {ids}",
     "tick": "shows {id} as {state} (by {by})",
+    "tally": "shows {id} as delivered to {delivered} and read by {read} of {of}",
     "shown": "displays {ids}",
     "block": "has blocked {whom}",
     "unblock": "has lifted the block of {whom}",
+    "join": "says that {whom} joined {conv} (version {version})",
+    "leave": "says that {whom} left {conv} (version {version})",
+    "learn": "learns of version {version} of {conv}: {change} {whom}",
     "end": "says that all is quiet",
 }

@@ -1,8 +1,22 @@
 """Judges the sending side: ids in order, and retries that make one message or one final no."""
 
-from chappe.testing.checker_report import short
-from chappe.testing.checker_state import Device, Findings, Limits, World
+from typing import NamedTuple
+
+from chappe.testing.checker_report import Concern, short
+from chappe.testing.checker_state import Device, Findings, Limits, Message
+from chappe.testing.checker_world import World
 from chappe.testing.history import Line
+
+_NO_MEMBER = "NOT_IN_CONVERSATION"
+
+
+class _TurnedAway(NamedTuple):
+    """A message that was refused because its sender would be no member."""
+
+    message: Message
+    sender: Device
+    id: str
+    t: float
 
 
 class Sending:
@@ -15,6 +29,7 @@ class Sending:
         self._findings = findings
         self._clock_lead_ms = limits.clock_lead_ms
         self._convs: dict[str, str] = {}
+        self._turned_away: list[_TurnedAway] = []
 
     def send(self, line: Line) -> None:
         """Takes note of a message, and of its place; a retry says nothing new."""
@@ -28,6 +43,8 @@ class Sending:
             message.conv = self._convs.setdefault(line["conv"], line["conv"])
             message.to = self._world.user(line["to"]) if line["to"] else None
             message.kind = line["kind"]
+            message.target = line.get("target", "")
+            message.version = line.get("version", 0)
             message.sent_t = line["t"]
             self._judge_place(device, line)
             if "draft" in line:
@@ -63,11 +80,20 @@ class Sending:
         if not line["final"] or message.is_refused:
             return
         message.is_refused = True
+        if line["reason"] == _NO_MEMBER and message.sender is not None and message.to is None:
+            self._turned_away.append(_TurnedAway(message, message.sender, id_, line["t"]))
         if message.is_stored:
             self._findings.add("retry", line["t"], f"{short(id_)} is refused for good after it was stored", id_)
-        elif any(device is not message.sender for device in message.applied):
-            what = f"{short(id_)} is refused for good after {message.applied[0].name} applied it"
+        elif others := [device for device in message.applied if device is not message.sender]:
+            what = f"{short(id_)} is refused for good after {others[0].name} applied it"
             self._findings.add("retry", line["t"], what, id_)
+
+    def finish(self) -> None:
+        """Judges what could not be judged before all memberships were told."""
+        for message, sender, id_, t in self._turned_away:
+            if self._world.group(message.conv).must_take(sender.user, message.sent_t, t):
+                what = f"{sender.name} is told that it is no member of {short(message.conv)}, which it is"
+                self._findings.add("membership", t, what, id_, concern=Concern((sender.user.name,), message.conv))
 
     def _judge_place(self, device: Device, line: Line) -> None:
         id_, t = line["id"], line["t"]

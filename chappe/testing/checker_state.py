@@ -1,11 +1,14 @@
-"""What the checker remembers: a few words for each message, device and block, never the lines themselves."""
+"""What the checker remembers of messages and devices: a few words for each, never the lines themselves."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from chappe.testing.checker_report import Guarantee, Violation
+from chappe.testing.checker_report import NOTHING, Concern, Guarantee, Violation
 
-_NEVER = float("inf")
+NEVER = float("inf")
+
+_FEW = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,6 +17,12 @@ class Limits:
 
     block_grace_ms: float = 2_000
     """A block may take this long to bite after it has returned."""
+    change_grace_ms: float = 2_000
+    """A change of a group may take this long to show in messages whose senders do not know of it."""
+    expansion_ms: float = 30_000
+    """Who leaves a group within this time after a message was acknowledged may lack it."""
+    repair_ms: float = 170_000
+    """A device that stays connected has what was acknowledged within this time, also when its push was lost."""
     clock_lead_ms: float = 2_500
     """A reply need not sort after a message that is further ahead of the clock than this."""
     stories: int = 20
@@ -34,21 +43,45 @@ class Device:
 
     name: str
     user: User
-    since: float = _NEVER
+    since: float = NEVER
     """Entitled to what is first sent from now on; infinite until it is declared or connects."""
+    connected_t: float = NEVER
+    """Since when its session stands; infinite while there is none."""
     is_gone: bool = False
     last_sent: str = ""
     """The highest id that it has sent."""
     last_seen: dict[str, str] = field(default_factory=dict[str, str])
     """By conversation, the highest id of a message that it has applied."""
-    read_upto: dict[str, str] = field(default_factory=dict[str, str])
+    unread: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """By conversation, what it has applied of others and not said to be read."""
     drafts: dict[str, str] = field(default_factory=dict[str, str])
     """By outbox entry, the id under which it was last sent."""
 
 
+Devices = tuple[Device, ...] | dict[Device, None]
+"""Some devices in the order in which they came: a tuple, as an empty one costs nothing, until they are many."""
+
+
+def with_one(devices: Devices, device: Device) -> Devices:
+    """Returns devices with one more."""
+    if isinstance(devices, dict):
+        devices[device] = None
+        return devices
+    if len(devices) < _FEW:
+        return (*devices, device)
+    return dict.fromkeys((*devices, device))
+
+
+class Tally(NamedTuple):
+    """How many of the recipients of a message have it, and have read it."""
+
+    delivered: int
+    read: int
+
+
 @dataclass(slots=True, eq=False)
 class Message:
-    """What is known of one id; tuples, as they are short and an empty one costs nothing."""
+    """What is known of one id."""
 
     sender: Device | None = None
     """None until its `send` is read."""
@@ -56,44 +89,25 @@ class Message:
     """None in a group."""
     conv: str = ""
     kind: str = ""
-    sent_t: float = _NEVER
-    stored_t: float = _NEVER
+    target: str = ""
+    version: int = 0
+    """Of its group, the newest that its sender knew."""
+    sent_t: float = NEVER
+    stored_t: float = NEVER
     accepted_ms: int = 0
     is_refused: bool = False
-    applied: tuple[Device, ...] = ()
-    acked: tuple[Device, ...] = ()
-    readers: tuple[Device, ...] = ()
+    applied: Devices = ()
+    acked: Devices = ()
+    readers: Devices = ()
     ticks: dict[tuple[Device, User], int] | None = None
+    tallies: dict[Device, Tally] | None = None
+    recipients: int | None = None
+    """How many it has, as its sender's devices show it."""
 
     @property
     def is_stored(self) -> bool:
         """Whether its sender was told that it is stored."""
-        return self.stored_t < _NEVER
-
-
-class World:
-    """Everything heard of so far."""
-
-    def __init__(self) -> None:
-        self.messages: defaultdict[str, Message] = defaultdict(Message)
-        self.devices: dict[str, Device] = {}
-        self.users: dict[str, User] = {}
-
-    def device(self, name: str) -> Device:
-        """Returns the device of this name, new if it was not heard of."""
-        found = self.devices.get(name)
-        if found is None:
-            user = self.user(name.partition("/")[0])
-            found = self.devices[name] = Device(name, user)
-            user.devices.append(found)
-        return found
-
-    def user(self, name: str) -> User:
-        """Returns the user of this id, new if not heard of."""
-        found = self.users.get(name)
-        if found is None:
-            found = self.users[name] = User(name)
-        return found
+        return self.stored_t < NEVER
 
 
 class Findings:
@@ -104,49 +118,8 @@ class Findings:
         self.kept: list[Violation] = []
         self._limit = limit
 
-    def add(self, guarantee: Guarantee, t: float, what: str, *ids: str, users: tuple[str, ...] = ()) -> None:
+    def add(self, guarantee: Guarantee, t: float, what: str, *ids: str, concern: Concern = NOTHING) -> None:
         """Adds one violation at a time, about some ids."""
         self.counts[guarantee] += 1
         if self.counts[guarantee] <= self._limit:
-            self.kept.append(Violation(guarantee=guarantee, t=t, what=what, ids=ids, users=users))
-
-
-@dataclass(slots=True)
-class _Span:
-    began: float
-    returned: float
-    lift_began: float = _NEVER
-    lifted: float = _NEVER
-
-
-class Blocks:
-    """Who has blocked whom, and when for certain or perhaps."""
-
-    def __init__(self, grace_ms: float) -> None:
-        self._grace_ms = grace_ms
-        self._spans: dict[tuple[User, User], list[_Span]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._spans)
-
-    def block(self, by: User, whom: User, began: float, returned: float) -> None:
-        """Opens a span; blocking again changes nothing."""
-        spans = self._spans.setdefault((by, whom), [])
-        if not spans or spans[-1].lifted < _NEVER:
-            spans.append(_Span(began, returned))
-
-    def lift(self, by: User, whom: User, began: float, returned: float) -> None:
-        """Closes the open span, if there is one."""
-        spans = self._spans.get((by, whom))
-        if spans and spans[-1].lifted == _NEVER:
-            spans[-1].lift_began, spans[-1].lifted = began, returned
-
-    def may_bite(self, by: User, whom: User, start: float, end: float) -> bool:
-        """Whether a message accepted between these times may rightly be withheld."""
-        spans = self._spans.get((by, whom), ())
-        return any(span.began <= end and span.lifted >= start for span in spans)
-
-    def must_bite(self, by: User, whom: User, start: float, end: float) -> bool:
-        """Whether a message accepted between these times must be withheld, whichever moment it was."""
-        spans = self._spans.get((by, whom), ())
-        return any(span.returned + self._grace_ms <= start and span.lift_began > end for span in spans)
+            self.kept.append(Violation(guarantee=guarantee, t=t, what=what, ids=ids, concern=concern))

@@ -1,31 +1,38 @@
-"""Judges ticks: each one true when it is shown, and none that goes back."""
+"""Judges ticks and tallies: each one true when it is shown, and none that goes back."""
 
 from chappe.testing.checker_report import short
-from chappe.testing.checker_state import Device, Findings, Message, User, World
+from chappe.testing.checker_state import Device, Findings, Message, Tally, User, with_one
+from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
 DELIVERED = 1
 READ = 2
 _LEVELS = {"delivered": DELIVERED, "read": READ}
+_NOTHING = Tally(0, 0)
 
 
 class Ticks:
-    """Follows `read` and `tick`."""
+    """Follows `read`, `tick` and `tally`."""
 
     def __init__(self, world: World, findings: Findings) -> None:
         self._world = world
         self._findings = findings
 
     def read(self, line: Line) -> None:
-        """Takes note of what a user has read."""
+        """Takes note of what a user has read: the ids named, or what this device had applied of all up to one."""
         device = self._world.device(line["actor"])
-        for id_ in line.get("ids", ()):
+        ids = line.get("ids", [])
+        upto, conv = line.get("upto", ""), line["conv"]
+        if upto:
+            user_upto = self._world.read_upto[conv]
+            user_upto[device.user] = max(upto, user_upto.get(device.user, ""))
+            unread = device.unread.get(conv, ())
+            ids = [id_ for id_ in unread if id_ <= upto]
+            device.unread[conv] = [id_ for id_ in unread if id_ > upto]
+        for id_ in ids:
             message = self._world.messages[id_]
             if device not in message.readers:
-                message.readers += (device,)
-        upto = line.get("upto", "")
-        if upto > device.read_upto.get(line["conv"], ""):
-            device.read_upto[line["conv"]] = upto
+                message.readers = with_one(message.readers, device)
 
     def tick(self, line: Line) -> None:
         """Judges one state shown."""
@@ -34,22 +41,62 @@ class Ticks:
         level = _LEVELS[line["state"]]
         by = self._world.user(line["by"]) if "by" in line else message.to
         if message.sender is None or by is None or message.sender.user is not device.user:
-            self._lie(line, "which is not a message of its user")
+            self._lie(line, line["state"], "which is not a message of its user")
             return
         if level == DELIVERED and not is_delivered(message, by):
-            self._lie(line, f"but no device of {short(by.name)} had applied and acked it")
-        elif level == READ and not is_read(message, line["id"], by):
-            self._lie(line, f"but {short(by.name)} had not read it")
+            self._lie(line, line["state"], f"but no device of {short(by.name)} had applied and acked it")
+        elif level == READ and not self._is_read(message, line["id"], by):
+            self._lie(line, line["state"], f"but {short(by.name)} had not read it")
         if message.ticks is None:
             message.ticks = {}
         if message.ticks.get((device, by), 0) > level:
-            self._lie(line, "after it had shown read")
+            self._lie(line, line["state"], "after it had shown read")
         else:
             message.ticks[device, by] = level
 
-    def _lie(self, line: Line, why: str) -> None:
-        what = f"{line['actor']} shows {short(line['id'])} as {line['state']}, {why}"
-        self._findings.add("tick", line["t"], what, line["id"])
+    def tally(self, line: Line) -> None:
+        """Judges how many are shown to have a message, and to have read it."""
+        device = self._world.device(line["actor"])
+        message = self._world.messages[line["id"]]
+        shown = Tally(line["delivered"], line["read"])
+        words = f"delivered to {shown.delivered} and read by {shown.read} of {line['of']}"
+        if message.sender is None or message.sender.user is not device.user:
+            self._lie(line, words, "which is not a message of its user")
+            return
+        true = self._truth(message, line["id"], message.sender.user)
+        if shown.delivered > true.delivered or shown.read > true.read:
+            self._lie(line, words, f"but {true.delivered} had it, and {true.read} of them had read it")
+        elif not shown.read <= shown.delivered <= line["of"]:
+            self._lie(line, words, "which cannot be")
+        if message.tallies is None:
+            message.tallies = {}
+            message.recipients = line["of"]
+        before = message.tallies.get(device, _NOTHING)
+        if shown.delivered < before.delivered or shown.read < before.read:
+            self._lie(line, words, f"after delivered to {before.delivered} and read by {before.read}")
+        elif line["of"] != message.recipients:
+            self._lie(line, words, f"though it was sent to {message.recipients}")
+        message.tallies[device] = Tally(*map(max, before, shown))
+
+    def _truth(self, message: Message, id_: str, sender: User) -> Tally:
+        have = delivered_to(message)
+        have.discard(sender)
+        read = {device.user for device in message.readers}
+        upto = self._world.read_upto.get(message.conv, {})
+        # Whoever has read all up to a later one may have read this one.
+        read.update(user for user, id_read in upto.items() if id_read >= id_ and user in have)
+        read.discard(sender)
+        return Tally(len(have | read), len(read))
+
+    def _is_read(self, message: Message, id_: str, by: User) -> bool:
+        if self._world.read_upto[message.conv].get(by, "") >= id_:
+            return True
+        return any(device.user is by for device in message.readers)
+
+    def _lie(self, line: Line, shown: str, why: str) -> None:
+        self._findings.add(
+            "tick", line["t"], f"{line['actor']} shows {short(line['id'])} as {shown}, {why}", line["id"]
+        )
 
 
 def is_delivered(message: Message, by: User, away: frozenset[Device] = frozenset()) -> bool:
@@ -61,9 +108,6 @@ def is_delivered(message: Message, by: User, away: frozenset[Device] = frozenset
     return False
 
 
-def is_read(message: Message, id_: str, by: User) -> bool:
-    """Whether this user has read a message, by naming it or all up to a later one."""
-    for device in message.readers:
-        if device.user is by:
-            return True
-    return any(device.read_upto.get(message.conv, "") >= id_ for device in by.devices)
+def delivered_to(message: Message, away: frozenset[Device] = frozenset()) -> set[User]:
+    """Returns the users who have a device, not among those away, that has applied and acked a message."""
+    return {device.user for device in message.acked if device not in away and device in message.applied}

@@ -9,11 +9,13 @@ from operator import itemgetter
 from pathlib import Path
 
 from chappe.testing.checker_delivery import Delivery
+from chappe.testing.checker_groups import Groups
 from chappe.testing.checker_quiet import Quiet
 from chappe.testing.checker_report import Report, Violation, tell
 from chappe.testing.checker_sending import Sending
-from chappe.testing.checker_state import Findings, Limits, World
+from chappe.testing.checker_state import Findings, Limits
 from chappe.testing.checker_ticks import Ticks
+from chappe.testing.checker_world import World
 from chappe.testing.history import HistoryError, Line, read_batches
 
 
@@ -64,12 +66,13 @@ def _collector_at_rest() -> Generator[None, None, None]:
 
 class _Judge:
     def __init__(self, limits: Limits) -> None:
-        self._world = World()
+        self._world = World(limits)
         self._findings = Findings(limits.stories)
         self._sending = Sending(self._world, self._findings, limits)
         self._delivery = Delivery(self._world, self._findings, limits)
         self._ticks = Ticks(self._world, self._findings)
-        self._quiet = Quiet(self._world, self._findings, self._delivery)
+        self._groups = Groups(self._world)
+        self._quiet = Quiet(self._world, self._findings, self._delivery, self._groups)
         self._lines = 0
         self._last_t = 0.0
         self._handlers = self._by_op()
@@ -93,6 +96,7 @@ class _Judge:
     def finish(self) -> Report:
         """Judges what needed everything, and counts."""
         self._delivery.finish()
+        self._sending.finish()
         if not self._quiet.ends:
             what = "there is no end line, so nothing can be called lost; write one when all has arrived"
             self._findings.add("unfinished", self._last_t, what)
@@ -120,45 +124,47 @@ class _Judge:
             "unblock": self._delivery.unblock,
             "read": self._ticks.read,
             "tick": self._ticks.tick,
+            "tally": self._ticks.tally,
             "device": self._quiet.device,
             "gone": self._quiet.gone,
             "connect": self._quiet.connect,
+            "disconnect": self._quiet.disconnect,
             "end": self._quiet.end,
-            "disconnect": _pass_over,
-            "join": _pass_over,
-            "leave": _pass_over,
+            "join": self._groups.join,
+            "leave": self._groups.leave,
+            "learn": self._groups.learn,
         }
 
 
-def _pass_over(_line: Line) -> None:
-    pass
+_Key = str | frozenset[str] | tuple[str, str]
+"""What lines and violations have in common: an id, two users of a block, or a group and a user."""
 
 
 def _with_stories(batches: Iterable[Sequence[Line]], violations: Sequence[Violation]) -> tuple[Violation, ...]:
     lines: list[list[Line]] = [[] for _ in violations]
-    by_id: dict[str, list[int]] = {}
-    by_users: dict[frozenset[str], list[int]] = {}
+    concerned: dict[_Key, list[int]] = {}
     for number, violation in enumerate(violations):
-        for id_ in violation.ids:
-            by_id.setdefault(id_, []).append(number)
-        if violation.users:
-            by_users.setdefault(frozenset(violation.users), []).append(number)
+        users, group = violation.concern
+        keys: list[_Key] = [*violation.ids]
+        keys += [(group, user) for user in users] if group else [frozenset(users)] if users else []
+        for key in keys:
+            concerned.setdefault(key, []).append(number)
     for line in itertools.chain.from_iterable(batches):
-        for number in _concerned(line, by_id, by_users):
+        for number in sorted({number for key in _keys(line) for number in concerned.get(key, ())}):
             if line["t"] <= violations[number].t:
                 lines[number].append(line)
     told = zip(violations, lines, strict=True)
     return tuple(replace(violation, story=tell(chosen)) for violation, chosen in told)
 
 
-def _concerned(
-    line: Line, by_id: Mapping[str, list[int]], by_users: Mapping[frozenset[str], list[int]]
-) -> Iterable[int]:
-    if by_users and line["op"] in {"block", "unblock"}:
-        return by_users.get(frozenset((line["actor"].partition("/")[0], line["whom"])), ())
+def _keys(line: Line) -> Iterable[_Key]:
+    op, user = line["op"], line["actor"].partition("/")[0]
+    if op in {"block", "unblock"}:
+        return [frozenset((user, line["whom"]))]
+    if op in {"join", "leave"}:
+        return [(line["conv"], name) for name in line.get("members") or [line["whom"]]]
+    if op == "learn":
+        return [(line["conv"], user)]
     if "id" in line:
-        return by_id.get(line["id"], ())
-    ids = set(line.get("ids", ()))
-    if "upto" in line:
-        ids.add(line["upto"])
-    return sorted({number for id_ in ids & by_id.keys() for number in by_id[id_]})
+        return [line["id"]]
+    return [*line.get("ids", ()), *([line["upto"]] if "upto" in line else [])]

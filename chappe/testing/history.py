@@ -10,28 +10,39 @@ A `?` marks a field that may be left out. Unknown fields are ignored, unknown op
 | `gone` | `device` | this device was unlinked and is entitled to nothing more |
 | `connect` | `session`, `edge` | my session is welcomed by this edge |
 | `disconnect` | `session`, `edge` | my session has ended |
-| `send` | `id`, `conv`, `to`, `kind`, `attempt`, `draft`? | I hand this to my edge |
+| `send` | `id`, `conv`, `to`, `kind`, `attempt`, `draft`?, `target`?, `version`? | I hand this to my edge |
 | `stored` | `id`, `accepted_ms`, `duplicate` | SendAck: it is stored |
 | `refused` | `id`, `reason`, `final` | SendNack: never (`final`), or try again |
-| `apply` | `id`, `conv`, `sender`, `ms`, `pos`, `kind`, `how` | my application was given this event |
+| `apply` | `id`, `conv`, `sender`, `ms`, `pos`, `kind`, `how`, `target`? | my application was given this event |
 | `ack` | `ids` | these are on my disk |
 | `read` | `conv`, `ids`? or `upto`? | my user has read these, or all up to this id |
 | `tick` | `id`, `state`, `by`? | I show this state for a message of my own user |
+| `tally` | `id`, `delivered`, `read`, `of` | I show how many of its recipients have and have read my user's message |
 | `shown` | `conv`, `ids` | I display these messages in this order, oldest first |
 | `block` | `whom`, `at`? | a block of this user has returned; `at` is when its call was begun |
 | `unblock` | `whom`, `at`? | a block of this user has been lifted; `at` is when its call was begun |
-| `join`, `leave` | `conv`, `whom` | a membership of a group has changed (kept for later, not judged) |
-| `end` | `absent`?, `ticks`? | all is quiet: what was acknowledged must have arrived by now |
+| `join` | `conv`, `whom` or `members`, `at`?, `version`? | these are members of a group: the call has returned |
+| `leave` | `conv`, `whom` or `members`, `at`?, `version`? | these are no members any more, removed or gone |
+| `learn` | `conv`, `version`, `change`, `members`? | my application was told of this change of a group |
+| `end` | `absent`?, `ticks`?, `learns`? | all is quiet: what was acknowledged must have arrived by now |
 
 Lines that cause something (`send`, `ack`, `read`) are written once it cannot be forgotten (it is in the
 outbox, on the disk) and before the bytes leave the device.
-`to` is the peer's user id, or empty in a group. `kind` is message, edit, revoke, reaction or read.
+`to` is the peer's user id, or empty in a group. `kind` is message, edit, revoke, reaction, read, or hide: a revoke
+for the user's own devices alone. `target` is the message that an edit, a revoke, a reaction or a hide is about.
 `draft` names the outbox entry, so that a message sent again under a new id is known as the same one.
 `ms` is the time by which the device sorts the message, `how` is push, sync or history.
 `state` is delivered or read; `by` is who has it, by default the peer.
 A device that was never declared counts from its first `connect` or `send`.
+
+A group is known by its memberships: tell of everybody, whoever created it too, or its messages are not judged.
+`at` is when the call was begun, before its first attempt; between it and the line nobody knows what is true.
+`version` is that of the group after the change, and in a `send` the newest one that the device knows.
+`change` is created, added, joined, removed, left, role or updated; `members` are those whom the event names.
+
 `absent` lists devices that cannot have caught up (switched off); all others must have, connected or not.
-`ticks` is false when senders do not write their ticks down, so that a missing one says nothing.
+`ticks` is false when senders do not write their ticks and tallies down, so that a missing one says nothing;
+`learns` is false when devices do not write down what they learn of groups.
 
 Files of one run come from one host, or from hosts whose clocks agree better than a message travels.
 """
@@ -49,7 +60,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, NotRequired, Self, TypedDict
 
-Kind = Literal["message", "edit", "revoke", "reaction", "read"]
+Kind = Literal["message", "edit", "revoke", "reaction", "read", "hide"]
 How = Literal["push", "sync", "history"]
 TickState = Literal["delivered", "read"]
 
@@ -82,6 +93,10 @@ class Line(TypedDict):
     device: str
     session: str
     edge: str
+    change: str
+    delivered: int
+    read: int
+    of: int
     draft: NotRequired[str]
     by: NotRequired[str]
     ids: NotRequired[list[str]]
@@ -89,6 +104,10 @@ class Line(TypedDict):
     at: NotRequired[float]
     absent: NotRequired[list[str]]
     ticks: NotRequired[bool]
+    learns: NotRequired[bool]
+    target: NotRequired[str]
+    version: NotRequired[int]
+    members: NotRequired[list[str]]
 
 
 class Action(NamedTuple):
@@ -100,6 +119,10 @@ class Action(NamedTuple):
     kind: Kind = "message"
     draft: str = ""
     """The outbox entry, when the writer can name it."""
+    target: bytes = b""
+    """The message that the action is about, unless it is one itself."""
+    version: int = 0
+    """In a group, the newest version of it that the device knows; 0 for none."""
 
 
 class Event(NamedTuple):
@@ -111,6 +134,8 @@ class Event(NamedTuple):
     pos: bytes
     ms: int
     kind: Kind
+    target: bytes = b""
+    """The message that the event is about, unless it is one itself."""
 
 
 def actor_of(user: bytes, device: int) -> str:
@@ -144,10 +169,14 @@ class HistoryWriter:
 
     def send(self, action: Action, attempt: int = 1) -> None:
         """Says that an action is handed to the edge; call it before the bytes leave."""
-        draft = f',"draft":{json.dumps(action.draft)}' if action.draft else ""
+        more = f',"draft":{json.dumps(action.draft)}' if action.draft else ""
+        if action.target:
+            more += f',"target":"{action.target.hex()}"'
+        if action.version:
+            more += f',"version":{action.version}'
         self._put(
             f'send","id":"{action.id.hex()}","conv":"{action.conv.hex()}","to":"{action.to.hex()}"'
-            f',"kind":"{action.kind}","attempt":{attempt}{draft}'
+            f',"kind":"{action.kind}","attempt":{attempt}{more}'
         )
 
     def stored(self, id_: bytes, accepted_ms: int, *, is_duplicate: bool = False) -> None:
@@ -162,9 +191,10 @@ class HistoryWriter:
 
     def apply(self, event: Event, how: How) -> None:
         """Says that the application was given an event."""
+        target = f',"target":"{event.target.hex()}"' if event.target else ""
         self._put(
             f'apply","id":"{event.id.hex()}","conv":"{event.conv.hex()}","sender":"{event.sender.hex()}"'
-            f',"ms":{event.ms},"pos":"{event.pos.hex()}","kind":"{event.kind}","how":"{how}"'
+            f',"ms":{event.ms},"pos":"{event.pos.hex()}","kind":"{event.kind}","how":"{how}"{target}'
         )
 
     def ack(self, ids: Iterable[bytes]) -> None:
@@ -184,7 +214,7 @@ class HistoryWriter:
         self._put(f'tick","id":"{id_.hex()}","state":"{state}","by":"{by.hex()}"')
 
     def note(self, op: str, **fields: object) -> None:
-        """Writes any other line of the table (device, connect, block, end); ids as hex."""
+        """Writes any other line of the table (device, connect, block, join, tally, end); ids as hex."""
         rest = json.dumps(fields, separators=(",", ":"))[1:-1]
         self._put(f'{op}"' + ("," if rest else "") + rest)
 

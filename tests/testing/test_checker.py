@@ -4,83 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import pytest
 
-from chappe.testing import Guarantee, HistoryError, Limits, Line, Report, check, check_lines
+from chappe.testing import Guarantee, HistoryError, Limits, Line, check, check_lines
 from chappe.testing.checker import main
-
-NAMES = {name: name.encode().hex().ljust(32, "0") for name in ("alice", "bob", "carol")}
-START_MS = 1_790_000_000_000
-CONV = "c" * 32
-
-
-def message_id(number: int, ms: int | None = None) -> str:
-    return f"{START_MS + number * 10 if ms is None else ms:012x}7{number:03x}8{number:015x}"
-
-
-def device(name: str) -> str:
-    user, _, number = name.partition("/")
-    return f"{NAMES[user]}/{number}"
-
-
-class Scene:
-    """Builds a history line by line, a millisecond apart."""
-
-    def __init__(self, *devices: str) -> None:
-        self.lines: list[Line] = []
-        self.t = float(START_MS)
-        for name in devices or ("alice/1", "bob/1"):
-            self.add(name, "device", device=device(name))
-
-    def add(self, who: str, op: str, **fields: Any) -> Self:
-        self.t += 1
-        self.lines.append(cast("Line", {"t": self.t, "actor": device(who), "op": op, **fields}))
-        return self
-
-    def later(self, ms: float) -> Self:
-        self.t += ms
-        return self
-
-    def send(self, who: str, number: int, to: str = "bob", **fields: Any) -> Self:
-        first = {"id": message_id(number), "conv": CONV, "to": NAMES[to], "kind": "message", "attempt": 1}
-        return self.add(who, "send", **{**first, **fields})
-
-    def stored(self, who: str, number: int, accepted_ms: int = START_MS) -> Self:
-        return self.add(who, "stored", id=message_id(number), accepted_ms=accepted_ms, duplicate=False)
-
-    def refused(self, who: str, number: int, *, final: bool = True) -> Self:
-        return self.add(who, "refused", id=message_id(number), reason="STALE", final=final)
-
-    def apply(self, who: str, number: int, sender: str = "alice", **fields: Any) -> Self:
-        id_ = message_id(number)
-        event = {"id": id_, "conv": CONV, "sender": NAMES[sender], "ms": int(id_[:12], 16), "pos": id_}
-        return self.add(who, "apply", **{**event, "kind": "message", "how": "push", **fields})
-
-    def ack(self, who: str, *numbers: int) -> Self:
-        return self.add(who, "ack", ids=[message_id(number) for number in numbers])
-
-    def tick(self, who: str, number: int, state: str = "delivered", by: str = "bob") -> Self:
-        return self.add(who, "tick", id=message_id(number), state=state, by=NAMES[by])
-
-    def read(self, who: str, *numbers: int) -> Self:
-        return self.add(who, "read", conv=CONV, ids=[message_id(number) for number in numbers])
-
-    def accepted(self, number: int) -> Self:
-        return self.send("alice/1", number).stored("alice/1", number)
-
-    def delivered(self, number: int) -> Self:
-        return self.accepted(number).apply("bob/1", number).ack("bob/1", number).tick("alice/1", number)
-
-    def end(self, **fields: Any) -> Self:
-        return self.add("alice/1", "end", **fields)
-
-    def judge(self) -> Report:
-        return check_lines(self.lines)
-
-    def broken(self) -> dict[Guarantee, int]:
-        return dict(self.judge().counts)
+from tests.testing.scene import CONV, NAMES, START_MS, Scene, device, message_id
 
 
 def test_a_delivered_and_read_message_is_silent() -> None:
@@ -143,9 +73,7 @@ SILENT = {
     .apply("bob/1", 1)
     .ack("bob/1", 1)
     .end(**DARK),
-    "groups_and_sessions_are_passed_over": (
-        Scene().add("bob/1", "join", conv=CONV, whom=NAMES["bob"]).add("bob/1", "disconnect").end()
-    ),
+    "sessions_end": Scene().add("bob/1", "disconnect").end(),
 }
 
 BROKEN: dict[str, tuple[Guarantee, Scene]] = {
