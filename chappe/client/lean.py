@@ -5,7 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chappe.client.changes import CaughtUp, Change, Disconnected, MessageArrived, SendRefused, Sent, TickRaised
+from chappe.client.changes import (
+    CaughtUp,
+    Change,
+    Disconnected,
+    ItemArrived,
+    MessageArrived,
+    MessageEdited,
+    MessageReacted,
+    MessageRevoked,
+    SendRefused,
+    Sent,
+    TickRaised,
+)
 from chappe.client.connection import Connection, ConnectionOptions, addresses_of
 from chappe.client.content import SUITE_NONE
 from chappe.client.destination import Destination
@@ -43,6 +55,10 @@ class Callbacks:
     """A send was refused for good."""
     caught_up: Callable[[CaughtUp], None] = _nothing
     """The log has been read to its end, in each session once."""
+    item: Callable[[ItemArrived], None] = _nothing
+    """Something else came that a lean client passes on as it is: of a group, a profile, the account."""
+    altered: Callable[[MessageEdited | MessageRevoked | MessageReacted], None] = _nothing
+    """A message was edited, taken back or reacted to, once each."""
     disconnected: Callable[[Disconnected], None] = _nothing
     """A session has ended; the client comes back by itself."""
 
@@ -86,6 +102,8 @@ class LeanClient:
             SendRefused: calls.refused,
             CaughtUp: self._caught_up,
             Disconnected: calls.disconnected,
+            ItemArrived: calls.item,
+            **dict.fromkeys((MessageEdited, MessageRevoked, MessageReacted), calls.altered),
         }
         self._on_caught_up = calls.caught_up
         self._is_caught_up = asyncio.Event()

@@ -9,7 +9,8 @@ from chappe.client.changes import SendRefused, Sent
 from chappe.client.frames import parse_action, send_frame
 from chappe.client.mint import IdMint, ServerClock, time_ms_of
 from chappe.client.outgoing import OutboxRow, Outgoing
-from chappe.client.recorder import RecordedAction, Recorder
+from chappe.client.recorder import Recorder
+from chappe.client.recording import recorded_action
 from chappe.client.store import Batch, Restored
 
 FIRST_RETRY_S = 4.0
@@ -174,6 +175,5 @@ class Outbox:
         message_id = entry.message_id
         self._out[message_id] = entry
         if self._recorder is not None:
-            action = RecordedAction(message_id, entry.conversation_id, entry.peer_id, entry.kind, str(entry.draft))
-            self._recorder.send(action, entry.attempt)
+            self._recorder.send(recorded_action(entry), entry.attempt)
         frames.append(send_frame(message_id, entry.attempt, entry.action))

@@ -22,16 +22,16 @@ from chappe.client.changes import (
     Disconnected,
     GoingAway,
     LogChange,
-    MessageArrived,
     Resynced,
     TickRaised,
     Welcomed,
 )
 from chappe.client.errors import ProtocolError
 from chappe.client.frames import ack_frame, ack_ids_frame, ping_frame
-from chappe.client.mint import IdMint, ServerClock, mint_tag_of, time_ms_of
+from chappe.client.mint import IdMint, ServerClock, mint_tag_of
 from chappe.client.outbox import Outbox, reason_name
-from chappe.client.recorder import RecordedEvent, Recorder
+from chappe.client.recorder import Recorder
+from chappe.client.recording import record_group_change, recorded_event
 from chappe.client.seams import Seams
 from chappe.client.store import Batch, Restored
 from chappe.client.watches import Watches
@@ -246,21 +246,14 @@ class ClientProtocol:
     def _record(self, recorder: Recorder, batch: Batch, changes: list[LogChange]) -> None:
         how = "history" if batch.history_ids else "sync" if batch.is_sync else "push"
         for change in changes:
-            if isinstance(change, MessageArrived):
-                message = change.message
-                recorder.apply(
-                    RecordedEvent(
-                        message.message_id,
-                        message.conversation_id,
-                        message.sender_user_id,
-                        change.position,
-                        time_ms_of(message.message_id),
-                        "message",
-                    ),
-                    how,
-                )
-            elif isinstance(change, TickRaised) and change.state in _STATES:
-                recorder.tick(change.message_id, _STATES[change.state], change.by_user_id)
+            if isinstance(change, TickRaised):
+                if change.state in _STATES:
+                    recorder.tick(change.message_id, _STATES[change.state], change.by_user_id)
+            elif (event := recorded_event(change)) is not None:
+                recorder.apply(event, how)
+        for item in batch.items:
+            if item.HasField("group_change"):
+                record_group_change(recorder, item.group_change)
         ids = [item.message.message_id for item in batch.items if item.message.message_id]
         if ids:
             recorder.ack(ids)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-KINDS = ("message", "edit", "revoke", "reaction", "read")
+KINDS = ("message", "edit", "revoke", "reaction", "read", "hide")
 
 
 class RecordedAction(NamedTuple):
@@ -14,6 +14,8 @@ class RecordedAction(NamedTuple):
     to: bytes
     kind: str = "message"
     draft: str = ""
+    target: bytes = b""
+    version: int = 0
 
 
 class RecordedEvent(NamedTuple):
@@ -25,6 +27,7 @@ class RecordedEvent(NamedTuple):
     pos: bytes
     ms: int
     kind: str
+    target: bytes = b""
 
 
 class Recorder(Protocol):

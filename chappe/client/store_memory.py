@@ -4,7 +4,16 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import ItemArrived, LogChange, MessageArrived, ReadElsewhere, TickRaised
+from chappe.client.changes import (
+    ItemArrived,
+    LogChange,
+    MessageArrived,
+    MessageEdited,
+    MessageReacted,
+    MessageRevoked,
+    ReadElsewhere,
+    TickRaised,
+)
 from chappe.client.membership import counted
 from chappe.client.outgoing import OutboxRow
 from chappe.client.store import Batch, Restored
@@ -85,8 +94,21 @@ class LeanStore:
             changes.extend(counted(item.group_receipt))
         elif kind == "own_read":
             changes.append(ReadElsewhere(item.own_read.conversation_id, item.own_read.read_upto))
+        elif kind in {"edit", "revoke", "reaction"}:
+            self._alter(item, changes)
         else:
             changes.append(ItemArrived(item))
+
+    def _alter(self, item: item_pb2.Item, changes: list[LogChange]) -> None:
+        """Passes on an alteration that has not come before; what stands in the end is for whoever keeps messages."""
+        if item.HasField("edit"):
+            if self._seen.advance(item.edit.edit_id):
+                changes.append(MessageEdited(item.edit))
+        elif item.HasField("revoke"):
+            if self._seen.advance(item.revoke.revoke_id):
+                changes.append(MessageRevoked(item.revoke))
+        elif self._seen.advance(item.reaction.reaction_id):
+            changes.append(MessageReacted(item.reaction))
 
     def _raise(self, receipt: item_pb2.ReceiptEvent) -> Iterable[TickRaised]:
         for message_id, state in zip(receipt.message_ids, receipt.states, strict=False):

@@ -1,0 +1,102 @@
+"""What a history says of sends and events of every kind."""
+
+from typing import Any
+
+import pytest
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.client.changes import ItemArrived, MessageEdited, MessageReacted, MessageRevoked
+from chappe.client.destination import Destination
+from chappe.client.frames import edit_action, group_message_action, message_action, reaction_action, revoke_action
+from chappe.client.outgoing import Kind, Outgoing
+from chappe.client.recorder import RecordedEvent
+from chappe.client.recording import record_group_change, recorded_action, recorded_event
+from chappe.client.store import Batch
+from chappe.client.store_memory import LeanStore
+
+ME, PEER, GROUP = (bytes([number]) * 16 for number in (1, 2, 3))
+MESSAGE, ACT = (bytes.fromhex(f"01970000000{number}7001800000000000000a") for number in (1, 2))
+CHAT = Destination(GROUP)
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "expected"),
+    [
+        ("message", group_message_action(GROUP, 7, 1, b"hello"), ("message", b"", 7)),
+        ("edit", edit_action(CHAT, MESSAGE, 1, b"other"), ("edit", MESSAGE, 0)),
+        ("revoke", revoke_action(CHAT, MESSAGE, is_for_me=False), ("revoke", MESSAGE, 0)),
+        ("revoke", revoke_action(CHAT, MESSAGE, is_for_me=True), ("hide", MESSAGE, 0)),
+        ("reaction", reaction_action(CHAT, MESSAGE, 1, b"+1"), ("reaction", MESSAGE, 0)),
+    ],
+)
+def test_a_send_is_written_down_with_what_it_is_about(
+    kind: Kind, action: bytes, expected: tuple[str, bytes, int]
+) -> None:
+    outgoing = Outgoing(kind, b"", GROUP, action)
+    outgoing.message_id = ACT
+
+    recorded = recorded_action(outgoing)
+
+    assert (recorded.kind, recorded.target, recorded.version) == expected
+    assert (recorded.id, recorded.conv, recorded.to) == (ACT, GROUP, b"")
+
+
+def test_a_direct_message_is_written_down_with_its_peer() -> None:
+    recorded = recorded_action(Outgoing("message", PEER, GROUP, message_action(PEER, 1, b"hello")))
+
+    assert (recorded.kind, recorded.to, recorded.version) == ("message", PEER, 0)
+
+
+def test_what_alters_a_message_is_an_event_about_it() -> None:
+    edit = item_pb2.EditEvent(conversation_id=GROUP, message_id=MESSAGE, edit_id=ACT, sender_user_id=PEER)
+    revoke = item_pb2.RevokeEvent(conversation_id=GROUP, message_id=MESSAGE, revoke_id=ACT, user_id=PEER)
+    hiding = item_pb2.RevokeEvent(
+        conversation_id=GROUP, message_id=MESSAGE, revoke_id=ACT, user_id=PEER, is_for_me=True
+    )
+    reaction = item_pb2.ReactionEvent(conversation_id=GROUP, message_id=MESSAGE, reaction_id=ACT, user_id=PEER)
+    changes = (MessageEdited(edit), MessageRevoked(revoke), MessageRevoked(hiding), MessageReacted(reaction))
+
+    events = [recorded_event(change) for change in changes]
+
+    ms = int.from_bytes(ACT[:6], "big")
+    kinds = ("edit", "revoke", "hide", "reaction")
+    assert events == [RecordedEvent(ACT, GROUP, PEER, b"", ms, kind, MESSAGE) for kind in kinds]
+
+
+def test_what_is_no_message_is_no_event() -> None:
+    assert recorded_event(ItemArrived(item_pb2.Item())) is None
+
+
+class Notes:
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, object]]] = []
+
+    def note(self, op: str, **fields: object) -> None:
+        self.lines.append((op, fields))
+
+
+def test_a_change_of_a_group_is_written_down_as_learned() -> None:
+    notes: Any = Notes()
+    change = item_pb2.GroupChangeEvent(group_id=GROUP, version=4, change=item_pb2.GROUP_CHANGE_REMOVED, user_ids=[PEER])
+
+    record_group_change(notes, change)
+
+    fields = {"conv": GROUP.hex(), "version": 4, "change": "removed", "members": [PEER.hex()]}
+    assert notes.lines == [("learn", fields)]
+
+
+def test_the_lean_store_passes_on_an_alteration_once() -> None:
+    edit = item_pb2.EditEvent(conversation_id=GROUP, message_id=MESSAGE, edit_id=ACT)
+    revoke = item_pb2.RevokeEvent(conversation_id=GROUP, message_id=MESSAGE, revoke_id=MESSAGE)
+    reaction = item_pb2.ReactionEvent(conversation_id=GROUP, message_id=MESSAGE, reaction_id=PEER)
+    items = [item_pb2.Item(edit=edit), item_pb2.Item(revoke=revoke), item_pb2.Item(reaction=reaction)]
+    store = LeanStore()
+    store.load()
+
+    batch = Batch()
+    batch.items += items
+    changes = [store.commit(batch) for _ in range(2)]
+
+    assert changes == [[MessageEdited(edit), MessageRevoked(revoke), MessageReacted(reaction)], []]
