@@ -71,11 +71,10 @@ class Groups:
 
     def _judge_version(self, here: Here, told: Told, group: Group, version: int, devices: dict[Device, None]) -> None:
         for user in group.users:
-            if self._was_there(group, user, version):
-                for device in here.present(user):
-                    if device not in devices and device.since <= group.spans(user)[-1].began:
-                        what = f"{device.name} never learned of version {version} of {short(group.name)}"
-                        told.once("membership", here.t, what, concern=Concern((user.name,), group.name))
+            for device in here.present(user) if self._was_there(group, user, version) else ():
+                if device not in devices and device.since <= group.spans(user)[-1].began:
+                    what = f"{device.name} never learned of version {version} of {short(group.name)}"
+                    told.once("membership", here.t, what, concern=Concern((user.name,), group.name))
 
     def _was_there(self, group: Group, user: User, version: int) -> bool:
         """Whether a user was a member for certain when a group came to a version, and still is."""

@@ -3,20 +3,18 @@
 from collections.abc import Iterable, Sequence
 
 from chappe.testing.checker_acts import Acts
+from chappe.testing.checker_counts import Counts
 from chappe.testing.checker_delivery import Delivery
 from chappe.testing.checker_groups import Groups
 from chappe.testing.checker_here import Here, Told
 from chappe.testing.checker_report import Concern, short
-from chappe.testing.checker_state import Device, Findings, Message, Tally, User
-from chappe.testing.checker_ticks import DELIVERED, READ, delivered_to, is_delivered
+from chappe.testing.checker_state import Device, Findings, Message, User
 from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
 # A read is a send too, but its peer gets ticks of it instead of an event.
 # An edit or a reaction in whose place another one stands need not arrive any more; `Acts` looks after those.
 _ARRIVING_KINDS = frozenset({"message", "revoke", "hide"})
-_STATES = ("nothing", "delivered", "read")
-_NOTHING = Tally(0, 0)
 
 
 class Quiet:
@@ -30,6 +28,7 @@ class Quiet:
         self._groups = groups
         self._told = Told(findings)
         self._acts = Acts(world, self._told, delivery.blocks)
+        self._counts = Counts(world, self._told)
         self._here = Here(world, 0.0, ())
 
     def device(self, line: Line) -> None:
@@ -61,7 +60,7 @@ class Quiet:
             if message.is_stored and message.sender is not None and message.kind in _ARRIVING_KINDS:
                 self._judge_arrival(id_, message, message.sender)
                 if has_ticks and message.kind == "message":
-                    self._judge_ticks(id_, message, message.sender)
+                    self._counts.judge(self._here, id_, message, message.sender)
         self._acts.end(self._here)
         if line.get("learns", True):
             self._groups.end(self._here, self._told)
@@ -111,47 +110,6 @@ class Quiet:
             return users
         saw = self._world.group(message.conv).audience(original).certain if original.is_stored else ()
         return set(users).intersection(saw)
-
-    def _judge_ticks(self, id_: str, message: Message, sender: Device) -> None:
-        present = self._here.present(sender.user)
-        own = [device for device in present if device is sender or device.since <= message.sent_t]
-        if not own:
-            return
-        if message.to is None and self._world.group(message.conv).is_told:
-            self._judge_tallies(id_, message, sender, own)
-            return
-        ticks = message.ticks or {}
-        peers = {message.to} if message.to is not None else {by for _, by in ticks}
-        for by in peers.difference({sender.user}):
-            due = READ if by in self._readers(message) else DELIVERED if self._has(message, by) else 0
-            levels = [ticks.get((device, by), 0) for device in own]
-            if max(levels) != min(levels):
-                high, low = own[levels.index(max(levels))], own[levels.index(min(levels))]
-                what = f"{high.name} shows {short(id_)} as {_STATES[max(levels)]}, "
-                self._diverge(id_, f"{what}{low.name} as {_STATES[min(levels)]}")
-            elif due > levels[0]:
-                self._diverge(id_, f"{short(id_)} is {_STATES[due]}, but {own[0].name} shows {_STATES[levels[0]]}")
-
-    def _judge_tallies(self, id_: str, message: Message, sender: Device, own: list[Device]) -> None:
-        readers = self._readers(message) - {sender.user}
-        due = Tally(len((delivered_to(message, self._here.away) | readers) - {sender.user}), len(readers))
-        tallies = message.tallies or {}
-        for device in own:
-            shown = tallies.get(device, _NOTHING)
-            if shown.delivered < due.delivered or shown.read < due.read:
-                what = f"{short(id_)} is delivered to {due.delivered} and read by {due.read}, "
-                self._diverge(id_, f"{what}but {device.name} shows {shown.delivered} and {shown.read}")
-        audience = self._world.group(message.conv).audience(message)
-        most, least = audience.most - 1, audience.least - 1
-        if message.recipients is not None and not least <= message.recipients <= most:
-            what = f"{short(id_)} is shown as sent to {message.recipients} others, but the group had {least}"
-            self._told.once("tick", self._here.t, what + (f" to {most}" if most > least else ""), id_)
-
-    def _has(self, message: Message, by: User) -> bool:
-        return is_delivered(message, by, self._here.away)
-
-    def _readers(self, message: Message) -> set[User]:
-        return {device.user for device in message.readers if device not in self._here.away}
 
     def _agree(self, id_: str, message: Message, user: User, why: str) -> None:
         """Finds fault when one of a user's devices has what another one lacks."""
