@@ -34,9 +34,26 @@ _ROWS = (
     "group-1024",
     "beside-1024",
     "durable-2500",
+    "chats-5000",
+    "reads",
+    "presence-connects",
+    "presence-refreshes",
+    "presence-lookups",
+    "presence-question",
 )
 """In the order in which they run: connections are only ever added once there is traffic."""
-_QUICK_ROWS = ("idle", "durable-10", "open-100", "drain", "history", "group-5", "beside-8")
+_QUICK_ROWS = (
+    "idle",
+    "durable-10",
+    "open-100",
+    "drain",
+    "history",
+    "group-5",
+    "beside-8",
+    "chats-12",
+    "reads",
+    "presence-lookups",
+)
 _INTERRUPTED = 130
 _LEAST_PEOPLE = 20
 
@@ -72,8 +89,9 @@ def _people(names: list[str], sizes: Sizes) -> int:
     chats += [sizes.open_chats for name in names if name.startswith("open")]
     groups = [int(name.split("-")[1]) for name in names if name.startswith("group")]
     beside = [2 * sizes.open_chats + int(name.split("-")[1]) for name in names if name.startswith("beside")]
+    listed = [int(name.split("-")[1]) for name in names if name.startswith("chats")]
     grouped = max([sizes.group_people, *groups]) if groups else 0
-    return max(2 * max(chats), grouped, *beside, sizes.idle + sizes.warm_idle if "idle" in names else 0)
+    return max(2 * max(chats), grouped, *beside, *listed, sizes.idle + sizes.warm_idle if "idle" in names else 0)
 
 
 async def _run(chosen: argparse.Namespace, data: Path) -> Report:
@@ -86,8 +104,10 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
     start_s = time.perf_counter()
     async with Stage(StageTerms(data, chosen.check, chosen.profile or "")) as stage:
         people = _people(names, sizes)
-        _say(f"registering {people + DRAINERS + 2} people")
-        await stage.ask("register", count=people + DRAINERS + 2)
+        # Those who come back, the two of the long chat, and the owner of the long chat list.
+        everybody = people + DRAINERS + 2 + 1
+        _say(f"registering {everybody} people")
+        await stage.ask("register", count=everybody)
         set_up_s = time.perf_counter() - start_s
         machine = {**describe_machine(data), "engines": await _engines(stage)}
         runner = Runner(stage, sizes)
@@ -111,20 +131,24 @@ def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]
         "open": runner.open,
         "group": runner.group,
         "beside": runner.beside,
+        "chats": lambda row, count: runner.chats(row, count, people + DRAINERS + 2),
     }
+    if kind == "presence":
+        return lambda: runner.presence(name)
     if kind in sized:
         return lambda: sized[kind](name, int(number))
     alone: dict[str, Callable[[], Awaitable[Row]]] = {
         "idle": lambda: runner.idle(0),
         "drain": lambda: runner.drain(people),
         "history": lambda: runner.history(people + DRAINERS),
+        "reads": lambda: runner.reads(people + DRAINERS),
     }
     return alone[kind]
 
 
 def _place(name: str) -> tuple[str, int]:
     kind, _, number = name.partition("-")
-    return kind, int(number or 0)
+    return kind, int(number) if number.isdecimal() else 0
 
 
 def _judge(histories: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from chappe.api.message.v1 import history_service_pb2
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from tests.bench.connection import Connection
 from tests.bench.numbers import summary_ms
 from tests.bench.people import People, create_group
@@ -29,6 +29,7 @@ from tests.bench.traffic import (
     Traffic,
     group_lane,
     lane_of,
+    read_lane,
     run_closed,
     run_open,
     run_out,
@@ -36,6 +37,8 @@ from tests.bench.traffic import (
 
 _DRAIN_S = 30.0
 _FILL_S = 120.0
+_CALL_S = 10.0
+_LIST_CONVERSATIONS = "chappe.api.message.v1.ConversationService/ListConversations"
 _LIST_MESSAGES = "chappe.api.message.v1.HistoryService/ListMessages"
 _PAGE_SIZE = 50
 _YOUNG_OBJECTS = 50_000
@@ -176,6 +179,42 @@ class LoadClient:
             token = answer.next_page_token
         return {"took": summary_ms(took_s), "messages": messages}
 
+    async def chats(self, *, reader: int, calls: int) -> dict[str, Any]:
+        """Reads the first window of a chat list, one call at a time, and once the whole list."""
+        connection = _connection(self._people.persons[reader])
+        took_s = []
+        for _ in range(calls):
+            start_s = time.perf_counter()
+            await _window_of_chats(connection, "")
+            took_s.append(time.perf_counter() - start_s)
+        chats, windows_s, token = 0, [], ""
+        while not windows_s or token:
+            start_s = time.perf_counter()
+            answer = await _window_of_chats(connection, token)
+            windows_s.append(time.perf_counter() - start_s)
+            chats, token = chats + len(answer.conversations), answer.next_page_token
+        return {"took": summary_ms(took_s), "chats": chats, "windows": summary_ms(windows_s)}
+
+    async def reads(self, *, reader: int, peer: int, calls: int) -> dict[str, Any]:
+        """Lets one person write and the other say that it was read, one after the other."""
+        one, other = self._people.persons[reader], self._people.persons[peer]
+        there = lane_of(other, one, os.urandom(BODY_BYTES))
+        self._begin()
+        took_s: list[float] = []
+        for _ in range(calls):
+            message_id = self._traffic.launch(there, time.perf_counter())
+            await self._traffic.until_idle(_CALL_S)
+            read = read_lane(one, other, message_id)
+            if one.history is not None:
+                one.history.read(read.conversation_id, [message_id])
+            self._traffic.ends_at_ack = True
+            start_s = time.perf_counter()
+            self._traffic.launch(read, start_s)
+            await self._traffic.until_idle(_CALL_S)
+            took_s.append(time.perf_counter() - start_s)
+            self._traffic.ends_at_ack = False
+        return {"took": summary_ms(took_s)}
+
     async def end(self) -> dict[str, Any]:
         """Ends every history: all is quiet, and whoever is not connected cannot have caught up."""
         writers = [person.history for person in self._people.persons if person.history is not None]
@@ -209,6 +248,12 @@ class LoadClient:
         pairs = [(persons[2 * chat], persons[2 * chat + 1]) for chat in range(chats)]
         there = [lane_of(one, other, os.urandom(BODY_BYTES)) for one, other in pairs]
         return there + [lane_of(other, one, os.urandom(BODY_BYTES)) for one, other in pairs]
+
+
+async def _window_of_chats(connection: Connection, token: str) -> conversation_service_pb2.ListConversationsResponse:
+    request = conversation_service_pb2.ListConversationsRequest(page_size=_PAGE_SIZE, page_token=token)
+    payload = await connection.call(_LIST_CONVERSATIONS, request.SerializeToString())
+    return conversation_service_pb2.ListConversationsResponse.FromString(payload)
 
 
 def _connection(person: Person) -> Connection:

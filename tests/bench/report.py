@@ -105,6 +105,31 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             *_NOISE,
         ),
     ),
+    "reads": (
+        "A read receipt, from the frame that names the message to its SendAck, one at a time (durable)",
+        (Column("p50 ms", _of("p50_ms"), 2), Column("p99 ms", _of("p99_ms"), 2), *_CPU, *_FSYNC),
+    ),
+    "chats": (
+        "A window of 50 of a long chat list, called over the bridge, one at a time; then all windows to its end",
+        (
+            Column("chats", _of("chats")),
+            Column("first window p50 ms", _of("p50_ms"), 2),
+            Column("p99", _of("p99_ms"), 2),
+            Column("any window p50 ms", _of("window_p50_ms"), 2),
+            Column("p99", _of("window_p99_ms"), 2),
+            *_CPU,
+        ),
+    ),
+    "presence": (
+        "svc_presence alone: in batches of 256, four on their way; the question is one user, one at a time",
+        (
+            Column("operations/s", _of("per_s")),
+            Column("presence µs", _cpu_of("presence"), 2),
+            Column("Valkey µs", _cpu_of("valkey"), 2),
+            Column("answer p50 ms", _of("p50_ms"), 2),
+            Column("p99", _of("p99_ms"), 2),
+        ),
+    ),
     "idle": (
         "Idle signed-in connections: memory of each, and the cost of signing in (token fetched before)",
         (

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tests.bench.driver import BenchError
 from tests.bench.meter import PARTS, Cores, Memory, memory_of, probe_fsync, read_cores, slab_kib, used_s
 from tests.bench.numbers import spread
+from tests.bench.registry import registry
 from tests.bench.stage import Stage
 
 DRAINERS = 10
@@ -32,6 +33,8 @@ class Sizes(NamedTuple):
     waiting: int
     history: int
     pages: int
+    registered: int
+    """How many sessions an edge of the registry's own rows has."""
     open_chats: int
     in_flight: int
     group_people: int
@@ -51,6 +54,7 @@ FULL = Sizes(
     waiting=1000,
     history=10_000,
     pages=600,
+    registered=20_000,
     open_chats=250,
     in_flight=2000,
     group_people=1000,
@@ -66,6 +70,7 @@ QUICK = Sizes(
     waiting=20,
     history=60,
     pages=6,
+    registered=512,
     open_chats=10,
     in_flight=100,
     group_people=10,
@@ -202,6 +207,55 @@ class Runner:
         cpu_us = {part: 1e6 * seconds / sizes.pages for part, seconds in cpu.items()}
         return Row(name="history", table="history", values=values, cpu_us=cpu_us)
 
+    async def chats(self, name: str, count: int, reader: int) -> Row:
+        """Reads the chat list of somebody to whom so many people, and nobody else, have written."""
+        stage = self._stage
+        await stage.ask("connect", first=0, count=count)
+        await stage.ask("connect", first=reader, count=1)
+        await stage.ask("fill", sender=[0, count], recipient=[reader, 1], count=count, in_flight=500)
+        await stage.ask("chats", reader=reader, calls=max(1, self._sizes.pages // 10))
+        cpu_before = stage.cpu.read()
+        answer = await stage.ask("chats", reader=reader, calls=self._sizes.pages)
+        cpu = used_s(cpu_before, stage.cpu.read())
+        if answer["chats"] != count:
+            raise BenchError(f"{name}: {count} people wrote, {answer['chats']} chats are listed")
+        values = {"chats": count, **_without_count(answer["took"])}
+        values |= {f"window_{quantile}": value for quantile, value in _without_count(answer["windows"]).items()}
+        windows = self._sizes.pages + answer["windows"]["count"]
+        return Row(name=name, table="chats", values=values, cpu_us=_each(cpu, windows))
+
+    async def reads(self, first: int) -> Row:
+        """Writes read receipts, one at a time, each for a message that was just received."""
+        stage, pages = self._stage, self._sizes.pages
+        await stage.ask("connect", first=first, count=2)
+        await stage.ask("reads", reader=first, peer=first + 1, calls=max(1, pages // 10))
+        probe = probe_fsync(stage.data)
+        cpu_before = stage.cpu.read()
+        answer = await stage.ask("reads", reader=first, peer=first + 1, calls=pages)
+        cpu = used_s(cpu_before, stage.cpu.read())
+        return Row(
+            name="reads", table="reads", values={**_without_count(answer["took"]), **probe}, cpu_us=_each(cpu, pages)
+        )
+
+    async def presence(self, name: str) -> Row:
+        """Counts what svc_presence does each second for edges and for the carrier, in batches of 256."""
+        stage = self._stage
+        address = stage.mesh.grpc["presence"][0]
+        async with registry(address, stage.mesh.foundation.pki, self._sizes.registered) as asked:
+            work = {
+                "presence-connects": asked.connects,
+                "presence-refreshes": asked.refreshes,
+                "presence-lookups": asked.lookups,
+                "presence-question": asked.questions,
+            }
+            await asked.connects()
+            cpu_before = stage.cpu.read()
+            found = await work[name]()
+            cpu = used_s(cpu_before, stage.cpu.read())
+        operations = found.took["count"] if name == "presence-question" else self._sizes.registered
+        values = {"per_s": found.per_s, **_without_count(found.took)}
+        return Row(name=name, table="presence", values=values, cpu_us=_each(cpu, operations))
+
     def _weigh(self) -> dict[str, Memory]:
         return {part: memory_of(self._stage.cpu.processes(part)) for part in ("edge", "presence", "message")}
 
@@ -238,6 +292,14 @@ class Runner:
     async def _mark(self) -> _Mark:
         answer = await self._stage.ask("window")
         return _Mark(answer["time_s"], answer["done"], self._stage.cpu.read(), read_cores())
+
+
+def _without_count(took: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in took.items() if name != "count"}
+
+
+def _each(cpu: dict[str, float], operations: float) -> dict[str, float]:
+    return {part: 1e6 * seconds / max(1, operations) for part, seconds in cpu.items()}
 
 
 def _cores(first: _Mark, last: _Mark) -> dict[str, float]:

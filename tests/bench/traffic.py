@@ -11,13 +11,15 @@ from typing import Any, NamedTuple, Protocol
 
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.type.v1 import envelope_pb2, error_reason_pb2, receipt_state_pb2
+from chappe.client.destination import Destination
 from chappe.client.device import Device
-from chappe.client.frames import group_message_action, message_action, send_frame
+from chappe.client.frames import group_message_action, message_action, read_action, send_frame
 from chappe.client.mint import IdMint, conversation_of, time_ms_of
 from chappe.testing import Action, Event, HistoryWriter
 from tests.bench.numbers import summary_ms
 
 BODY_BYTES = 200
+NO_MESSAGE = -1
 _SUITE = envelope_pb2.ENCRYPTION_SUITE_NONE
 _DELIVERED = receipt_state_pb2.RECEIPT_STATE_DELIVERED
 _TICK_S = 0.001
@@ -104,7 +106,7 @@ class Lane(NamedTuple):
     conversation_id: bytes
     to: bytes
     recipients: int = 0
-    """How many members of a group get it; zero in a direct chat."""
+    """How many members of a group get it; zero in a direct chat, and `NO_MESSAGE` for what is no message."""
 
 
 class Flight(NamedTuple):
@@ -124,6 +126,13 @@ def group_lane(sender: Person, group_id: bytes, version: int, recipients: int) -
     """Returns the lane from one member to the others of a group."""
     action = group_message_action(group_id, version, _SUITE, os.urandom(BODY_BYTES))
     return Lane(sender, action, group_id, group_id, recipients)
+
+
+def read_lane(reader: Person, peer: Person, read_upto: bytes) -> Lane:
+    """Returns what says once that one person has read what another wrote; kept out of histories like a group's."""
+    one, other = reader.device.user_id, peer.device.user_id
+    chat = Destination(conversation_of(one, other), other)
+    return Lane(reader, read_action(chat, read_upto), chat.conversation_id, other, NO_MESSAGE)
 
 
 class Latencies:
@@ -165,8 +174,8 @@ class Traffic:
         self._left: dict[bytes, int] = {}
         self._idle = asyncio.Event()
 
-    def launch(self, lane: Lane, intended_s: float) -> None:
-        """Sends one message.
+    def launch(self, lane: Lane, intended_s: float) -> bytes:
+        """Sends one message and returns its id.
 
         Args:
             lane: From whom to whom.
@@ -177,6 +186,7 @@ class Traffic:
         self.flights[message_id] = Flight(intended_s, lane)
         self.sent += 1
         self._transmit(message_id, lane, 1)
+        return message_id
 
     def acknowledged(self, message_id: bytes, frame: bytes) -> None:
         """Takes a SendAck."""
