@@ -187,7 +187,8 @@ class LoadClient:
             start_s = time.perf_counter()
             await _window_of_chats(connection, "")
             took_s.append(time.perf_counter() - start_s)
-        chats, windows_s, token = 0, [], ""
+        windows_s: list[float] = []
+        chats, token = 0, ""
         while not windows_s or token:
             start_s = time.perf_counter()
             answer = await _window_of_chats(connection, token)
