@@ -357,7 +357,7 @@ async def test_57_a_thousand_references_that_the_contract_does_not_know_are_not_
         pytest.param(send_pb2.Send(), "action: none", id="no action"),
         pytest.param(send_pb2.Send(message=send_pb2.SendMessage()), "message.envelope: must", id="neither"),
         pytest.param(
-            send_pb2.Send(message=send_pb2.SendMessage(envelope=envelope_pb2.Envelope(suite=1, content=b"x"))),
+            send_pb2.Send(message=send_pb2.SendMessage(envelope=sealed())),
             "message.user_id: must be set, or message.group_id",
             id="nobody",
         ),
