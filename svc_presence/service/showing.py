@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from chappe.runtime.batching import Batcher
 from chappe.runtime.errors import ChappeError
 from svc_presence.model import Typist
+from svc_presence.protocol.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from svc_presence.ports import Directory
     from svc_presence.protocol.audience import Audience, Opening
     from svc_presence.protocol.rooms import Rooms
+    from svc_presence.protocol.trust import Trusting
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +31,10 @@ _log = logging.getLogger(__name__)
 class Showing:
     """Looks up in batches what is needed to show a conversation, and shows it."""
 
-    def __init__(self, directory: Directory, audience: Audience[Opening], rooms: Rooms, tasks: Tasks) -> None:
+    def __init__(
+        self, directory: Directory, audience: Audience[Opening], rooms: Rooms, trusting: Trusting, tasks: Tasks
+    ) -> None:
+        self._trusting = trusting
         self._directory = directory
         self._audience = audience
         self._rooms = rooms
@@ -43,6 +48,9 @@ class Showing:
 
     def show(self, conversation_id: ConversationId) -> None:
         """Tells everybody who looks at a conversation who is typing there, if that is something new."""
+        if self._trusting.trust is Trust.WAIT and conversation_id in self._rooms:
+            # What is over may be said at any time.
+            return
         typing = self._rooms.typists(conversation_id).items()
         for opening in self._audience.of(conversation_id):
             typists = tuple(Typist(user_id, kind) for user_id, kind in typing if self._may_see(opening, user_id))

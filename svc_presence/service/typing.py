@@ -11,6 +11,7 @@ from svc_presence.model import ConversationId, Typist
 from svc_presence.ports import TYPING_S
 from svc_presence.protocol.audience import Audience, Opening
 from svc_presence.protocol.rooms import Rooms
+from svc_presence.protocol.trust import Trusting
 from svc_presence.service.showing import Showing
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class TypingRooms:
         self._clock = clock
         self._audience: Audience[Opening] = Audience()
         self._rooms = Rooms()
-        self._showing = Showing(directory, self._audience, self._rooms, tasks)
         self._review_again_s = 0.0
-        self._is_fresh = directory.is_fresh
+        self._trusting = Trusting(clock.monotonic_s())
+        self._trusting.follow(clock.monotonic_s(), is_fresh=directory.is_fresh)
+        self._showing = Showing(directory, self._audience, self._rooms, self._trusting, tasks)
         self._typings: Batcher[Typing] = Batcher(self._take, tasks, name="typing")
         self._writes: Batcher[Typing] = Batcher(self._write, tasks, name="write-typing")
         self._reads: Batcher[ConversationId] = Batcher(self._read, tasks, name="read-typing")
@@ -101,8 +103,7 @@ class TypingRooms:
             self._review_again_s = now_s + REVIEW_AGAIN_S
             unreviewed, self._showing.unreviewed = self._showing.unreviewed, {}
             self._showing.review(unreviewed)
-        if self._directory.is_fresh is not self._is_fresh:
-            self._is_fresh = self._directory.is_fresh
+        if self._trusting.follow(now_s, is_fresh=self._directory.is_fresh):
             self.everything_changed()
 
     async def _take(self, typings: list[Typing]) -> None:

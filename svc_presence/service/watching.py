@@ -15,6 +15,7 @@ from chappe.runtime.errors import ChappeError
 from svc_presence.model import Presence, Sight, UserId, View
 from svc_presence.protocol.audience import Audience, Watch
 from svc_presence.protocol.person import RETRY_S
+from svc_presence.protocol.trust import Trust, Trusting
 from svc_presence.service.people import People
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Watching:
         """Those who are watched."""
         self._unjudged: dict[Watch, None] = {}
         self._judge_again_s = 0.0
-        self._is_fresh = directory.is_fresh
+        self._trusting = Trusting(clock.monotonic_s())
+        self._trusting.follow(clock.monotonic_s(), is_fresh=directory.is_fresh)
         # One after the other, so that an answer never overtakes one that was asked for later.
         self._judging: Batcher[Watch] = Batcher(self._judge, tasks, name="judge")
         self.told = 0
@@ -99,8 +101,7 @@ class Watching:
             self._judge_again_s = now_s + RETRY_S
             unjudged, self._unjudged = self._unjudged, {}
             self._judging.extend(unjudged)
-        if self._directory.is_fresh is not self._is_fresh:
-            self._is_fresh = self._directory.is_fresh
+        if self._trusting.follow(now_s, is_fresh=self._directory.is_fresh):
             for watch in self._audience:
                 self._show(watch, self.people.get(watch.topic_id))
 
@@ -153,8 +154,8 @@ class Watching:
             return UNKNOWN if watch.is_unjudged else None
         if watch.sight is Sight.NOTHING:
             return HIDDEN
-        if not self._is_fresh:
-            return UNKNOWN
+        if self._trusting.trust is not Trust.FULL:
+            return UNKNOWN if self._trusting.trust is Trust.LOST else None
         return None if person.presence is None else view_of(watch.sight, person.presence, person.last_seen_ms)
 
 

@@ -202,7 +202,7 @@ async def test_without_svc_identity_nobody_can_say(registry: Registry, watcher: 
     registry.identity.is_down = True
     registry.beating.cancel()
 
-    await watcher.sees(UNKNOWN, timeout_s=3)
+    await watcher.sees(UNKNOWN, timeout_s=5)
     registry.identity.is_down = False
     registry.beating = registry.app.tasks.spawn(registry.identity.beat(), name="beat")
     await watcher.sees(ONLINE)

@@ -13,6 +13,7 @@ from svc_presence.protocol.audience import Audience, Watch
 from svc_presence.protocol.deadlines import Deadlines
 from svc_presence.protocol.news import News
 from svc_presence.protocol.person import DEBOUNCE_S, HEAL_S, RETRY_S, SETTLE_S, Person
+from svc_presence.protocol.trust import GRACE_S, Trust, Trusting
 
 NOW_MS = 1_700_000_000_000
 ONLINE, OFFLINE, UNKNOWN = Presence.ONLINE, Presence.OFFLINE, Presence.UNKNOWN
@@ -226,6 +227,29 @@ def look_until(person: Person, life: Life, now_s: float, until_s: float) -> floa
         if person.read(life.seen(now_s), now_s) and person.presence is OFFLINE:
             assert life.until_s <= now_s
     return max(now_s, until_s)
+
+
+# Trust
+
+
+def test_a_lease_that_ends_for_a_moment_stops_the_telling_and_nothing_more() -> None:
+    trusting = Trusting(0.0)
+
+    told = [trusting.follow(at_s, is_fresh=fresh) for at_s, fresh in [(0, True), (5, False), (6.9, False), (7, True)]]
+
+    assert told == [True, False, False, True]
+    assert trusting.trust is Trust.FULL
+
+
+def test_a_lease_that_is_gone_lets_be_told_that_nobody_can_say() -> None:
+    trusting, never = Trusting(0.0), Trusting(0.0)
+    trusting.follow(0.0, is_fresh=True)
+
+    told = [trusting.follow(at_s, is_fresh=False) for at_s in (5.0, 6.0, 5.0 + GRACE_S, 60.0)]
+    begun = [never.follow(at_s, is_fresh=False) for at_s in (0.0, GRACE_S)]
+
+    assert (told, begun) == ([False, False, True, False], [False, True])
+    assert trusting.trust is never.trust is Trust.LOST
 
 
 # Audience

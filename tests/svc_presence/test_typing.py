@@ -202,13 +202,16 @@ async def test_without_the_directory_nobody_is_shown_typing(group: Scene, screen
     await group.type(BOB, DIRECT)
 
     group.directory.stop()
-    await group.pass_time(0.5)
+    await group.pass_time(1.5)
+    waiting = {number: list(shown) for number, shown in screen.typing.items()}
+    await group.pass_time(1)
     await group.type(CAROL)
     await group.type(BOB, DIRECT)
     hidden = {number: list(shown) for number, shown in screen.typing.items()}
     group.directory.start()
     await group.pass_time(1.5)
 
+    assert waiting == {1: [[BOB]], 2: [[BOB]]}
     assert hidden == {1: [[BOB], []], 2: [[BOB], []]}
     assert screen.typing == {1: [[BOB], [], [BOB]], 2: [[BOB], [], [BOB]]}
 

@@ -247,7 +247,7 @@ async def test_without_the_directory_nobody_can_say_and_with_it_again_all_is_tol
     await scene.watch(screen, 1, ALICE, BOB)
 
     scene.directory.stop()
-    await scene.pass_time(1)
+    await scene.pass_time(3)
     await scene.watch(screen, 2, ALICE, CAROL)
     await scene.bye(BOB)
     await scene.pass_time(10)
@@ -258,6 +258,25 @@ async def test_without_the_directory_nobody_can_say_and_with_it_again_all_is_tol
     assert meanwhile == {1: [ONLINE, UNKNOWN], 2: [UNKNOWN]}
     assert screen.views[1][-1] == offline(scene.store._last_seen[BOB])
     assert screen.views[2] == [UNKNOWN, HIDDEN]
+
+
+async def test_a_late_heartbeat_shows_no_flap_and_nothing_is_told_before_it(scene: Scene, screen: Screen) -> None:
+    scene.befriend(ALICE, BOB, CAROL)
+    await scene.connect(BOB)
+    await scene.connect(CAROL)
+    await scene.watch(screen, 1, ALICE, BOB)
+    await scene.watch(screen, 2, ALICE, CAROL)
+    await scene.bye(CAROL)
+    await scene.pass_time(4)
+
+    scene.directory.is_fresh = False
+    await scene.pass_time(1.5)
+    meanwhile = {number: list(views) for number, views in screen.views.items()}
+    scene.directory.is_fresh = True
+    await scene.pass_time(0.5)
+
+    assert meanwhile == {1: [ONLINE], 2: [ONLINE]}
+    assert screen.views == {1: [ONLINE], 2: [ONLINE, offline(scene.store._last_seen[CAROL])]}
 
 
 # The store
