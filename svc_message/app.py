@@ -153,7 +153,8 @@ async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes)
 
 async def _add_traces(dsn: str, app: App) -> None:
     traces = await app.add_store(contextlib.aclosing(PostgresTraceStore(dsn)), name="traces")
-    reading = TraceReading([traces])
+    receipts = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts for traces")
+    reading = TraceReading([traces], receipts)
     app.add_door(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, TraceRpc(reading))
 
 

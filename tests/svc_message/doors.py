@@ -242,7 +242,7 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationRpc(reading, doors.keeping), server
         )
-        tracing = TraceReading([MemoryTraceStore(doors.store)])
+        tracing = TraceReading([MemoryTraceStore(doors.store)], doors.receipts)
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceRpc(tracing), server)
         address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -9,12 +9,17 @@ import pytest
 from chappe.api.message.v1 import trace_service_pb2, trace_service_pb2_grpc
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
+from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.trace_store_memory import MemoryTraceStore
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.errors import MessageNotFoundError
 from svc_message.model import ConversationId, MessageId, ReceiptState
+from svc_message.model.group import Window
+from svc_message.model.receipt import MemberAck
 from svc_message.model.trace import InboxPointer, MessageTrace, TracedKind, TraceQuery, UserReceipt
 from svc_message.protocol import direct_conversation
 from svc_message.service.trace import TraceReading
@@ -174,13 +179,28 @@ async def test_a_store_that_does_not_answer_is_unavailable(desk: Desk) -> None:
 async def test_every_book_is_asked_until_one_knows_the_message(book: Book, desk: Desk) -> None:
     message = desk.write()
     await book.messages.accept([message])
-    empty = MemoryTraceStore(MemoryMessageStore(SystemClock()))
+    nothing = MemoryMessageStore(SystemClock())
+    empty, receipts = MemoryTraceStore(nothing), MemoryReceiptStore(nothing)
 
-    found = await TraceReading([empty, book.traces]).read(query_of(message))
+    found = await TraceReading([empty, book.traces], receipts).read(query_of(message))
 
     assert found.accepted_ms == message.accepted_ms
     with pytest.raises(MessageNotFoundError):
-        await TraceReading([empty]).read(query_of(message))
+        await TraceReading([empty], receipts).read(query_of(message))
+
+
+async def test_the_receipts_of_a_group_are_those_that_its_sender_may_know(group_desk: GroupDesk) -> None:
+    store = MemoryMessageStore(SystemClock())
+    receipts, message = MemoryReceiptStore(store), group_desk.say()
+    groups = MemoryGroupStore(store, MemoryJournal(SystemClock()))
+    await groups.accept(group_desk.shard, [message])
+    ack = MemberAck(group_desk.bob, message.group_id, (Window(1, 0),), (message.message_id,))
+    await receipts.acknowledge([ack], group_desk.position(), 7)
+
+    reading = TraceReading([MemoryTraceStore(store)], receipts)
+    found = await reading.read(TraceQuery(message.group_id, message.message_id))
+
+    assert found.receipts == (UserReceipt(group_desk.bob, ReceiptState.DELIVERED, 7, 0),)
 
 
 async def test_get_message_trace_tells_internal_callers_everything_but_content() -> None:

@@ -109,7 +109,7 @@ class GetMessageTraceResponse(_message.Message):
 
     @_builtins.property
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TracedReceipt]:
-        """Who has received or read it."""
+        """Who has received or read it; for a group as far as the sender may know."""
 
     def __init__(
         self,
