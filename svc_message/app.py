@@ -147,6 +147,7 @@ async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes)
     metrics.counter("expanded_entries", "Entries of the journal that were expanded.", lambda: worker.expanded)
     metrics.counter("adopted_entries", "Entries of processes that are gone.", lambda: worker.adopted)
     metrics.counter("parked_entries", "Entries that could not be decoded and were put aside.", lambda: worker.parked)
+    metrics.histogram("expand_lag_seconds", "From a message to a group to the pointers of its members.", worker.lag_s)
     metrics.gauge("open_entries", "Entries of the journal that are not expanded yet.", lambda: worker.begun)
     return worker
 

@@ -37,6 +37,7 @@ RETRY_AFTER_MS = 1000
 _ID_HEAD = b"\x0a\x10"
 _SWEEP_INTERVAL_S = 0.5
 _ITEM_OVERHEAD_BYTES = 64
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
 
 
 class _Item:
@@ -101,7 +102,7 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
         for item_id, verdict, frame in zip(results.item_ids, results.verdicts, results.frames, strict=True):
             item = take(item_id, None)
             if item is not None:
-                listener.answered(item.session_id, Verdict(verdict), frame)
+                listener.answered(item.session_id, _VERDICTS[verdict], frame)
         for item_id in results.acked_item_ids:
             item = take(item_id, None)
             if item is not None:

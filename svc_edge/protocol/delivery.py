@@ -48,6 +48,12 @@ class Page(NamedTuple):
     limit: int
 
 
+# Looking a member of an enum up costs ten times a comparison (CPython 3.11), and these are needed for every delivery.
+_NOTHING = Reading.NOTHING
+_VERIFY = Reading.VERIFY
+_CATCH_UP = Reading.CATCH_UP
+
+
 class Outgoing(NamedTuple):
     """What one Events frame carries, and whether the first pass ends with it."""
 
@@ -88,7 +94,7 @@ class Delivery:
         self.account = Account(cursor)
         self.window = window
         self.room = window
-        self.reading = Reading.NOTHING
+        self.reading = _NOTHING
         self.is_paused = False
         self.is_behind = False
         self.newest = b""
@@ -118,7 +124,7 @@ class Delivery:
         position = key[:16]
         if position > self.newest:  # noqa: PLR1730 - max() costs twice as much, for every delivery
             self.newest = position
-        if self.reading is Reading.CATCH_UP:
+        if self.reading is _CATCH_UP:
             if len(self._held) < MAX_HELD:
                 self._held.append((item, key, flags))
                 return True
@@ -134,7 +140,7 @@ class Delivery:
 
     def request_pass(self, kind: Reading) -> None:
         """Begins to read the log from the cursor; a pass that is under way is followed by another."""
-        if self.reading is Reading.NOTHING:
+        if self.reading is _NOTHING:
             self.reading, self._after, self._bound = kind, b"", b""
             self._number += 1
         else:
@@ -147,10 +153,10 @@ class Delivery:
         """
         if self.is_read_pending or self.is_paused or self._page_cursor or self._ended_bound:
             return None
-        if self.is_behind and self.reading is Reading.NOTHING and self.room * 2 >= self.window:
+        if self.is_behind and self.reading is _NOTHING and self.room * 2 >= self.window:
             self.is_behind = False
-            self.request_pass(Reading.CATCH_UP)
-        if self.reading is Reading.NOTHING or self.room < min(self.page_items, (self.window + 1) // 2):
+            self.request_pass(_CATCH_UP)
+        if self.reading is _NOTHING or self.room < min(self.page_items, (self.window + 1) // 2):
             return None
         self.is_read_pending = True
         return Page(self._number, self.account.cursor, self._after, self._bound, min(self.page_items, self.room))
@@ -158,7 +164,7 @@ class Delivery:
     def take_page(self, page: Page, answer: InboxAnswer) -> int:
         """Takes what a read found; returns how many items a verification found that no push had brought."""
         self.is_read_pending = False
-        if page.number != self._number or self.reading is Reading.NOTHING:
+        if page.number != self._number or self.reading is _NOTHING:
             return 0
         before = len(self._queue)
         for delivered in zip(answer.items, answer.keys, answer.flags, strict=True):
@@ -173,7 +179,7 @@ class Delivery:
         self._page_cursor = answer.cursor
         if not answer.has_more:
             self._ended_bound = self._bound or b"\0"
-        return found if self.reading is Reading.VERIFY else 0
+        return found if self.reading is _VERIFY else 0
 
     def take(self) -> Outgoing:
         """Takes what goes into the next Events frame, counts it as sent, and promises what it completes."""
@@ -217,7 +223,7 @@ class Delivery:
         self.room += len(self._queue)
         self._queue.clear()
         self._held.clear()
-        self.reading = Reading.NOTHING
+        self.reading = _NOTHING
         self._page_cursor = self._ended_bound = b""
 
     def _enqueue(self, item: bytes, key: bytes, flags: int) -> None:
@@ -245,10 +251,10 @@ class Delivery:
         self.page_items = PAGE_ITEMS
         self._seen = {name: position for name, position in self._seen.items() if position > self._older_bound}
         held, self._held = self._held, []
-        self.reading = Reading.NOTHING
+        self.reading = _NOTHING
         if self._is_again:
             self._is_again = False
-            self.request_pass(Reading.CATCH_UP if not self._is_caught_up or len(held) == MAX_HELD else Reading.VERIFY)
+            self.request_pass(_CATCH_UP if not self._is_caught_up or len(held) == MAX_HELD else _VERIFY)
         for delivered in held:
             self.offer(*delivered)
         if self._is_caught_up:

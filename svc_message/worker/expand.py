@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from chappe.runtime.batching import Batcher
 from chappe.runtime.errors import ChappeError
+from chappe.runtime.metrics import SECONDS, Histogram
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, Position
 from svc_message.model.group import Entry
+from svc_message.protocol import milliseconds_of
 from svc_message.protocol.journal import CHECKPOINT_INTERVAL_S, SILENCE_S, LowWater, adopted_from
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class JournalWorker:
         """How many entries of others are done."""
         self.parked = 0
         """How many entries could not be decoded."""
+        self.lag_s = Histogram(SECONDS)
+        """From the position of an entry to the durable pointers of the last member."""
 
     async def start(self) -> None:
         """Begins the shard; raises `UnavailableError`."""
@@ -119,9 +123,11 @@ class JournalWorker:
         left = {entry.position: entry for entry in entries}
 
         def done(positions: Iterable[Position]) -> None:
+            now_ms = self._clock.wall_ms()
             for position in positions:
                 del left[position]
                 self.expanded += 1
+                self.lag_s.observe((now_ms - milliseconds_of(position)) / 1000)
             self._low_water.done(positions)
 
         delay_s = FIRST_RETRY_S

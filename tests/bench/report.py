@@ -84,6 +84,7 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             *_CPU,
             Column("ack p50 ms", _of("group_ack_p50_ms"), 1),
             Column("p99", _of("group_ack_p99_ms"), 1),
+            Column("journal lag, mean ms", _of("journal_lag_ms"), 1),
             Column("last member p50 ms", _of("last_member_p50_ms"), 1),
             Column("p99", _of("last_member_p99_ms"), 1),
             Column("rows", _of("rows"), 3),

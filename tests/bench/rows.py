@@ -127,7 +127,12 @@ class Runner:
         await self._stage.ask("connect", first=0, count=count * size)
         await self._stage.ask("groups", first=0, count=count, size=size)
         row = Row(name=name, table="group")
+        before = await self._stage.lags()
         await self._traffic(row, lambda: self._stage.ask("closed_groups", in_flight=self._sizes.group_in_flight))
+        after = await self._stage.lags()
+        row.values["journal_lag_ms"] = (
+            1000 * (after.total_s - before.total_s) / max(1.0, after.observed - before.observed)
+        )
         return row
 
     async def beside(self, name: str, size: int) -> Row:

@@ -1,13 +1,17 @@
 """The system under test: the real processes in a data folder of their own, with the limits that a benchmark raises."""
 
+import asyncio
 import os
+import re
 import signal
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from chappe.cli.launcher import Mesh, Plan
+from chappe.cli.launcher.plan import metrics_url
 from tests.bench.books import Books, read_books
 from tests.bench.driver import LoadDriver
 from tests.bench.meter import CpuMeter
@@ -21,7 +25,15 @@ RAISED: Final[Mapping[str, str]] = {
 }
 """Few people who send thousands of messages each second are what the limits are against."""
 
+_LAG: Final = "chappe_message_expand_lag_seconds"
 PROFILE_FOLDER: Final = Path(__file__).parent / "sampling"
+
+
+class Lags(NamedTuple):
+    """The sum of durations, in seconds, and how many there were."""
+
+    total_s: float
+    observed: float
 
 
 class StageTerms(NamedTuple):
@@ -55,6 +67,13 @@ class Stage:
         """Returns what PostgreSQL has written so far, after so many seconds of rest."""
         return await read_books(self.mesh.foundation.postgres.dsn, settle_s)
 
+    async def lags(self) -> Lags:
+        """Returns how long svc_message took so far to write the pointers of messages to groups."""
+        url = metrics_url(self.mesh.grpc["message"][0])
+        page = (await asyncio.to_thread(_fetch, url)).decode()
+        total, count = (float(_sample(page, f"{_LAG}_{part}")) for part in ("sum", "count"))
+        return Lags(total, count)
+
     async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         """Asks the load client."""
         return await self.load.ask(op, **arguments)
@@ -83,3 +102,14 @@ class Stage:
             await self.load.__aexit__(kind, error, trace)
         finally:
             await self.mesh.stop()
+
+
+def _fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - of our own process
+        body: bytes = answer.read()
+    return body
+
+
+def _sample(page: str, name: str) -> str:
+    found = re.search(rf"^{name} (\S+)$", page, re.MULTILINE)
+    return found.group(1) if found else "0"

@@ -134,7 +134,8 @@ async def accept(connections: Connections, touches: Touches, batch: Sequence[New
     stored: bytes = row[0] or b""
     if len(stored) == _KEY_BYTES * len(batch):
         touches.done(due)
-        return [Accepted(Verdict.STORED, message.accepted_ms, message.is_withheld) for message in batch]
+        verdict = Verdict.STORED
+        return [Accepted(verdict, message.accepted_ms, message.is_withheld) for message in batch]
     keys = {stored[start : start + _KEY_BYTES] for start in range(0, len(stored), _KEY_BYTES)}
     # An older decision may have kept a found message from its recipient, so only what is new counts as written.
     touches.done([message for message in due if _key(message) in keys])
