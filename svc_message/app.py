@@ -11,6 +11,7 @@ from chappe.api.message.v1 import (
     conversation_service_pb2_grpc,
     history_service_pb2_grpc,
     message_service_pb2_grpc,
+    receipt_service_pb2_grpc,
     trace_service_pb2_grpc,
 )
 from chappe.runtime import channels, migrations
@@ -25,7 +26,7 @@ from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
-from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
+from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, ReceiptRpc, TraceRpc
 from svc_message.rpc.group_flushes import GroupFlushes, GroupRules
 from svc_message.rpc.submit import Flushes
 from svc_message.rpc.traces import Traces
@@ -35,6 +36,7 @@ from svc_message.service.act import Acting, Windows
 from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.keep import Keeping
+from svc_message.service.receipts import ReceiptReading
 from svc_message.service.record import Recording
 from svc_message.service.record_group import GroupRecording
 from svc_message.service.sight import Sight
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from svc_message.config import Config
     from svc_message.ports import ActionStore, MessageStore
     from svc_message.ports.group import GroupStore
+    from svc_message.ports.receipt import ReceiptStore
 
 
 async def build(config: Config, app: App) -> None:
@@ -74,9 +77,9 @@ async def build(config: Config, app: App) -> None:
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
     parts = _Parts(store, directory, dispatcher, clock)
     flushes = _flushes(config, app, parts, opened.actions)
-    journal = await _add_groups(config, app, parts, flushes)
+    groups = await _add_groups(config, app, parts, flushes)
     door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
-    reading = Reading(store)
+    reading = Reading(store, groups.store, groups.sight)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
     keeping = Keeping(opened.settings, directory, directory.groups, dispatcher, clock)
@@ -86,7 +89,7 @@ async def build(config: Config, app: App) -> None:
     async def say_goodbye() -> None:
         # What was accepted until its end is still expanded.
         await door.drain()
-        await journal.drain()
+        await groups.worker.drain()
 
     app.on_drain(say_goodbye)
     await _add_traces(dsn, app)
@@ -126,22 +129,44 @@ def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> F
     return flushes
 
 
-async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes) -> JournalWorker:
+class _Groups(NamedTuple):
+    """What belongs to groups."""
+
+    store: GroupStore
+    sight: Sight
+    worker: JournalWorker
+
+
+async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes) -> _Groups:
     dsn, shard = config.store_dsn.reveal(), Shard(app.boot_id)
-    opened = PostgresGroupStore(dsn, writers=config.store_group_writers, expanders=config.store_expanders)
+    opened = PostgresGroupStore(
+        dsn, writers=config.store_group_writers, expanders=config.store_expanders, readers=config.store_readers
+    )
     store: GroupStore = await app.add_store(contextlib.aclosing(opened), name="groups")
     journal = await app.add_store(contextlib.aclosing(PostgresJournal(dsn)), name="journal")
-    groups = parts.directory.groups
-    expanding = Expanding(store, groups, parts.dispatcher, parts.clock)
+    expanding = Expanding(store, parts.directory.groups, parts.dispatcher, parts.clock)
     worker = JournalWorker(expanding, journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
     await worker.start()
-    accepting = GroupAccepting(Stores(parts.store, store), groups, parts.clock, worker, shard)
-    receipts = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts")
-    telling = Telling(receipts, parts.directory, parts.dispatcher, parts.clock)
-    app.tasks.spawn(tell_for_ever(telling, app.seams.clock), name="tell")
-    recording = GroupRecording(receipts, Sight(groups), parts.directory, parts.dispatcher, parts.clock, telling)
+    accepting = GroupAccepting(Stores(parts.store, store), parts.directory.groups, parts.clock, worker, shard)
+    groups = _Groups(store, Sight(parts.directory.groups), worker)
+    recording = await _add_receipts(dsn, app, parts, groups.sight)
     direct = Recording(parts.store, parts.dispatcher, parts.clock)
     flushes.groups = GroupFlushes(GroupRules(accepting, recording, direct), flushes, app.tasks)
+    _add_group_metrics(app, flushes, worker)
+    return groups
+
+
+async def _add_receipts(dsn: str, app: App, parts: _Parts, sight: Sight) -> GroupRecording:
+    _, directory, dispatcher, clock = parts
+    receipts: ReceiptStore = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts")
+    telling = Telling(receipts, directory, dispatcher, clock)
+    app.tasks.spawn(tell_for_ever(telling, app.seams.clock), name="tell")
+    door = ReceiptRpc(ReceiptReading(receipts, directory))
+    app.add_door(receipt_service_pb2_grpc.add_ReceiptServiceServicer_to_server, door)
+    return GroupRecording(receipts, sight, directory, dispatcher, clock, telling)
+
+
+def _add_group_metrics(app: App, flushes: Flushes, worker: JournalWorker) -> None:
     metrics, messages = app.metrics, flushes.groups.messages
     metrics.counter("group_messages", "Messages to groups that were flushed.", lambda: messages.flushed_items)
     metrics.counter("expanded_entries", "Entries of the journal that were expanded.", lambda: worker.expanded)
@@ -149,7 +174,6 @@ async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes)
     metrics.counter("parked_entries", "Entries that could not be decoded and were put aside.", lambda: worker.parked)
     metrics.histogram("expand_lag_seconds", "From a message to a group to the pointers of its members.", worker.lag_s)
     metrics.gauge("open_entries", "Entries of the journal that are not expanded yet.", lambda: worker.begun)
-    return worker
 
 
 async def _add_traces(dsn: str, app: App) -> None:

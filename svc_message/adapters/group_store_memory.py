@@ -1,12 +1,34 @@
 """Keeps what the ledger's book holds of groups in memory, beside a `MemoryMessageStore`."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_memory.book import Line
-from svc_message.model import NO_POSITION, Event, MessageEvent, UserId, Verdict
-from svc_message.model.group import Entry, Expansion, GroupAccepted, NewGroupMessage, Shard, Touch
+from svc_message.model import (
+    NO_POSITION,
+    Event,
+    MessageEvent,
+    PageRead,
+    ReceiptState,
+    StoredMessage,
+    UserId,
+    Verdict,
+)
+from svc_message.model.group import (
+    Entry,
+    Expansion,
+    GroupAccepted,
+    GroupChat,
+    GroupLine,
+    NewGroupMessage,
+    Shard,
+    Touch,
+    Window,
+)
+
+_UNREAD_SHOWN: Final = 100
 
 
 class MemoryGroupStore:
@@ -34,8 +56,59 @@ class MemoryGroupStore:
         for touch in touches:
             for user_id in touch.user_ids:
                 line = self._book.lines[user_id].get(touch.conversation_id, Line(UserId(touch.conversation_id), 0, b""))
-                raised = line._replace(last_ms=max(line.last_ms, touch.last_ms))
+                settings = line.settings
+                if line.archived_ms < touch.last_ms:
+                    settings = settings._replace(is_archived=False)
+                raised = line._replace(last_ms=max(line.last_ms, touch.last_ms), settings=settings)
                 self._book.lines[user_id][touch.conversation_id] = raised
+
+    async def read_page(self, read: PageRead, windows: Sequence[Window]) -> list[StoredMessage]:
+        """Returns messages of a group that its reader sees, newest first."""
+        found = [
+            message
+            for message in self._listed(read.owner_id, GroupLine(read.conversation_id, tuple(windows)))
+            if read.after < message.message_id and (not read.before or message.message_id < read.before)
+        ]
+        chosen = found[-read.limit :] if read.after else found[: read.limit]
+        return [self._stored(read.owner_id, message) for message in chosen]
+
+    async def read_chats(self, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
+        """Returns what a chat list shows of groups, in order."""
+        return [self._chat(owner_id, line) for line in lines]
+
+    def _listed(self, user_id: UserId, group: GroupLine) -> list[NewGroupMessage]:
+        """Returns the messages that a user sees and has not cleared, newest first."""
+        line = self._book.lines[user_id].get(group.group_id, Line(UserId(group.group_id), 0, b""))
+        return sorted(
+            (
+                message
+                for message in self._book.messages[group.group_id].values()
+                if isinstance(message, NewGroupMessage)
+                and line.shows(message)
+                and any(window.shows(message.members_version) for window in group.windows)
+                and not self._book.altered.seen(user_id, (group.group_id, message.message_id)).is_hidden
+            ),
+            reverse=True,
+        )
+
+    def _stored(self, user_id: UserId, message: NewGroupMessage) -> StoredMessage:
+        receipt = self._book.group_receipts[message.group_id, message.message_id].get(user_id)
+        stored = self._book.stored(user_id, message)
+        return stored._replace(state=receipt.state, delivered_ms=receipt[1], read_ms=receipt[2]) if receipt else stored
+
+    def _chat(self, user_id: UserId, group: GroupLine) -> GroupChat:
+        listed = self._listed(user_id, group)
+        line = self._book.lines[user_id].get(group.group_id)
+        read_upto = line.read_upto if line else b""
+        unread = [
+            stored
+            for stored in (self._stored(user_id, message) for message in listed)
+            if stored.message.sender_id != user_id
+            and stored.message.message_id > read_upto
+            and stored.state < ReceiptState.READ
+            and not stored.message.revoked_ms
+        ]
+        return GroupChat(self._stored(user_id, listed[0]) if listed else None, min(len(unread), _UNREAD_SHOWN))
 
     def _accept(self, shard: Shard, message: NewGroupMessage) -> GroupAccepted:
         messages = self._book.messages[message.group_id]

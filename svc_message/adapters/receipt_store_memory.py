@@ -1,11 +1,10 @@
 """Keeps the receipts of groups in memory, beside a `MemoryMessageStore`."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.adapters.message_store_memory.book import Book
+from svc_message.adapters.message_store_memory.book import Book, GroupReceipt
 from svc_message.model import (
     ConversationId,
     GroupReceiptEvent,
@@ -34,15 +33,6 @@ _EXPANDED: Final = 1000
 _NOT_DUE: Final = 2**62
 
 
-class _Receipt(NamedTuple):
-    """How far a message has come with one member."""
-
-    state: ReceiptState
-    delivered_ms: int
-    read_ms: int
-    is_read_told: bool
-
-
 class _News(NamedTuple):
     """What the inbox of a sender has to say of one group."""
 
@@ -51,16 +41,13 @@ class _News(NamedTuple):
     due_ms: int
 
 
-_Place = tuple[ConversationId, MessageId]
-
-
 class MemoryReceiptStore:
     """The port `ReceiptStore` in memory; every call is carried out at once and as a whole."""
 
     def __init__(self, store: MemoryMessageStore) -> None:
         """Shares the book of a store."""
         self._book = store.book
-        self._receipts: defaultdict[_Place, dict[UserId, _Receipt]] = defaultdict(dict)
+        self._receipts = store.book.group_receipts
         self._news: dict[tuple[UserId, ConversationId], _News] = {}
 
     async def acknowledge(self, batch: Sequence[MemberAck], change: Position, recorded_ms: int) -> list[Came]:
@@ -70,7 +57,7 @@ class MemoryReceiptStore:
             for message in _visible(self._book, ack.user_id, ack.group_id, ack.windows):
                 receipts = self._receipts[ack.group_id, message.message_id]
                 if message.message_id in ack.message_ids and ack.user_id not in receipts:
-                    receipts[ack.user_id] = _Receipt(ReceiptState.DELIVERED, recorded_ms, 0, is_read_told=True)
+                    receipts[ack.user_id] = GroupReceipt(ReceiptState.DELIVERED, recorded_ms, 0, is_read_told=True)
                     came[Came(message.sender_id, ack.group_id, message.message_id)] = None
         self._note(came, change, recorded_ms)
         return list(came)
@@ -135,7 +122,7 @@ class MemoryReceiptStore:
             if message is None or (earlier is not None and earlier.state is ReceiptState.READ):
                 continue
             delivered_ms = earlier.delivered_ms if earlier else update.recorded_ms
-            receipts[update.user_id] = _Receipt(ReceiptState.READ, delivered_ms, update.recorded_ms, is_told)
+            receipts[update.user_id] = GroupReceipt(ReceiptState.READ, delivered_ms, update.recorded_ms, is_told)
             if is_told or earlier is None:
                 yield Came(message.sender_id, update.group_id, message_id)
 
@@ -200,7 +187,7 @@ def _own(book: Book, read: MemberRead) -> list[MessageId]:
     return [message.message_id for message in messages if message and message.sender_id == read.user_id]
 
 
-def _shown(user_id: UserId, receipt: _Receipt) -> MemberReceipt:
+def _shown(user_id: UserId, receipt: GroupReceipt) -> MemberReceipt:
     state, delivered_ms, read_ms, is_read_told = receipt
     if is_read_told:
         return MemberReceipt(user_id, state, delivered_ms, read_ms)

@@ -13,6 +13,7 @@ from svc_message.model import (
     MessageEvent,
     MessageId,
     Position,
+    StoredMessage,
     UserId,
     Verdict,
 )
@@ -67,6 +68,21 @@ class Membership(NamedTuple):
     is_admin: bool
     windows: tuple[Window, ...]
     """Empty when it never was a member."""
+
+
+class GroupLine(NamedTuple):
+    """Names a group of a chat list, with the times of the list's owner in it."""
+
+    group_id: ConversationId
+    windows: tuple[Window, ...]
+
+
+class GroupChat(NamedTuple):
+    """What a chat list shows of a group."""
+
+    last_message: StoredMessage | None
+    unread_count: int
+    """Capped at 100."""
 
 
 class NewGroupMessage(NamedTuple):

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from svc_message.model import ConversationId, Position, UserId
+    from svc_message.model import ConversationId, PageRead, Position, StoredMessage, UserId
     from svc_message.model.group import (
         DirectoryGroup,
         Entry,
         Expansion,
         GroupAccepted,
+        GroupChat,
+        GroupLine,
         Membership,
         NewGroupMessage,
         Orphan,
         Shard,
         Touch,
         Undecodable,
+        Window,
     )
 
 
@@ -38,6 +41,18 @@ class GroupStore(Protocol):
 
     async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
         """Writes pointers into the inboxes of members, then moves conversations up in their chat lists."""
+        ...
+
+    async def read_page(self, read: PageRead, windows: Sequence[Window]) -> list[StoredMessage]:
+        """Returns messages of a group that its reader sees, newest first.
+
+        Those are the messages for versions in the times in which the reader was a member. The state is the reader's own
+        receipt; own messages are SENT.
+        """
+        ...
+
+    async def read_chats(self, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
+        """Returns what a chat list shows of groups, in order; how many rows are read grows with those lines alone."""
         ...
 
 

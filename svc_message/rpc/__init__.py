@@ -2,6 +2,7 @@
 
 from svc_message.rpc.history import ConversationRpc, HistoryRpc
 from svc_message.rpc.message import MessageRpc
+from svc_message.rpc.receipt import ReceiptRpc
 from svc_message.rpc.trace import TraceRpc
 
-__all__ = ["ConversationRpc", "HistoryRpc", "MessageRpc", "TraceRpc"]
+__all__ = ["ConversationRpc", "HistoryRpc", "MessageRpc", "ReceiptRpc", "TraceRpc"]

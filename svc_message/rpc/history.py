@@ -20,6 +20,9 @@ from svc_message.adapters.item_protobuf import FLAG_WANTS_RECEIPT, item_bytes, i
 from svc_message.errors import OwnerMissingError, OwnerNotAllowedError
 from svc_message.model import DeviceId, InboxAnswer, InboxQuery, MessageEvent, UserId
 from svc_message.model.setting import SettingChange
+from svc_message.protocol import is_group
+from svc_message.rpc.conversation import named_conversation
+from svc_message.service.history import PageAsked
 from svc_message.service.keep import Chat
 
 if TYPE_CHECKING:
@@ -43,14 +46,16 @@ class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
     ) -> history_service_pb2.ListMessagesResponse:
         """Returns one page of the caller's conversation."""
         del context
-        page = await self._reading.page(
-            _owner(request.owner_user_id),
-            UserId(request.peer_user_id),
+        owner_id = _owner(request.owner_user_id)
+        asked = PageAsked(
+            owner_id,
+            named_conversation(owner_id, request.peer_user_id, request.group_id),
             request.before_message_id,
             request.after_message_id,
             request.page_size,
             request.page_token,
         )
+        page = await self._reading.page(asked)
         return history_service_pb2.ListMessagesResponse(
             messages=[stored_message(message) for message in page.messages], next_page_token=page.next_page_token
         )
@@ -182,7 +187,8 @@ def _flags(user_id: UserId, event: Event) -> int:
 def _conversation(chat: model.Chat) -> conversation_service_pb2.Conversation:
     return conversation_service_pb2.Conversation(
         conversation_id=chat.conversation_id,
-        peer_user_id=chat.peer_id,
+        peer_user_id=b"" if is_group(chat.conversation_id) else chat.peer_id,
+        group_id=chat.conversation_id if is_group(chat.conversation_id) else b"",
         last_message=None if chat.last_message is None else stored_message(chat.last_message),
         unread_count=chat.unread_count,
         read_upto=chat.read_upto,

@@ -21,6 +21,8 @@ from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.journal_memory import MemoryJournal
+from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_presence.adapters.directory_memory import MemoryDirectory
 from svc_presence.app import assemble
 from tests.mutations.directory import Directory
@@ -138,6 +140,7 @@ class LedgerParts:
         # No scene has groups yet; a journal in memory is always empty.
         _replace(svc_message.app, "PostgresJournal", lambda *_args, **_settings: _QuietJournal(SystemClock()))
         _replace(svc_message.app, "PostgresGroupStore", lambda *_args, **_settings: _NoGroups())
+        _replace(svc_message.app, "PostgresReceiptStore", lambda *_args, **_settings: _QuietReceipts())
         _replace(svc_message.app, "GrpcDispatcher", self._dispatcher)
         _replace(svc_message.app, "GrpcDirectory", self._directory)
         _replace(svc_message.app, "migrations", _NoMigrations)
@@ -160,6 +163,16 @@ class LedgerParts:
 
 class _QuietJournal(MemoryJournal):
     """Stands in for the journal."""
+
+    async def aclose(self) -> None:
+        """Has nothing to close."""
+
+
+class _QuietReceipts(MemoryReceiptStore):
+    """Stands in for the receipts of groups."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryMessageStore(SystemClock()))
 
     async def aclose(self) -> None:
         """Has nothing to close."""

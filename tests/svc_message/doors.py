@@ -14,6 +14,7 @@ from chappe.api.message.v1 import (
     history_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
+    receipt_service_pb2_grpc,
     trace_service_pb2_grpc,
 )
 from chappe.api.type.v1 import envelope_pb2, stream_pb2
@@ -32,7 +33,7 @@ from svc_message.adapters.trace_store_memory import MemoryTraceStore
 from svc_message.model import ConversationId, UserId
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
-from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, TraceRpc
+from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, ReceiptRpc, TraceRpc
 from svc_message.rpc.group_flushes import GroupFlushes, GroupRules
 from svc_message.rpc.submit import Flushes
 from svc_message.service.accept import Accepting
@@ -41,6 +42,7 @@ from svc_message.service.act import Acting, Windows
 from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.keep import Keeping
+from svc_message.service.receipts import ReceiptReading
 from svc_message.service.record import Recording
 from svc_message.service.record_group import GroupRecording
 from svc_message.service.sight import Sight
@@ -95,8 +97,8 @@ class Doors:
         accepting = GroupAccepting(stores, self.groups, clock, self.journal, Shard(5))
         self.receipts = MemoryReceiptStore(self.store)
         self.telling = Telling(self.receipts, self.directory, self.dispatcher, clock)
-        sight = Sight(self.groups)
-        recording = GroupRecording(self.receipts, sight, self.directory, self.dispatcher, clock, self.telling)
+        self.sight = Sight(self.groups)
+        recording = GroupRecording(self.receipts, self.sight, self.directory, self.dispatcher, clock, self.telling)
         direct = Recording(self.store, self.dispatcher, clock)
         self.flushes.groups = GroupFlushes(GroupRules(accepting, recording, direct), self.flushes, tasks)
 
@@ -236,12 +238,14 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         await doors.syncing.start()
         gate = Gate(Realm("chappe.test", "chappe", ("*",)), doors.identify)
         server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)])
-        reading = Reading(doors.store)
+        reading = Reading(doors.store, doors.group_store, doors.sight)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(doors.rpc, server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(HistoryRpc(reading, doors.syncing), server)
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationRpc(reading, doors.keeping), server
         )
+        receipts = ReceiptRpc(ReceiptReading(doors.receipts, doors.directory))
+        receipt_service_pb2_grpc.add_ReceiptServiceServicer_to_server(receipts, server)
         tracing = TraceReading([MemoryTraceStore(doors.store)], doors.receipts)
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceRpc(tracing), server)
         address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -9,17 +9,16 @@ import psycopg
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId, MessageRef, Position, UserId
 from svc_message.model.group import DirectoryGroup, Entry, Expansion, NewGroupMessage, Shard, Touch
-from svc_message.ports import MessageStore
 from svc_message.ports.group import GroupStore, Journal
 from svc_message.ports.receipt import ReceiptStore
 from svc_message.protocol import content_hash
-from tests.svc_message.desk import START_MS, Desk, stranger
+from tests.svc_message.desk import START_MS, Book, Desk, stranger
 
 
 class Books(NamedTuple):
     """Everything that keeps groups, over one store."""
 
-    store: MessageStore
+    store: Book
     groups: GroupStore
     journal: Journal
     receipts: ReceiptStore

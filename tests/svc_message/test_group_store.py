@@ -1,10 +1,26 @@
 """What every store of the ledger does for groups: messages, their entries, and the pointers of members."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from svc_message.model import NO_POSITION, Accepted, InboxRead, Verdict
-from svc_message.model.group import Expansion, GroupAccepted
-from tests.svc_message.desk import inbox, stranger
+from svc_message.model import (
+    NO_POSITION,
+    Accepted,
+    DeviceId,
+    InboxRead,
+    MessageEvent,
+    MessageId,
+    PageRead,
+    ReceiptState,
+    StoredMessage,
+    UserId,
+    Verdict,
+)
+from svc_message.model.action import ActionKind, NewAction
+from svc_message.model.group import Expansion, GroupAccepted, GroupLine, NewGroupMessage, Window
+from svc_message.model.receipt import MemberAck, MemberReadUpdate, ReadMessage
+from tests.svc_message.desk import START_MS, inbox, stranger
 from tests.svc_message.group_desk import Books, GroupDesk, entry_of, group_ref, placed
 
 LIMIT = 1000
@@ -210,3 +226,165 @@ async def test_a_shard_that_was_ended_is_begun_anew(books: Books, group_desk: Gr
 
     assert not await books.journal.end(group_desk.shard, NO_POSITION)
     assert await journaled(books, group_desk) == [entry_of(message)]
+
+
+def seen(messages: Sequence[StoredMessage]) -> list[bytes]:
+    return [stored.message.envelope for stored in messages]
+
+
+async def say_all(books: Books, desk: GroupDesk, *versions: int) -> list[NewGroupMessage]:
+    """Writes messages for versions of the group, each named after its place."""
+    messages = [desk.say(b"%d" % n, version=version) for n, version in enumerate(versions)]
+    await books.groups.accept(desk.shard, messages)
+    return messages
+
+
+async def test_a_page_shows_the_times_of_its_reader_newest_first(books: Books, group_desk: GroupDesk) -> None:
+    messages = await say_all(books, group_desk, 1, 2, 3, 4, 5, 6)
+
+    async def page(*windows: Window, before: bytes = b"", after: bytes = b"", limit: int = 10) -> list[bytes]:
+        read = PageRead(group_desk.bob, group_desk.group_id, before, after, limit)
+        return seen(await books.groups.read_page(read, windows))
+
+    assert await page(Window(1, 0)) == [b"5", b"4", b"3", b"2", b"1", b"0"]
+    assert await page(Window(3, 0)) == [b"5", b"4", b"3", b"2"]
+    assert await page(Window(1, 3)) == [b"1", b"0"]
+    assert await page(Window(2, 3), Window(5, 6)) == [b"4", b"1"]
+    assert await page(Window(2, 3), Window(5, 0), limit=2) == [b"5", b"4"]
+    assert await page(Window(2, 3), Window(5, 0), before=messages[4].message_id) == [b"1"]
+    assert await page(Window(2, 3), Window(5, 0), after=messages[0].message_id, limit=2) == [b"4", b"1"]
+    assert await page(Window(7, 0)) == await page(Window(7, 9)) == await page() == []
+
+
+async def test_messages_whose_ids_are_older_than_their_version_are_on_the_page(
+    books: Books, group_desk: GroupDesk
+) -> None:
+    late = [
+        group_desk.say(b"%d" % n, version=n + 1, message_id=group_desk.uuid7(START_MS - n * 200_000)) for n in range(4)
+    ]
+    await books.groups.accept(group_desk.shard, late)
+
+    read = PageRead(group_desk.bob, group_desk.group_id, b"", b"", 10)
+
+    assert seen(await books.groups.read_page(read, (Window(2, 4),))) == [b"1", b"2"]
+    assert seen(await books.groups.read_page(read, (Window(3, 0),))) == [b"2", b"3"]
+
+
+async def test_a_page_says_how_far_its_reader_has_come(books: Books, group_desk: GroupDesk) -> None:
+    first, own = group_desk.say(), group_desk.say(sender=group_desk.bob)
+    await books.groups.accept(group_desk.shard, [first, own])
+    await books.receipts.acknowledge(
+        [MemberAck(group_desk.bob, group_desk.group_id, (Window(1, 0),), (first.message_id,))], group_desk.position(), 7
+    )
+
+    read = PageRead(group_desk.bob, group_desk.group_id, b"", b"", 10)
+    page = await books.groups.read_page(read, (Window(1, 0),))
+
+    assert [(stored.state, stored.delivered_ms) for stored in page] == [
+        (ReceiptState.SENT, 0),
+        (ReceiptState.DELIVERED, 7),
+    ]
+    assert page[1].message == first.to_event()._replace(position=NO_POSITION)
+
+
+async def chats_of(books: Books, desk: GroupDesk, user_id: UserId, *windows: Window) -> tuple[list[bytes], int]:
+    (chat,) = await books.groups.read_chats(user_id, [GroupLine(desk.group_id, windows)])
+    return seen([chat.last_message] if chat.last_message else []), chat.unread_count
+
+
+async def test_a_chat_list_shows_the_last_visible_message_and_what_is_unread(
+    books: Books, group_desk: GroupDesk
+) -> None:
+    messages = await say_all(books, group_desk, 1, 2, 3, 4)
+    await books.groups.expand([], [group_desk.touch(messages[-1])])
+    bob = group_desk.bob
+
+    assert await chats_of(books, group_desk, bob, Window(1, 0)) == ([b"3"], 4)
+    assert await chats_of(books, group_desk, bob, Window(2, 4)) == ([b"2"], 2)
+    assert await chats_of(books, group_desk, bob, Window(1, 2), Window(4, 0)) == ([b"3"], 2)
+    assert await chats_of(books, group_desk, bob, Window(9, 0)) == ([], 0)
+    assert await chats_of(books, group_desk, bob) == ([], 0)
+    assert await chats_of(books, group_desk, group_desk.alice, Window(1, 0)) == ([b"3"], 0)
+
+
+async def test_what_was_read_is_not_unread_in_a_chat_list(books: Books, group_desk: GroupDesk) -> None:
+    first, second, third = await say_all(books, group_desk, 1, 1, 1)
+    await books.groups.expand([], [group_desk.touch(third)])
+    always, bob = (Window(1, 0),), group_desk.bob
+
+    def update(message: NewGroupMessage, upto: bytes = b"") -> MemberReadUpdate:
+        named = (ReadMessage(message.message_id, is_told=True),)
+        position = group_desk.position()
+        return MemberReadUpdate(bob, DeviceId(1), group_desk.group_id, always, upto, named, False, position, 1)  # noqa: FBT003 - not forced
+
+    await books.receipts.read([update(second)])
+    assert await chats_of(books, group_desk, bob, *always) == ([b"2"], 2)
+    await books.receipts.read([update(first, upto=first.message_id)])
+
+    assert await chats_of(books, group_desk, bob, *always) == ([b"2"], 1)
+
+
+async def test_unread_is_counted_up_to_a_hundred(books: Books, group_desk: GroupDesk) -> None:
+    messages = await say_all(books, group_desk, *[1] * 130)
+    await books.groups.expand([], [group_desk.touch(messages[-1])])
+
+    assert await chats_of(books, group_desk, group_desk.bob, Window(1, 0)) == ([b"129"], 100)
+
+
+async def test_many_groups_are_read_at_once_in_order(books: Books, group_desk: GroupDesk) -> None:
+    bob, desks = group_desk.bob, [GroupDesk() for _ in range(3)]
+    for desk in desks:
+        (message,) = await say_all(books, desk, 1)
+        await books.groups.expand([], [desk.touch(message, to=(bob,))])
+
+    lines = [GroupLine(desk.group_id, (Window(1, 0),)) for desk in (*desks[1:], GroupDesk(), desks[0])]
+    chats = await books.groups.read_chats(bob, lines)
+
+    assert [chat.unread_count for chat in chats] == [1, 1, 0, 1]
+    found = [chat.last_message.message.conversation_id for chat in chats if chat.last_message]
+    assert found == [desks[1].group_id, desks[2].group_id, desks[0].group_id]
+    assert await books.groups.read_chats(bob, []) == []
+
+
+async def test_lines_of_groups_stand_in_the_chat_list_beside_direct_ones(books: Books, group_desk: GroupDesk) -> None:
+    direct = group_desk.write()
+    await books.store.accept([direct])
+    message = group_desk.say()
+    await books.groups.accept(group_desk.shard, [message])
+    await books.groups.expand([], [group_desk.touch(message)])
+
+    page = await books.store.list_chats(group_desk.bob, None, 10)
+
+    found = {chat.conversation_id: chat for chat in page.chats}
+    assert set(found) == {direct.conversation_id, group_desk.group_id}
+    assert found[direct.conversation_id].last_message is not None
+    assert found[group_desk.group_id].last_message is None
+    assert found[group_desk.group_id].unread_count == 0
+
+
+async def test_what_is_hidden_or_cleared_is_on_no_page_of_a_group(books: Books, group_desk: GroupDesk) -> None:
+    messages = await say_all(books, group_desk, 1, 1, 1)
+    await books.groups.expand([group_desk.expand(*messages)], [group_desk.touch(messages[-1])])
+    bob = group_desk.bob
+    hide = NewAction(
+        action_id=MessageId(group_desk.uuid7()),
+        conversation_id=group_desk.group_id,
+        kind=ActionKind.HIDE,
+        message_id=messages[2].message_id,
+        user_id=bob,
+        device_id=DeviceId(1),
+        peer_id=None,
+        envelope=b"",
+        content_hash=b"h" * 16,
+        is_withheld=False,
+        position=group_desk.position(),
+        accepted_ms=START_MS,
+    )
+    await books.store.actions.act([hide])
+
+    read = PageRead(bob, group_desk.group_id, b"", b"", 10)
+
+    assert seen(await books.groups.read_page(read, (Window(1, 0),))) == [b"1", b"0"]
+    assert await chats_of(books, group_desk, bob, Window(1, 0)) == ([b"1"], 2)
+    shown = [event.envelope for event in await inbox(books.store, bob) if isinstance(event, MessageEvent)]
+    assert shown == [b"0", b"1"]

@@ -10,8 +10,8 @@ from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
-from svc_message.model import NO_POSITION, DeviceId, Verdict
-from svc_message.model.group import Shard, Window
+from svc_message.model import NO_POSITION, DeviceId, PageRead, Verdict
+from svc_message.model.group import GroupLine, Shard, Window
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage
 from tests.svc_message.desk import START_MS, inbox
 from tests.svc_message.group_desk import GroupDesk, group_ref
@@ -59,6 +59,9 @@ async def talk(dsn: str, desk: GroupDesk) -> None:
     await receipts.read(
         [MemberReadUpdate(desk.bob, DeviceId(1), desk.group_id, ALWAYS, b"", read, False, desk.position(), START_MS)]  # noqa: FBT003 - not forced
     )
+    await groups.read_page(PageRead(desk.bob, desk.group_id, b"", b"", 10), (Window(1, 1), Window(2, 0)))
+    await groups.read_page(PageRead(desk.bob, desk.group_id, b"", first.message_id, 10), ALWAYS)
+    await groups.read_chats(desk.bob, [GroupLine(desk.group_id, (Window(1, 1), Window(1, 0)))])
     await receipts.tally(names)
     await receipts.list_receipts(names[0], desk.alice, 10)
     await receipts.settle_news(await receipts.claim_news(desk.position(), START_MS, START_MS), START_MS)

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.errors import InvalidPageTokenError
-from svc_message.service.history import MAX_PAGE, MAX_PAGE_BYTES, Reading
+from svc_message.errors import InvalidPageTokenError, NotInConversationError
+from svc_message.model.group import Window
+from svc_message.protocol import direct_conversation
+from svc_message.service.history import MAX_PAGE_BYTES, PageAsked, Reading
+from svc_message.service.sight import Sight
+from svc_message.service.token import MAX_PAGE
 from tests.svc_message.desk import Desk, ids, stranger
-from tests.svc_message.fakes import ManualClock
+from tests.svc_message.fakes import FakeGroupDirectory, ManualClock
+from tests.svc_message.group_desk import GroupDesk, group_of
 
 if TYPE_CHECKING:
     from svc_message.model import NewMessage, UserId
@@ -24,7 +31,9 @@ class Archive:
     def __init__(self) -> None:
         self.desk = Desk()
         self.store = MemoryMessageStore(ManualClock())
-        self.reading = Reading(self.store)
+        self.groups = MemoryGroupStore(self.store, MemoryJournal(ManualClock()))
+        self.directory = FakeGroupDirectory()
+        self.reading = Reading(self.store, self.groups, Sight(self.directory))
         self.messages: list[NewMessage] = []
 
     async def write(self, count: int) -> None:
@@ -43,7 +52,8 @@ class Archive:
     ) -> HistoryPage:
         """Reads Bob's conversation with Alice unless said otherwise."""
         owner, peer = owner or self.desk.bob, peer or self.desk.alice
-        return await self.reading.page(owner, peer, before, after, size, token)
+        conversation_id = direct_conversation(owner, peer)
+        return await self.reading.page(PageAsked(owner, conversation_id, before, after, size, token))
 
     async def chats(self, *, size: int = 1, token: str = "", owner: UserId | None = None) -> ChatWindow:
         return await self.reading.chats(owner or self.desk.alice, size, token)
@@ -162,3 +172,62 @@ async def test_a_window_of_large_messages_ends_earlier_and_goes_on(archive: Arch
 
     assert [chat.peer_id for chat in first.page.chats] == [peers[1]]
     assert [chat.peer_id for chat in second.page.chats] == [peers[0], archive.desk.bob]
+
+
+@pytest.fixture
+async def house(archive: Archive) -> GroupDesk:
+    """Returns a group of three messages; Carol was there for the second alone."""
+    desk = GroupDesk()
+    messages = [desk.say(b"%d" % n, version=n + 1) for n in range(3)]
+    archive.directory.add(group_of(desk.group_id, desk.alice, desk.bob, version=3))
+    archive.directory.past[desk.group_id, desk.carol] = (Window(2, 3),)
+    await archive.groups.accept(desk.shard, messages)
+    await archive.groups.expand([desk.expand(*messages)], [desk.touch(messages[-1])])
+    return desk
+
+
+async def test_members_read_pages_of_a_group_with_tokens(archive: Archive, house: GroupDesk) -> None:
+    asked = PageAsked(house.bob, house.group_id, b"", b"", 2, "")
+
+    first = await archive.reading.page(asked)
+    second = await archive.reading.page(asked._replace(token=first.next_page_token))
+
+    texts = [[stored.message.envelope for stored in page.messages] for page in (first, second)]
+    assert (texts, second.next_page_token) == ([[b"2", b"1"], [b"0"]], "")
+    with pytest.raises(InvalidPageTokenError):
+        await archive.reading.page(asked._replace(owner_id=house.alice, token=first.next_page_token))
+
+
+async def test_who_has_left_reads_what_it_was_there_for(archive: Archive, house: GroupDesk) -> None:
+    page = await archive.reading.page(PageAsked(house.carol, house.group_id, b"", b"", 10, ""))
+
+    assert [stored.message.envelope for stored in page.messages] == [b"1"]
+
+
+async def test_strangers_learn_nothing_of_a_group(archive: Archive, house: GroupDesk) -> None:
+    with pytest.raises(NotInConversationError):
+        await archive.reading.page(PageAsked(stranger(), house.group_id, b"", b"", 10, ""))
+
+
+async def test_groups_stand_in_the_chat_list_by_their_newest_visible_message(
+    archive: Archive, house: GroupDesk
+) -> None:
+    direct = house.write(b"direct", sender=house.alice, recipient=house.carol)
+    await archive.store.accept([direct])
+    asked = archive.directory.reads
+
+    chats = (await archive.chats(owner=house.carol, size=10)).page.chats
+    of_bob = (await archive.chats(owner=house.bob, size=10)).page.chats
+
+    shown = [(chat.conversation_id, chat.last_message and chat.last_message.message.envelope) for chat in chats]
+    assert shown == [(direct.conversation_id, b"direct"), (house.group_id, b"1")]
+    assert [(chat.unread_count, chat.last_message and chat.last_message.message.envelope) for chat in of_bob] == [
+        (3, b"2")
+    ]
+    assert archive.directory.reads == asked + 2
+
+
+async def test_a_chat_list_without_groups_asks_for_no_memberships(archive: Archive) -> None:
+    await archive.chats(size=10)
+
+    assert archive.directory.reads == 0

@@ -44,6 +44,19 @@ class Receipt(NamedTuple):
     read_ms: int
 
 
+class GroupReceipt(NamedTuple):
+    """How far a message to a group has come with one member."""
+
+    state: ReceiptState
+    delivered_ms: int
+    read_ms: int
+    is_read_told: bool
+    """The sender may know that it was read."""
+
+
+Place = tuple[ConversationId, MessageId]
+
+
 class Line(NamedTuple):
     """One line of one user's chat list."""
 
@@ -79,6 +92,7 @@ class Book:
         # None stands for an id that was declared void, here too.
         self.actions: dict[tuple[ConversationId, MessageId], NewAction | None] = {}
         self.altered = Alterations()
+        self.group_receipts: defaultdict[Place, dict[UserId, GroupReceipt]] = defaultdict(dict)
 
     def accept(self, message: NewMessage) -> Accepted:
         """Keeps a message, or completes the one that is there."""

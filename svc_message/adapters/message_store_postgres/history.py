@@ -34,7 +34,7 @@ _REACTION: Final = Struct("!16s16sqi")
 _STATES: Final = {state.value: state for state in ReceiptState}
 
 # The recipient's receipt is what the peer did with the owner's messages, and what the owner did with the peer's.
-_MESSAGE: Final = """
+STORED: Final = """
     m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content},
     coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0), reacted.packed
 """
@@ -58,10 +58,11 @@ _PAGE: Final = """
     CROSS JOIN (SELECT %b AS user_id) owner
     {view} {receipt} {reactions}
 """
-_NEWEST: Final = woven(_PAGE.replace("{message}", _MESSAGE), reader="owner.user_id", direction="DESC", receipt=_RECEIPT)
-_OLDEST: Final = woven(_PAGE.replace("{message}", _MESSAGE), reader="owner.user_id", direction="ASC", receipt=_RECEIPT)
+_NEWEST: Final = woven(_PAGE.replace("{message}", STORED), reader="owner.user_id", direction="DESC", receipt=_RECEIPT)
+_OLDEST: Final = woven(_PAGE.replace("{message}", STORED), reader="owner.user_id", direction="ASC", receipt=_RECEIPT)
 
-# Unread is what the peer sent after the place up to which everything is read and what has no read receipt of its own,
+# What is to be shown of a group depends on the times of its members, and is read apart. In a direct conversation
+# unread is what the peer sent after the place up to which everything is read and what has no read receipt of its own,
 # among the newest 1,000 messages.
 _CHATS: Final = """
     SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, {packed_settings}, {message}
@@ -77,6 +78,7 @@ _CHATS: Final = """
             AND m.message_id > coalesce(c.cleared_floor, '00000000-0000-0000-0000-000000000000')
             AND (m.message_id > c.cleared_upto OR m.accepted_ms > c.cleared_ms) IS NOT FALSE
             AND (m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld)
+            AND c.peer_id <> c.conversation_id
         ORDER BY m.message_id DESC LIMIT 1
     ) m ON true
     {view} {receipt} {reactions}
@@ -84,7 +86,7 @@ _CHATS: Final = """
         SELECT count(*) AS count FROM (
             SELECT FROM (
                 SELECT m.* FROM messages m
-                WHERE m.conversation_id = c.conversation_id
+                WHERE m.conversation_id = c.conversation_id AND c.peer_id <> c.conversation_id
                     AND m.message_id > greatest(
                         c.read_upto, c.cleared_floor, '00000000-0000-0000-0000-000000000000')
                 ORDER BY m.message_id DESC LIMIT 1000
@@ -101,8 +103,8 @@ _CHATS: Final = """
         ) counted
     ) unread
 """
-_LIST: Final = woven(_CHATS.replace("{message}", _MESSAGE), reader="c.user_id", receipt=_RECEIPT, archived="=")
-_LIST_ARCHIVED: Final = woven(_CHATS.replace("{message}", _MESSAGE), reader="c.user_id", receipt=_RECEIPT, archived=">")
+_LIST: Final = woven(_CHATS.replace("{message}", STORED), reader="c.user_id", receipt=_RECEIPT, archived="=")
+_LIST_ARCHIVED: Final = woven(_CHATS.replace("{message}", STORED), reader="c.user_id", receipt=_RECEIPT, archived=">")
 
 
 async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
@@ -120,7 +122,7 @@ async def read_page(connections: Connections, read: PageRead) -> list[StoredMess
         owner,
     )
     rows = await connections.run(Statement(query, parameters))
-    messages = [_stored(row) for row in rows]
+    messages = [stored_of(row) for row in rows]
     messages.sort(key=_message_id, reverse=True)
     return messages
 
@@ -150,7 +152,8 @@ def listing(owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archiv
     return Statement(_LIST_ARCHIVED if is_archived else _LIST, (Uuid(owner_id), *place, Int4(limit + 1)))
 
 
-def _stored(row: Row) -> StoredMessage:
+def stored_of(row: Row) -> StoredMessage:
+    """Reads a message with how far it has come, as `STORED` names its columns."""
     *message, state, delivered_ms, read_ms, packed = row
     event = MessageEvent(NO_POSITION, *message)
     return StoredMessage(event, _STATES[state], delivered_ms, read_ms, tuple(_reactions(packed or b"")))
@@ -167,7 +170,7 @@ def _reactions(packed: bytes) -> Iterator[Reaction]:
 def _chat(row: Row) -> Chat:
     conversation_id, peer_id, _, read_upto, unread_count, settings = row[:_CHAT_COLUMNS]
     last = row[_CHAT_COLUMNS:]
-    stored = _stored(last) if last[0] is not None else None
+    stored = stored_of(last) if last[0] is not None else None
     return Chat(conversation_id, peer_id, stored, unread_count, read_upto or b"", settings_of(settings))
 
 

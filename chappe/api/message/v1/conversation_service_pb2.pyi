@@ -183,6 +183,7 @@ class Conversation(_message.Message):
 
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
     LAST_MESSAGE_FIELD_NUMBER: _builtins.int
     UNREAD_COUNT_FIELD_NUMBER: _builtins.int
     READ_UPTO_FIELD_NUMBER: _builtins.int
@@ -190,7 +191,9 @@ class Conversation(_message.Message):
     conversation_id: _builtins.bytes
     """The conversation, 16 bytes."""
     peer_user_id: _builtins.bytes
-    """With whom a direct conversation is."""
+    """With whom a direct conversation is; empty for a group."""
+    group_id: _builtins.bytes
+    """The group whose conversation it is; empty for a direct one."""
     unread_count: _builtins.int
     """How many messages of others are newer than what the user has read; 100 stands for 100 and more."""
     read_upto: _builtins.bytes
@@ -208,6 +211,7 @@ class Conversation(_message.Message):
         *,
         conversation_id: _builtins.bytes = ...,
         peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
         last_message: _history_service_pb2.StoredMessage | None = ...,
         unread_count: _builtins.int = ...,
         read_upto: _builtins.bytes = ...,
@@ -215,7 +219,7 @@ class Conversation(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_message", b"last_message", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "last_message", b"last_message", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto", "settings", b"settings", "unread_count", b"unread_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "group_id", b"group_id", "last_message", b"last_message", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto", "settings", b"settings", "unread_count", b"unread_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ from chappe.api.type.v1 import receipt_state_pb2 as chappe_dot_api_dot_type_dot_
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+chappe/api/message/v1/history_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a!chappe/api/type/v1/envelope.proto\x1a&chappe/api/type/v1/receipt_state.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"\xd9\x01\n\x13ListMessagesRequest\x12\x1d\n\rowner_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x1e\n\x0cpeer_user_id\x18\x02 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12!\n\x11\x62\x65\x66ore_message_id\x18\x04 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12 \n\x10\x61\x66ter_message_id\x18\x05 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x1b\n\npage_token\x18\x07 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02J\x04\x08\x03\x10\x04R\x08group_id\"g\n\x14ListMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.chappe.api.message.v1.StoredMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd5\x01\n\rStoredMessage\x12\x31\n\x07message\x18\x01 \x01(\x0b\x32 .chappe.api.edge.v1.MessageEvent\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .chappe.api.type.v1.ReceiptState\x12\x14\n\x0c\x64\x65livered_ms\x18\x03 \x01(\x03\x12\x0f\n\x07read_ms\x18\x04 \x01(\x03\x12\x39\n\treactions\x18\x05 \x03(\x0b\x32&.chappe.api.message.v1.MessageReaction\"{\n\x0fMessageReaction\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12.\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1c.chappe.api.type.v1.Envelope\x12\x12\n\nreacted_ms\x18\x03 \x01(\x03\x12\x13\n\x0breaction_id\x18\x04 \x01(\x0c\"Q\n\x10SyncInboxRequest\x12=\n\x07queries\x18\x01 \x03(\x0b\x32!.chappe.api.message.v1.InboxQueryB\t\x92\xb5\x18\x05\x08\x01\x30\x80\x04\"\xb0\x01\n\nInboxQuery\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x19\n\tdevice_id\x18\x02 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x16\n\x06\x63ursor\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02 @\x12\x1e\n\x0e\x61\x66ter_position\x18\x04 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x18\n\x05limit\x18\x05 \x01(\x05\x42\t\x92\xb5\x18\x05\x38\x00@\xf4\x03\x12\x1a\n\npass_bound\x18\x06 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"H\n\x11SyncInboxResponse\x12\x33\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\".chappe.api.message.v1.InboxAnswer\"\x82\x01\n\x0bInboxAnswer\x12\r\n\x05items\x18\x01 \x03(\x0c\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\r\n\x05\x66lags\x18\x03 \x03(\r\x12\x10\n\x08has_more\x18\x04 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x0c\x12\x12\n\npass_bound\x18\x06 \x01(\x0c\x12\x11\n\tis_resync\x18\x07 \x01(\x08\x32\xf8\x01\n\x0eHistoryService\x12x\n\x0cListMessages\x12*.chappe.api.message.v1.ListMessagesRequest\x1a+.chappe.api.message.v1.ListMessagesResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x02\x06\x08\x10\x02\x18\x01\x12l\n\tSyncInbox\x12\'.chappe.api.message.v1.SyncInboxRequest\x1a(.chappe.api.message.v1.SyncInboxResponse\"\x0c\x90\x02\x01\x8a\xb5\x18\x05\n\x01\x01\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+chappe/api/message/v1/history_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a!chappe/api/type/v1/envelope.proto\x1a&chappe/api/type/v1/receipt_state.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\"\xe1\x01\n\x13ListMessagesRequest\x12\x1d\n\rowner_user_id\x18\x01 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x1c\n\x0cpeer_user_id\x18\x02 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x18\n\x08group_id\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12!\n\x11\x62\x65\x66ore_message_id\x18\x04 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12 \n\x10\x61\x66ter_message_id\x18\x05 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x1b\n\npage_token\x18\x07 \x01(\tB\x07\x92\xb5\x18\x03 \x80\x02\"g\n\x14ListMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.chappe.api.message.v1.StoredMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd5\x01\n\rStoredMessage\x12\x31\n\x07message\x18\x01 \x01(\x0b\x32 .chappe.api.edge.v1.MessageEvent\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .chappe.api.type.v1.ReceiptState\x12\x14\n\x0c\x64\x65livered_ms\x18\x03 \x01(\x03\x12\x0f\n\x07read_ms\x18\x04 \x01(\x03\x12\x39\n\treactions\x18\x05 \x03(\x0b\x32&.chappe.api.message.v1.MessageReaction\"{\n\x0fMessageReaction\x12\x0f\n\x07user_id\x18\x01 \x01(\x0c\x12.\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1c.chappe.api.type.v1.Envelope\x12\x12\n\nreacted_ms\x18\x03 \x01(\x03\x12\x13\n\x0breaction_id\x18\x04 \x01(\x0c\"Q\n\x10SyncInboxRequest\x12=\n\x07queries\x18\x01 \x03(\x0b\x32!.chappe.api.message.v1.InboxQueryB\t\x92\xb5\x18\x05\x08\x01\x30\x80\x04\"\xb0\x01\n\nInboxQuery\x12\x19\n\x07user_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x19\n\tdevice_id\x18\x02 \x01(\rB\x06\x92\xb5\x18\x02\x08\x01\x12\x16\n\x06\x63ursor\x18\x03 \x01(\x0c\x42\x06\x92\xb5\x18\x02 @\x12\x1e\n\x0e\x61\x66ter_position\x18\x04 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\x12\x18\n\x05limit\x18\x05 \x01(\x05\x42\t\x92\xb5\x18\x05\x38\x00@\xf4\x03\x12\x1a\n\npass_bound\x18\x06 \x01(\x0c\x42\x06\x92\xb5\x18\x02\x10\x10\"H\n\x11SyncInboxResponse\x12\x33\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\".chappe.api.message.v1.InboxAnswer\"\x82\x01\n\x0bInboxAnswer\x12\r\n\x05items\x18\x01 \x03(\x0c\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\r\n\x05\x66lags\x18\x03 \x03(\r\x12\x10\n\x08has_more\x18\x04 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x0c\x12\x12\n\npass_bound\x18\x06 \x01(\x0c\x12\x11\n\tis_resync\x18\x07 \x01(\x08\x32\xf8\x01\n\x0eHistoryService\x12x\n\x0cListMessages\x12*.chappe.api.message.v1.ListMessagesRequest\x1a+.chappe.api.message.v1.ListMessagesResponse\"\x0f\x90\x02\x01\x8a\xb5\x18\x08\n\x02\x06\x08\x10\x02\x18\x01\x12l\n\tSyncInbox\x12\'.chappe.api.message.v1.SyncInboxRequest\x1a(.chappe.api.message.v1.SyncInboxResponse\"\x0c\x90\x02\x01\x8a\xb5\x18\x05\n\x01\x01\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['owner_user_id']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['owner_user_id']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['peer_user_id']._loaded_options = None
-  _globals['_LISTMESSAGESREQUEST'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_LISTMESSAGESREQUEST'].fields_by_name['peer_user_id']._serialized_options = b'\222\265\030\002\020\020'
+  _globals['_LISTMESSAGESREQUEST'].fields_by_name['group_id']._loaded_options = None
+  _globals['_LISTMESSAGESREQUEST'].fields_by_name['group_id']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['before_message_id']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['before_message_id']._serialized_options = b'\222\265\030\002\020\020'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['after_message_id']._loaded_options = None
@@ -65,21 +67,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HISTORYSERVICE'].methods_by_name['SyncInbox']._loaded_options = None
   _globals['_HISTORYSERVICE'].methods_by_name['SyncInbox']._serialized_options = b'\220\002\001\212\265\030\005\n\001\001\020\001'
   _globals['_LISTMESSAGESREQUEST']._serialized_start=242
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=459
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=461
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=564
-  _globals['_STOREDMESSAGE']._serialized_start=567
-  _globals['_STOREDMESSAGE']._serialized_end=780
-  _globals['_MESSAGEREACTION']._serialized_start=782
-  _globals['_MESSAGEREACTION']._serialized_end=905
-  _globals['_SYNCINBOXREQUEST']._serialized_start=907
-  _globals['_SYNCINBOXREQUEST']._serialized_end=988
-  _globals['_INBOXQUERY']._serialized_start=991
-  _globals['_INBOXQUERY']._serialized_end=1167
-  _globals['_SYNCINBOXRESPONSE']._serialized_start=1169
-  _globals['_SYNCINBOXRESPONSE']._serialized_end=1241
-  _globals['_INBOXANSWER']._serialized_start=1244
-  _globals['_INBOXANSWER']._serialized_end=1374
-  _globals['_HISTORYSERVICE']._serialized_start=1377
-  _globals['_HISTORYSERVICE']._serialized_end=1625
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=467
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=469
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=572
+  _globals['_STOREDMESSAGE']._serialized_start=575
+  _globals['_STOREDMESSAGE']._serialized_end=788
+  _globals['_MESSAGEREACTION']._serialized_start=790
+  _globals['_MESSAGEREACTION']._serialized_end=913
+  _globals['_SYNCINBOXREQUEST']._serialized_start=915
+  _globals['_SYNCINBOXREQUEST']._serialized_end=996
+  _globals['_INBOXQUERY']._serialized_start=999
+  _globals['_INBOXQUERY']._serialized_end=1175
+  _globals['_SYNCINBOXRESPONSE']._serialized_start=1177
+  _globals['_SYNCINBOXRESPONSE']._serialized_end=1249
+  _globals['_INBOXANSWER']._serialized_start=1252
+  _globals['_INBOXANSWER']._serialized_end=1382
+  _globals['_HISTORYSERVICE']._serialized_start=1385
+  _globals['_HISTORYSERVICE']._serialized_end=1633
 # @@protoc_insertion_point(module_scope)

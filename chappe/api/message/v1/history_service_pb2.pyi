@@ -29,6 +29,7 @@ class ListMessagesRequest(_message.Message):
 
     OWNER_USER_ID_FIELD_NUMBER: _builtins.int
     PEER_USER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
     BEFORE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     AFTER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
@@ -36,7 +37,9 @@ class ListMessagesRequest(_message.Message):
     owner_user_id: _builtins.bytes
     """Whose view is read. Left empty by clients, whose principal decides; set by internal callers."""
     peer_user_id: _builtins.bytes
-    """With whom the direct conversation is."""
+    """With whom the direct conversation is; empty when the group is named."""
+    group_id: _builtins.bytes
+    """Which group; empty when the peer is named."""
     before_message_id: _builtins.bytes
     """Only messages before this message id; empty for the newest. Not used with a page token."""
     after_message_id: _builtins.bytes
@@ -50,6 +53,7 @@ class ListMessagesRequest(_message.Message):
         *,
         owner_user_id: _builtins.bytes = ...,
         peer_user_id: _builtins.bytes = ...,
+        group_id: _builtins.bytes = ...,
         before_message_id: _builtins.bytes = ...,
         after_message_id: _builtins.bytes = ...,
         page_size: _builtins.int = ...,
@@ -57,7 +61,7 @@ class ListMessagesRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_message_id", b"after_message_id", "before_message_id", b"before_message_id", "owner_user_id", b"owner_user_id", "page_size", b"page_size", "page_token", b"page_token", "peer_user_id", b"peer_user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_message_id", b"after_message_id", "before_message_id", b"before_message_id", "group_id", b"group_id", "owner_user_id", b"owner_user_id", "page_size", b"page_size", "page_token", b"page_token", "peer_user_id", b"peer_user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,7 +107,9 @@ class StoredMessage(_message.Message):
     READ_MS_FIELD_NUMBER: _builtins.int
     REACTIONS_FIELD_NUMBER: _builtins.int
     state: _receipt_state_pb2.ReceiptState.ValueType
-    """How far it has come. For messages of others: READ when the owner has read it."""
+    """How far it has come. For messages of others: READ when the owner has read it. Own messages to a group are SENT here;
+    BatchGetReceipts counts.
+    """
     delivered_ms: _builtins.int
     """When the first device of the recipient had it, Unix milliseconds; zero when unknown. Only for the sender."""
     read_ms: _builtins.int

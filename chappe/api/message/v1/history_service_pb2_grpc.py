@@ -55,7 +55,8 @@ class HistoryServiceServicer:
         """Returns one page of a conversation, newest first.
 
         Reads only. Order: message id, falling. Page size: 50 when zero, at most 200, larger values are lowered.
-        A page token belongs to one user, one conversation and one direction.
+        A page token belongs to one user, one conversation and one direction. Of a group the messages are returned that were
+        for a version in which the user was a member, also after it has left.
         Fails with INVALID_FIELD, INVALID_PAGE_TOKEN and NOT_IN_CONVERSATION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,7 +37,8 @@ class HistoryServiceStub:
     """Returns one page of a conversation, newest first.
 
     Reads only. Order: message id, falling. Page size: 50 when zero, at most 200, larger values are lowered.
-    A page token belongs to one user, one conversation and one direction.
+    A page token belongs to one user, one conversation and one direction. Of a group the messages are returned that were
+    for a version in which the user was a member, also after it has left.
     Fails with INVALID_FIELD, INVALID_PAGE_TOKEN and NOT_IN_CONVERSATION.
     """
     SyncInbox: _grpc.UnaryUnaryMultiCallable[_history_service_pb2.SyncInboxRequest, _history_service_pb2.SyncInboxResponse]
@@ -57,7 +58,8 @@ class HistoryServiceAsyncStub(HistoryServiceStub):
     """Returns one page of a conversation, newest first.
 
     Reads only. Order: message id, falling. Page size: 50 when zero, at most 200, larger values are lowered.
-    A page token belongs to one user, one conversation and one direction.
+    A page token belongs to one user, one conversation and one direction. Of a group the messages are returned that were
+    for a version in which the user was a member, also after it has left.
     Fails with INVALID_FIELD, INVALID_PAGE_TOKEN and NOT_IN_CONVERSATION.
     """
     SyncInbox: _aio.UnaryUnaryMultiCallable[_history_service_pb2.SyncInboxRequest, _history_service_pb2.SyncInboxResponse]  # type: ignore[assignment]
@@ -80,7 +82,8 @@ class HistoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one page of a conversation, newest first.
 
         Reads only. Order: message id, falling. Page size: 50 when zero, at most 200, larger values are lowered.
-        A page token belongs to one user, one conversation and one direction.
+        A page token belongs to one user, one conversation and one direction. Of a group the messages are returned that were
+        for a version in which the user was a member, also after it has left.
         Fails with INVALID_FIELD, INVALID_PAGE_TOKEN and NOT_IN_CONVERSATION.
         """
 

@@ -1,0 +1,221 @@
+"""Reads what members may see of groups: pages of history, and what stands in a chat list.
+
+A message is visible in the times in which its reader was a member, by the version that the message was for. Ids and
+versions rise together but for the minutes in which an id may be accepted late, so each time is one range of ids.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from psycopg.types.numeric import Int4
+
+from svc_message.adapters.message_store_postgres.arrays import Uuid, int4s, int8s, uuids
+from svc_message.adapters.message_store_postgres.connections import Connections, Statement
+from svc_message.adapters.message_store_postgres.history import STORED, stored_of
+from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.model import ConversationId, PageRead, StoredMessage, UserId
+from svc_message.model.group import GroupChat, GroupLine, Window
+
+FOR_EVER: Final = 2**62
+LATE_MS: Final = 660_000
+"""Ids and versions may be out of order by so much: 10 minutes and what clocks and copies of groups may be off."""
+_FIRST_ID: Final = bytes(16)
+_LAST_ID: Final = b"\xff" * 16
+_TIME_BYTES: Final = 6
+
+# Where the messages of a time begin and end, nearly.
+_BOUNDS: Final = b"""
+    SELECT w.n,
+        (SELECT m.message_id FROM messages m
+            WHERE m.conversation_id = %b AND m.members_version >= w.joined_version
+            ORDER BY m.members_version, m.message_id LIMIT 1),
+        (SELECT m.message_id FROM messages m
+            WHERE m.conversation_id = %b AND m.members_version < w.left_version
+            ORDER BY m.members_version DESC, m.message_id DESC LIMIT 1)
+    FROM unnest(%b, %b, %b) AS w (n, joined_version, left_version)
+"""
+
+_NOT_CLEARED: Final = """
+    m.message_id > coalesce({line}.cleared_floor, '00000000-0000-0000-0000-000000000000')
+    AND (m.message_id > {line}.cleared_upto OR m.accepted_ms > {line}.cleared_ms) IS NOT FALSE
+"""
+_RECEIPT: Final = """
+    LEFT JOIN group_receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
+        AND r.user_id = {reader}
+"""
+
+_PAGE: Final = """
+    WITH owner AS MATERIALIZED (
+        SELECT t.user_id, c.cleared_floor, c.cleared_upto, c.cleared_ms FROM (SELECT %b AS user_id) t
+        LEFT JOIN conversations c ON c.user_id = t.user_id AND c.conversation_id = %b
+    )
+    SELECT {stored}
+    FROM (
+        SELECT seen.* FROM unnest(%b, %b, %b, %b) AS w (joined_version, left_version, low, high)
+        CROSS JOIN owner
+        CROSS JOIN LATERAL (
+            SELECT m.* FROM messages m
+            LEFT JOIN private_views v ON v.user_id = owner.user_id AND v.conversation_id = m.conversation_id
+                AND v.message_id = m.message_id
+            WHERE m.conversation_id = %b AND m.message_id > greatest(%b, w.low) AND m.message_id < least(%b, w.high)
+                AND m.members_version >= w.joined_version AND m.members_version < w.left_version
+                AND {is_seen} AND {not_cleared}
+            ORDER BY m.message_id {direction} LIMIT %b
+        ) seen
+        ORDER BY seen.message_id {direction} LIMIT %b
+    ) m
+    CROSS JOIN owner
+    {view} {receipt} {reactions}
+"""
+
+
+def _page_of(direction: str) -> bytes:
+    owner = "owner.user_id"
+    receipt, cleared = _RECEIPT.format(reader=owner), _NOT_CLEARED.format(line="owner")
+    statement = _PAGE.replace("{stored}", STORED)
+    return woven(statement, reader=owner, direction=direction, receipt=receipt, not_cleared=cleared)
+
+
+_NEWEST: Final = _page_of("DESC")
+_OLDEST: Final = _page_of("ASC")
+
+# Of a time that lasts the newest message is the first of the conversation, nearly always; of one that is over it is the
+# last of the last version. Unread is what others sent after the place up to which everything is read and what has no
+# read receipt of its own, among the newest 1,000 messages.
+_CHATS: Final = """
+    SELECT t.n, unread.count, {stored}
+    FROM unnest(%b, %b, %b, %b) AS t (n, conversation_id, first, last)
+    JOIN conversations c ON c.user_id = %b AND c.conversation_id = t.conversation_id
+    LEFT JOIN LATERAL (
+        SELECT seen.* FROM unnest((%b)[t.first : t.last], (%b)[t.first : t.last]) AS w (joined_version, left_version)
+        CROSS JOIN LATERAL (
+            (SELECT m.* FROM messages m {view}
+            WHERE w.left_version = {for_ever} AND m.conversation_id = t.conversation_id
+                AND m.members_version >= w.joined_version AND {is_seen} AND {not_cleared}
+            ORDER BY m.message_id DESC LIMIT 1)
+            UNION ALL
+            (SELECT m.* FROM messages m {view}
+            WHERE w.left_version < {for_ever} AND m.conversation_id = t.conversation_id
+                AND m.members_version >= w.joined_version AND m.members_version < w.left_version
+                AND {is_seen} AND {not_cleared}
+            ORDER BY m.members_version DESC, m.message_id DESC LIMIT 1)
+        ) seen
+        ORDER BY seen.message_id DESC LIMIT 1
+    ) m ON true
+    {view} {receipt} {reactions}
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count FROM (
+            SELECT FROM (
+                SELECT m.* FROM messages m
+                WHERE m.conversation_id = t.conversation_id
+                    AND m.message_id > greatest(c.read_upto, c.cleared_floor, '00000000-0000-0000-0000-000000000000')
+                ORDER BY m.message_id DESC LIMIT 1000
+            ) m
+            {view}
+            WHERE m.sender_id <> c.user_id AND {is_seen} AND NOT {is_revoked} AND {not_cleared}
+                AND EXISTS (
+                    SELECT FROM unnest((%b)[t.first : t.last], (%b)[t.first : t.last]) AS w (joined, gone)
+                    WHERE m.members_version >= w.joined AND m.members_version < w.gone)
+                AND NOT EXISTS (
+                    SELECT FROM group_receipts s
+                    WHERE s.conversation_id = m.conversation_id AND s.message_id = m.message_id
+                        AND s.user_id = c.user_id AND s.state >= 3)
+            LIMIT 100
+        ) counted
+    ) unread
+"""
+_LIST: Final = woven(
+    _CHATS.replace("{stored}", STORED),
+    reader="c.user_id",
+    receipt=_RECEIPT.format(reader="c.user_id"),
+    not_cleared=_NOT_CLEARED.format(line="c"),
+    for_ever=FOR_EVER,
+)
+
+
+class _Range(NamedTuple):
+    """One time in a group, and between which ids its messages are."""
+
+    joined_version: int
+    left_version: int
+    low: bytes
+    high: bytes
+
+
+async def read_page(connections: Connections, read: PageRead, windows: Sequence[Window]) -> list[StoredMessage]:
+    """Reads messages of a group, newest first; one round trip more for who has not been there from the first day on."""
+    ranges = await _ranges(connections, read.conversation_id, windows)
+    if not ranges:
+        return []
+    group, limit = Uuid(read.conversation_id), Int4(read.limit)
+    parameters = (
+        Uuid(read.owner_id),
+        group,
+        int8s([one.joined_version for one in ranges]),
+        int8s([one.left_version for one in ranges]),
+        uuids([one.low for one in ranges]),
+        uuids([one.high for one in ranges]),
+        group,
+        Uuid(read.after or _FIRST_ID),
+        Uuid(read.before or _LAST_ID),
+        limit,
+        limit,
+    )
+    rows = await connections.run(Statement(_OLDEST if read.after else _NEWEST, parameters))
+    return sorted(map(stored_of, rows), key=_message_id, reverse=True)
+
+
+async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
+    """Reads what chat lists show of many groups."""
+    windows = [window for line in lines for window in line.windows]
+    lasts = [sum(len(line.windows) for line in lines[: n + 1]) for n in range(len(lines))]
+    joined = int8s([window.joined_version for window in windows])
+    left = int8s([window.left_version or FOR_EVER for window in windows])
+    parameters = (
+        int4s(range(len(lines))),
+        uuids([line.group_id for line in lines]),
+        int4s([last - len(line.windows) + 1 for last, line in zip(lasts, lines, strict=True)]),
+        int4s(lasts),
+        Uuid(owner_id),
+        joined,
+        left,
+        joined,
+        left,
+    )
+    chats = [GroupChat(None, 0)] * len(lines)
+    for n, unread_count, *message in await connections.run(Statement(_LIST, parameters)):
+        chats[int(n)] = GroupChat(stored_of(tuple(message)) if message[0] is not None else None, unread_count)
+    return chats
+
+
+async def _ranges(connections: Connections, group_id: ConversationId, windows: Sequence[Window]) -> list[_Range]:
+    """Returns between which ids the messages of each time are; without the times in which nothing was said."""
+    whole = [_Range(window.joined_version, window.left_version or FOR_EVER, _FIRST_ID, _LAST_ID) for window in windows]
+    if all(one.joined_version <= 1 and one.left_version == FOR_EVER for one in whole):
+        return whole
+    parameters = (
+        Uuid(group_id),
+        Uuid(group_id),
+        int4s(range(len(whole))),
+        int8s([one.joined_version for one in whole]),
+        int8s([one.left_version for one in whole]),
+    )
+    rows = await connections.run(Statement(_BOUNDS, parameters))
+    return [
+        whole[int(n)]._replace(low=_moved(low, -LATE_MS), high=_high(whole[int(n)], high))
+        for n, low, high in rows
+        if low is not None and high is not None
+    ]
+
+
+def _high(one: _Range, last: bytes) -> bytes:
+    return _LAST_ID if one.left_version == FOR_EVER else _moved(last, LATE_MS)
+
+
+def _moved(message_id: bytes, by_ms: int) -> bytes:
+    moved_ms = max(int.from_bytes(message_id[:_TIME_BYTES], "big") + by_ms, 0)
+    return moved_ms.to_bytes(_TIME_BYTES, "big") + bytes(10)
+
+
+def _message_id(stored: StoredMessage) -> bytes:
+    return stored.message.message_id
