@@ -59,5 +59,5 @@ class Config:
     """By how much that may be earlier or later."""
     watches_per_session: int = limited(500, least=1, most=16_384)
     """How many people a connection may watch."""
-    watches_in_all: int = limited(500_000, least=1)
+    watches_in_all: int = limited(200_000, least=1)
     """How many people and conversations all connections together may watch, counted once for each user who watches."""
