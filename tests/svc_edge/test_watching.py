@@ -78,6 +78,9 @@ async def test_whoever_watches_is_told_how_people_are_in_one_frame(alice: Client
     assert {viewer for viewer, _ in mesh.watches.values()} == {alice.welcome.user_id}
     await mesh.tell(numbers_of(mesh.watches, BOB, CAROL), OFFLINE, 77)
     assert await presences(alice) == {BOB: (OFFLINE, 77), CAROL: (OFFLINE, 77)}
+    watch(alice, BOB)
+    await alice.ping()
+    assert len(mesh.watches) == 2
 
 
 async def test_two_devices_share_a_watch_and_the_second_is_told_what_is_known(connect: Connect, mesh: FakeMesh) -> None:

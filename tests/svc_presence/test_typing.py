@@ -3,7 +3,7 @@
 import pytest
 
 from chappe.runtime.tasks import Tasks
-from svc_presence.model import Conversation, Lasting, Sight, TypingKind, Typist, UserId
+from svc_presence.model import Conversation, Lasting, Sight, Typing, TypingKind, Typist, UserId
 from tests.svc_presence.scene import ALICE, BOB, CAROL, DAVE, DIRECT, GROUP, IN_GROUP, Scene, Screen
 
 
@@ -216,7 +216,31 @@ async def test_without_the_directory_nobody_is_shown_typing(group: Scene, screen
     assert screen.typing == {1: [[BOB], [], [BOB]], 2: [[BOB], [], [BOB]]}
 
 
+async def test_while_a_heartbeat_is_late_nobody_new_is_shown_typing(group: Scene, screen: Screen) -> None:
+    await group.open(screen, 1, ALICE, DIRECT)
+    group.directory.is_fresh = False
+    await group.pass_time(0.5)
+
+    await group.type(BOB, DIRECT)
+    meanwhile = dict(screen.typing)
+    group.directory.is_fresh = True
+    await group.pass_time(1.5)
+
+    assert (meanwhile, screen.typing) == ({}, {1: [[BOB]]})
+
+
 # The store
+
+
+async def test_what_is_known_here_is_not_taken_from_the_store_for_one_more_viewer(group: Scene, screen: Screen) -> None:
+    await group.open(screen, 1, ALICE)
+    await group.type(BOB, kind=TypingKind.RECORDING)
+    await group.store.write_typing([Typing(BOB, IN_GROUP, TypingKind.TEXT)])
+
+    await group.open(screen, 2, CAROL)
+
+    assert group.desk.rooms._rooms.typists(IN_GROUP.conversation_id) == {BOB: TypingKind.RECORDING}
+    assert screen.typing == {1: [[BOB]], 2: [[BOB]]}
 
 
 async def test_without_the_store_typing_is_shown_to_those_who_are_there(group: Scene, screen: Screen) -> None:

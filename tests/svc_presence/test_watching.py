@@ -344,6 +344,19 @@ async def test_a_sign_of_life_that_comes_while_the_store_is_asked_counts(scene: 
     assert screen.views == {1: [ONLINE]}
 
 
+async def test_whoever_is_watched_no_more_when_the_store_answers_is_passed_over(scene: Scene, screen: Screen) -> None:
+    scene.befriend(ALICE, BOB)
+    scene.store.may_read.clear()
+    await scene.watch(screen, 1, ALICE, BOB)
+
+    scene.desk.unwatch(screen, 1)
+    scene.store.may_read.set()
+    await scene.settle()
+
+    assert screen.views == {}
+    assert len(scene.desk.watching.people) == 0
+
+
 async def test_many_watches_are_asked_about_together_and_one_person_once(scene: Scene, screen: Screen) -> None:
     for number in range(400):
         scene.desk.watching.watch(screen, number + 1, ALICE, [BOB, CAROL][number % 2])
