@@ -150,7 +150,7 @@ def test_request_fixes_the_id_of_a_group_for_its_creator_alone() -> None:
     assert made == requested_id("chappe-group", ADA, b"r" * 16)
     assert made != requested_id("chappe-group", BOB, b"r" * 16)
     assert made != requested_id("chappe-other", ADA, b"r" * 16)
-    assert (len(made), made[6] >> 4, made[8] >> 6) == (16, 8, 2)
+    assert (len(made), made[6] >> 4, made[8] >> 6) == (16, 7, 2)
 
 
 def test_code_of_an_invite_is_fixed_by_its_request_and_the_pepper() -> None:

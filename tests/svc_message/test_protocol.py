@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from svc_identity.protocol.identifier import requested_id
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import DeviceId, UserId
 from svc_message.protocol import (
@@ -13,6 +14,7 @@ from svc_message.protocol import (
     TagCache,
     content_hash,
     direct_conversation,
+    is_group,
     milliseconds_of,
     position_at,
 )
@@ -30,6 +32,12 @@ def test_both_users_derive_the_same_conversation(one: bytes, other: bytes) -> No
     assert conversation == direct_conversation(other, one)
     assert conversation[6] >> 4 == 8
     assert conversation[8] >> 6 == 2
+
+
+@given(ids, ids)
+def test_a_group_of_the_directory_is_told_from_a_direct_conversation(one: bytes, other: bytes) -> None:
+    assert is_group(requested_id("chappe-group", one, other))
+    assert not is_group(direct_conversation(one, other))
 
 
 @given(ids, st.integers(1, 32767), st.integers(0, 2**48 - 1))
