@@ -23,8 +23,8 @@ from chappe.client.group_views import (
     RefusalReason,
     Role,
 )
-from chappe.client.host import ClientParts
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.parts import ClientParts
 from chappe.client.presence_views import (
     PersonPresence,
     Presence,

@@ -101,12 +101,12 @@ class Acts:
             action = group_message_action(where.group_id, version, SUITE_NONE, content, expiry_s)
         sent = await self._host.submit("message", where, action, timeout_s)
         return Message(
-            message_id=sent.outgoing.message_id,
+            message_id=sent.message_id,
             conversation_id=where.conversation_id,
             sender_id=self.user_id,
             peer_id=where.peer_id,
             text=said.text,
-            sent_ms=time_ms_of(sent.outgoing.message_id),
+            sent_ms=time_ms_of(sent.message_id),
             accepted_ms=sent.accepted_ms,
             is_mine=True,
             tick=Tick.SENT,

@@ -19,9 +19,10 @@ from chappe.client.addressing import Addressing, Named
 from chappe.client.content import Said
 from chappe.client.frames import read_action
 from chappe.client.groups import Groups
-from chappe.client.host import ClientParts, Host
+from chappe.client.host import Host
 from chappe.client.known_groups import KnownGroups
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
+from chappe.client.parts import ClientParts
 from chappe.client.people import People
 from chappe.client.presence import Presences
 from chappe.client.showing import from_page, from_store
@@ -169,7 +170,7 @@ class Client(Acts):
         self._addressing = Addressing(self.people, self._known_groups, self.user_id)
         self.groups = Groups(self, self.people, self._known_groups, host.randomness)
         self.account = Account(self, self.people)
-        self.presence = Presences(self, self.people, self._addressing, host.running, host.sleep)
+        self.presence = Presences(self, self.people, self._addressing, host.wishes, host.sleep)
         return self
 
     async def __aexit__(

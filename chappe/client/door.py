@@ -30,21 +30,26 @@ async def call_over(begin: Begin, method: Method[Question, Answer], question: Qu
         RefusedError: The service said no.
         NotConnectedError: No answer came.
     """
+    return method.answer.FromString(await call_bytes(begin, method.name, question.SerializeToString()))
+
+
+async def call_bytes(begin: Begin, method: str, request: bytes) -> bytes:
+    """Makes one call like `call_over`; takes and returns what is serialised."""
     outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     def resolve(result: Outcome) -> None:
         if not outcome.done():
             outcome.set_result(result)
 
-    begin(method.name, question.SerializeToString(), resolve)
+    begin(method, request, resolve)
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             payload, error = await outcome
     except TimeoutError:
-        raise NotConnectedError(f"{method.name} got no answer in {CALL_TIMEOUT_S:.0f} s") from None
+        raise NotConnectedError(f"{method} got no answer in {CALL_TIMEOUT_S:.0f} s") from None
     if error is not None:
         raise error
-    return method.answer.FromString(payload)
+    return payload
 
 
 class Door:

@@ -52,5 +52,9 @@ class ProfileError(ChappeClientError):
     """A profile is missing, damaged or in use; the message says where and what to do."""
 
 
+class ProfileInUseError(ProfileError):
+    """Another process holds the profile."""
+
+
 class StoreError(ChappeClientError):
     """The local store cannot be read or written; nothing that it did not store was acknowledged."""

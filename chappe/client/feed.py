@@ -36,11 +36,10 @@ class Feed:
 
     def put(self, event: Event) -> None:
         """Adds an event."""
-        is_full = len(self._events) >= CAPACITY
-        if isinstance(event, Message) and (self._is_behind or is_full):
-            self._is_behind = True
-        elif not is_full:
+        if len(self._events) < CAPACITY:
             self._events.append(event)
+        elif isinstance(event, Message):
+            self._is_behind = True
         self._changed.set()
 
     def end(self, error: ChappeClientError | None) -> None:
@@ -68,22 +67,22 @@ class Feed:
 
     async def _next(self) -> Event | None:
         while True:
+            if self._stored:
+                return self._stored.popleft()
+            if self._is_behind:
+                await self._catch_up()
+                continue
             event = self._pop()
             if event is not None:
                 return event
-            if self._is_behind:
-                await self._catch_up()
-            elif self._is_ended:
+            if self._is_ended:
                 if self._end is not None:
                     raise self._end
                 return None
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     def _pop(self) -> Event | None:
-        if self._stored:
-            return self._stored.popleft()
         while self._events:
             event = self._events.popleft()
             if not isinstance(event, Message) or event.message_id not in self._replayed:
@@ -91,10 +90,11 @@ class Feed:
         return None
 
     async def _catch_up(self) -> None:
-        # From here on new messages go to memory again; one that is in both places is passed over there.
+        # What was dropped while this reads is read again; what is in both places is passed over in memory.
         self._is_behind = False
         stored: list[StoredMessage] = await self._in_store(self._store.unseen, _PAGE)
         self._stored.extend(map(self._view, stored))
-        self._replayed = {message.message_id for message in stored}
+        held = {event.message_id for event in self._events if isinstance(event, Message)}
+        self._replayed = (self._replayed & held) | {message.message_id for message in stored}
         if len(stored) == _PAGE:
             self._is_behind = True

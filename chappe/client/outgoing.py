@@ -20,6 +20,7 @@ class Outgoing:
         "mints",
         "peer_id",
         "tag",
+        "token",
     )
 
     def __init__(self, kind: Kind, peer_id: bytes, conversation_id: bytes, action: bytes) -> None:
@@ -49,11 +50,20 @@ class Outgoing:
         """The outbox on the disk holds it under its present id."""
         self.tag: object = None
         """Whatever the application ties to it."""
+        self.token = b""
+        """Names it among the processes that share a profile, so that handing it over again does not send it again."""
 
     def row(self) -> "OutboxRow":
         """Returns what the outbox stores, as it is at this moment."""
         return OutboxRow(
-            self.draft, self.kind, self.peer_id, self.conversation_id, self.action, self.message_id, self.attempt
+            self.draft,
+            self.kind,
+            self.peer_id,
+            self.conversation_id,
+            self.action,
+            self.message_id,
+            self.attempt,
+            self.token,
         )
 
 
@@ -67,11 +77,13 @@ class OutboxRow(NamedTuple):
     action: bytes
     message_id: bytes
     attempt: int
+    token: bytes = b""
 
     def outgoing(self) -> Outgoing:
         """Returns the entry as it is after a restart: nobody knows how often it was sent, so at least once."""
         outgoing = Outgoing(self.kind, self.peer_id, self.conversation_id, self.action)
         outgoing.draft = self.draft
+        outgoing.token = self.token
         outgoing.message_id = self.message_id
         outgoing.attempt = max(1, self.attempt)
         outgoing.is_durable = bool(self.message_id)

@@ -7,11 +7,11 @@ from chappe.api.presence.v1 import presence_service_pb2
 from chappe.api.type.v1 import presence_pb2
 from chappe.client.addressing import Addressing, Named
 from chappe.client.destination import Destination
-from chappe.client.engine import Engine
 from chappe.client.methods import BATCH_GET_PRESENCE, LIST_TYPING
 from chappe.client.people import Calling, People
 from chappe.client.presence_views import PersonPresence, Presence, Typist, to_typist
 from chappe.client.tasks import Tasks
+from chappe.client.wishes import Wishes
 
 REPEAT_S = 2.0
 """Typing holds for 5 seconds, so it is said again this often."""
@@ -22,22 +22,20 @@ Sleep = Callable[[float], Awaitable[None]]
 class Presences:
     """Who is there and who is typing; people and chats are named as everywhere."""
 
-    def __init__(
-        self, calling: Calling, people: People, addressing: Addressing, engine: Callable[[], Engine], sleep: Sleep
-    ) -> None:
+    def __init__(self, calling: Calling, people: People, addressing: Addressing, wishes: Wishes, sleep: Sleep) -> None:
         """Prepares.
 
         Args:
             calling: Calls the services.
             people: The address book.
             addressing: Finds chats.
-            engine: Returns the running device.
+            wishes: What this process wants to be told.
             sleep: Waits.
         """
         self._calling = calling
         self._people = people
         self._addressing = addressing
-        self._engine = engine
+        self._wishes = wishes
         self._sleep = sleep
 
     async def of(self, *people: str | bytes) -> list[PersonPresence]:
@@ -60,18 +58,15 @@ class Presences:
 
         At most 500 people; of the others `WatchRefused` tells.
         """
-        self._engine().core.watches.watch([await self._people.resolve(person) for person in people])
-        self._engine().wake()
+        self._wishes.watch([await self._people.resolve(person) for person in people])
 
     async def unwatch(self, *people: str | bytes) -> None:
         """Is told of people no more."""
-        self._engine().core.watches.unwatch([await self._people.resolve(person) for person in people])
-        self._engine().wake()
+        self._wishes.unwatch([await self._people.resolve(person) for person in people])
 
     async def look_at(self, *chats: Named) -> None:
         """Is told by `TypingChanged` who is typing in these chats, at most 32 of them, and in no others."""
-        self._engine().core.watches.look_at([await self._addressing.destination(chat) for chat in chats])
-        self._engine().wake()
+        self._wishes.look_at([await self._addressing.destination(chat) for chat in chats])
 
     async def typing_in(self, chat: Named) -> list[Typist]:
         """Returns who is typing in a chat now.
@@ -107,5 +102,4 @@ class Presences:
             await self._sleep(REPEAT_S)
 
     def _say(self, where: Destination, kind: int, *, is_over: bool) -> None:
-        self._engine().core.watches.type(where, kind, is_over=is_over)
-        self._engine().wake()
+        self._wishes.type(where, kind, is_over=is_over)

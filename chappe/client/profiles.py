@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from chappe.client.device import Device, DeviceKey
-from chappe.client.errors import ProfileError
+from chappe.client.errors import ProfileError, ProfileInUseError
 from chappe.client.tokens import Token
 
 _KEY = "key.pem"
@@ -21,6 +21,7 @@ _ABOUT = "profile.json"
 _TOKEN = "token.json"  # noqa: S105 - the name of a file
 _STORE = "store.db"
 _LOCK = "lock"
+_MOST_DIGITS = 20
 
 
 def default_root() -> Path:
@@ -54,7 +55,7 @@ class About:
 
 
 class Profile:
-    """A profile that this process holds; nobody else can use it until it is closed."""
+    """A profile that this process holds; others can only follow it until it is closed."""
 
     def __init__(self, folder: Path, about: About, key: DeviceKey, lock: IO[str]) -> None:
         self.folder = folder
@@ -67,25 +68,17 @@ class Profile:
         """Opens a profile and holds it.
 
         Raises:
-            ProfileError: There is none, it is damaged, or another process uses it.
+            ProfileError: There is none, or it is damaged.
+            ProfileInUseError: Another process holds it.
         """
         folder = folder_of(profile)
-        if not (folder / _ABOUT).exists():
-            raise ProfileError(f"there is no profile in {folder}; register or link it first")
+        about = read_about(folder)
         lock = _hold(folder)
         try:
-            fields = json.loads((folder / _ABOUT).read_text())
-            about = About(
-                user_id=str(fields["user_id"]),
-                device_id=int(fields["device_id"]),
-                phone_number=str(fields.get("phone_number", "")),
-                name=str(fields.get("name", "")),
-                addresses=tuple(str(address) for address in fields.get("addresses", ())),
-            )
-            key = DeviceKey.from_pem((folder / _KEY).read_bytes())
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            key = read_key(folder)
+        except ProfileError:
             lock.close()
-            raise ProfileError(f"the profile in {folder} is damaged ({error}); restore it or register again") from error
+            raise
         return cls(folder, about, key, lock)
 
     @classmethod
@@ -93,7 +86,8 @@ class Profile:
         """Makes a profile for a new device, in place of what was there, and holds it.
 
         Raises:
-            ProfileError: The folder cannot be written, or another process uses it.
+            ProfileError: The folder cannot be written.
+            ProfileInUseError: Another process holds it.
         """
         folder = folder_of(profile)
         try:
@@ -106,11 +100,6 @@ class Profile:
         except OSError as error:
             raise ProfileError(f"the profile in {folder} cannot be written: {error}") from error
         return cls(folder, about, key, lock)
-
-    @property
-    def store_path(self) -> Path:
-        """The file of the local store."""
-        return self.folder / _STORE
 
     def token(self) -> Token | None:
         """Returns the access token that was kept, if there is one."""
@@ -129,8 +118,50 @@ class Profile:
                 _write_private(self.folder / _TOKEN, json.dumps(token._asdict()).encode())
 
     def close(self) -> None:
-        """Lets other processes use the profile."""
+        """Lets another process hold the profile."""
         self._lock.close()
+
+
+def read_about(folder: Path) -> About:
+    """Returns what the profile in a folder says of itself; needs no hold of it.
+
+    Raises:
+        ProfileError: There is none, or it is damaged.
+    """
+    if not (folder / _ABOUT).exists():
+        raise ProfileError(f"there is no profile in {folder}; register or link it first")
+    try:
+        fields = json.loads((folder / _ABOUT).read_text())
+        return About(
+            user_id=bytes.fromhex(fields["user_id"]).hex(),
+            device_id=int(fields["device_id"]),
+            phone_number=str(fields.get("phone_number", "")),
+            name=str(fields.get("name", "")),
+            addresses=tuple(str(address) for address in fields.get("addresses", ())),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(folder, error) from error
+
+
+def store_path(folder: Path) -> Path:
+    """Returns the file of the local store of the profile in a folder."""
+    return folder / _STORE
+
+
+def read_key(folder: Path) -> DeviceKey:
+    """Returns the key of the profile in a folder; needs no hold of it.
+
+    Raises:
+        ProfileError: It is damaged.
+    """
+    try:
+        return DeviceKey.from_pem((folder / _KEY).read_bytes())
+    except OSError as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> ProfileError:
+    return ProfileError(f"the profile in {folder} is damaged ({error}); restore it or register again")
 
 
 def profiles(root: Path | None = None) -> list[str]:
@@ -146,16 +177,23 @@ def exists(profile: str | Path) -> bool:
 
 def _hold(folder: Path) -> IO[str]:
     try:
-        lock = (folder / _LOCK).open("w")
+        lock = (folder / _LOCK).open("a+")
     except OSError as error:
         raise ProfileError(f"the profile in {folder} cannot be opened: {error}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        lock.seek(0)
+        holder = lock.read(_MOST_DIGITS).strip()
         lock.close()
-        raise ProfileError(
-            f"the profile in {folder} is in use by another process; end that one, or link a second device"
+        raise ProfileInUseError(
+            f"the profile in {folder} is in use by another process{f' ({holder})' if holder else ''}; end that one, or "
+            "link a second device"
         ) from error
+    # Only for people: what counts is the lock, which the kernel takes away with the process.
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
     return lock
 
 

@@ -29,8 +29,10 @@ from chappe.client.changes import (
     WatchesRefused,
 )
 from chappe.client.content import Said, decode
+from chappe.client.frames import parse_action
 from chappe.client.group_views import to_group_changed
 from chappe.client.mint import time_ms_of
+from chappe.client.own_items import own_item
 from chappe.client.presence_views import from_told
 from chappe.client.store import StoredMessage
 from chappe.client.views import (
@@ -175,6 +177,26 @@ def _from_own(change: LogChange | Settled | SessionChange, user_id: bytes, edge:
         case _:
             pass
     return event
+
+
+def from_sent(sent: Settled, user_id: bytes, device_id: int) -> Event | None:
+    """Returns what the other processes of a profile see of what one of them has sent; nothing when it was refused."""
+    outgoing = sent.outgoing
+    if isinstance(sent, SendRefused):
+        return None
+    if outgoing.kind == "read":
+        read_upto = parse_action(outgoing.action).read.read_upto
+        return ReadOnOtherDevice(conversation_id=outgoing.conversation_id, read_upto=read_upto)
+    item = own_item(sent, user_id, device_id)
+    match item.WhichOneof("event"):
+        case "message":
+            return from_event(item.message, user_id, Tick.SENT)
+        case "edit":
+            return _from_alteration(MessageEdited(item.edit))
+        case "revoke":
+            return _from_alteration(MessageRevoked(item.revoke))
+        case _:
+            return _from_alteration(MessageReacted(item.reaction))
 
 
 def _from_tick(change: TickRaised | GroupTickRaised) -> Event:

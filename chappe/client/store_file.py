@@ -8,14 +8,17 @@ from pathlib import Path
 from chappe.client import store_schema
 from chappe.client.errors import StoreError
 
+BUSY_S = 15.0
+"""How long one process of a profile waits for another that is writing."""
+
 
 class StoreFile:
     """The database and the way in which it fails."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, may_migrate: bool = True) -> None:
         self._path = path
         with self.guard("opened"):
-            self.db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+            self.db = sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
             # What was taken back or has disappeared is overwritten, not only passed over.
@@ -26,6 +29,8 @@ class StoreFile:
                     f"{path} was written by a newer version (schema {version}, this one knows {store_schema.VERSION});"
                     " update the chappe package"
                 )
+            if version < store_schema.VERSION and not may_migrate:
+                raise StoreError(f"{path} is in use by a process of an older version; end that one first")
             store_schema.migrate(self.db)
 
     @contextmanager

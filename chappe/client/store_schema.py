@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 3
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -71,7 +71,16 @@ CREATE TABLE group_ticks (
 ) WITHOUT ROWID;
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+ALTER TABLE outbox ADD COLUMN token BLOB NOT NULL DEFAULT x'';
+-- What became of changes that one process of the profile handed over to another; only the newest.
+CREATE TABLE answers (
+    number INTEGER PRIMARY KEY, token BLOB NOT NULL UNIQUE, message_id BLOB NOT NULL, accepted_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL
+);
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def version_of(db: sqlite3.Connection) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.altering import Altering
+from chappe.client.answers import Answers, AnswerWriting
 from chappe.client.changes import (
     ItemArrived,
     LogChange,
@@ -30,7 +31,8 @@ from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessag
 from chappe.client.store_file import StoreFile
 
 _PUT_OUTBOX = """
-INSERT INTO outbox (draft, kind, peer_id, conversation_id, action, message_id, attempt) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO outbox (draft, kind, peer_id, conversation_id, action, message_id, attempt, token)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (draft) DO UPDATE SET message_id = excluded.message_id, attempt = excluded.attempt
 """
 _PUT_MESSAGE = """
@@ -77,11 +79,13 @@ class _Writer:
         self._user_id = user_id
         self._device_id = device_id
         self._altering = Altering(db)
+        self._answers = AnswerWriting(db)
         self.groups = GroupWriting(db, user_id)
 
     def settle(self, settled: Settled) -> None:
         """Stores the answer to an entry of the outbox."""
         outgoing = settled.outgoing
+        self._answers.put(settled)
         if isinstance(settled, SendRefused):
             self._db.execute(
                 "UPDATE outbox SET reason = ?, detail = ? WHERE draft = ?",
@@ -167,23 +171,26 @@ class _Writer:
 class SqliteStore:
     """A `LocalStore` in a file, or in memory without one."""
 
-    def __init__(self, path: Path | None, user_id: bytes, device_id: int) -> None:
+    def __init__(self, path: Path | None, user_id: bytes, device_id: int, *, may_migrate: bool = True) -> None:
         """Opens the store of a device, and makes it if there is none.
 
         Args:
             path: The file; None keeps everything in memory.
             user_id: The user, to tell own messages from those of others.
             device_id: The device.
+            may_migrate: Whether an older file is brought up to date; no while another process uses it.
 
         Raises:
             StoreError: The file cannot be opened, or a newer version of the SDK has written it.
         """
-        self._file = StoreFile(path)
+        self._file = StoreFile(path, may_migrate=may_migrate)
         self._db = self._file.db
         self._is_blocking = path is not None
         self._writer = _Writer(self._db, user_id, device_id)
         self.groups = GroupShelf(self._file, self._writer.groups)
         """What this device knows of its groups."""
+        self.answers = Answers(self._file)
+        """What became of changes that were handed over."""
 
     @property
     def is_blocking(self) -> bool:
@@ -195,7 +202,7 @@ class SqliteStore:
         with self._file.guard("read"):
             meta: dict[str, bytes] = dict(self._db.execute("SELECT key, value FROM meta"))
             rows = self._db.execute(
-                "SELECT draft, kind, peer_id, conversation_id, action, message_id, attempt FROM outbox"
+                "SELECT draft, kind, peer_id, conversation_id, action, message_id, attempt, token FROM outbox"
                 " WHERE reason IS NULL ORDER BY draft"
             ).fetchall()
             last_draft = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()

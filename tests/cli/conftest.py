@@ -94,6 +94,11 @@ class Person:
         self.profile = profile
         self.phone = phone
 
+    @property
+    def folder(self) -> Path:
+        """Where the profile is kept."""
+        return self.home / "profiles" / self.profile
+
     def begin(self, *arguments: str) -> Started:
         """Starts a command that prints JSON."""
         return self._start("--profile", self.profile, "--json", *arguments)

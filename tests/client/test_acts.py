@@ -14,7 +14,7 @@ from chappe.client import methods
 from chappe.client.api import Client
 from chappe.client.content import SUITE_NONE, Said, encode
 from chappe.client.errors import NotConnectedError, RefusedError
-from chappe.client.host import ClientParts
+from chappe.client.parts import ClientParts
 from chappe.client.views import ChatChanged, Deleted, Edited, Expired, Message, Reacted, Reaction
 from tests.client.model_edge import CONVERSATION, ME, PEER, message_item
 from tests.client.socket_edge import SocketEdge

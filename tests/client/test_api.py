@@ -31,7 +31,7 @@ from chappe.client.errors import (
     SessionEndedError,
     UnknownPersonError,
 )
-from chappe.client.host import ClientParts
+from chappe.client.parts import ClientParts
 from chappe.client.profiles import About, Profile
 from chappe.client.views import Message, Offline, Online, SendFailed, Tick, TickChanged
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
@@ -315,9 +315,11 @@ async def test_the_account_is_managed_over_the_bridge(edge: SocketEdge, me: Clie
     assert await me.account.blocked() == [PEER]
 
 
-async def test_a_profile_is_used_by_one_process_at_a_time(edge: SocketEdge, me: Client, folder: Path) -> None:
+async def test_whoever_does_not_want_to_follow_is_refused_a_profile_in_use(
+    edge: SocketEdge, me: Client, folder: Path
+) -> None:
     with pytest.raises(ProfileError, match="in use by another process"):
-        async with chappe_client.connect(edge.address, profile=folder):
+        async with chappe_client.connect(edge.address, profile=folder, parts=ClientParts(may_follow=False)):
             pass
 
 
