@@ -16,7 +16,8 @@ from tests.system.conftest import Planner, started
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-WAIT_S = 20.0
+WAIT_S = 40.0
+"""Longer than an edge takes to read a log for the first time after a Welcome, which may be what brings a cursor."""
 
 
 @pytest.fixture(scope="module")
