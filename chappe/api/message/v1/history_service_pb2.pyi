@@ -111,9 +111,9 @@ class StoredMessage(_message.Message):
     BatchGetReceipts counts.
     """
     delivered_ms: _builtins.int
-    """When the first device of the recipient had it, Unix milliseconds; zero when unknown. Only for the sender."""
+    """When the first device of the recipient had it, Unix milliseconds; zero when unknown, and for messages to groups."""
     read_ms: _builtins.int
-    """When the recipient read it, Unix milliseconds; zero when unknown. Only for the sender."""
+    """When the recipient read it, Unix milliseconds; zero when unknown, and for messages to groups."""
     @_builtins.property
     def message(self) -> _item_pb2.MessageEvent:
         """What was accepted, as it is now: with the content of its newest edit, and without when it was taken back."""
