@@ -22,7 +22,7 @@ run: $(READY) ## Starts the whole system on embedded engines and prints where it
 	@$(BIN)/chappe up $(ARGS)
 
 test: $(READY) ## Runs every test, on real engines and real processes too.
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(ARGS)
 
 check: $(READY) ## Runs the fast gates: lint, types, architecture, contracts, freshness, house style.
 	@$(BIN)/python tests/check.py $(ARGS)
