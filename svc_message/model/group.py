@@ -196,5 +196,5 @@ class Touch(NamedTuple):
     last_ms: int
     """The time in the id of its newest message."""
     version: int
-    """Of the list of members: another one is not left out."""
+    """Of the group, whose members they are: what goes to those of another version is not left out."""
     user_ids: Sequence[UserId]

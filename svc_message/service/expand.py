@@ -195,7 +195,8 @@ def _touch(group: DirectoryGroup, entries: list[Entry]) -> Touch | None:
     if not ids:
         return None
     version = max(entry.members_version for entry in entries)
-    return Touch(group.group_id, milliseconds_of(max(ids)), group.version, group.entitled(version))
+    # Of the version whose members they are: with the group's own, who joined since would count as written.
+    return Touch(group.group_id, milliseconds_of(max(ids)), version, group.entitled(version))
 
 
 def _batches(units: list[_Unit]) -> Iterator[list[_Unit]]:

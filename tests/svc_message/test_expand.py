@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.group_store_postgres.expanding import Touches
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.model import DeviceId, MessageEvent, UserId
@@ -242,8 +243,23 @@ async def test_the_chat_list_is_moved_up_for_who_sees_the_newest_message(expansi
     await expansions.expand(before, after)
 
     (touch,) = expansions.groups.touched
-    assert (touch.version, set(touch.user_ids)) == (3, {*desk.members, dave})
+    assert (touch.version, set(touch.user_ids)) == (2, {*desk.members, dave})
     assert touch.last_ms == int.from_bytes(after.message_id[:6], "big")
+
+
+async def test_a_message_to_those_before_keeps_no_newcomer_from_the_chat_list(expansions: Expansions) -> None:
+    desk, dave = expansions.desk, stranger()
+    expansions.directory.add(joined(group_of(desk.group_id, *desk.members, dave, version=2), dave, 2))
+    memory = Touches()
+    written: set[bytes] = set()
+
+    for message in (desk.say(version=1), desk.say(version=2)):
+        await expansions.expand(message)
+        due = memory.due([expansions.groups.touched[-1]])
+        memory.done(due)
+        written.update(*(touch.user_ids for touch in due))
+
+    assert written == {*desk.members, dave}
 
 
 async def test_a_group_is_large_by_its_copy(expansions: Expansions) -> None:
