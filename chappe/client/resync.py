@@ -21,21 +21,30 @@ async def rebuild(calling: Calling, engine: Engine) -> None:
     A failure is logged and not tried again: the log itself replays from its beginning in any case.
     """
     try:
-        token = ""
-        while True:
-            request = conversation_service_pb2.ListConversationsRequest(page_size=PAGE, page_token=token)
-            chats = await calling.call(LIST_CONVERSATIONS, request)
-            for chat in chats.conversations:
-                await _read_chat(calling, engine, chat.peer_user_id)
-            token = chats.next_page_token
-            if not token:
-                return
+        for is_archived in (False, True):
+            await _read_chats(calling, engine, is_archived=is_archived)
     except ChappeClientError as error:
         _log.warning("not all of the history was read after a resync: %s", error)
 
 
-async def _read_chat(calling: Calling, engine: Engine, peer_id: bytes) -> None:
-    request = history_service_pb2.ListMessagesRequest(peer_user_id=peer_id, page_size=PAGE)
+async def _read_chats(calling: Calling, engine: Engine, *, is_archived: bool) -> None:
+    token = ""
+    while True:
+        request = conversation_service_pb2.ListConversationsRequest(
+            page_size=PAGE, page_token=token, is_archived=is_archived
+        )
+        chats = await calling.call(LIST_CONVERSATIONS, request)
+        for chat in chats.conversations:
+            await _read_chat(calling, engine, chat)
+        token = chats.next_page_token
+        if not token:
+            return
+
+
+async def _read_chat(calling: Calling, engine: Engine, chat: conversation_service_pb2.Conversation) -> None:
+    request = history_service_pb2.ListMessagesRequest(
+        peer_user_id=chat.peer_user_id, group_id=chat.group_id, page_size=PAGE
+    )
     page = await calling.call(LIST_MESSAGES, request)
     batch = engine.core.outbox.batch
     for stored in reversed(page.messages):

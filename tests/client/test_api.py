@@ -240,7 +240,11 @@ async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: Sock
         conversations=[conversation_service_pb2.Conversation(conversation_id=CONVERSATION, peer_user_id=PEER)]
     )
     edge.answers[methods.LIST_MESSAGES.name] = lambda _: page.SerializeToString()
-    edge.answers[methods.LIST_CONVERSATIONS.name] = lambda _: chats.SerializeToString()
+    edge.answers[methods.LIST_CONVERSATIONS.name] = lambda asked: (
+        b""
+        if conversation_service_pb2.ListConversationsRequest.FromString(asked).is_archived
+        else chats.SerializeToString()
+    )
     resync = server_frame_pb2.Resync(reason=reasons.ERROR_REASON_CURSOR_EXPIRED)
     edge.model.frames.append(frame(resync=resync).SerializeToString())
     edge.deliver()
@@ -251,6 +255,34 @@ async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: Sock
     assert message.text == "from long ago"
     assert [one.reactions[0].emoji for one in await me.stored_history(PEER)] == ["from long ago"]
     assert edge.model.acked_ids == [old.message.message_id]
+
+
+async def test_a_resync_reads_the_pages_of_groups_and_of_archived_chats_too(edge: SocketEdge, me: Client) -> None:
+    group_id, old = b"g" * 16, hello_item(1, "from long ago")
+    asked: list[tuple[bytes, bytes]] = []
+
+    def list_messages(payload: bytes) -> bytes:
+        request = history_service_pb2.ListMessagesRequest.FromString(payload)
+        asked.append((request.peer_user_id, request.group_id))
+        stored = [history_service_pb2.StoredMessage(message=old.message)] if request.peer_user_id else []
+        return history_service_pb2.ListMessagesResponse(messages=stored).SerializeToString()
+
+    def list_conversations(payload: bytes) -> bytes:
+        request = conversation_service_pb2.ListConversationsRequest.FromString(payload)
+        archived = conversation_service_pb2.Conversation(conversation_id=CONVERSATION, peer_user_id=PEER)
+        group = conversation_service_pb2.Conversation(conversation_id=group_id, group_id=group_id)
+        return conversation_service_pb2.ListConversationsResponse(
+            conversations=[archived if request.is_archived else group]
+        ).SerializeToString()
+
+    edge.answers[methods.LIST_MESSAGES.name] = list_messages
+    edge.answers[methods.LIST_CONVERSATIONS.name] = list_conversations
+    resync = server_frame_pb2.Resync(reason=reasons.ERROR_REASON_CURSOR_EXPIRED)
+    edge.model.frames.append(frame(resync=resync).SerializeToString())
+    edge.deliver()
+
+    assert (await next_of(me, Message)).text == "from long ago"
+    assert asked == [(b"", group_id), (PEER, b"")]
 
 
 async def test_people_are_named_by_contact_name_or_number(edge: SocketEdge, me: Client) -> None:
