@@ -41,11 +41,15 @@ class Store(NamedTuple):
     name: str
     port: int
     owners: tuple[str, ...]
-    """Names of pods: services, and the jobs that migrate them."""
+    """Names of pods: services, and the jobs that migrate them and let go of what is old."""
 
 
 STORES = (
-    Store("postgres", 5432, ("svc-identity", "svc-identity-migrate", "svc-message", "svc-message-migrate")),
+    Store(
+        "postgres",
+        5432,
+        ("svc-identity", "svc-identity-migrate", "svc-message", "svc-message-migrate", "svc-message-retain"),
+    ),
     Store("valkey", 6379, ("svc-presence",)),
 )
 

@@ -1,7 +1,8 @@
 """Runs the ledger: `python -m svc_message`; with a command it does that and ends.
 
-`migrate` brings the schema up to date; `replay-parked` puts the entries of the journal that could not be decoded back,
-for the ledgers that run now.
+`migrate` brings the schema up to date. `retain` lets go of what is not kept for ever: messages that have disappeared
+and events older than 30 days; ledgers that run do so too, a little at a time. `replay-parked` puts the entries of the
+journal that could not be decoded back, for the ledgers that run now.
 """
 
 import asyncio
@@ -11,13 +12,15 @@ import secrets
 import sys
 
 from chappe.runtime import config, migrations, process
+from chappe.runtime.clock import SystemClock
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
 from svc_message.adapters.journal_postgres import PostgresJournal
-from svc_message.adapters.message_store_postgres import SCHEMA
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.app import build
 from svc_message.config import Config
 from svc_message.model.group import Shard
+from svc_message.service.retain import Retaining
 
 
 async def migrate(dsn: str) -> list[str]:
@@ -32,7 +35,14 @@ async def replay_parked(dsn: str) -> list[str]:
     return [f"replayed {count} entries"]
 
 
-COMMANDS = {"migrate": migrate, "replay-parked": replay_parked}
+async def retain(dsn: str) -> list[str]:
+    """Makes one pass of the retention; returns what to tell."""
+    async with contextlib.aclosing(PostgresMessageStore(dsn, writers=1, readers=1, timeout_s=60)) as store:
+        removed, woken, inboxes = await Retaining(store.retention, SystemClock()).everything()
+    return [f"removed {removed} rows, brought {woken} conversations back, looked through {inboxes} inboxes"]
+
+
+COMMANDS = {"migrate": migrate, "retain": retain, "replay-parked": replay_parked}
 
 
 def main(argv: list[str]) -> int:

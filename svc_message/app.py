@@ -39,12 +39,14 @@ from svc_message.service.keep import Keeping
 from svc_message.service.receipts import ReceiptReading
 from svc_message.service.record import Recording
 from svc_message.service.record_group import GroupRecording
+from svc_message.service.retain import Retaining
 from svc_message.service.sight import Sight
 from svc_message.service.sync import Syncing
 from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
 from svc_message.worker import compare, compare_clocks
 from svc_message.worker.expand import JournalWorker
+from svc_message.worker.retain import retain
 from svc_message.worker.tell import tell_for_ever
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ async def build(config: Config, app: App) -> None:
     keeping = Keeping(opened.settings, directory, directory.groups, dispatcher, clock)
     conversations = ConversationRpc(reading, keeping)
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, conversations)
+    _retain(config, app, opened)
 
     async def say_goodbye() -> None:
         # What was accepted until its end is still expanded.
@@ -115,6 +118,11 @@ class _Parts(NamedTuple):
     directory: GrpcDirectory
     dispatcher: GrpcDispatcher
     clock: LedgerClock
+
+
+def _retain(config: Config, app: App, store: PostgresMessageStore) -> None:
+    retaining = Retaining(store.retention, app.seams.clock)
+    app.tasks.spawn(retain(retaining, app.seams.clock, config.retention_interval_s), name="retain")
 
 
 def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> Flushes:

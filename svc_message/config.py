@@ -27,6 +27,8 @@ class Config:
     """How many connections write what the members of groups get; more write faster and leave less for the others."""
     store_readers: int = limited(2, least=1, most=64)
     """How many connections read pages, inboxes and chat lists."""
+    retention_interval_s: float = limited(20.0, least=1, most=3600)
+    """How often what has disappeared is removed, seconds; nobody sees it from its end on."""
     edit_window_s: float = limited(900.0, least=0)
     """For how long after it was accepted its sender may edit a message, seconds."""
     revoke_window_s: float = limited(172_800.0, least=0)

@@ -85,6 +85,7 @@ class MemoryGroupStore:
                 for message in self._book.messages[group.group_id].values()
                 if isinstance(message, NewGroupMessage)
                 and line.shows(message)
+                and not self._book.is_over(message)
                 and any(window.shows(message.members_version) for window in group.windows)
                 and not self._book.altered.seen(user_id, (group.group_id, message.message_id)).is_hidden
             ),
@@ -131,7 +132,7 @@ class MemoryGroupStore:
             first.accepted_ms,
             first.members_version,
             first.recipient_count,
-            is_altered=bool(altered.edited_ms or altered.revoked_ms),
+            is_altered=bool(altered.edited_ms or altered.revoked_ms) or self._book.is_over(first),
         )
 
 

@@ -27,15 +27,18 @@ _ADOPT: Final = b"""
     WHERE checkpointed_at < clock_timestamp() - make_interval(secs => %b) ORDER BY shard
 """
 
-# As nobody in particular sees them; what has disappeared meanwhile is there to be passed over.
+# As nobody in particular sees them. Of what has disappeared nobody is to be told any more.
+_GOES_ON: Final = """NOT EXISTS (
+        SELECT FROM disappeared d WHERE d.conversation_id = j.conversation_id AND d.message_id = j.message_id)"""
 _READ: Final = woven(
     """
     SELECT j.pos, j.conversation_id, j.sender_id, j.members_version, j.kind,
         m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content}
-    FROM (SELECT * FROM journal WHERE shard = %b AND pos > %b ORDER BY pos LIMIT %b) j
+    FROM (SELECT j.* FROM journal j WHERE j.shard = %b AND j.pos > %b AND {goes_on} ORDER BY j.pos LIMIT %b) j
     LEFT JOIN messages m ON m.conversation_id = j.conversation_id AND m.message_id = j.message_id
     LEFT JOIN private_views v ON false
-"""
+""",
+    goes_on=_GOES_ON,
 )
 
 _ADVANCE: Final = b"UPDATE journal_shards SET mark = greatest(mark, %b) WHERE shard = %b"
@@ -65,10 +68,13 @@ _REPLAY: Final = b"""
 
 # The row is locked first: whoever writes an entry holds it, and the second statement sees what they wrote.
 _LOCK: Final = b"SELECT FROM journal_shards WHERE shard = %b FOR UPDATE"
-_END: Final = b"""
+_END: Final = woven(
+    """
     DELETE FROM journal_shards s WHERE s.shard = %b
-        AND NOT EXISTS (SELECT FROM journal j WHERE j.shard = s.shard AND j.pos > %b)
-"""
+        AND NOT EXISTS (SELECT FROM journal j WHERE j.shard = s.shard AND j.pos > %b AND {goes_on})
+""",
+    goes_on=_GOES_ON,
+)
 _IS_THERE: Final = b"SELECT shard FROM journal_shards WHERE shard = %b"
 _FORGET: Final = b"""
     DELETE FROM journal j WHERE j.shard = %b AND NOT EXISTS (SELECT FROM journal_shards s WHERE s.shard = j.shard)

@@ -9,22 +9,41 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from svc_message.model.action import EditEvent, Reaction, ReactionEvent, RevokeEvent, SendAction
+from svc_message.model.action import EditEvent, Reaction, ReactionEvent, RevokeEvent
 from svc_message.model.answer import Answer, Refused, Stored
 from svc_message.model.ids import NO_POSITION, ConversationId, DeviceId, MessageId, Position, UserId
+from svc_message.model.send import (
+    Action,
+    SendGroupMessage,
+    SendGroupRead,
+    SendMessage,
+    SendRead,
+    SendRequest,
+)
 from svc_message.model.setting import SettingEvent, Settings
 
 __all__ = [
     "NO_POSITION",
+    "Action",
     "Answer",
     "ConversationId",
     "DeviceId",
     "MessageId",
     "Position",
     "Refused",
+    "SendGroupMessage",
+    "SendGroupRead",
+    "SendMessage",
+    "SendRead",
+    "SendRequest",
     "Stored",
     "UserId",
 ]
+
+
+def expires_at(accepted_ms: int, expiry_s: int) -> int:
+    """Returns when what was accepted at a time disappears, Unix milliseconds; 0 for never."""
+    return accepted_ms + expiry_s * 1000 if expiry_s else 0
 
 
 class ReceiptState(enum.IntEnum):
@@ -70,6 +89,8 @@ class NewMessage(NamedTuple):
     """An earlier attempt may exist: the store looks before it writes."""
     position: Position
     accepted_ms: int
+    expiry_s: int = 0
+    """It disappears so many seconds after the first attempt was accepted; 0 for never."""
 
 
 class Accepted(NamedTuple):
@@ -81,7 +102,7 @@ class Accepted(NamedTuple):
     is_withheld: bool
     """As the first attempt decided."""
     is_altered: bool = False
-    """What the first attempt stored was since edited or taken back: the attempt's content is not shown any more."""
+    """What the first attempt stored was since edited or taken back, or has disappeared: its content is not shown."""
 
 
 class MessageRef(NamedTuple):
@@ -100,6 +121,8 @@ class Found(NamedTuple):
     content_hash: bytes
     accepted_ms: int
     is_withheld: bool
+    is_spent: bool = False
+    """It has disappeared: there is nothing to complete."""
 
 
 class ReceiptUpdate(NamedTuple):
@@ -306,55 +329,6 @@ class DirectoryUser(NamedTuple):
     blocked_user_ids: frozenset[bytes]
     device_ids: frozenset[int]
     gives_read_receipts: bool
-
-
-class SendMessage(NamedTuple):
-    """The action of a send: a message for one user."""
-
-    recipient_id: UserId
-    envelope: bytes
-
-
-class SendGroupMessage(NamedTuple):
-    """The action of a send: a message for a group."""
-
-    recipient_id: ConversationId
-    """The group."""
-    envelope: bytes
-    members_version: int
-    """The newest version of the group that the device knows of; 0 for none."""
-
-
-class SendRead(NamedTuple):
-    """The action of a send: the user saw messages of the conversation with a peer."""
-
-    peer_id: UserId
-    read_upto: bytes
-    """Empty when only ids are named."""
-    message_ids: tuple[MessageId, ...]
-
-
-class SendGroupRead(NamedTuple):
-    """The action of a send: the user saw messages of a group."""
-
-    group_id: ConversationId
-    read_upto: bytes
-    """Empty when only ids are named."""
-    message_ids: tuple[MessageId, ...]
-
-
-Action = SendMessage | SendGroupMessage | SendRead | SendGroupRead | SendAction
-
-
-class SendRequest(NamedTuple):
-    """One change that a device made, with the principal that the edge authenticated."""
-
-    user_id: UserId
-    device_id: DeviceId
-    message_id: MessageId
-    attempt: int
-    """1 for the first transmission over any stream."""
-    action: Action
 
 
 class DeviceAck(NamedTuple):

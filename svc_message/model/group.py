@@ -16,6 +16,7 @@ from svc_message.model import (
     StoredMessage,
     UserId,
     Verdict,
+    expires_at,
 )
 
 Shard = NewType("Shard", int)
@@ -105,6 +106,8 @@ class NewGroupMessage(NamedTuple):
     position: Position
     """Of the sender's pointer and of the entry in the journal."""
     accepted_ms: int
+    expiry_s: int = 0
+    """It disappears so many seconds after the first attempt was accepted; 0 for never."""
 
     @property
     def conversation_id(self) -> ConversationId:
@@ -133,6 +136,7 @@ class NewGroupMessage(NamedTuple):
             self.accepted_ms,
             self.envelope,
             members_version=self.members_version,
+            expires_ms=expires_at(self.accepted_ms, self.expiry_s),
         )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MessageRef,
         NewMessage,
         PageRead,
+        Position,
         ReceiptUpdate,
         StoredMessage,
         UserId,
@@ -141,6 +142,35 @@ class SettingStore(Protocol):
         An event shows the settings as they are when it is read. Of what is cleared everything up to `floor` is cleared
         for ever; what is later and is accepted after this change has not been there to be cleared. None when the user
         has no such conversation and may not begin it.
+        """
+        ...
+
+
+class RetentionStore(Protocol):
+    """The part of the book that lets go of what is not kept for ever.
+
+    Several processes may do it at the same time: each passes over what another is at. Everything is repeatable.
+    """
+
+    async def expire(self, limit: int, spent_before: Position) -> int:
+        """Removes messages that have disappeared, with everything that belongs to them; returns how many rows went.
+
+        So many of each kind at most; 0 when there is nothing left. What was known of a message is still found:
+        `find` says that it is spent. `spent_before` is an id that is older than any that is accepted as new.
+        """
+        ...
+
+    async def forget(self, before: Position, after: UserId, limit: int) -> UserId | None:
+        """Removes the events before a position from the next so many inboxes after a user's.
+
+        Returns the user whose inbox was the last of them; None when there was none.
+        """
+        ...
+
+    async def wake(self, since_ms: int, floor: Position) -> int:
+        """Brings back conversations that were archived after `since_ms` while a message was on its way.
+
+        Such a message has an id after `floor`. Returns how many there were.
         """
         ...
 

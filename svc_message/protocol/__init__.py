@@ -79,8 +79,11 @@ def position_at(unix_ms: int) -> Position:
     return Position(max(unix_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(1) + b"\x80" + bytes(7))
 
 
-def content_hash(recipient_id: bytes, envelope: bytes) -> bytes:
+def content_hash(recipient_id: bytes, envelope: bytes, expiry_s: int = 0) -> bytes:
     """Returns the 16 bytes by which two sends with one id are the same."""
+    if expiry_s:
+        envelope += expiry_s.to_bytes(4, "big")
+        return hashlib.blake2b(recipient_id + envelope, digest_size=16, person=b"expiry").digest()
     return hashlib.blake2b(recipient_id + envelope, digest_size=16).digest()
 
 

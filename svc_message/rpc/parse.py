@@ -106,8 +106,8 @@ def _message(message: send_pb2.SendMessage) -> SendMessage | SendGroupMessage | 
         detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
         return Refused("TOO_LARGE", detail)
     if message.group_id:
-        return SendGroupMessage(ConversationId(message.group_id), envelope, message.members_version)
-    return SendMessage(UserId(message.user_id), envelope)
+        return SendGroupMessage(ConversationId(message.group_id), envelope, message.members_version, message.expiry_s)
+    return SendMessage(UserId(message.user_id), envelope, message.expiry_s)
 
 
 def _read(read: send_pb2.SendRead) -> SendRead | SendGroupRead | Refused:

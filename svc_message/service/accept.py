@@ -20,6 +20,7 @@ from svc_message.model import (
     SendRequest,
     Stored,
     Verdict,
+    expires_at,
 )
 from svc_message.protocol import (
     FIRST_ACCEPT_AGE_MS,
@@ -103,14 +104,14 @@ class Accepting:
             assert isinstance(action, SendMessage)  # noqa: S101 - the door sorts sends by action
             if attempt > 1 or message_id in seen or not oldest <= message_id < newest:
                 continue
-            recipient_id, envelope = action
+            recipient_id, envelope, expiry_s = action
             recipient = cached(recipient_id)
             if recipient is None or not recipient.is_active or user_id in recipient.blocked_user_ids:
                 continue
             if not owns(user_id, device_id, message_id):
                 continue
             seen.add(message_id)
-            hashed = content_hash(recipient_id, envelope)
+            hashed = content_hash(recipient_id, envelope, expiry_s)
             position, accepted_ms, _ = stamps[slot]
             message = NewMessage(
                 message_id,
@@ -124,6 +125,7 @@ class Accepting:
                 False,  # noqa: FBT003 - the same: no retry
                 position,
                 accepted_ms,
+                expiry_s,
             )
             entries.append((slot, message))
         return entries
@@ -152,7 +154,7 @@ class Accepting:
             )
             return None
         conversation_id = self._conversation(request.user_id, action.recipient_id)
-        hashed = content_hash(action.recipient_id, action.envelope)
+        hashed = content_hash(action.recipient_id, action.envelope, action.expiry_s)
         return Candidate(slot, request, action, conversation_id, hashed, is_known=False)
 
     def _conversation(self, one: bytes, other: bytes) -> ConversationId:
@@ -238,10 +240,14 @@ class Accepting:
                     self._dispatch(message, accepted_ms, is_withheld=is_withheld)
 
     def _dispatch(self, message: NewMessage, accepted_ms: int, *, is_withheld: bool) -> None:
-        message_id, conversation_id, sender_id, device_id, recipient_id, envelope, _, _, _, position, _ = message
+        message_id, conversation_id, sender_id, device_id, recipient_id, envelope, _, _, _, position, _, expiry_s = (
+            message
+        )
         event = MessageEvent(
             position, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope
         )
+        if expiry_s:
+            event = event._replace(expires_ms=expires_at(accepted_ms, expiry_s))
         users: tuple[UserId, ...] = () if is_withheld or recipient_id == sender_id else (recipient_id,)
         if not is_only_device(self._directory.cached(sender_id), device_id):
             users += (sender_id,)
@@ -269,6 +275,7 @@ def _message(candidate: _Candidate, recipient: DirectoryUser | None, stamp: Stam
         is_retry=request.attempt > 1,
         position=stamp.position,
         accepted_ms=stamp.wall_ms,
+        expiry_s=action.expiry_s,
     )
 
 

@@ -240,7 +240,7 @@ def _action(request: SendRequest) -> SendGroupMessage:
 
 
 def _hash(action: SendGroupMessage) -> bytes:
-    return content_hash(action.recipient_id, action.envelope)
+    return content_hash(action.recipient_id, action.envelope, action.expiry_s)
 
 
 def _refusal(group: DirectoryGroup, request: SendRequest, *, is_certain: bool = False) -> Refused | None:
@@ -270,11 +270,13 @@ def _message(request: SendRequest, group: DirectoryGroup | None, hashed: bytes) 
         is_retry=request.attempt > 1,
         position=NO_POSITION,
         accepted_ms=0,
+        expiry_s=action.expiry_s,
     )
 
 
 def _entry(message: NewGroupMessage, outcome: GroupAccepted) -> Entry:
-    event = message.to_event()._replace(accepted_ms=outcome.accepted_ms, members_version=outcome.members_version)
+    accepted = message._replace(accepted_ms=outcome.accepted_ms, members_version=outcome.members_version)
+    event = accepted.to_event()
     version, is_quiet = outcome.members_version, outcome.is_altered
     return Entry(message.position, message.group_id, message.sender_id, version, event, is_quiet)
 

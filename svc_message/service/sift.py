@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from svc_message.model import MessageRef, Refused, UserId
+from svc_message.model import MessageRef, Refused, Stored, UserId
 from svc_message.protocol import FIRST_ACCEPT_AGE_MS, FUTURE_BOUND_MS, LedgerClock, milliseconds_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Sifting:
                 answers[candidate.slot] = stale()
             elif earlier.content_hash != candidate.content_hash:
                 answers[candidate.slot] = conflict()
+            elif earlier.is_spent:
+                answers[candidate.slot] = Stored(earlier.accepted_ms, candidate.conversation_id, is_duplicate=True)
             else:
                 kept[candidate.slot] = candidate._replace(is_known=True)
                 continue

@@ -55,20 +55,27 @@ class Manifests(list[Manifest]):
     @property
     def workloads(self) -> list[Manifest]:
         """Returns everything that makes pods."""
-        return self.of("Deployment", "Job", "StatefulSet")
+        return self.of("Deployment", "Job", "CronJob", "StatefulSet")
 
     def containers(self) -> Iterator[Container]:
         """Yields every container of every workload."""
         for workload in self.workloads:
-            pod = workload["spec"]["template"]["spec"]
+            pod = template_of(workload)["spec"]
             for spec in [*pod.get("initContainers", []), *pod["containers"]]:
                 yield Container(f"{workload['metadata']['name']}/{spec['name']}", workload, pod, spec)
 
 
 def pod_labels(workload: Manifest) -> dict[str, str]:
     """Returns the labels that the pods of a workload carry."""
-    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, str] = template_of(workload)["metadata"]["labels"]
     return labels
+
+
+def template_of(workload: Manifest) -> Manifest:
+    """Returns what the pods of a workload are made from."""
+    spec = workload["spec"]
+    template: Manifest = spec["jobTemplate"]["spec"]["template"] if workload["kind"] == "CronJob" else spec["template"]
+    return template
 
 
 def render(folder: Path) -> Manifests:

@@ -113,7 +113,7 @@ def test_stores_are_reached_by_their_owners_alone(dev: Manifests) -> None:
         for store, port in (("postgres", 5432), ("valkey", 6379))
     }
 
-    postgres = {"svc-identity", "svc-identity-migrate", "svc-message", "svc-message-migrate"}
+    postgres = {"svc-identity", "svc-identity-migrate", "svc-message", "svc-message-migrate", "svc-message-retain"}
     assert reached == {"postgres": postgres, "valkey": {"svc-presence"}}
 
 
@@ -125,10 +125,11 @@ def test_every_address_in_the_settings_may_be_dialled(dev: Manifests, tmp_path: 
     dialled = set()
     for container in dev.containers():
         source = container.workload["metadata"]["name"]
-        for value in (*container.settings.values(), *secrets.get(source.removesuffix("-migrate"), {}).values()):
+        service = source.removesuffix("-migrate").removesuffix("-retain")
+        for value in (*container.settings.values(), *secrets.get(service, {}).values()):
             for host, port in addresses(value):
-                # A migration is given the settings of its service and calls nobody.
-                if source.endswith("-migrate") and port == GRPC:
+                # A job is given the settings of its service and calls nobody.
+                if source != service and port == GRPC:
                     continue
                 assert network.allows(pods[source], pods[host], port), f"{source} to {value}"
                 dialled.add(host)

@@ -140,6 +140,7 @@ class GatedMessageStore:
         self._inner = inner
         self.actions = inner.actions
         self.settings = inner.settings
+        self.retention = inner.retention
         self._clock = clock
         self.before_commit = Gate()
         self.after_commit = Gate()

@@ -22,7 +22,7 @@ from svc_message.model import (
 )
 from svc_message.model.action import ActionKind, ActionRef, NewAction
 from svc_message.model.setting import SettingChange, SettingUpdate
-from svc_message.ports import ActionStore, MessageStore, SettingStore
+from svc_message.ports import ActionStore, MessageStore, RetentionStore, SettingStore
 from svc_message.protocol import action_hash, content_hash, direct_conversation
 
 START_MS = 1_800_000_000_000
@@ -184,6 +184,9 @@ class Book(MessageStore, Protocol):
 
     @property
     def settings(self) -> SettingStore: ...
+
+    @property
+    def retention(self) -> RetentionStore: ...
 
 
 def event(message: NewMessage, position: Position | None = None) -> MessageEvent:

@@ -22,11 +22,13 @@ from svc_message.model import ChatCursor, ForeignAppend, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
 from svc_message.model.trace import TraceQuery
-from tests.svc_message.desk import Desk, action_ref, event, ids, inbox, page, ref, stranger
+from svc_message.protocol import position_at
+from tests.svc_message.desk import START_MS, Desk, action_ref, event, ids, inbox, page, ref, stranger
 
 SCANS = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
-    WHERE relname IN ('messages', 'inbox', 'receipts', 'conversations', 'actions', 'private_views', 'reactions')
+    WHERE relname IN (
+        'messages', 'inbox', 'receipts', 'conversations', 'actions', 'private_views', 'reactions', 'disappeared')
     ORDER BY relname
 """
 
@@ -109,6 +111,10 @@ async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk:
         await store.list_chats(desk.bob, None, 10, is_archived=True)
         await store.settings.change(desk.keep(SettingChange(expiry_s=1), reaches_peer=True), bytes(16))
         await traces.read_trace(TraceQuery(messages[1].conversation_id, messages[1].message_id))
+        await store.accept([desk.write()._replace(expiry_s=1, accepted_ms=1)])
+        await store.retention.expire(10, position_at(START_MS * 2))
+        await store.retention.wake(START_MS, position_at(START_MS))
+        await store.retention.forget(position_at(1), desk.bob, 10)
     await store.aclose()
     await traces.aclose()
 

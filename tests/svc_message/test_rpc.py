@@ -44,7 +44,8 @@ class HeldStore(MemoryMessageStore):
     """A store that answers when its gates are open, and not at all while it is down."""
 
     def __init__(self) -> None:
-        super().__init__(ManualClock())
+        self.clock = ManualClock()
+        super().__init__(self.clock)
         self.writes, self.receipts = asyncio.Event(), asyncio.Event()
         self.writes.set()
         self.receipts.set()
@@ -106,6 +107,22 @@ async def test_submit_answers_every_send_by_its_number(doors: Doors) -> None:
     assert edge.frames[1].send_ack.conversation_id == direct_conversation(ALICE, BOB)
     assert reason_of(edge.frames[2]) == "RECIPIENT_NOT_FOUND"
     assert len(await inbox(doors, BOB)) == 2
+
+
+async def test_a_message_says_when_it_disappears_and_is_not_shown_after(doors: Doors, store: HeldStore) -> None:
+    edge = await doors.submit()
+    send = send_pb2.Send.FromString(edge.say(1))
+    send.message.expiry_s = 60
+
+    await edge.send(send.SerializeToString())
+    await edge.until(1)
+
+    expires_ms = edge.frames[1].send_ack.accepted_ms + 60_000
+    request = history_service_pb2.ListMessagesRequest(peer_user_id=ALICE)
+    (found,) = (await doors.call(HISTORY, "ListMessages", request, BOB)).messages
+    assert found.message.expires_ms == expires_ms
+    store.clock.pass_s(60)
+    assert not (await doors.call(HISTORY, "ListMessages", request, BOB)).messages
 
 
 async def test_submit_opens_with_a_hello_and_the_window(doors: Doors) -> None:

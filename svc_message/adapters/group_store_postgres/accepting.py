@@ -7,7 +7,7 @@ from psycopg.types.numeric import Int8
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.journal_postgres import shard_number
-from svc_message.adapters.message_store_postgres.accepting import VOID
+from svc_message.adapters.message_store_postgres.accepting import EXPIRING, STAYING, VOID
 from svc_message.adapters.message_store_postgres.arrays import Uuid, byte_strings, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Row, Statement
 from svc_message.model import NO_POSITION, Verdict
@@ -16,23 +16,23 @@ from svc_message.model.group import GroupAccepted, NewGroupMessage, Shard
 _KEY_BYTES: Final = 32
 
 # The lock on the shard's row lasts until the commit: whoever ends the shard waits for it and sees the entries.
-_STORE: Final = b"""
+_STORE_TEXT: Final = """
     WITH shard AS MATERIALIZED (
         SELECT shard FROM journal_shards WHERE shard = %b FOR KEY SHARE
     ), stored AS (
         INSERT INTO messages (
             conversation_id, message_id, sender_id, recipient_id, pos, accepted_ms, sender_device_id, kind,
-            is_withheld, content_hash, envelope, members_version, recipient_count)
+            is_withheld, content_hash, envelope, members_version, recipient_count{expires})
         SELECT conversation_id, message_id, sender_id, conversation_id, pos, accepted_ms, sender_device_id, 1,
-            false, content_hash, envelope, members_version, recipient_count
-        FROM shard, unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+            false, content_hash, envelope, members_version, recipient_count{expiry}
+        FROM shard, unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b{parameter}) AS t (
             message_id, conversation_id, sender_id, sender_device_id, envelope, content_hash, members_version,
-            recipient_count, pos, accepted_ms)
+            recipient_count, pos, accepted_ms{name})
         ON CONFLICT DO NOTHING
-        RETURNING conversation_id, message_id, sender_id, pos, members_version
+        RETURNING conversation_id, message_id, sender_id, pos, members_version{expires}
     ), pointers AS (
-        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind)
-        SELECT sender_id, pos, conversation_id, message_id, 1 FROM stored
+        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind{expires})
+        SELECT sender_id, pos, conversation_id, message_id, 1{expires} FROM stored
     ), entries AS (
         INSERT INTO journal (shard, pos, conversation_id, message_id, sender_id, members_version, kind)
         SELECT shard, pos, conversation_id, message_id, sender_id, members_version, 1 FROM shard, stored
@@ -40,6 +40,8 @@ _STORE: Final = b"""
     SELECT (SELECT count(*) FROM shard), string_agg(uuid_send(conversation_id) || uuid_send(message_id), ''::bytea)
     FROM stored
 """
+_STORE: Final = _STORE_TEXT.format(**STAYING).encode()
+_STORE_EXPIRING: Final = _STORE_TEXT.format(**EXPIRING).encode()
 
 # What is found gets its pointer and its entry again, for those whom the first decision entitled.
 _COMPLETE: Final = b"""
@@ -47,19 +49,20 @@ _COMPLETE: Final = b"""
         SELECT shard FROM journal_shards WHERE shard = %b FOR KEY SHARE
     ), found AS (
         SELECT shard.shard, t.n, t.pos, m.conversation_id, m.message_id, m.sender_id, m.kind, m.accepted_ms,
-            m.members_version, m.recipient_count, coalesce(m.edited_ms, m.revoked_ms) IS NOT NULL AS is_altered,
+            m.members_version, m.recipient_count, m.expires_ms, coalesce(m.edited_ms, m.revoked_ms) IS NOT NULL
+                OR m.expires_ms <= extract(epoch FROM statement_timestamp()) * 1000 AS is_altered,
             m.content_hash = t.content_hash AND m.sender_id = t.sender_id AS is_same
         FROM shard, unnest(%b, %b, %b, %b, %b, %b) AS t (n, conversation_id, message_id, sender_id, content_hash, pos)
         JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
     ), pointers AS (
-        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind)
-        SELECT sender_id, pos, conversation_id, message_id, 1 FROM found WHERE kind = 1 AND is_same
+        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind, expires_ms)
+        SELECT sender_id, pos, conversation_id, message_id, 1, expires_ms FROM found WHERE kind = 1 AND is_same
     ), entries AS (
         INSERT INTO journal (shard, pos, conversation_id, message_id, sender_id, members_version, kind)
         SELECT shard, pos, conversation_id, message_id, sender_id, members_version, 1
         FROM found WHERE kind = 1 AND is_same
     )
-    SELECT n, kind, is_same, accepted_ms, members_version, recipient_count, is_altered FROM found
+    SELECT n, kind, is_same, accepted_ms, members_version, recipient_count, is_altered IS TRUE FROM found
 """
 
 _BEGIN: Final = b"""
@@ -93,24 +96,24 @@ async def accept(connections: Connections, shard: Shard, batch: Sequence[NewGrou
 
 
 def _store(shard: Int8, batch: Sequence[NewGroupMessage]) -> Statement:
-    ids, groups, senders, devices, envelopes, hashes, versions, counts, _, positions, times = zip(
+    ids, groups, senders, devices, envelopes, hashes, versions, counts, _, positions, times, expiries = zip(
         *sorted(batch), strict=True
     )
-    return Statement(
-        _STORE,
-        (
-            shard,
-            uuids(ids),
-            uuids(groups),
-            uuids(senders),
-            int4s(devices),
-            byte_strings(envelopes),
-            byte_strings(hashes),
-            int8s(versions),
-            int4s(counts),
-            uuids(positions),
-            int8s(times),
-        ),
+    parameters = (
+        shard,
+        uuids(ids),
+        uuids(groups),
+        uuids(senders),
+        int4s(devices),
+        byte_strings(envelopes),
+        byte_strings(hashes),
+        int8s(versions),
+        int4s(counts),
+        uuids(positions),
+        int8s(times),
+    )
+    return (
+        Statement(_STORE_EXPIRING, (*parameters, int4s(expiries))) if any(expiries) else Statement(_STORE, parameters)
     )
 
 

@@ -12,12 +12,18 @@ from svc_message.model import ConversationId
 from svc_message.model.group import Expansion, Touch
 
 # Members are sent once, one conversation's after the other's, and each expansion takes its slice.
-_EXPAND: Final = b"""
-    INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind, data)
+_EXPAND_TEXT: Final = """
+    INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind, data{expires})
     SELECT u.user_id, e.pos, e.conversation_id, CASE WHEN e.kind <> 6 THEN e.message_id END, e.kind, nullif(e.data, '')
-    FROM unnest(%b, %b, %b, %b, %b, %b, %b) AS e (pos, conversation_id, message_id, kind, data, first, last)
+        {expiry}
+    FROM unnest(%b, %b, %b, %b, %b, %b, %b{parameter}) AS e (
+        pos, conversation_id, message_id, kind, data, first, last{name})
     CROSS JOIN LATERAL unnest((%b)[e.first : e.last]) AS u (user_id)
 """
+_EXPAND: Final = _EXPAND_TEXT.format(expires="", expiry="", parameter="", name="").encode()
+_EXPAND_EXPIRING: Final = _EXPAND_TEXT.format(
+    expires=", expires_ms", expiry=", nullif(e.expires_ms, 0)", parameter=", %b", name=", expires_ms"
+).encode()
 
 # Lines are written by conversation and then by user, so that two statements never wait for each other in a circle.
 _TOUCH: Final = b"""
@@ -79,9 +85,12 @@ def _expand(expansions: Sequence[Expansion]) -> Statement:
         byte_strings([row.data for row in rows]),
         int4s([last - length + 1 for last, length in zip(lasts, lengths, strict=True)]),
         int4s(lasts),
-        uuids(list(chain.from_iterable(expansion.user_ids for expansion in expansions))),
     )
-    return Statement(_EXPAND, parameters)
+    users = uuids(list(chain.from_iterable(expansion.user_ids for expansion in expansions)))
+    ends = [row.expires_ms for row in rows]
+    if any(ends):
+        return Statement(_EXPAND_EXPIRING, (*parameters, int8s(ends), users))
+    return Statement(_EXPAND, (*parameters, users))
 
 
 def _touch(touches: Sequence[Touch]) -> Statement:

@@ -7,6 +7,7 @@ from chappe.runtime.clock import Clock
 from svc_message.adapters.message_store_memory.acting import MemoryActionStore
 from svc_message.adapters.message_store_memory.book import Book, position_of
 from svc_message.adapters.message_store_memory.receipts import apply
+from svc_message.adapters.message_store_memory.retention import MemoryRetentionStore
 from svc_message.adapters.message_store_memory.settings import MemorySettingStore
 from svc_message.model import (
     NO_POSITION,
@@ -41,11 +42,13 @@ class MemoryMessageStore:
         """
         self._clock = clock
         self._epoch = epoch
-        self._book = Book()
+        self._book = Book(clock)
         self.actions = MemoryActionStore(self._book)
         """The port `ActionStore` on the same book."""
         self.settings = MemorySettingStore(self._book)
         """The port `SettingStore` on the same book."""
+        self.retention = MemoryRetentionStore(self._book)
+        """The port `RetentionStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with a pointer in the inbox of everyone entitled."""
@@ -53,11 +56,16 @@ class MemoryMessageStore:
 
     async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
         """Looks messages up, in order."""
-        return [_find(self._book, ref) for ref in refs]
+        return [self._book.find(ref.conversation_id, ref.message_id) for ref in refs]
 
     async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
         """Makes sure that ids which are not there are never accepted; false where one was there after all."""
-        return [self._book.messages[ref.conversation_id].setdefault(ref.message_id, None) is None for ref in refs]
+        return [self._declare_void(ref) for ref in refs]
+
+    def _declare_void(self, ref: MessageRef) -> bool:
+        if (ref.conversation_id, ref.message_id) in self._book.disappeared:
+            return False
+        return self._book.messages[ref.conversation_id].setdefault(ref.message_id, None) is None
 
     async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
         """Raises states, never lowers them, and appends the events that tell of it."""
@@ -116,21 +124,6 @@ class MemoryMessageStore:
     def book(self) -> Book:
         """What is stored, for other ports over the same book."""
         return self._book
-
-
-def _find(book: Book, ref: MessageRef) -> Found | None:
-    messages = book.messages[ref.conversation_id]
-    if ref.message_id not in messages:
-        return None
-    found = messages[ref.message_id]
-    if found is None:
-        return Found(is_void=True, content_hash=b"", accepted_ms=0, is_withheld=False)
-    return Found(
-        is_void=False,
-        content_hash=found.content_hash,
-        accepted_ms=found.accepted_ms,
-        is_withheld=isinstance(found, NewMessage) and found.is_withheld,
-    )
 
 
 def _page_of(book: Book, read: InboxRead) -> InboxPage:

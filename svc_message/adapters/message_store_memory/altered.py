@@ -67,6 +67,14 @@ class Alterations:
             Reaction(r.reaction_id, user_id, r.reacted_ms, r.envelope) for r, user_id in shown[:REACTIONS_SHOWN]
         )
 
+    def forget(self, place: _Place) -> None:
+        """Forgets everything that became of a message."""
+        self._public.pop(place, None)
+        for key in [key for key in self._private if key[1] == place]:
+            del self._private[key]
+        for name in [name for name in self._reactions if name[0] == place]:
+            del self._reactions[name]
+
     def carry_out(self, action: NewAction) -> None:
         """Lets an action take its effect."""
         place = (action.conversation_id, action.message_id)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from chappe.runtime.clock import Clock
 from svc_message.adapters.message_store_memory.altered import Alterations
 from svc_message.model import (
     NO_POSITION,
@@ -13,6 +14,7 @@ from svc_message.model import (
     ConversationId,
     Event,
     ForeignEvent,
+    Found,
     GroupReceiptEvent,
     MessageEvent,
     MessageId,
@@ -24,6 +26,7 @@ from svc_message.model import (
     StoredMessage,
     UserId,
     Verdict,
+    expires_at,
 )
 from svc_message.model.action import EditEvent, NewAction, ReactionEvent, RevokeEvent
 from svc_message.model.group import NewGroupMessage
@@ -83,7 +86,15 @@ NO_RECEIPT: Final = Receipt(ReceiptState.SENT, 0, 0)
 class Book:
     """What is stored, and who sees what of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        """Makes an empty book.
+
+        Args:
+            clock: By which messages disappear.
+        """
+        self._clock = clock
+        # What is left of messages that have disappeared.
+        self.disappeared: dict[tuple[ConversationId, MessageId], Found] = {}
         # None stands for an id that was declared void.
         self.messages: defaultdict[ConversationId, dict[MessageId, Kept | None]] = defaultdict(dict)
         self.inboxes: defaultdict[UserId, list[Event]] = defaultdict(list)
@@ -113,7 +124,7 @@ class Book:
             Verdict.DUPLICATE if is_same else Verdict.CONFLICT,
             first.accepted_ms,
             first.is_withheld,
-            is_altered=bool(altered.edited_ms or altered.revoked_ms),
+            is_altered=bool(altered.edited_ms or altered.revoked_ms) or self.is_over(first),
         )
 
     def point(self, message: NewMessage, position: Position) -> None:
@@ -137,9 +148,28 @@ class Book:
         for user_id in user_ids:
             insort_right(self.inboxes[user_id], event, key=position_of)
 
+    def is_over(self, message: Kept) -> bool:
+        """Tells whether a message has disappeared."""
+        return 0 < expires_at(message.accepted_ms, message.expiry_s) <= self._clock.wall_ms()
+
     def there(self, conversation_id: ConversationId, message_id: MessageId) -> Kept | None:
-        """Returns a message that is not void."""
-        return self.messages[conversation_id].get(message_id)
+        """Returns a message that is not void and has not disappeared."""
+        message = self.messages[conversation_id].get(message_id)
+        return None if message is None or self.is_over(message) else message
+
+    def find(self, conversation_id: ConversationId, message_id: MessageId) -> Found | None:
+        """Looks a message up, or what is left of it."""
+        if message_id not in self.messages[conversation_id]:
+            return self.disappeared.get((conversation_id, message_id))
+        found = self.messages[conversation_id][message_id]
+        if found is None:
+            return Found(is_void=True, content_hash=b"", accepted_ms=0, is_withheld=False)
+        return Found(
+            is_void=False,
+            content_hash=found.content_hash,
+            accepted_ms=found.accepted_ms,
+            is_withheld=found.is_withheld,
+        )
 
     def visible(self, user_id: UserId, conversation_id: ConversationId) -> list[NewMessage]:
         """Returns the messages that a user sees, newest first."""
@@ -149,6 +179,7 @@ class Book:
                 for message in self.messages[conversation_id].values()
                 if isinstance(message, NewMessage)
                 and (message.sender_id == user_id or (message.recipient_id == user_id and not message.is_withheld))
+                and not self.is_over(message)
                 and not self.altered.seen(user_id, (conversation_id, message.message_id)).is_hidden
             ),
             reverse=True,
@@ -230,6 +261,7 @@ def event_of(message: Kept, position: Position) -> MessageEvent:
         message.recipient_id,
         message.accepted_ms,
         message.envelope,
+        expires_ms=expires_at(message.accepted_ms, message.expiry_s),
     )
 
 

@@ -13,6 +13,7 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.message_store_postgres import accepting, history, inboxes, receipts
 from svc_message.adapters.message_store_postgres.acting import PostgresActionStore
 from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement, Timings
+from svc_message.adapters.message_store_postgres.retention import PostgresRetentionStore
 from svc_message.adapters.message_store_postgres.settings import PostgresSettingStore
 from svc_message.model import (
     Accepted,
@@ -73,6 +74,8 @@ class PostgresMessageStore:
         """The port `ActionStore` on the same book."""
         self.settings = PostgresSettingStore(self._writers)
         """The port `SettingStore` on the same book."""
+        self.retention = PostgresRetentionStore(self._writers)
+        """The port `RetentionStore` on the same book."""
         self._is_checked = False
 
     async def aclose(self) -> None:

@@ -17,6 +17,7 @@ from svc_message.model import (
     Verdict,
 )
 
+DISAPPEARED: Final = 14
 VOID: Final = 15
 TOUCH_INTERVAL_MS: Final = 60_000
 TOUCHES_KEPT: Final = 200_000
@@ -24,44 +25,55 @@ _KEY_BYTES: Final = 32
 
 # Ids that are taken are passed over, after waiting for whoever is writing them at the moment. Rows come sorted by
 # message id, so that two batches with the same ids never wait for each other in a circle.
-_STORE: Final = b"""
+_STORE_TEXT: Final = """
     WITH stored AS (
         INSERT INTO messages (
             conversation_id, message_id, sender_id, recipient_id, pos, accepted_ms, sender_device_id, kind,
-            is_withheld, content_hash, envelope)
+            is_withheld, content_hash, envelope{expires})
         SELECT conversation_id, message_id, sender_id, recipient_id, pos, accepted_ms, sender_device_id, 1,
-            is_withheld, content_hash, envelope
-        FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+            is_withheld, content_hash, envelope{expiry}
+        FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b{parameter}) AS t (
             message_id, conversation_id, sender_id, sender_device_id, recipient_id, envelope, content_hash,
-            is_withheld, pos, accepted_ms)
+            is_withheld, pos, accepted_ms{name})
         ON CONFLICT DO NOTHING
-        RETURNING conversation_id, message_id, sender_id, recipient_id, pos, is_withheld
+        RETURNING conversation_id, message_id, sender_id, recipient_id, pos, is_withheld{expires}
     ), pointers AS (
-        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind)
-        SELECT sender_id, pos, conversation_id, message_id, 1 FROM stored
+        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind{expires})
+        SELECT sender_id, pos, conversation_id, message_id, 1{expires} FROM stored
         UNION ALL
-        SELECT recipient_id, pos, conversation_id, message_id, 1 FROM stored
+        SELECT recipient_id, pos, conversation_id, message_id, 1{expires} FROM stored
         WHERE NOT is_withheld AND recipient_id <> sender_id
     )
     SELECT string_agg(uuid_send(conversation_id) || uuid_send(message_id), ''::bytea) FROM stored
 """
+# What stays says nothing of an end, which is cheaper; a batch with a message that disappears takes the longer one.
+STAYING: Final = {"expires": "", "expiry": "", "parameter": "", "name": ""}
+EXPIRING: Final = {
+    "expires": ", expires_ms",
+    "expiry": ", CASE WHEN expiry_s > 0 THEN accepted_ms + expiry_s * 1000::bigint END",
+    "parameter": ", %b",
+    "name": ", expiry_s",
+}
+_STORE: Final = _STORE_TEXT.format(**STAYING).encode()
+_STORE_EXPIRING: Final = _STORE_TEXT.format(**EXPIRING).encode()
 
 # What is found gets its pointers again, for those whom the first decision entitled.
 _COMPLETE: Final = b"""
     WITH found AS (
         SELECT t.n, t.pos, m.conversation_id, m.message_id, m.sender_id, m.recipient_id, m.kind, m.accepted_ms,
             m.is_withheld, m.content_hash = t.content_hash AND m.sender_id = t.sender_id AS is_same,
-            coalesce(m.edited_ms, m.revoked_ms) IS NOT NULL AS is_altered
+            m.expires_ms, coalesce(m.edited_ms, m.revoked_ms) IS NOT NULL
+                OR m.expires_ms <= extract(epoch FROM statement_timestamp()) * 1000 AS is_altered
         FROM unnest(%b, %b, %b, %b, %b, %b) AS t (n, conversation_id, message_id, sender_id, content_hash, pos)
         JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
     ), pointers AS (
-        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind)
-        SELECT sender_id, pos, conversation_id, message_id, 1 FROM found WHERE kind = 1 AND is_same
+        INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind, expires_ms)
+        SELECT sender_id, pos, conversation_id, message_id, 1, expires_ms FROM found WHERE kind = 1 AND is_same
         UNION ALL
-        SELECT recipient_id, pos, conversation_id, message_id, 1 FROM found
+        SELECT recipient_id, pos, conversation_id, message_id, 1, expires_ms FROM found
         WHERE kind = 1 AND is_same AND NOT is_withheld AND recipient_id <> sender_id
     )
-    SELECT n, kind, is_same, accepted_ms, is_withheld, is_altered FROM found
+    SELECT n, kind, is_same, accepted_ms, is_withheld, is_altered IS TRUE FROM found
 """
 
 # Only for whom a message of the conversation can be seen; runs after the messages were stored, in their transaction.
@@ -79,9 +91,12 @@ _TOUCH: Final = b"""
 """
 
 _FIND: Final = b"""
-    SELECT t.n, m.kind, m.content_hash, m.accepted_ms, m.is_withheld
+    SELECT t.n, coalesce(m.kind, 14), coalesce(m.content_hash, d.content_hash), coalesce(m.accepted_ms, d.accepted_ms),
+        coalesce(m.is_withheld, d.is_withheld)
     FROM unnest(%b, %b, %b) AS t (n, conversation_id, message_id)
-    JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
+    LEFT JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
+    LEFT JOIN disappeared d ON d.conversation_id = t.conversation_id AND d.message_id = t.message_id
+    WHERE m.message_id IS NOT NULL OR d.message_id IS NOT NULL
 """
 
 _DECLARE_VOID: Final = b"""
@@ -91,6 +106,8 @@ _DECLARE_VOID: Final = b"""
     SELECT conversation_id, message_id, sender_id, recipient_id, '00000000-0000-0000-0000-000000000000', 0, 0, 15,
         false, '', ''
     FROM unnest(%b, %b, %b, %b) AS t (message_id, conversation_id, sender_id, recipient_id)
+    WHERE NOT EXISTS (
+        SELECT FROM disappeared d WHERE d.conversation_id = t.conversation_id AND d.message_id = t.message_id)
     ON CONFLICT DO NOTHING
 """
 
@@ -146,7 +163,7 @@ async def find(connections: Connections, refs: Sequence[MessageRef]) -> list[Fou
     """Looks messages up, in order."""
     found: list[Found | None] = [None] * len(refs)
     for n, kind, content_hash, accepted_ms, is_withheld in await connections.run(_find(refs)):
-        found[n] = Found(kind == VOID, content_hash, accepted_ms, is_withheld)
+        found[n] = Found(kind == VOID, content_hash, accepted_ms, is_withheld, kind == DISAPPEARED)
     return found
 
 
@@ -161,23 +178,23 @@ async def declare_void(connections: Connections, refs: Sequence[MessageRef]) -> 
 
 
 def _store(batch: Sequence[NewMessage]) -> Statement:
-    ids, conversations, senders, devices, recipients, envelopes, hashes, withheld, _, positions, times = zip(
+    ids, conversations, senders, devices, recipients, envelopes, hashes, withheld, _, positions, times, expiries = zip(
         *sorted(batch), strict=True
     )
-    return Statement(
-        _STORE,
-        (
-            uuids(ids),
-            uuids(conversations),
-            uuids(senders),
-            int4s(devices),
-            uuids(recipients),
-            byte_strings(envelopes),
-            byte_strings(hashes),
-            bools(withheld),
-            uuids(positions),
-            int8s(times),
-        ),
+    parameters = (
+        uuids(ids),
+        uuids(conversations),
+        uuids(senders),
+        int4s(devices),
+        uuids(recipients),
+        byte_strings(envelopes),
+        byte_strings(hashes),
+        bools(withheld),
+        uuids(positions),
+        int8s(times),
+    )
+    return (
+        Statement(_STORE_EXPIRING, (*parameters, int4s(expiries))) if any(expiries) else Statement(_STORE, parameters)
     )
 
 

@@ -41,16 +41,21 @@ class Row(NamedTuple):
     kind: int
     message_id: bytes
     data: bytes
+    expires_ms: int = 0
+    """When the last message that it stands for disappears; 0 when one of them stays."""
 
 
 def row_of(events: Sequence[Event]) -> Row:
     """Writes what the members of a group are told; several events are messages, and share a row."""
     if len(events) == 1 and isinstance(events[0], EditEvent | RevokeEvent | ReactionEvent):
         return Row(ACTION, events[0].action_id, b"")
-    ids = [event.message_id for event in events if isinstance(event, MessageEvent)]
-    if len(ids) != len(events):
+    messages = [event for event in events if isinstance(event, MessageEvent)]
+    if len(messages) != len(events):
         raise TypeError(f"{events[0]!r}: not one that members of a group are told")
-    return Row(MESSAGE, ids[0], b"") if len(ids) == 1 else Row(MESSAGES, ids[0], b"".join(ids))
+    ids = [message.message_id for message in messages]
+    ends = [message.expires_ms for message in messages]
+    expires_ms = max(ends) if all(ends) else 0
+    return Row(MESSAGE, ids[0], b"", expires_ms) if len(ids) == 1 else Row(MESSAGES, ids[0], b"".join(ids), expires_ms)
 
 
 def messages_of(data: bytes) -> list[MessageId]:
