@@ -55,13 +55,18 @@ def create(terminal: Terminal, /, *, name: str, people: tuple[str, ...], expiry_
 
 
 @group.command(name="list")
+@click.option("--with", "person", metavar="PERSON", help="Only those in which this person is, too.")
 @shared_options
 @pass_terminal
-def list_groups(terminal: Terminal, /) -> None:
+def list_groups(terminal: Terminal, /, *, person: str | None) -> None:
     """List the groups that you are in."""
 
     async def work(board: "Board") -> None:
-        for each in await board.me.groups.list():
+        found = await board.me.groups.list()
+        if person is not None:
+            shared = {each.group_id for each in await board.me.account.groups_with(person)}
+            found = [each for each in found if each.group_id in shared]
+        for each in found:
             board.group(each, "group")
 
     _run(terminal, work)

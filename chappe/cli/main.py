@@ -8,10 +8,13 @@ import click
 from chappe import __version__
 from chappe.cli.account import hello, link, login, register, revoke, sessions
 from chappe.cli.bench import bench
+from chappe.cli.bot import bot
 from chappe.cli.doctor import doctor
 from chappe.cli.group import group
+from chappe.cli.info import info
 from chappe.cli.people import block, contacts, unblock
 from chappe.cli.presence import presence
+from chappe.cli.settings import settings
 from chappe.cli.talk import chats, history, listen, send
 from chappe.cli.terminal import HOME, shared_options
 from chappe.cli.trace import trace
@@ -41,7 +44,7 @@ def version() -> None:
     click.echo(__version__)
 
 
-for command in (up, register, login, link, send, listen, history, chats, group, contacts, presence):
+for command in (up, register, login, link, send, listen, history, info, chats, group, contacts, presence):
     main.add_command(command)
-for command in (block, unblock, sessions, revoke, hello, doctor, trace, bench):
+for command in (block, unblock, settings, bot, sessions, revoke, hello, doctor, trace, bench):
     main.add_command(command)

@@ -1,11 +1,8 @@
-"""The command that asks how people are, and the words for it."""
-
-import datetime as dt
+"""The command that asks how people are."""
 
 import click
 
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
-from chappe.client.presence_views import PersonPresence, Presence
 
 
 @click.command()
@@ -16,6 +13,10 @@ def presence(terminal: Terminal, /, *, people: tuple[str, ...]) -> None:
     """Show whether each PERSON is online, or when it was last seen, as far as it lets you see that."""
 
     async def work() -> None:
+        import datetime as dt
+
+        from chappe.cli.presence_words import in_words
+
         async with terminal.client() as me:
             found = await me.presence.of(*people)
             names = [await me.people.name_of(one.user_id) for one in found]
@@ -31,24 +32,3 @@ def presence(terminal: Terminal, /, *, people: tuple[str, ...]) -> None:
             )
 
     terminal.run(work())
-
-
-def in_words(one: PersonPresence, now: dt.datetime) -> str:
-    """Returns how somebody is in the words of people; times are those of the zone of `now`."""
-    match one.presence:
-        case Presence.ONLINE:
-            return "online"
-        case Presence.HIDDEN:
-            return "hidden (it is not for you to see)"
-        case Presence.UNKNOWN:
-            return "unknown (nobody can say at the moment)"
-        case _:
-            return last_seen(one.last_seen_ms, now) if one.last_seen_ms else "offline"
-
-
-def last_seen(last_seen_ms: int, now: dt.datetime) -> str:
-    """Returns when somebody was last there: today, yesterday, or on a day."""
-    seen = dt.datetime.fromtimestamp(last_seen_ms / 1000, now.tzinfo)
-    days = (now.date() - seen.date()).days
-    day = {0: "today", 1: "yesterday"}.get(days, f"on {seen:%Y-%m-%d}")
-    return f"last seen {day} at {seen:%H:%M}"

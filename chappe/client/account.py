@@ -2,21 +2,27 @@
 
 from chappe.api.identity.v1 import (
     block_service_pb2,
+    contact_service_pb2,
     device_service_pb2,
     profile_service_pb2,
     session_service_pb2,
+    settings_pb2,
 )
+from chappe.client.group_views import Group
 from chappe.client.methods import (
     BLOCK_USER,
     GET_PROFILE,
+    GET_SETTINGS,
     LIST_BLOCKS,
     LIST_DEVICES,
+    LIST_MUTUAL_GROUPS,
     LIST_SESSIONS,
     REVOKE_SESSION,
     START_LINK,
     UNBLOCK_USER,
     UNLINK_DEVICE,
     UPDATE_PROFILE,
+    UPDATE_SETTINGS,
 )
 from chappe.client.people import Calling, People
 
@@ -40,6 +46,15 @@ class Account:
         """Changes the own profile; what is None stays."""
         request = profile_service_pb2.UpdateProfileRequest(profile_name=name, about=about)
         return (await self._calling.call(UPDATE_PROFILE, request)).profile
+
+    async def settings(self) -> settings_pb2.Settings:
+        """Returns who may see what of the user, what its devices announce, and how the account is guarded."""
+        return (await self._calling.call(GET_SETTINGS, profile_service_pb2.GetSettingsRequest())).settings
+
+    async def update_settings(self, wanted: settings_pb2.Settings) -> settings_pb2.Settings:
+        """Changes what is set in `wanted`, and returns all as it is then; holds everywhere within 2 seconds."""
+        request = profile_service_pb2.UpdateSettingsRequest(settings=wanted)
+        return (await self._calling.call(UPDATE_SETTINGS, request)).settings
 
     async def create_link_code(self) -> str:
         """Returns a short code with which another machine becomes a device of this account; it lives for 5 minutes."""
@@ -75,6 +90,19 @@ class Account:
         """Hears from a person again, from the next message on."""
         request = block_service_pb2.UnblockUserRequest(user_id=await self._people.resolve(person))
         await self._calling.call(UNBLOCK_USER, request)
+
+    async def groups_with(self, person: str | bytes) -> list[Group]:
+        """Returns the groups that the user and a person are both in: their ids and names."""
+        user_id = await self._people.resolve(person)
+        found: list[Group] = []
+        token = ""
+        while True:
+            request = contact_service_pb2.ListMutualGroupsRequest(user_id=user_id, page_size=_PAGE, page_token=token)
+            page = await self._calling.call(LIST_MUTUAL_GROUPS, request)
+            found += [Group(group_id=group.group_id, name=group.group_name) for group in page.groups]
+            token = page.next_page_token
+            if not token:
+                return found
 
     async def blocked(self) -> list[bytes]:
         """Returns the ids of the blocked users."""

@@ -8,6 +8,7 @@ async with chappe.client.connect("ws://127.0.0.1:7000", profile="alice") as me:
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +26,9 @@ from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Met
 from chappe.client.parts import ClientParts
 from chappe.client.people import People
 from chappe.client.presence import Presences
-from chappe.client.showing import from_page, from_store
-from chappe.client.views import Chat, Event, Message, Page
+from chappe.client.receipts import Receipts
+from chappe.client.showing import from_conversation, from_page, from_store
+from chappe.client.views import Chat, Event, Message, Page, Receipt
 
 
 def connect(address: str | Sequence[str] = "", *, profile: str | Path, parts: ClientParts | None = None) -> "Client":
@@ -111,14 +113,12 @@ class Client(Acts):
     async def history(self, chat: Named, *, limit: int = 50, page: str = "") -> Page:
         """Returns a page of a chat from the server, newest first; `page` is the `next_page` of the one before."""
         where = await self.destination(chat)
-        if where.group_id:
-            before = bytes.fromhex(page)
-            stored = await self.stored_history(where, limit=limit, before=before)
-            return Page(messages=stored, next_page=stored[-1].id if len(stored) == limit else "")
-        request = history_service_pb2.ListMessagesRequest(peer_user_id=where.peer_id, page_size=limit, page_token=page)
+        request = history_service_pb2.ListMessagesRequest(
+            peer_user_id=where.peer_id, group_id=where.group_id, page_size=limit, page_token=page
+        )
         answer = await self.call(LIST_MESSAGES, request)
         messages = [from_page(stored, self.user_id) for stored in answer.messages]
-        return Page(messages=messages, next_page=answer.next_page_token)
+        return Page(messages=await self._receipts.counted(messages), next_page=answer.next_page_token)
 
     async def stored_history(self, chat: Named, *, limit: int = 50, before: bytes = b"") -> list[Message]:
         """Returns messages of a chat from the local store, newest first."""
@@ -131,16 +131,20 @@ class Client(Acts):
         """Returns the newest chats from the server, the one with the newest message first."""
         request = conversation_service_pb2.ListConversationsRequest(page_size=limit)
         answer = await self.call(LIST_CONVERSATIONS, request)
+        chats = [from_conversation(chat, self.user_id) for chat in answer.conversations]
+        last = [chat.last_message for chat in chats if chat.last_message is not None]
+        counted = {message.message_id: message for message in await self._receipts.counted(last)}
         return [
-            Chat(
-                conversation_id=chat.conversation_id,
-                peer_id=chat.peer_user_id,
-                last_message=from_page(chat.last_message, self.user_id) if chat.HasField("last_message") else None,
-                unread_count=chat.unread_count,
-                read_upto=chat.read_upto,
-            )
-            for chat in answer.conversations
+            replace(chat, last_message=chat.last_message and counted[chat.last_message.message_id]) for chat in chats
         ]
+
+    async def receipts(self, message: Message) -> list[Receipt]:
+        """Returns who has an own message and who read it, the readers first.
+
+        Raises:
+            RefusedError: It is not an own message.
+        """
+        return await self._receipts.of(message)
 
     async def title(self, chat: Named) -> str:
         """Returns what a chat is called: the name of the person or of the group."""
@@ -170,6 +174,7 @@ class Client(Acts):
         self._addressing = Addressing(self.people, self._known_groups, self.user_id)
         self.groups = Groups(self, self.people, self._known_groups, host.randomness)
         self.account = Account(self, self.people)
+        self._receipts = Receipts(self)
         self.presence = Presences(self, self.people, self._addressing, host.wishes, host.sleep)
         return self
 

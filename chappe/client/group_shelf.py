@@ -16,6 +16,11 @@ SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.re
 WHERE excluded.delivered > delivered OR excluded.read > read
 RETURNING delivered, read, recipients
 """
+_UNCERTAIN = """
+SELECT m.message_id FROM messages m LEFT JOIN group_ticks g ON g.message_id = m.message_id
+WHERE m.conversation_id = ? AND m.sender_id = ? AND coalesce(g.read < g.recipients, 1)
+ORDER BY m.message_id DESC LIMIT ?
+"""
 
 
 class GroupWriting:
@@ -23,7 +28,7 @@ class GroupWriting:
 
     def __init__(self, db: sqlite3.Connection, user_id: bytes) -> None:
         self._db = db
-        self._user_id = user_id
+        self.user_id = user_id
 
     def find(self, group_id: bytes) -> KnownGroup | None:
         """Returns a group; None for one of which this device never heard."""
@@ -64,8 +69,10 @@ class GroupWriting:
         kind = item.WhichOneof("event")
         if kind == "group_change":
             self._change(item, changes)
-        elif kind == "group_receipt":
+        elif kind == "group_receipt" and item.group_receipt.message_ids:
             changes.extend(self._raise(item.group_receipt))
+        elif kind == "group_receipt":
+            changes.append(ItemArrived(item))
         else:
             return False
         return True
@@ -77,7 +84,7 @@ class GroupWriting:
             members = {member.user_id: member for member in self.members(event.group_id)}
             members_after(members, event)
             self.put_members(event.group_id, members.values())
-        self.put(changed(known, event, self._user_id))
+        self.put(changed(known, event, self.user_id))
         if event.version > known.event_version:
             changes.append(ItemArrived(item))
 
@@ -111,6 +118,12 @@ class GroupShelf:
         """Returns the members of a group, by user id; true of the version that the group names."""
         with self._file.guard("read"):
             return self._writing.members(group_id)
+
+    def uncertain(self, group_id: bytes, limit: int) -> list[bytes]:
+        """Returns the newest own messages to a group that not all have read, as far as this device knows."""
+        with self._file.guard("read"):
+            rows = self._file.db.execute(_UNCERTAIN, (group_id, self._writing.user_id, limit))
+            return [row[0] for row in rows]
 
     def learn(self, group: Group) -> KnownGroup:
         """Takes an answer of the directory, unless something newer is known; returns what is known then."""

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from chappe.client.changes import CaughtUp, Change, Disconnected, Resynced, SendRefused, Sent
+from chappe.client.changes import CaughtUp, Change, Disconnected, ItemArrived, Resynced, SendRefused, Sent
 from chappe.client.connection import Connection, addresses_of
 from chappe.client.destination import Destination
 from chappe.client.door import call_bytes
@@ -16,9 +16,10 @@ from chappe.client.hall import Guest, Hall
 from chappe.client.link import Audience, Stored, Submission
 from chappe.client.looking import Looking
 from chappe.client.parts import ClientParts
-from chappe.client.people import InStore
+from chappe.client.people import Calling, InStore
 from chappe.client.profiles import Profile
 from chappe.client.protocol import ClientProtocol
+from chappe.client.receipts import recount
 from chappe.client.resync import rebuild
 from chappe.client.seams import Clock
 from chappe.client.showing import from_change, from_sent
@@ -31,6 +32,9 @@ from chappe.client.views import Event
 
 EXPIRY_S = 1.0
 """How often the local store is looked through for what has disappeared."""
+
+_RECOUNTED = 100
+"""So many of the newest messages are asked about when the log says only that something came further."""
 
 OWN = "own"
 """The seat of the process that leads; those of the others are their guests."""
@@ -158,6 +162,9 @@ class Leading:
         event = from_change(change, self.user_id, core.session.edge)
         if isinstance(change, Resynced):
             self._tasks.spawn(rebuild(self._audience, self._engine), name="resync")
+        elif isinstance(change, ItemArrived) and change.item.HasField("group_receipt"):
+            group_id = change.item.group_receipt.group_id
+            self._tasks.spawn(_recount(self._keep, self._audience, self._engine, group_id), name="recount")
         elif isinstance(change, Sent | SendRefused):
             settlement = self._submissions.settle(change)
             sender = settlement.seat if settlement.is_answered else None
@@ -197,3 +204,8 @@ async def _keep_expiring(leading: Leading, clock: Clock) -> None:
         while True:
             await leading.expire()
             await clock.sleep(EXPIRY_S)
+
+
+async def _recount(keep: Keep, calling: Calling, engine: Engine, group_id: bytes) -> None:
+    message_ids = await keep.in_store(keep.store.groups.uncertain, group_id, _RECOUNTED)
+    await recount(calling, engine, group_id, message_ids)

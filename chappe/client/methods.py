@@ -13,7 +13,7 @@ from chappe.api.identity.v1 import (
     registration_service_pb2,
     session_service_pb2,
 )
-from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2, receipt_service_pb2
 from chappe.api.presence.v1 import presence_service_pb2
 
 Question = TypeVar("Question", bound=Message)
@@ -223,4 +223,29 @@ LIST_TYPING = Method(
     _PRESENCE + "PresenceService/ListTyping",
     presence_service_pb2.ListTypingRequest,
     presence_service_pb2.ListTypingResponse,
+)
+BATCH_GET_RECEIPTS = Method(
+    _MESSAGE + "ReceiptService/BatchGetReceipts",
+    receipt_service_pb2.BatchGetReceiptsRequest,
+    receipt_service_pb2.BatchGetReceiptsResponse,
+)
+LIST_RECEIPTS = Method(
+    _MESSAGE + "ReceiptService/ListReceipts",
+    receipt_service_pb2.ListReceiptsRequest,
+    receipt_service_pb2.ListReceiptsResponse,
+)
+GET_SETTINGS = Method(
+    _IDENTITY + "ProfileService/GetSettings",
+    profile_service_pb2.GetSettingsRequest,
+    profile_service_pb2.GetSettingsResponse,
+)
+UPDATE_SETTINGS = Method(
+    _IDENTITY + "ProfileService/UpdateSettings",
+    profile_service_pb2.UpdateSettingsRequest,
+    profile_service_pb2.UpdateSettingsResponse,
+)
+LIST_MUTUAL_GROUPS = Method(
+    _IDENTITY + "ContactService/ListMutualGroups",
+    contact_service_pb2.ListMutualGroupsRequest,
+    contact_service_pb2.ListMutualGroupsResponse,
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.api.message.v1 import history_service_pb2
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.client.changes import (
     Alteration,
     CaughtUp,
@@ -37,6 +37,7 @@ from chappe.client.presence_views import from_told
 from chappe.client.store import StoredMessage
 from chappe.client.views import (
     AccountChanged,
+    Chat,
     ChatChanged,
     ChatSettings,
     Counts,
@@ -99,6 +100,18 @@ def from_page(stored: history_service_pb2.StoredMessage, user_id: bytes) -> Mess
         for one in stored.reactions
     )
     return replace(from_event(stored.message, user_id, tick_of(stored.state)), reactions=reactions)
+
+
+def from_conversation(chat: conversation_service_pb2.Conversation, user_id: bytes) -> Chat:
+    """Returns one chat of the chat list."""
+    return Chat(
+        conversation_id=chat.conversation_id,
+        peer_id=chat.peer_user_id,
+        last_message=from_page(chat.last_message, user_id) if chat.HasField("last_message") else None,
+        unread_count=chat.unread_count,
+        read_upto=chat.read_upto,
+        settings=from_settings(chat.settings),
+    )
 
 
 def from_store(stored: StoredMessage, user_id: bytes) -> Message:

@@ -152,6 +152,10 @@ class GroupBook(Protocol):
         """Returns the members of a group, by user id; true of the version that the group names."""
         ...
 
+    def uncertain(self, group_id: bytes, limit: int) -> list[bytes]:
+        """Returns the newest own messages to a group that not all have read, as far as this device knows."""
+        ...
+
     def learn(self, group: Group) -> KnownGroup:
         """Takes an answer of the directory, unless something newer is known; returns what is known then."""
         ...

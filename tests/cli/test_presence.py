@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from chappe.cli.presence import in_words
+from chappe.cli.presence_words import in_words
 from chappe.client import Client, PersonPresence, Presence, connect
 from tests.cli.conftest import Person, until
 

@@ -16,6 +16,7 @@ from chappe.api.identity.v1 import (
     profile_service_pb2,
     registration_service_pb2,
     session_service_pb2,
+    settings_pb2,
 )
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
@@ -341,6 +342,16 @@ async def test_the_account_is_managed_over_the_bridge(edge: SocketEdge, me: Clie
     await me.account.revoke(device_id=2)
     await me.account.unlink(2)
 
+    shown = settings_pb2.Settings(privacy=settings_pb2.PrivacySettings(read_receipts=False))
+    edge.answers |= {
+        methods.GET_SETTINGS.name: lambda _: profile_service_pb2.GetSettingsResponse(
+            settings=shown
+        ).SerializeToString(),
+        methods.UPDATE_SETTINGS.name: lambda asked: asked,
+    }
+
+    assert await me.account.settings() == shown
+    assert await me.account.update_settings(shown) == shown
     assert await me.account.create_link_code() == "ABCD2345"
     assert [device.device_id for device in await me.account.devices()] == [1]
     assert [session.device_id for session in await me.account.sessions()] == [1]

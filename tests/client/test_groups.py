@@ -10,6 +10,8 @@ from google.protobuf.message import Message as Wire
 from chappe import client as chappe_client
 from chappe.api.edge.v1 import item_pb2, send_pb2
 from chappe.api.identity.v1 import contact_service_pb2, group_pb2, group_service_pb2, profile_service_pb2
+from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2, receipt_service_pb2
+from chappe.api.type.v1 import receipt_state_pb2
 from chappe.client import (
     Client,
     Counts,
@@ -22,6 +24,8 @@ from chappe.client import (
     Tick,
     methods,
 )
+from chappe.client.content import SUITE_NONE, encode_text
+from chappe.client.destination import to_group
 from chappe.client.device import DeviceKey
 from chappe.client.errors import UnknownGroupError, UnknownPersonError
 from chappe.client.methods import Method
@@ -275,3 +279,72 @@ async def test_names_of_many_take_one_question(me: Client, office: Office) -> No
     assert names == {user(3): "Carol", user(4): user(4).hex()}
     assert again == {user(3): "Carol"}
     assert [list(each.user_ids) for each in office.asked] == [[user(3), user(4)]]
+
+
+def stored(message: Message) -> history_service_pb2.StoredMessage:
+    event = item_pb2.MessageEvent(
+        message_id=message.message_id,
+        conversation_id=message.conversation_id,
+        group_id=message.group_id,
+        sender_user_id=message.sender_id,
+    )
+    event.envelope.suite = SUITE_NONE
+    event.envelope.content = encode_text(message.text)
+    return history_service_pb2.StoredMessage(message=event, state=receipt_state_pb2.RECEIPT_STATE_SENT)
+
+
+def counts(delivered: int, read: int) -> receipt_service_pb2.BatchGetReceiptsResponse:
+    one = receipt_service_pb2.ReceiptCounts(
+        is_found=True, recipient_count=2, delivered_count=delivered, read_count=read
+    )
+    return receipt_service_pb2.BatchGetReceiptsResponse(counts=[one])
+
+
+async def test_history_and_chats_of_a_group_come_from_the_server_with_counts(me: Client, office: Office) -> None:
+    message = await me.send(to_group(GROUP), "hello")
+    office.say(methods.BATCH_GET_RECEIPTS, counts(2, 1))
+    office.say(methods.LIST_MESSAGES, history_service_pb2.ListMessagesResponse(messages=[stored(message)]))
+    chat = conversation_service_pb2.Conversation(
+        conversation_id=GROUP, group_id=GROUP, last_message=stored(message), unread_count=0
+    )
+    office.say(methods.LIST_CONVERSATIONS, conversation_service_pb2.ListConversationsResponse(conversations=[chat]))
+
+    [said] = (await me.history(to_group(GROUP))).messages
+    [listed] = await me.chats()
+
+    assert (said.text, str(said.counts), said.tick) == ("hello", "delivered to 2/2, read by 1/2", Tick.DELIVERED)
+    assert (listed.group_id, listed.last_message) == (GROUP, said)
+
+
+async def test_receipts_are_listed_with_the_readers_first(me: Client, office: Office) -> None:
+    message = await me.send(to_group(GROUP), "hello")
+    receipt = receipt_service_pb2.Receipt
+    one = receipt(user_id=user(3), state=receipt_state_pb2.RECEIPT_STATE_DELIVERED, delivered_ms=5)
+    two = receipt(user_id=user(4), state=receipt_state_pb2.RECEIPT_STATE_READ, delivered_ms=6, read_ms=7)
+    office.say(
+        methods.LIST_RECEIPTS,
+        receipt_service_pb2.ListReceiptsResponse(receipts=[one], next_page_token="more"),
+        receipt_service_pb2.ListReceiptsResponse(receipts=[two]),
+    )
+
+    found = await me.receipts(message)
+
+    assert [(each.user_id, each.tick, each.read_ms) for each in found] == [
+        (user(4), Tick.READ, 7),
+        (user(3), Tick.DELIVERED, 0),
+    ]
+    assert [each.message.group_id for each in office.asked] == [GROUP, GROUP]
+
+
+async def test_counts_are_asked_for_when_the_log_says_only_that_something_came_further(
+    edge: SocketEdge, me: Client, office: Office
+) -> None:
+    message = await me.send(to_group(GROUP), "hello")
+    office.say(methods.BATCH_GET_RECEIPTS, counts(1, 0))
+    edge.model.log.append(item_pb2.Item(position=bytes(16), group_receipt=item_pb2.GroupReceiptEvent(group_id=GROUP)))
+    edge.push()
+
+    changed = await next_of(me, GroupTickChanged)
+
+    assert (changed.message_id, str(changed.counts)) == (message.message_id, "delivered to 1/2, read by 0/2")
+    assert [query.message_id for query in office.asked[0].queries] == [message.message_id]

@@ -14,8 +14,9 @@ from chappe.runtime.engines.process import FolderLock
 from chappe.runtime.migrations import migrate
 
 _LEDGER: Final = "chappe_ledger"
-_IDENTITY: Final = "chappe_identity"
-_SCHEMAS: Final = {"message": _LEDGER, "identity": _IDENTITY}
+IDENTITY: Final = "chappe_identity"
+"""The database of svc_identity."""
+_SCHEMAS: Final = {"message": _LEDGER, "identity": IDENTITY}
 
 
 class Foundation:
@@ -70,7 +71,7 @@ class Foundation:
         for service, folder in schemas.items():
             for applied in await migrate(dsns[_SCHEMAS[service]], folder):
                 report(f"svc_{service}: applied {applied}")
-        return Stores(dsns[_LEDGER], dsns[_IDENTITY], self.valkey.url)
+        return Stores(dsns[_LEDGER], dsns[IDENTITY], self.valkey.url)
 
     async def stop(self) -> None:
         """Stops the engines cleanly and lets go of the folder; idempotent."""
