@@ -35,7 +35,9 @@ _READ: Final = woven(
     SELECT j.pos, j.conversation_id, j.sender_id, j.members_version, j.kind,
         m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content}
     FROM (SELECT j.* FROM journal j WHERE j.shard = %b AND j.pos > %b AND {goes_on} ORDER BY j.pos LIMIT %b) j
-    LEFT JOIN messages m ON m.conversation_id = j.conversation_id AND m.message_id = j.message_id
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM messages x WHERE x.conversation_id = j.conversation_id AND x.message_id = j.message_id LIMIT 1
+    ) m ON true
     LEFT JOIN private_views v ON false
 """,
     goes_on=_GOES_ON,

@@ -18,6 +18,7 @@ from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from tests.svc_message.desk import Book, Desk
 from tests.svc_message.group_desk import Books, GroupDesk, spoil_memory, spoil_postgres
+from tests.svc_message.plans import Eavesdropper
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,12 @@ def store(request: pytest.FixtureRequest) -> Book:
 def desk() -> Desk:
     """Returns alice, bob and what they write."""
     return Desk()
+
+
+@pytest.fixture
+def eavesdropper(monkeypatch: pytest.MonkeyPatch) -> Eavesdropper:
+    """Returns somebody who knows every connection that the test opens from here on."""
+    return Eavesdropper(monkeypatch)
 
 
 @pytest.fixture

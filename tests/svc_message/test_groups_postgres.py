@@ -1,6 +1,7 @@
 """What only the books of groups on PostgreSQL have: plans, atomic batches, and a server that goes away."""
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import pytest
 
@@ -10,11 +11,12 @@ from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
-from svc_message.model import NO_POSITION, DeviceId, PageRead, Verdict
+from svc_message.model import NO_POSITION, DeviceId, PageRead, Position, Verdict
 from svc_message.model.group import GroupLine, Shard, Window
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage
 from tests.svc_message.desk import START_MS, inbox
 from tests.svc_message.group_desk import GroupDesk, group_ref
+from tests.svc_message.plans import Eavesdropper, Scan
 from tests.svc_message.test_message_store_postgres import engine, gone, query, within
 
 __all__ = ["engine"]
@@ -28,6 +30,11 @@ SCANS = """
 ALWAYS = (Window(1, 0),)
 
 
+def before(position: Position) -> Position:
+    """Returns the position before one."""
+    return Position((int.from_bytes(position, "big") - 1).to_bytes(16, "big"))
+
+
 @pytest.fixture
 async def groups(engine: EmbeddedPostgres) -> AsyncIterator[PostgresGroupStore]:
     """Returns a store whose server the test may ill-treat."""
@@ -36,18 +43,36 @@ async def groups(engine: EmbeddedPostgres) -> AsyncIterator[PostgresGroupStore]:
     await store.aclose()
 
 
-async def talk(dsn: str, desk: GroupDesk) -> None:
+class Opened(NamedTuple):
+    """Everything that is kept for groups, on connections that keep their plans."""
+
+    groups: PostgresGroupStore
+    journal: PostgresJournal
+    receipts: PostgresReceiptStore
+    store: PostgresMessageStore
+
+    async def aclose(self) -> None:
+        """Closes all of it."""
+        for opened in self:
+            await opened.aclose()
+
+
+def opened_on(dsn: str) -> Opened:
+    """Returns books that have not dialled yet."""
+    return Opened(PostgresGroupStore(dsn), PostgresJournal(dsn), PostgresReceiptStore(dsn), PostgresMessageStore(dsn))
+
+
+async def talk(books: Opened, desk: GroupDesk) -> None:
     """Does everything that is done for groups once."""
-    groups, journal = PostgresGroupStore(dsn), PostgresJournal(dsn)
-    receipts, store = PostgresReceiptStore(dsn), PostgresMessageStore(dsn)
+    groups, journal, receipts, store = books
     first, second = desk.say(), desk.say()
     names = [MessageName(desk.group_id, message.message_id) for message in (first, second)]
     await journal.checkpoint(desk.shard, NO_POSITION)
     await groups.accept(desk.shard, [first, second])
     await groups.accept(desk.shard, [desk.say_again(first), desk.say()])
     await groups.expand([desk.expand(first, second), desk.expand(second)], [desk.touch(second)])
-    await inbox(store, desk.bob)
-    await journal.read(desk.shard, NO_POSITION, 10)
+    await inbox(store, desk.bob, after=before(first.position))
+    await journal.read(desk.shard, before(first.position), 10)
     await journal.advance(desk.shard, first.position)
     await journal.checkpoint(desk.shard, first.position)
     await journal.adopt(10.0)
@@ -66,19 +91,38 @@ async def talk(dsn: str, desk: GroupDesk) -> None:
     await receipts.list_receipts(names[0], desk.alice, 10)
     await receipts.settle_news(await receipts.claim_news(desk.position(), START_MS, START_MS), START_MS)
     await journal.end(desk.shard, second.position)
-    for opened in (groups, journal, receipts, store):
-        await opened.aclose()
 
 
 async def test_every_statement_for_groups_finds_its_rows_by_an_index(ledger_dsn: str, group_desk: GroupDesk) -> None:
     before = await query(ledger_dsn, SCANS)
 
     for _ in range(10):
-        await talk(ledger_dsn, group_desk)
+        books = opened_on(ledger_dsn)
+        await talk(books, group_desk)
+        await books.aclose()
 
     # A server process reports what it did when its connection has ended.
     await within(5, lambda: gone(ledger_dsn))
     assert await query(ledger_dsn, SCANS) == before
+
+
+async def test_plans_that_were_made_for_empty_tables_pass_over_nobody_elses_rows(
+    engine: EmbeddedPostgres, eavesdropper: Eavesdropper
+) -> None:
+    books = opened_on(engine.dsn)
+    scans: set[Scan] = set()
+
+    await talk(books, GroupDesk())
+    scans |= await eavesdropper.wide_scans()
+    for _ in range(2):
+        # The server counts rows by itself once some fifty have changed.
+        for _ in range(50):
+            await talk(books, GroupDesk())
+        await query(engine.dsn, "ANALYZE messages, inbox, group_receipts, receipt_news, conversations, journal")
+        scans |= await eavesdropper.wide_scans()
+
+    assert scans == set()
+    await books.aclose()
 
 
 async def test_a_message_whose_entry_cannot_be_written_is_not_there(

@@ -24,6 +24,7 @@ from svc_message.model.setting import SettingChange
 from svc_message.model.trace import TraceQuery
 from svc_message.protocol import position_at
 from tests.svc_message.desk import START_MS, Desk, action_ref, event, ids, inbox, page, ref, stranger
+from tests.svc_message.plans import Eavesdropper, Scan
 
 SCANS = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
@@ -86,31 +87,36 @@ async def test_envelopes_of_64_kib_come_back_whole(postgres_store: PostgresMessa
     assert await inbox(postgres_store, desk.bob) == [event(message)]
 
 
+async def work(store: PostgresMessageStore, traces: PostgresTraceStore, desk: Desk) -> None:
+    """Does everything that is done for direct messages once."""
+    messages = [desk.write(), desk.write()]
+    await store.accept([*messages, desk.write(message_id=messages[0].message_id[:15] + b"?")])
+    await store.accept([desk.retry(message) for message in messages])
+    await store.declare_void([ref(messages[0])])
+    await store.apply_receipts([desk.receive(messages[0]), desk.read(messages[0])])
+    await store.apply_receipts([desk.read(upto=messages[1].message_id)])
+    await store.append_events([ForeignAppend(desk.uuid7(), (desk.bob,), b"", desk.position())])
+    actions = [
+        desk.act(messages[1], kind, b"?", is_withheld=withheld) for kind in ActionKind for withheld in (True, False)
+    ]
+    await store.actions.sight([action_ref(action) for action in actions])
+    await store.actions.act(actions)
+    await store.actions.declare_actions_void([action_ref(action) for action in actions])
+    await inbox(store, desk.bob)
+    await page(store, desk.bob, messages[0], after=messages[0].message_id)
+    await page(store, desk.bob, messages[0])
+    await store.list_chats(desk.bob, None, 10)
+    await store.list_chats(desk.bob, None, 10, is_archived=True)
+    await store.settings.change(desk.keep(SettingChange(expiry_s=1), reaches_peer=True), bytes(16))
+    await traces.read_trace(TraceQuery(messages[1].conversation_id, messages[1].message_id))
+
+
 async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk: Desk) -> None:
     before = await query(ledger_dsn, SCANS)
     store, traces = PostgresMessageStore(ledger_dsn), PostgresTraceStore(ledger_dsn)
 
     for _ in range(10):
-        messages = [desk.write(), desk.write()]
-        await store.accept([*messages, desk.write(message_id=messages[0].message_id[:15] + b"?")])
-        await store.accept([desk.retry(message) for message in messages])
-        await store.declare_void([ref(messages[0])])
-        await store.apply_receipts([desk.receive(messages[0]), desk.read(messages[0])])
-        await store.apply_receipts([desk.read(upto=messages[1].message_id)])
-        await store.append_events([ForeignAppend(desk.uuid7(), (desk.bob,), b"", desk.position())])
-        actions = [
-            desk.act(messages[1], kind, b"?", is_withheld=withheld) for kind in ActionKind for withheld in (True, False)
-        ]
-        await store.actions.sight([action_ref(action) for action in actions])
-        await store.actions.act(actions)
-        await store.actions.declare_actions_void([action_ref(action) for action in actions])
-        await inbox(store, desk.bob)
-        await page(store, desk.bob, messages[0], after=messages[0].message_id)
-        await page(store, desk.bob, messages[0])
-        await store.list_chats(desk.bob, None, 10)
-        await store.list_chats(desk.bob, None, 10, is_archived=True)
-        await store.settings.change(desk.keep(SettingChange(expiry_s=1), reaches_peer=True), bytes(16))
-        await traces.read_trace(TraceQuery(messages[1].conversation_id, messages[1].message_id))
+        await work(store, traces, desk)
         await store.accept([desk.write()._replace(expiry_s=1, accepted_ms=1)])
         await store.retention.expire(10, position_at(START_MS * 2))
         await store.retention.wake(START_MS, position_at(START_MS))
@@ -121,6 +127,26 @@ async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk:
     # A server process reports what it did when its connection has ended.
     await within(5, lambda: gone(ledger_dsn))
     assert await query(ledger_dsn, SCANS) == before
+
+
+async def test_plans_that_were_made_for_empty_tables_pass_over_nobody_elses_rows(
+    engine: EmbeddedPostgres, eavesdropper: Eavesdropper
+) -> None:
+    store, traces = PostgresMessageStore(engine.dsn), PostgresTraceStore(engine.dsn)
+    scans: set[Scan] = set()
+
+    await work(store, traces, Desk())
+    scans |= await eavesdropper.wide_scans()
+    for _ in range(2):
+        # The server counts rows by itself once some fifty have changed.
+        for _ in range(50):
+            await work(store, traces, Desk())
+        await query(engine.dsn, "ANALYZE messages, inbox, receipts, conversations")
+        scans |= await eavesdropper.wide_scans()
+
+    assert scans == set()
+    await store.aclose()
+    await traces.aclose()
 
 
 async def rows_read(dsn: str, statement: Statement) -> int:

@@ -53,7 +53,10 @@ _COMPLETE: Final = b"""
                 OR m.expires_ms <= extract(epoch FROM statement_timestamp()) * 1000 AS is_altered,
             m.content_hash = t.content_hash AND m.sender_id = t.sender_id AS is_same
         FROM shard, unnest(%b, %b, %b, %b, %b, %b) AS t (n, conversation_id, message_id, sender_id, content_hash, pos)
-        JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
+        CROSS JOIN LATERAL (
+            SELECT x.* FROM messages x
+            WHERE x.conversation_id = t.conversation_id AND x.message_id = t.message_id LIMIT 1
+        ) m
     ), pointers AS (
         INSERT INTO inbox (user_id, pos, conversation_id, message_id, kind, expires_ms)
         SELECT sender_id, pos, conversation_id, message_id, 1, expires_ms FROM found WHERE kind = 1 AND is_same

@@ -40,8 +40,10 @@ _NOT_CLEARED: Final = """
     AND (m.message_id > {line}.cleared_upto OR m.accepted_ms > {line}.cleared_ms) IS NOT FALSE
 """
 _RECEIPT: Final = """
-    LEFT JOIN group_receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
-        AND r.user_id = {reader}
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM group_receipts x
+        WHERE x.conversation_id = m.conversation_id AND x.message_id = m.message_id AND x.user_id = {reader} LIMIT 1
+    ) r ON true
 """
 
 _PAGE: Final = """
@@ -54,9 +56,7 @@ _PAGE: Final = """
         SELECT seen.* FROM unnest(%b, %b, %b, %b) AS w (joined_version, left_version, low, high)
         CROSS JOIN owner
         CROSS JOIN LATERAL (
-            SELECT m.* FROM messages m
-            LEFT JOIN private_views v ON v.user_id = owner.user_id AND v.conversation_id = m.conversation_id
-                AND v.message_id = m.message_id
+            SELECT m.* FROM messages m {view}
             WHERE m.conversation_id = %b AND m.message_id > greatest(%b, w.low) AND m.message_id < least(%b, w.high)
                 AND m.members_version >= w.joined_version AND m.members_version < w.left_version
                 AND {is_seen} AND {not_cleared}
@@ -85,7 +85,9 @@ _OLDEST: Final = _page_of("ASC")
 _CHATS: Final = """
     SELECT t.n, unread.count, {stored}
     FROM unnest(%b, %b, %b, %b) AS t (n, conversation_id, first, last)
-    JOIN conversations c ON c.user_id = %b AND c.conversation_id = t.conversation_id
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM conversations x WHERE x.user_id = %b AND x.conversation_id = t.conversation_id LIMIT 1
+    ) c
     LEFT JOIN LATERAL (
         SELECT seen.* FROM unnest((%b)[t.first : t.last], (%b)[t.first : t.last]) AS w (joined_version, left_version)
         CROSS JOIN LATERAL (
@@ -119,7 +121,7 @@ _CHATS: Final = """
                 AND NOT EXISTS (
                     SELECT FROM group_receipts s
                     WHERE s.conversation_id = m.conversation_id AND s.message_id = m.message_id
-                        AND s.user_id = c.user_id AND s.state >= 3)
+                        AND s.user_id = c.user_id AND s.state >= 3 OFFSET 0)
             LIMIT 100
         ) counted
     ) unread

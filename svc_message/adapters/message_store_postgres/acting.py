@@ -164,7 +164,10 @@ _EMPTY_PRIVATE_EDITS: Final = woven(
     UPDATE private_views v SET envelope = NULL
     FROM (
         SELECT DISTINCT m.sender_id, m.conversation_id, m.message_id FROM {new}
-        JOIN messages m ON m.conversation_id = a.conversation_id AND m.message_id = a.message_id
+        CROSS JOIN LATERAL (
+            SELECT x.* FROM messages x
+            WHERE x.conversation_id = a.conversation_id AND x.message_id = a.message_id LIMIT 1
+        ) m
         WHERE a.kind = 3 AND NOT a.is_withheld
         ORDER BY m.sender_id, m.conversation_id, m.message_id
     ) e

@@ -21,11 +21,12 @@ Row = tuple[Any, ...]
 Connection = AsyncConnection[Row]
 
 # Every statement finds its rows by an index. Its plan is made once, possibly while the tables are empty, when a scan
-# looks cheap; so scans are ruled out. A promise of durability that the server has switched off is switched on again.
+# looks cheap; so scans are ruled out, and so is keeping what an index holds from end to end. A promise of durability
+# that the server has switched off is switched on again.
 _PREPARE: Final = """
     SELECT set_config(name, value, false) FROM (VALUES
         ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'),
-        ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('jit', 'off'),
+        ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_material', 'off'), ('jit', 'off'),
         ('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'))
     ) AS settings (name, value)
 """

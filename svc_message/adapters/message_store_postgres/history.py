@@ -98,7 +98,7 @@ _CHATS: Final = """
                 AND NOT EXISTS (
                     SELECT FROM receipts s
                     WHERE s.conversation_id = m.conversation_id AND s.message_id = m.message_id
-                        AND s.user_id = c.user_id AND s.state >= 3)
+                        AND s.user_id = c.user_id AND s.state >= 3 OFFSET 0)
             LIMIT 100
         ) counted
     ) unread

@@ -28,6 +28,7 @@ _BEGIN_FOR_PEER: Final = b"""
 """
 
 # All or nothing of a change, by the user's own row. What is cleared comes down to the newest message that is seen.
+# That a user is one of all is said twice, for the plan.
 _CHANGE: Final = b"""
     WITH change AS (
         SELECT %b::uuid AS conversation_id, %b::bigint AS muted_until_ms, %b::boolean AS is_pinned,
@@ -56,24 +57,32 @@ _CHANGE: Final = b"""
                 OR m.members_version IS NOT NULL)
         ORDER BY m.message_id DESC LIMIT 1
     ) seen ON true
-    WHERE c.user_id = t.user_id AND c.conversation_id = h.conversation_id
+    WHERE c.user_id = t.user_id AND c.user_id = ANY (%b) AND c.conversation_id = h.conversation_id
         AND (c.settings_pos IS NULL OR c.settings_pos < h.pos)
         AND NOT EXISTS (
             SELECT FROM unnest(%b) AS all_of (user_id)
-            JOIN conversations other ON other.user_id = all_of.user_id
-                AND other.conversation_id = h.conversation_id AND other.settings_pos >= h.pos)
+            CROSS JOIN LATERAL (
+                SELECT x.settings_pos FROM conversations x
+                WHERE x.user_id = all_of.user_id AND x.conversation_id = h.conversation_id LIMIT 1
+            ) other
+            WHERE other.settings_pos >= h.pos)
 """
 _POINT: Final = woven(
     """
     INSERT INTO inbox (user_id, pos, conversation_id, kind)
     SELECT c.user_id, c.settings_pos, c.conversation_id, {setting} FROM unnest(%b) AS t (user_id)
-    JOIN conversations c ON c.user_id = t.user_id AND c.conversation_id = %b AND c.settings_pos = %b
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM conversations x WHERE x.user_id = t.user_id AND x.conversation_id = %b LIMIT 1
+    ) c
+    WHERE c.settings_pos = %b
 """,
     setting=SETTING,
 )
 _SELECT: Final = woven("""
     SELECT c.user_id, c.settings_pos IS NOT DISTINCT FROM %b, {packed_settings} FROM unnest(%b) AS t (user_id)
-    JOIN conversations c ON c.user_id = t.user_id AND c.conversation_id = %b
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM conversations x WHERE x.user_id = t.user_id AND x.conversation_id = %b LIMIT 1
+    ) c
 """)
 
 
@@ -114,7 +123,7 @@ def setting_of(position: Position, user_id: UserId, conversation_id: Conversatio
 
 
 def _change(update: SettingUpdate, users: list[UserId], floor: bytes) -> Statement:
-    change = update.change
+    change, packed = update.change, uuids(users)
     parameters = (
         Uuid(update.conversation_id),
         None if change.muted_until_ms is None else Int8(change.muted_until_ms),
@@ -125,9 +134,10 @@ def _change(update: SettingUpdate, users: list[UserId], floor: bytes) -> Stateme
         Int8(update.changed_ms),
         Uuid(floor),
         Uuid(update.position),
-        uuids(users),
+        packed,
         bools([user_id == update.user_id for user_id in users]),
-        uuids(users),
+        packed,
+        packed,
     )
     return Statement(_CHANGE, parameters)
 

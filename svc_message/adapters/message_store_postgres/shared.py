@@ -15,14 +15,20 @@ _MESSAGES: Final = woven(
     """
     SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content}
     FROM unnest(%b, %b) AS t (conversation_id, message_id)
-    JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id AND {is_there}
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM messages x WHERE x.conversation_id = t.conversation_id AND x.message_id = t.message_id LIMIT 1
+    ) m
     LEFT JOIN private_views v ON false
+    WHERE {is_there}
 """
 )
 _HIDDEN: Final = b"""
     SELECT v.user_id, v.conversation_id, v.message_id
     FROM unnest(%b, %b) AS t (user_id, conversation_id)
-    JOIN private_views v ON v.user_id = t.user_id AND v.conversation_id = t.conversation_id AND v.is_hidden
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM private_views x
+        WHERE x.user_id = t.user_id AND x.conversation_id = t.conversation_id AND x.is_hidden OFFSET 0
+    ) v
 """
 
 

@@ -21,6 +21,9 @@ ROWS_RAISED: Final = 4096
 _FOR_EVER: Final = 2**62
 _PAIR_BYTES: Final = 2 * ID_BYTES
 
+# Limits and offsets that change nothing keep look-ups as they are: joined freely, a plan that was made while the tables
+# were empty may read an index from end to end.
+
 # News that wait already stay due as they are; those that rest are due a minute after they were told last.
 _NEWS: Final = """
     INSERT INTO receipt_news AS n (sender_id, conversation_id, changed_pos, told_ms, due_ms)
@@ -42,11 +45,13 @@ _ACKNOWLEDGE: Final = _with_news(
     WITH asked AS MATERIALIZED (
         SELECT m.conversation_id, m.message_id, m.sender_id, (%b)[t.slot] AS user_id
         FROM unnest(%b, %b) AS t (message_id, slot)
-        JOIN messages m ON m.conversation_id = (%b)[t.slot] AND m.message_id = t.message_id AND m.kind = 1
-            AND m.members_version >= (%b)[t.slot] AND m.members_version < (%b)[t.slot] AND m.sender_id <> (%b)[t.slot]
-        WHERE NOT EXISTS (
-            SELECT FROM group_receipts r WHERE r.conversation_id = m.conversation_id AND r.message_id = m.message_id
-                AND r.user_id = (%b)[t.slot])
+        CROSS JOIN LATERAL (
+            SELECT x.* FROM messages x WHERE x.conversation_id = (%b)[t.slot] AND x.message_id = t.message_id LIMIT 1
+        ) m
+        WHERE m.kind = 1 AND m.members_version >= (%b)[t.slot] AND m.members_version < (%b)[t.slot]
+            AND m.sender_id <> (%b)[t.slot] AND NOT EXISTS (
+                SELECT FROM group_receipts r WHERE r.conversation_id = m.conversation_id
+                    AND r.message_id = m.message_id AND r.user_id = (%b)[t.slot] OFFSET 0)
     ), raised AS (
         INSERT INTO group_receipts (conversation_id, message_id, user_id, delivered_ms, read_ms, state, is_read_told)
         SELECT conversation_id, message_id, user_id, %b, 0, 2, true FROM asked
@@ -63,10 +68,14 @@ _READ: Final = _with_news(
         SELECT m.conversation_id, m.message_id, m.sender_id, (%b)[t.slot] AS user_id, (%b)[t.slot] AS recorded_ms,
             t.is_told, t.is_told OR r.state IS NULL AS is_news
         FROM unnest(%b, %b, %b) AS t (message_id, slot, is_told)
-        JOIN messages m ON m.conversation_id = (%b)[t.slot] AND m.message_id = t.message_id AND m.kind = 1
-        LEFT JOIN group_receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
-            AND r.user_id = (%b)[t.slot]
-        WHERE coalesce(r.state, 1) < 3
+        CROSS JOIN LATERAL (
+            SELECT x.* FROM messages x WHERE x.conversation_id = (%b)[t.slot] AND x.message_id = t.message_id LIMIT 1
+        ) m
+        LEFT JOIN LATERAL (
+            SELECT x.state FROM group_receipts x WHERE x.conversation_id = m.conversation_id
+                AND x.message_id = m.message_id AND x.user_id = (%b)[t.slot] LIMIT 1
+        ) r ON true
+        WHERE m.kind = 1 AND coalesce(r.state, 1) < 3
     ), raised AS (
         INSERT INTO group_receipts AS r (
             conversation_id, message_id, user_id, delivered_ms, read_ms, state, is_read_told)
@@ -82,8 +91,10 @@ _READ: Final = _with_news(
 _NAMED: Final = b"""
     SELECT t.slot, uuid_send(m.message_id) || uuid_send(m.sender_id)
     FROM unnest(%b, %b) AS t (message_id, slot)
-    JOIN messages m ON m.conversation_id = (%b)[t.slot] AND m.message_id = t.message_id AND m.kind = 1
-        AND m.sender_id <> (%b)[t.slot] AND m.members_version <@ (%b::int8multirange[])[t.slot]
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM messages x WHERE x.conversation_id = (%b)[t.slot] AND x.message_id = t.message_id LIMIT 1
+    ) m
+    WHERE m.kind = 1 AND m.sender_id <> (%b)[t.slot] AND m.members_version <@ (%b::int8multirange[])[t.slot]
 """
 
 # Nothing that was minted more than 11 minutes before the last `read_upto` can be unread: an id is accepted for the
@@ -115,7 +126,7 @@ _UPTO: Final = b"""
             AND NOT EXISTS (
                 SELECT FROM group_receipts r
                 WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
-                    AND r.user_id = t.user_id AND r.state >= 3)
+                    AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)
     ) unread
 """
 
@@ -126,7 +137,10 @@ _MOVE: Final = b"""
             c.read_upto IS NULL OR c.read_upto < t.read_upto AS is_rising, t.is_forced
         FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b::int8multirange[]) AS t (
             user_id, conversation_id, n, device_id, read_upto, is_whole, is_forced, pos, windows)
-        JOIN conversations c ON c.user_id = t.user_id AND c.conversation_id = t.conversation_id
+        CROSS JOIN LATERAL (
+            SELECT x.read_upto FROM conversations x
+            WHERE x.user_id = t.user_id AND x.conversation_id = t.conversation_id LIMIT 1
+        ) c
         WHERE t.is_whole OR NOT EXISTS (
             SELECT FROM messages m
             WHERE m.conversation_id = t.conversation_id AND m.message_id < t.read_upto AND m.kind = 1
@@ -135,7 +149,8 @@ _MOVE: Final = b"""
                 AND NOT EXISTS (
                     SELECT FROM group_receipts r
                     WHERE r.conversation_id = m.conversation_id AND r.message_id = m.message_id
-                        AND r.user_id = t.user_id AND r.state >= 3))
+                        AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)
+            OFFSET 0)
     ), moved AS (
         UPDATE conversations c SET read_upto = a.read_upto FROM asked a
         WHERE c.user_id = a.user_id AND c.conversation_id = a.conversation_id AND a.is_rising

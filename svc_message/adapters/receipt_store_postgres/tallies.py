@@ -15,7 +15,9 @@ _FIRST: Final = UserId(bytes(16))
 _TALLY: Final = b"""
     SELECT t.n, m.sender_id, coalesce(m.recipient_count, (m.recipient_id <> m.sender_id)::integer), c.delivered, c.read
     FROM unnest(%b, %b, %b) AS t (n, conversation_id, message_id)
-    JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id AND m.kind = 1
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM messages x WHERE x.conversation_id = t.conversation_id AND x.message_id = t.message_id LIMIT 1
+    ) m
     CROSS JOIN LATERAL (
         SELECT count(*) AS delivered, count(*) FILTER (WHERE r.state >= 3 AND r.is_read_told) AS read
         FROM (
@@ -28,6 +30,7 @@ _TALLY: Final = b"""
                 AND d.conversation_id = m.conversation_id AND d.message_id = m.message_id
         ) r
     ) c
+    WHERE m.kind = 1
 """
 
 _LIST: Final = b"""
