@@ -10,7 +10,7 @@ from chappe.runtime.batching import Batcher
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.metrics import SECONDS, Histogram
 from svc_message.errors import ClockUntrustedError
-from svc_message.model import NO_POSITION, Position
+from svc_message.model import NO_POSITION
 from svc_message.model.group import Entry
 from svc_message.protocol import milliseconds_of
 from svc_message.protocol.journal import CHECKPOINT_INTERVAL_S, SILENCE_S, LowWater, adopted_from
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from chappe.runtime.clock import Seams
     from chappe.runtime.tasks import Tasks
+    from svc_message.model import Position
     from svc_message.model.group import Orphan, Shard
     from svc_message.ports.group import Journal
     from svc_message.protocol import LedgerClock
@@ -33,7 +34,6 @@ ADOPT_INTERVAL_S = 2.0
 PAGE_ENTRIES = 256
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
-LAST_POSITION = Position(b"\xff" * 16)
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +115,16 @@ class JournalWorker:
             await lane.drain()
         async with self._checkpointing:
             self._is_over = True
-            if not self.begun:
-                await self._journal.end(self._shard, LAST_POSITION)
+            last = self._last()
+            if last and not self.begun:
+                await self._journal.end(self._shard, last)
+
+    def _last(self) -> Position | None:
+        """Returns a position after all so far: what comes on the heels of it, and is accepted yet, is not forgotten."""
+        try:
+            return self._clock.mint().position
+        except ClockUntrustedError:
+            return None
 
     async def _expand(self, entries: list[Entry]) -> None:
         """Expands until everything is done: what does not answer now will one day, and nothing is left out."""

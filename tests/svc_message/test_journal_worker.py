@@ -346,6 +346,28 @@ async def test_a_drain_that_leaves_something_open_leaves_the_shard_to_others(hou
     assert await house.shards() == {Shard(1)}
 
 
+async def test_a_drain_forgets_nothing_that_is_accepted_while_it_ends_the_shard(house: House) -> None:
+    process = await house.process()
+    end = house.journal.end
+
+    async def end_late(shard: Shard, last: Position) -> bool:
+        house.journal.end = end  # type: ignore[method-assign]  # as it was
+        house.groups.can_expand = False
+        sent.append(await process.send(1))
+        return await end(shard, last)
+
+    sent: list[bytes] = []
+    house.journal.end = end_late  # type: ignore[method-assign]  # a moment before the store's own lock
+
+    await process.worker.drain()
+    await process.crash()
+    house.groups.can_expand = True
+    await house.process()
+    await house.clock.advance(SILENCE_S + 5)
+
+    assert await house.has(house.desk.bob) == sent
+
+
 async def test_large_groups_do_not_hold_up_the_small_ones(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expand, "LARGE_GROUP", 3)
     process = await house.process()
