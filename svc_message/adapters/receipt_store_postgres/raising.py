@@ -5,6 +5,7 @@ What belongs to a user and a group stands once, in a slot, and each message name
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from psycopg.types.numeric import Int8
@@ -186,9 +187,10 @@ class _Place(NamedTuple):
 async def acknowledge(
     connections: Connections, batch: Sequence[MemberAck], change: Position, recorded_ms: int
 ) -> list[Came]:
-    """Raises what a batch raises, in rows by message, so that two flushes never wait for each other in a circle."""
-    slots = [_Slot(ack.user_id, ack.group_id, window) for ack in batch for window in ack.windows]
-    ids = (ack.message_ids for ack in batch for _ in ack.windows)
+    """Raises what a batch raises, by message and member, so that two flushes never wait for each other in a circle."""
+    by_member = sorted(batch)
+    slots = [_Slot(ack.user_id, ack.group_id, window) for ack in by_member for window in ack.windows]
+    ids = (ack.message_ids for ack in by_member for _ in ack.windows)
     rows = iter(sorted((message_id, slot) for slot, found in enumerate(ids, start=1) for message_id in found))
     came: list[Came] = []
     while chunk := list(islice(rows, ROWS_RAISED)):
@@ -261,7 +263,8 @@ def _read(batch: Sequence[MemberReadUpdate]) -> Statement:
         for slot, update in enumerate(batch, start=1)
         for message in update.messages
     }
-    rows = sorted((message_id, *found) for (message_id, _, _), found in named.items())
+    # By message and member, as acknowledgements are raised: no two flushes wait for each other in a circle.
+    rows = [(key[0], *named[key]) for key in sorted(named)]
     users = uuids([update.user_id for update in batch])
     latest = max(batch, key=lambda update: update.position)
     parameters = (
@@ -287,7 +290,8 @@ def _move(batch: Sequence[MemberReadUpdate]) -> Statement:
             place = _Place(bool(update.upto), upto, n, update.is_forced)
             rival = places.get(key, place)
             places[key] = max(rival, place)._replace(is_forced=rival.is_forced or place.is_forced)
-    keys = sorted(places)
+    # Lines of chat lists are locked by group first, as by those who move them up.
+    keys = sorted(places, key=itemgetter(1, 0))
     updates = [batch[places[key].n] for key in keys]
     parameters = (
         uuids([user_id for user_id, _ in keys]),

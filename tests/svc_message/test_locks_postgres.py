@@ -1,0 +1,115 @@
+"""Which rows flushes that run side by side lock, and in which order: none of them may wait for another in a circle."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import psycopg
+
+from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.model import DeviceId, UserId
+from svc_message.model.group import NewGroupMessage, Window
+from svc_message.model.receipt import MemberAck, MemberReadUpdate, ReadMessage, ReadOutcome
+from tests.svc_message.desk import START_MS
+from tests.svc_message.group_desk import Books, GroupDesk
+
+ALWAYS = (Window(1, 0),)
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'svc_message'
+"""
+
+
+class Line:
+    """Holds a row, and lets others queue up behind it one after the other."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def queue(self, held: str, row: tuple[bytes, ...], *work: Awaitable[object]) -> list[object]:
+        """Starts works while a row is held, each once those before it wait; returns what all of them returned."""
+        async with await psycopg.AsyncConnection.connect(self._dsn) as holder:
+            await holder.execute(held.encode(), [part.hex() for part in row])
+            tasks: list[asyncio.Task[object]] = []
+            for n, one in enumerate(work, start=1):
+                tasks.append(asyncio.ensure_future(_of(one)))
+                await self._until_waiting(n)
+            await holder.rollback()
+            return await asyncio.gather(*tasks)
+
+    async def _until_waiting(self, count: int) -> None:
+        async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as watcher:
+            async with asyncio.timeout(10):
+                while True:
+                    cursor = await watcher.execute(WAITING)
+                    row = await cursor.fetchone()
+                    if row is not None and row[0] >= count:
+                        return
+                    await asyncio.sleep(0)
+
+
+async def _of(work: Awaitable[object]) -> object:
+    return await work
+
+
+def reading(desk: GroupDesk, user_id: UserId, upto: bytes = b"") -> MemberReadUpdate:
+    return MemberReadUpdate(
+        user_id,
+        DeviceId(1),
+        desk.group_id,
+        ALWAYS,
+        upto,
+        (),
+        is_forced=False,
+        position=desk.position(),
+        recorded_ms=START_MS,
+    )
+
+
+async def two_groups(books: Books) -> tuple[tuple[GroupDesk, NewGroupMessage], tuple[GroupDesk, NewGroupMessage]]:
+    """Returns two groups of the same people, by id, each with a message and its lines in their chat lists."""
+    first, second = sorted((GroupDesk(), GroupDesk()), key=lambda desk: desk.group_id)
+    second.alice, second.bob, second.carol = second.members = first.members
+    said: list[tuple[GroupDesk, NewGroupMessage]] = []
+    for desk in (first, second):
+        message = desk.say()
+        await books.groups.accept(desk.shard, [message])
+        await books.groups.expand([desk.expand(message)], [desk.touch(message)])
+        said.append((desk, message))
+    return said[0], said[1]
+
+
+async def test_reads_and_lines_of_chat_lists_lock_lines_in_one_order(ledger_dsn: str, postgres_books: Books) -> None:
+    (first, one), (second, other) = await two_groups(postgres_books)
+    bob, carol = first.bob, first.carol
+    reads = [reading(second, bob, upto=other.message_id), reading(first, carol, upto=one.message_id)]
+    groups = PostgresGroupStore(ledger_dsn)
+
+    held = "SELECT FROM conversations WHERE user_id = %s AND conversation_id = %s FOR UPDATE"
+    outcome, _ = await Line(ledger_dsn).queue(
+        held,
+        (bob, second.group_id),
+        postgres_books.receipts.read(reads),
+        groups.expand([], [first.touch(one, to=(carol,)), second.touch(other, to=(bob,))]),
+    )
+    await groups.aclose()
+
+    assert isinstance(outcome, ReadOutcome)
+    assert None not in outcome.own_reads
+
+
+async def test_reads_lock_receipts_in_one_order(ledger_dsn: str, postgres_books: Books) -> None:
+    (desk, message), _ = await two_groups(postgres_books)
+    acks = [MemberAck(user_id, desk.group_id, ALWAYS, (message.message_id,)) for user_id in (desk.bob, desk.carol)]
+    await postgres_books.receipts.acknowledge(acks, desk.position(), START_MS)
+    # Their senders learn nothing of it, so that no note of news keeps the two apart.
+    named = (ReadMessage(message.message_id, is_told=False),)
+    bob, carol = (reading(desk, user_id)._replace(messages=named) for user_id in (desk.bob, desk.carol))
+
+    held = "SELECT FROM group_receipts WHERE user_id = %s AND conversation_id = %s FOR UPDATE"
+    outcomes = await Line(ledger_dsn).queue(
+        held,
+        (desk.carol, desk.group_id),
+        postgres_books.receipts.read([carol, bob]),
+        postgres_books.receipts.read([bob, carol]),
+    )
+
+    assert all(isinstance(outcome, ReadOutcome) for outcome in outcomes)
