@@ -7,9 +7,11 @@ import psycopg
 
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.model import DeviceId, UserId
+from svc_message.model.action import ActionKind
 from svc_message.model.group import NewGroupMessage, Window
 from svc_message.model.receipt import MemberAck, MemberReadUpdate, ReadMessage, ReadOutcome
-from tests.svc_message.desk import START_MS
+from svc_message.model.setting import SettingChange
+from tests.svc_message.desk import START_MS, Desk
 from tests.svc_message.group_desk import Books, GroupDesk
 
 ALWAYS = (Window(1, 0),)
@@ -113,3 +115,33 @@ async def test_reads_lock_receipts_in_one_order(ledger_dsn: str, postgres_books:
     )
 
     assert all(isinstance(outcome, ReadOutcome) for outcome in outcomes)
+
+
+async def test_actions_of_several_kinds_lock_messages_in_one_order(
+    ledger_dsn: str, postgres_books: Books, desk: Desk
+) -> None:
+    store = postgres_books.store
+    first, second = sorted((desk.write(), desk.write()), key=lambda message: message.message_id)
+    await store.accept([first, second])
+    one = [desk.act(first, ActionKind.EDIT, b"x"), desk.act(second, ActionKind.REACTION, b"y", user=desk.bob)]
+    other = [desk.act(second, ActionKind.EDIT, b"x"), desk.act(first, ActionKind.REACTION, b"y", user=desk.bob)]
+
+    held = "SELECT FROM messages WHERE message_id = %s AND conversation_id = %s FOR UPDATE"
+    row = (first.message_id, first.conversation_id)
+    await Line(ledger_dsn).queue(held, row, store.actions.act(one), store.actions.act(other))
+
+
+async def test_two_timers_of_a_new_chat_do_not_wait_for_each_other(ledger_dsn: str, postgres_books: Books) -> None:
+    held = (
+        "INSERT INTO conversations (user_id, conversation_id, peer_id, last_ms) VALUES (%s, %s, gen_random_uuid(), 0)"
+    )
+    timer = SettingChange(expiry_s=60)
+    for _ in range(5):
+        desk = Desk()
+        low, high = sorted((desk.alice, desk.bob))
+        changes = [
+            desk.keep(timer, user=user, peer=peer, reaches_peer=True) for user, peer in ((low, high), (high, low))
+        ]
+        row = (low, changes[0].conversation_id)
+        works = [postgres_books.store.settings.change(change, bytes(16)) for change in changes]
+        await Line(ledger_dsn).queue(held, row, *works)

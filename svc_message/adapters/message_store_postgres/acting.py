@@ -55,6 +55,13 @@ _STORE: Final = b"""
     ON CONFLICT DO NOTHING
 """
 
+# In one order, before effects of several kinds lock the same messages in another.
+_LOCK: Final = b"""
+    SELECT FROM unnest(%b, %b) AS t (conversation_id, message_id)
+    JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
+    ORDER BY m.conversation_id, m.message_id FOR NO KEY UPDATE OF m
+"""
+
 # Every effect begins with the actions that are new, in an order in which two batches never lock rows in a circle.
 _NEW: Final = """
     unnest(%b, %b, %b, %b) AS t (conversation_id, action_id, pos, envelope)
@@ -254,6 +261,7 @@ class PostgresActionStore:
         hashes = byte_strings([action.content_hash for action in batch])
         *_, rows = await self._connections.run_together(
             _store(batch),
+            *_locks(batch),
             *(Statement(query, (*named, envelopes)) for query in _effects(batch)),
             Statement(_POINT, (*named, hashes)),
             Statement(_OUTCOME, (int4s(range(len(batch))), *named, hashes)),
@@ -268,15 +276,25 @@ class PostgresActionStore:
         """Writes void where nothing is; says of each whether it is void now."""
         if not refs:
             return []
-        ids = uuids([ref.action_id for ref in refs])
-        conversations = uuids([ref.conversation_id for ref in refs])
-        users = uuids([ref.user_id for ref in refs])
+        # Ids are written in the order in which actions are stored.
+        places = sorted(range(len(refs)), key=lambda n: refs[n].action_id)
+        ids = uuids([refs[n].action_id for n in places])
+        conversations = uuids([refs[n].conversation_id for n in places])
+        users = uuids([refs[n].user_id for n in places])
         _, rows = await self._connections.run_together(
             Statement(_DECLARE_VOID, (ids, conversations, users)),
-            Statement(_IS_VOID, (int4s(range(len(refs))), ids, conversations)),
+            Statement(_IS_VOID, (int4s(places), ids, conversations)),
         )
         void = {row[0] for row in rows}
         return [n in void for n in range(len(refs))]
+
+
+def _locks(batch: Sequence[NewAction]) -> list[Statement]:
+    """Returns what locks the messages of a batch with several kinds of actions; one kind alone keeps the order."""
+    if len({(action.kind, action.is_withheld) for action in batch}) == 1:
+        return []
+    conversations = uuids([action.conversation_id for action in batch])
+    return [Statement(_LOCK, (conversations, uuids([action.message_id for action in batch])))]
 
 
 def _effects(batch: Sequence[NewAction]) -> list[bytes]:

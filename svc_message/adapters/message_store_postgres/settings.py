@@ -17,9 +17,11 @@ _NO_ID: Final = bytes(16)
 # As `packed` in `seeing` writes it.
 _SETTINGS: Final = Struct("!qqq16si")
 
-# The user's own row where it may begin one, and the peer's where the user has one.
+# The user's own row where it may begin one, and the peer's with it: by user, as those who write to each other begin
+# theirs, so that nobody waits for another in a circle. Else the peer's where the user has one.
 _BEGIN: Final = b"""
-    INSERT INTO conversations (user_id, conversation_id, peer_id, last_ms) SELECT %b, %b, %b, 0 ON CONFLICT DO NOTHING
+    INSERT INTO conversations (user_id, conversation_id, peer_id, last_ms)
+    SELECT t.user_id, %b, t.peer_id, 0 FROM unnest(%b, %b) AS t (user_id, peer_id) ON CONFLICT DO NOTHING
 """
 _BEGIN_FOR_PEER: Final = b"""
     INSERT INTO conversations (user_id, conversation_id, peer_id, last_ms)
@@ -97,12 +99,13 @@ class PostgresSettingStore:
         """Changes the rows and appends the events in one transaction and one round trip."""
         user, conversation = Uuid(update.user_id), Uuid(update.conversation_id)
         users = sorted({update.user_id, update.peer_id} if update.reaches_peer else {update.user_id})
-        statements = [Statement(_BEGIN, (user, conversation, Uuid(update.peer_id)))] if update.may_begin else []
-        if len(users) > 1:
-            statements.append(Statement(_BEGIN_FOR_PEER, (user, conversation)))
+        peers = [update.user_id if one == update.peer_id else update.peer_id for one in users]
         packed, position = uuids(users), Uuid(update.position)
+        begin = Statement(_BEGIN_FOR_PEER, (user, conversation))
+        if update.may_begin:
+            begin = Statement(_BEGIN, (conversation, packed, uuids(peers)))
         *_, rows = await self._connections.run_together(
-            *statements,
+            *([begin] if update.may_begin or len(users) > 1 else []),
             _change(update, users, floor),
             Statement(_POINT, (packed, conversation, position)),
             Statement(_SELECT, (position, packed, conversation)),
