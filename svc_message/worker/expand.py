@@ -115,16 +115,9 @@ class JournalWorker:
             await lane.drain()
         async with self._checkpointing:
             self._is_over = True
-            last = self._last()
+            last = _position_after_all(self._clock)
             if last and not self.begun:
                 await self._journal.end(self._shard, last)
-
-    def _last(self) -> Position | None:
-        """Returns a position after all so far: what comes on the heels of it, and is accepted yet, is not forgotten."""
-        try:
-            return self._clock.mint().position
-        except ClockUntrustedError:
-            return None
 
     async def _expand(self, entries: list[Entry]) -> None:
         """Expands until everything is done: what does not answer now will one day, and nothing is left out."""
@@ -207,6 +200,14 @@ class JournalWorker:
                 after = page[-1].position
                 await self._journal.advance(orphan.shard, after)
         await self._journal.end(orphan.shard, after)
+
+
+def _position_after_all(clock: LedgerClock) -> Position | None:
+    """Returns a position after all so far: what is still accepted, on the heels of a drain, must not be forgotten."""
+    try:
+        return clock.mint().position
+    except ClockUntrustedError:
+        return None
 
 
 def _ignore(positions: Iterable[Position]) -> None:
