@@ -20,7 +20,9 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_message.app import build
 from svc_message.config import Config
 from svc_message.model.group import Shard
+from svc_message.protocol import LedgerClock
 from svc_message.service.retain import Retaining
+from svc_message.worker import compare
 
 
 async def migrate(dsn: str) -> list[str]:
@@ -38,7 +40,9 @@ async def replay_parked(dsn: str) -> list[str]:
 async def retain(dsn: str) -> list[str]:
     """Makes one pass of the retention; returns what to tell."""
     async with contextlib.aclosing(PostgresMessageStore(dsn, writers=1, readers=1, timeout_s=60)) as store:
-        removed, woken, inboxes = await Retaining(store.retention, SystemClock()).everything()
+        clock = LedgerClock(SystemClock(), secrets.token_bytes(8))
+        await compare(store, clock, SystemClock())
+        removed, woken, inboxes = await Retaining(store.retention, clock).everything()
     return [f"removed {removed} rows, brought {woken} conversations back, looked through {inboxes} inboxes"]
 
 

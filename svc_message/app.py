@@ -87,7 +87,7 @@ async def build(config: Config, app: App) -> None:
     keeping = Keeping(opened.settings, directory, directory.groups, dispatcher, clock)
     conversations = ConversationRpc(reading, keeping)
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, conversations)
-    _retain(config, app, opened)
+    _retain(config, app, opened, clock)
 
     async def say_goodbye() -> None:
         # What was accepted until its end is still expanded.
@@ -120,8 +120,8 @@ class _Parts(NamedTuple):
     clock: LedgerClock
 
 
-def _retain(config: Config, app: App, store: PostgresMessageStore) -> None:
-    retaining = Retaining(store.retention, app.seams.clock)
+def _retain(config: Config, app: App, store: PostgresMessageStore, clock: LedgerClock) -> None:
+    retaining = Retaining(store.retention, clock)
     app.tasks.spawn(retain(retaining, app.seams.clock, config.retention_interval_s), name="retain")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_message.model import UserId
-from svc_message.protocol import FIRST_ACCEPT_AGE_MS, RESYNC_AGE_MS, position_at
+from svc_message.protocol import FIRST_ACCEPT_AGE_MS, RESYNC_AGE_MS, LedgerClock, position_at
 
 if TYPE_CHECKING:
-    from chappe.runtime.clock import Clock
     from svc_message.ports import RetentionStore
 
 BATCH = 500
@@ -35,21 +34,31 @@ class Retained(NamedTuple):
 
 
 class Retaining:
-    """Works in small steps, and goes on with old events where it stopped."""
+    """Works in small steps, and goes on with old events where it stopped.
 
-    def __init__(self, store: RetentionStore, clock: Clock) -> None:
+    By a clock that cannot be trusted nothing goes: what seems old may be owed to somebody.
+    """
+
+    def __init__(self, store: RetentionStore, clock: LedgerClock) -> None:
         self._store = store
         self._clock = clock
         self._after = _FIRST
 
     async def step(self) -> Retained:
-        """Removes everything that has disappeared, and old events of some inboxes; raises `UnavailableError`."""
+        """Removes everything that has disappeared, and old events of some inboxes.
+
+        Raises:
+            UnavailableError: The store does not answer.
+            ClockUntrustedError: Nobody knows what is old.
+        """
+        self._clock.check()
         removed, woken = await self._expire(), await self._wake()
         inboxes = await self._forget()
         return Retained(removed, woken, inboxes)
 
     async def everything(self) -> Retained:
-        """Makes one whole pass; raises `UnavailableError`."""
+        """Makes one whole pass; raises like `step`."""
+        self._clock.check()
         self._after = _FIRST
         removed, woken = await self._expire(), await self._wake()
         inboxes = 0
@@ -69,6 +78,7 @@ class Retaining:
 
     async def _forget(self) -> int:
         """Looks through the next inboxes; returns about how many, 0 at the end, where it starts anew."""
+        self._clock.check()
         before = position_at(self._clock.wall_ms() - FORGET_AFTER_MS)
         last = await self._store.forget(before, self._after, BATCH)
         self._after = last or _FIRST

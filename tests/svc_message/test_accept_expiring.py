@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from svc_message.model import MessageEvent, Refused, SendGroupMessage, SendMessage, SendRequest, Stored, expires_at
-from svc_message.protocol import FIRST_ACCEPT_AGE_MS
+from svc_message.protocol import FIRST_ACCEPT_AGE_MS, LedgerClock
 from svc_message.service.retain import Retaining
 from tests.svc_message.test_accept import ALICE, BOB, Ledger
 from tests.svc_message.test_accept_group import GROUP, GroupLedger
@@ -60,7 +60,7 @@ async def test_a_retry_of_what_has_disappeared_gets_the_first_answer_and_reaches
     assert isinstance(first, Stored)
     ledger.clock.pass_s(wait_s)
     if is_removed:
-        await Retaining(ledger.store.retention, ledger.clock).step()
+        await Retaining(ledger.store.retention, LedgerClock(ledger.clock, bytes(8))).step()
     ledger.dispatcher.hints.clear()
 
     (answer,) = await ledger.send(request._replace(attempt=2))
@@ -83,7 +83,7 @@ async def test_messages_to_groups_disappear_too() -> None:
     assert entry.event.expires_ms == first.accepted_ms + EXPIRY_S * 1000
 
     ledger.clock.pass_s(EXPIRY_S)
-    await Retaining(ledger.store.retention, ledger.clock).step()
+    await Retaining(ledger.store.retention, LedgerClock(ledger.clock, bytes(8))).step()
 
     assert await ledger.send(request._replace(attempt=2)) == [first._replace(is_duplicate=True)]
     assert len(ledger.expander.entries) == 1

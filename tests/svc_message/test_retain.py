@@ -9,7 +9,8 @@ import pytest
 from chappe.runtime.errors import UnavailableError
 from svc_message.__main__ import main
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.protocol import RESYNC_AGE_MS, position_at
+from svc_message.errors import ClockUntrustedError
+from svc_message.protocol import RESYNC_AGE_MS, LedgerClock, position_at
 from svc_message.service.retain import BATCH, FORGET_AFTER_MS, Retained, Retaining
 from svc_message.worker.retain import retain
 from tests.svc_message.desk import Desk, inbox, page
@@ -31,7 +32,7 @@ class Archive:
         self.clock = ManualClock()
         self.store = MemoryMessageStore(self.clock)
         self.desk = Desk()
-        self.retaining = Retaining(self.store.retention, self.clock)
+        self.retaining = Retaining(self.store.retention, LedgerClock(self.clock, bytes(8)))
 
     async def write(self, expiry_s: int = 0, age_ms: int = 0) -> NewMessage:
         """Stores a message that was accepted so long ago."""
@@ -69,6 +70,17 @@ async def test_events_are_kept_for_thirty_days_and_the_messages_for_longer(archi
     assert len(await page(archive.store, archive.desk.bob, old)) == 2
 
 
+async def test_a_clock_that_jumped_makes_nothing_old(archive: Archive) -> None:
+    young = await archive.write()
+    archive.clock.step_s(2 * FORGET_AFTER_MS / 1000)
+
+    for step in (archive.retaining.step, archive.retaining.everything):
+        with pytest.raises(ClockUntrustedError):
+            await step()
+
+    assert [event.position for event in await inbox(archive.store, archive.desk.bob)] == [young.position]
+
+
 class CountingStore:
     """Has three inboxes, and is asked for them one after the other."""
 
@@ -97,7 +109,7 @@ class CountingStore:
 async def test_it_goes_on_where_it_stopped_and_begins_anew_at_the_end() -> None:
     store = CountingStore()
     checked: RetentionStore = store
-    retaining = Retaining(checked, ManualClock())
+    retaining = Retaining(checked, LedgerClock(ManualClock(), bytes(8)))
 
     results = [await retaining.step() for _ in range(5)]
 
@@ -109,7 +121,7 @@ async def test_it_goes_on_where_it_stopped_and_begins_anew_at_the_end() -> None:
 
 async def test_a_whole_pass_sees_every_inbox_whatever_was_done_before() -> None:
     store = CountingStore()
-    retaining = Retaining(store, ManualClock())
+    retaining = Retaining(store, LedgerClock(ManualClock(), bytes(8)))
 
     assert await retaining.everything() == Retained(7, 1, 3 * BATCH)
 
@@ -147,7 +159,7 @@ async def test_a_store_that_is_down_is_asked_again(caplog: pytest.LogCaptureFixt
     store, clock = FailingStore(), EndingClock(3)
 
     with pytest.raises(EnoughError):
-        await retain(Retaining(store, clock), clock, 20.0)
+        await retain(Retaining(store, LedgerClock(clock, bytes(8))), clock, 20.0)
 
     assert store.left == 0
     assert clock.waited_s == [20.0] * 4
