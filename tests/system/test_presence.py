@@ -1,5 +1,6 @@
 """Who sees whom while svc_presence, Valkey and svc_identity are killed, through the SDK and on real processes."""
 
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from chappe.cli.launcher import Mesh
+from chappe.cli.launcher.plan import metrics_url
 from chappe.client import Presence, PresenceChanged
 from tests.system.conftest import Planner, started
 from tests.system.crowd import until
@@ -15,6 +17,7 @@ from tests.system.person import Person, registered
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
+EDGES = 2
 SOON_S = 5.0
 """After an end of svc_presence changes are seen again within this time."""
 GONE_S = 10.0
@@ -70,6 +73,13 @@ async def trio(mesh: Mesh, tmp_path: Path) -> AsyncIterator[Trio]:
         yield await trio_on(mesh, tmp_path, stack)
 
 
+def streams_of(mesh: Mesh, number: int) -> float:
+    """Returns how many edges a registry says to be connected with it."""
+    with urllib.request.urlopen(metrics_url(mesh.grpc["presence"][number]), timeout=5) as response:  # noqa: S310 - our own
+        lines = response.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith("chappe_presence_track_streams ")).split()[1])
+
+
 async def test_the_registry_is_killed_and_watchers_see_changes_again_within_five_seconds(
     mesh: Mesh, trio: Trio
 ) -> None:
@@ -119,3 +129,5 @@ async def test_one_of_two_registries_is_killed_and_changes_are_seen_all_the_time
             await trio.alice_sees(user_id, Presence.ONLINE, SOON_S)
             assert trio.views(user_id)[before:] == [Presence.OFFLINE, Presence.ONLINE]
             await twins.restart("presence", number)
+            # Until the edges have found it again the other one is the only one.
+            await until(lambda at=number: streams_of(twins, at) == EDGES, "the edges are back", 10)  # type: ignore[misc]  # bound at once
