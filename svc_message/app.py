@@ -33,6 +33,8 @@ from svc_message.rpc.traces import Traces
 from svc_message.service.accept import Accepting
 from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
+from svc_message.service.act_direct import acting_directly
+from svc_message.service.act_group import GroupActionRules, Groups, Ways
 from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.keep import Keeping
@@ -79,7 +81,7 @@ async def build(config: Config, app: App) -> None:
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
     parts = _Parts(store, directory, dispatcher, clock)
     flushes = _flushes(config, app, parts, opened.actions)
-    groups = await _add_groups(config, app, parts, flushes)
+    groups = await _add_groups(config, app, parts, flushes, opened.actions)
     door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
     reading = Reading(store, groups.store, groups.sight)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
@@ -129,7 +131,7 @@ def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> F
     store, directory, dispatcher, clock = parts
     windows = Windows(config.edit_window_s, config.revoke_window_s)
     accepting = Accepting(store, directory, dispatcher, clock)
-    acting = Acting(actions, directory, dispatcher, clock, windows)
+    acting = acting_directly(actions, directory, dispatcher, clock, windows)
     flushes = Flushes(accepting, Recording(store, dispatcher, clock), acting, app.seams.clock, app.tasks)
     flushes.traces = Traces(app.telemetry.tracing)
     dispatcher.drawn, dispatcher.expanding = flushes.traces.drawn, flushes.traces.expanding
@@ -145,21 +147,25 @@ class _Groups(NamedTuple):
     worker: JournalWorker
 
 
-async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes) -> _Groups:
+async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes, actions: ActionStore) -> _Groups:
     dsn, shard = config.store_dsn.reveal(), Shard(app.boot_id)
     opened = PostgresGroupStore(
         dsn, writers=config.store_group_writers, expanders=config.store_expanders, readers=config.store_readers
     )
     store: GroupStore = await app.add_store(contextlib.aclosing(opened), name="groups")
     journal = await app.add_store(contextlib.aclosing(PostgresJournal(dsn)), name="journal")
+    sight = Sight(parts.directory.groups)
     expanding = Expanding(store, parts.directory.groups, parts.dispatcher, parts.clock)
     worker = JournalWorker(expanding, journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
     await worker.start()
     accepting = GroupAccepting(Stores(parts.store, store), parts.directory.groups, parts.clock, worker, shard)
-    groups = _Groups(store, Sight(parts.directory.groups), worker)
+    groups = _Groups(store, sight, worker)
     recording = await _add_receipts(dsn, app, parts, groups.sight)
+    ways, windows = Ways(worker, shard, parts.dispatcher), Windows(config.edit_window_s, config.revoke_window_s)
+    rules = GroupActionRules(store, Groups(parts.directory.groups, sight), ways, parts.clock, windows)
+    acting = Acting(actions, rules, parts.clock)
     direct = Recording(parts.store, parts.dispatcher, parts.clock)
-    flushes.groups = GroupFlushes(GroupRules(accepting, recording, direct), flushes, app.tasks)
+    flushes.groups = GroupFlushes(GroupRules(accepting, acting, recording, direct), flushes, app.tasks)
     _add_group_metrics(app, flushes, worker)
     return groups
 
@@ -225,7 +231,8 @@ def _add_metrics(app: App, flushes: Flushes, parts: _Parts) -> None:
     metrics.counter("ack_flushes", "Flushes of acknowledgements.", lambda: flushes.acks.flushed_batches)
     metrics.counter("acks", "Acknowledgements that were flushed.", lambda: flushes.acks.flushed_items)
     metrics.counter("reads", "Reads that were flushed.", lambda: flushes.reads.flushed_items)
-    metrics.counter("actions", "Edits, revokes and reactions.", lambda: flushes.actions.flushed_items)
+    acted = (flushes.actions, flushes.groups.actions)
+    metrics.counter("actions", "Edits, revokes and reactions.", lambda: sum(one.flushed_items for one in acted))
     metrics.counter("dropped_hints", "Hints that no fanout could take.", lambda: dispatcher.dropped_hints)
     metrics.gauge("waiting_messages", "Messages that wait for a flush.", lambda: flushes.messages.pending)
     batchers: dict[str, tuple[str, Batcher[Any]]] = {

@@ -16,6 +16,7 @@ from svc_message.model import (
     UserId,
     Verdict,
 )
+from svc_message.model.action import Acted, ActionKind, EditEvent, NewAction, ReactionEvent, RevokeEvent, event_of
 from svc_message.model.group import (
     Entry,
     Expansion,
@@ -43,10 +44,23 @@ class MemoryGroupStore:
         """
         self._book = store.book
         self._journal = journal
+        self._actions = store.actions
 
     async def accept(self, shard: Shard, batch: Sequence[NewGroupMessage]) -> list[GroupAccepted]:
         """Makes messages durable, each with the sender's pointer and an entry in the journal."""
         return [self._accept(shard, message) for message in batch]
+
+    async def act(self, shard: Shard, batch: Sequence[NewAction]) -> list[Acted]:
+        """Makes actions durable, each with the user's own pointer and an entry in the journal."""
+        outcomes = await self._actions.act(batch)
+        for action, acted in zip(batch, outcomes, strict=True):
+            is_told = acted.verdict in {Verdict.STORED, Verdict.DUPLICATE} and action.kind is not ActionKind.HIDE
+            if is_told and self._book.there(action.conversation_id, action.message_id) is not None:
+                event = event_of(action, acted.accepted_ms, acted.expires_ms)._replace(position=NO_POSITION)
+                version = acted.members_version
+                entry = Entry(action.position, action.conversation_id, action.user_id, version, event)
+                self._journal.write(shard, entry)
+        return outcomes
 
     async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
         """Writes the pointers of members, and the lines of their chat lists."""
@@ -137,6 +151,6 @@ class MemoryGroupStore:
 
 
 def _placed(event: Event, expansion: Expansion) -> Event:
-    if not isinstance(event, MessageEvent):
+    if not isinstance(event, MessageEvent | EditEvent | RevokeEvent | ReactionEvent):
         raise TypeError(f"{event!r}: not one that members of a group are told")
     return event._replace(position=expansion.position)

@@ -7,9 +7,10 @@ from psycopg.types.numeric import Float8, Int4, Int8
 
 from svc_message.adapters.message_store_postgres.arrays import Uuid, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.events import MESSAGE
+from svc_message.adapters.message_store_postgres.events import ACTION, MESSAGE
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, MessageEvent, Position
+from svc_message.model.action import ActionEvent, ActionKind, EditEvent, ReactionEvent, RevokeEvent
 from svc_message.model.group import Entry, Orphan, Shard, Undecodable
 from svc_message.protocol.journal import adopted_from
 
@@ -33,15 +34,35 @@ _GOES_ON: Final = """NOT EXISTS (
 _READ: Final = woven(
     """
     SELECT j.pos, j.conversation_id, j.sender_id, j.members_version, j.kind,
+        a.kind, a.action_id, a.conversation_id, a.message_id, a.user_id, a.device_id, a.accepted_ms,
+        coalesce(a.expires_ms, 0), r.envelope,
+        coalesce(NOT {is_revoked} AND coalesce(r.reaction_id, {edit_id}) = a.action_id, false),
         m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content}
     FROM (SELECT j.* FROM journal j WHERE j.shard = %b AND j.pos > %b AND {goes_on} ORDER BY j.pos LIMIT %b) j
     LEFT JOIN LATERAL (
-        SELECT x.* FROM messages x WHERE x.conversation_id = j.conversation_id AND x.message_id = j.message_id LIMIT 1
+        SELECT x.* FROM actions x
+        WHERE j.kind = {action} AND x.conversation_id = j.conversation_id AND x.action_id = j.message_id LIMIT 1
+    ) a ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM messages x
+        WHERE x.conversation_id = j.conversation_id
+            AND x.message_id = CASE j.kind WHEN {action} THEN a.message_id ELSE j.message_id END LIMIT 1
     ) m ON true
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM reactions x
+        WHERE a.kind = 5 AND x.conversation_id = a.conversation_id AND x.message_id = a.message_id
+            AND x.user_id = a.user_id AND NOT x.is_withheld LIMIT 1
+    ) r ON true
     LEFT JOIN private_views v ON false
 """,
     goes_on=_GOES_ON,
+    action=ACTION,
 )
+
+# Where in a row the action begins, then the message, and in it the content.
+_ACTION: Final = 5
+_MESSAGE: Final = 15
+_ENVELOPE: Final = 6
 
 _ADVANCE: Final = b"UPDATE journal_shards SET mark = greatest(mark, %b) WHERE shard = %b"
 
@@ -152,13 +173,28 @@ def shard_number(shard: Shard) -> int:
 
 
 def _entry(row: Row) -> Entry | Undecodable:
-    position, conversation_id, sender_id, members_version, kind, *message = row
-    if kind != MESSAGE:
+    position, conversation_id, sender_id, members_version, kind = row[:_ACTION]
+    action, message = row[_ACTION:_MESSAGE], row[_MESSAGE:]
+    if kind not in {MESSAGE, ACTION}:
         return Undecodable(position, f"kind {kind}: not one that this program knows")
-    if message[0] is None:
-        return Undecodable(position, "its message is gone")
-    event = MessageEvent(NO_POSITION, *message)
-    return Entry(position, conversation_id, sender_id, members_version, event)
+    if (action if kind == ACTION else message)[0] is None:
+        return Undecodable(position, "what it is about is gone")
+    entry = Entry(position, conversation_id, sender_id, members_version, MessageEvent(NO_POSITION, *message))
+    return _with_action(entry, action, message[_ENVELOPE]) if kind == ACTION else entry
+
+
+def _with_action(entry: Entry, action: Row, edited: bytes | None) -> Entry:
+    """Returns an entry that is about an action; what does not stand any more is told by its pointer alone."""
+    kind, action_id, conversation_id, message_id, user_id, device_id, accepted_ms, expires_ms, reaction, stands = action
+    place = (NO_POSITION, action_id, conversation_id, message_id, user_id, device_id, accepted_ms)
+    event: ActionEvent
+    if kind == ActionKind.REVOKE:
+        return entry._replace(event=RevokeEvent(*place, is_for_me=False, expires_ms=expires_ms))
+    if kind == ActionKind.EDIT:
+        event = EditEvent(*place, edited or b"", expires_ms)
+    else:
+        event = ReactionEvent(*place, reaction or b"", expires_ms)
+    return entry._replace(event=event, is_quiet=not stands)
 
 
 def _position(row: Row) -> Position:

@@ -33,6 +33,16 @@ class SendAction(NamedTuple):
     """Serialised and opaque; empty for what has none, and for a reaction that is taken away."""
 
 
+class SendGroupAction(NamedTuple):
+    """The action of a send: something is done to a message of a group."""
+
+    kind: ActionKind
+    group_id: ConversationId
+    message_id: MessageId
+    envelope: bytes
+    """As in `SendAction`."""
+
+
 class ActionRef(NamedTuple):
     """Names an action and the message that it is done to, to ask for both."""
 
@@ -62,6 +72,8 @@ class Target(NamedTuple):
     """It never reached its recipient."""
     is_hidden: bool
     """Who acts has hidden it."""
+    members_version: int = 0
+    """Of a message to a group: who could see it."""
 
 
 class Sight(NamedTuple):
@@ -99,12 +111,18 @@ class Acted(NamedTuple):
     """The store's answer for one `NewAction`, in the order of the batch."""
 
     verdict: Verdict
-    accepted_ms: int
+    accepted_ms: int = 0
     """Of the first attempt."""
-    is_withheld: bool
-    """As the first attempt decided."""
-    is_standing: bool
-    """It is what its reader sees now: no greater edit or reaction stands in its place, and nothing was taken back."""
+    peer_id: UserId | None = None
+    """Who else learns of it, as the first attempt decided: nobody of what is withheld, nor by this of what is done in a
+    group."""
+    is_standing: bool = False
+    """It is what its reader sees now: no greater edit or reaction stands in its place, nothing was taken back, and the
+    message has not disappeared."""
+    members_version: int = 0
+    """Of the message, when it was to a group."""
+    expires_ms: int = 0
+    """When the message disappears; 0 when it stays."""
 
 
 class EditEvent(NamedTuple):
@@ -118,6 +136,8 @@ class EditEvent(NamedTuple):
     device_id: DeviceId
     accepted_ms: int
     envelope: bytes
+    expires_ms: int = 0
+    """When the message disappears; 0 when it stays. The other two have it too."""
 
 
 class RevokeEvent(NamedTuple):
@@ -131,6 +151,7 @@ class RevokeEvent(NamedTuple):
     device_id: DeviceId
     accepted_ms: int
     is_for_me: bool
+    expires_ms: int = 0
 
 
 class ReactionEvent(NamedTuple):
@@ -145,6 +166,7 @@ class ReactionEvent(NamedTuple):
     accepted_ms: int
     envelope: bytes
     """Empty when the reaction was taken away."""
+    expires_ms: int = 0
 
 
 ActionEvent = EditEvent | RevokeEvent | ReactionEvent
@@ -159,12 +181,18 @@ class Reaction(NamedTuple):
     envelope: bytes
 
 
-def event_of(action: NewAction, accepted_ms: int) -> ActionEvent:
-    """Returns the event that an action becomes, at its present position."""
+def event_of(action: NewAction, accepted_ms: int, expires_ms: int = 0) -> ActionEvent:
+    """Returns the event that an action becomes, at its present position.
+
+    Args:
+        action: It.
+        accepted_ms: Of its first attempt.
+        expires_ms: When the message disappears; 0 when it stays.
+    """
     place = (action.position, action.action_id, action.conversation_id, action.message_id)
     actor = (action.user_id, action.device_id, accepted_ms)
     if action.kind is ActionKind.EDIT:
-        return EditEvent(*place, *actor, action.envelope)
+        return EditEvent(*place, *actor, action.envelope, expires_ms)
     if action.kind is ActionKind.REACTION:
-        return ReactionEvent(*place, *actor, action.envelope)
-    return RevokeEvent(*place, *actor, action.kind is ActionKind.HIDE)
+        return ReactionEvent(*place, *actor, action.envelope, expires_ms)
+    return RevokeEvent(*place, *actor, action.kind is ActionKind.HIDE, expires_ms)

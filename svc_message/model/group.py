@@ -50,6 +50,13 @@ class DirectoryGroup(NamedTuple):
         pairs = zip(self.user_ids, self.joined_versions, strict=True)
         return tuple([user_id for user_id, joined in pairs if joined <= version])
 
+    def since(self, version: int) -> tuple[UserId, ...]:
+        """Returns the members whose membership began after a version, by id."""
+        if self.latest_join <= version:
+            return ()
+        pairs = zip(self.user_ids, self.joined_versions, strict=True)
+        return tuple([user_id for user_id, joined in pairs if joined > version])
+
 
 class Window(NamedTuple):
     """One time of a user in a group: the first version with it, and the first without it, 0 while it lasts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from svc_message.model.action import SendAction
+from svc_message.model.action import SendAction, SendGroupAction
 from svc_message.model.ids import ConversationId, DeviceId, MessageId, UserId
 
 
@@ -46,7 +46,7 @@ class SendGroupRead(NamedTuple):
     message_ids: tuple[MessageId, ...]
 
 
-Action = SendMessage | SendGroupMessage | SendRead | SendGroupRead | SendAction
+Action = SendMessage | SendGroupMessage | SendRead | SendGroupRead | SendAction | SendGroupAction
 
 
 class SendRequest(NamedTuple):

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from svc_message.model import ConversationId, PageRead, Position, StoredMessage, UserId
+    from svc_message.model.action import Acted, NewAction
     from svc_message.model.group import (
         DirectoryGroup,
         Entry,
@@ -36,6 +37,13 @@ class GroupStore(Protocol):
 
         Otherwise like `MessageStore.accept`: what is found is completed, with a fresh entry for those whom the first
         decision entitled. A shard that was ended meanwhile is begun anew.
+        """
+        ...
+
+    async def act(self, shard: Shard, batch: Sequence[NewAction]) -> list[Acted]:
+        """Makes actions on messages of groups durable, like `ActionStore.act`, each with an entry in the journal.
+
+        What a user hides from itself has none.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.runtime.batching import Batcher
 from svc_message.model import SendGroupMessage
+from svc_message.model.action import SendGroupAction
 from svc_message.protocol import KEY_BYTES, MessageKey, is_group
 from svc_message.rpc.submit import AckItem, Flushes, Item, give_up
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from chappe.runtime.tasks import Tasks
     from svc_message.model import DeviceAck
     from svc_message.service.accept_group import GroupAccepting
+    from svc_message.service.act import Acting
     from svc_message.service.record import Recording
     from svc_message.service.record_group import GroupRecording
 
@@ -31,13 +33,14 @@ class GroupRules(NamedTuple):
     """What decides."""
 
     accepting: GroupAccepting
+    acting: Acting
     recording: GroupRecording
     direct: Recording
     """For the keys of direct messages in an acknowledgement that names both."""
 
 
 class GroupFlushes:
-    """Messages to groups, their acknowledgements and reads, in batches of what all edges sent."""
+    """Messages to groups, what is done to them, acknowledgements and reads, in batches of what all edges sent."""
 
     def __init__(self, rules: GroupRules, flushes: Flushes, tasks: Tasks) -> None:
         """Makes the batchers.
@@ -56,19 +59,26 @@ class GroupFlushes:
             self._flush_unsure, tasks, name="look up for groups", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.reads: Batcher[Item] = Batcher(self._flush_reads, tasks, name="read in groups")
+        self.actions: Batcher[Item] = Batcher(self._flush_actions, tasks, name="act in groups", weigh=_SIZE)
         self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge in groups")
-        for batcher in (self.messages, self.unsure, self.reads):
+        for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = flushes.refuse
         self.acks.on_failure = give_up
 
     def add(self, item: Item) -> None:
-        """Takes a message to a group, or a read of one."""
-        batcher = self.messages if isinstance(item.request.action, SendGroupMessage) else self.reads
-        batcher.add(item)
+        """Takes a message to a group, an action on one, or a read of one."""
+        action = item.request.action
+        if isinstance(action, SendGroupMessage):
+            self.messages.add(item)
+        elif isinstance(action, SendGroupAction):
+            self.actions.add(item)
+        else:
+            self.reads.add(item)
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been answered."""
-        await asyncio.gather(self._drain_messages(), self.reads.drain(), self.acks.drain())
+        batchers = (self.reads, self.actions, self.acks)
+        await asyncio.gather(self._drain_messages(), *(batcher.drain() for batcher in batchers))
 
     async def _drain_messages(self) -> None:
         await self.messages.drain()
@@ -87,6 +97,9 @@ class GroupFlushes:
 
     async def _flush_reads(self, items: list[Item]) -> None:
         await self._flushes.answer(items, "ledger.read", self._rules.recording.read)
+
+    async def _flush_actions(self, items: list[Item]) -> None:
+        await self._flushes.answer(items, "ledger.act", self._rules.acting.act)
 
     async def _flush_acks(self, items: list[AckItem]) -> None:
         await self._flushes.confirm(items, self._record)

@@ -31,7 +31,7 @@ from svc_message.model import (
     Stored,
     UserId,
 )
-from svc_message.model.action import SendAction
+from svc_message.model.action import SendAction, SendGroupAction
 from svc_message.rpc.parse import Result, check_columns, names_group, parse_send
 from svc_message.rpc.traces import Traces, acknowledged_ids
 
@@ -247,7 +247,7 @@ class SubmitStream(
                 self.answer([parsed._replace(item_id=item_id)])
             elif isinstance(parsed.action, SendMessage):
                 messages.append(Item(self, item_id, parsed, len(raw)))
-            elif isinstance(parsed.action, SendGroupMessage | SendGroupRead):
+            elif isinstance(parsed.action, SendGroupMessage | SendGroupRead | SendGroupAction):
                 self._flushes.groups.add(Item(self, item_id, parsed, len(raw)))
             elif isinstance(parsed.action, SendAction):
                 self._flushes.actions.add(Item(self, item_id, parsed, len(raw)))

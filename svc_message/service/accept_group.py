@@ -75,7 +75,7 @@ class GroupAccepting:
         """
         answers: list[Answer | None] = [None] * len(batch)
         if self._expander.is_full:
-            return [_busy()] * len(batch)
+            return [busy()] * len(batch)
         slotted: list[_Slotted] = []
         try:
             self._clock.check()
@@ -281,7 +281,8 @@ def _entry(message: NewGroupMessage, outcome: GroupAccepted) -> Entry:
     return Entry(message.position, message.group_id, message.sender_id, version, event, is_quiet)
 
 
-def _busy() -> Refused:
+def busy() -> Refused:
+    """Returns the refusal of what would have to wait too long until members are told."""
     return Refused(
         "DEPENDENCY_UNAVAILABLE",
         "too many messages to groups wait to be delivered at the moment; send again",

@@ -1,7 +1,8 @@
 """Expands what was accepted for groups: a pointer in the inbox of every member who is entitled, then the hints.
 
 Entitled is who was a member of the version that was current at acceptance, and is a member still. Nothing of this is
-decided for a single member: members are columns, and almost always all of them are entitled to everything.
+decided for a single member: members are columns, and almost always all of them are entitled to everything. What was
+done to a message is for whoever could see the message, so for those as well who have left since and come back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.model import MessageEvent
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 from svc_message.model.group import Expansion, Touch
 from svc_message.protocol import LedgerClock, milliseconds_of
 from svc_message.service.accept import MAX_WRITES
@@ -51,6 +53,10 @@ class _Unit(NamedTuple):
     touch: Touch | None
 
 
+_Returned = dict[tuple["ConversationId", int], tuple["UserId", ...]]
+"""By a group and a version of it."""
+
+
 class Expanding:
     """Expands batches of entries; no state, so anybody may expand anything, twice too."""
 
@@ -72,7 +78,8 @@ class Expanding:
         for entry in entries:
             by_group.setdefault(entry.conversation_id, []).append(entry)
         groups = await self._groups(by_group)
-        units = [_unit(groups[group_id], found) for group_id, found in by_group.items()]
+        returned = await self._returned(groups, entries)
+        units = [_unit(groups[group_id], found, returned) for group_id, found in by_group.items()]
         for batch in _batches(units):
             await self._write(batch)
             for unit in batch:
@@ -101,6 +108,26 @@ class Expanding:
                 )
         return groups
 
+    async def _returned(self, groups: dict[ConversationId, DirectoryGroup], entries: Sequence[Entry]) -> _Returned:
+        """Returns who became a member after the version of an action's message, but had been one in it."""
+        late = {
+            (entry.conversation_id, entry.members_version): groups[entry.conversation_id].since(entry.members_version)
+            for entry in entries
+            if not isinstance(entry.event, MessageEvent)
+        }
+        pairs = list({(group_id, user_id) for (group_id, _), user_ids in late.items() for user_id in user_ids})
+        if not pairs:
+            return {}
+        times = {
+            pair: found.windows for pair, found in zip(pairs, await self._directory.memberships(pairs), strict=True)
+        }
+        return {
+            (group_id, version): tuple(
+                [user_id for user_id in user_ids if any(time.shows(version) for time in times[group_id, user_id])]
+            )
+            for (group_id, version), user_ids in late.items()
+        }
+
     async def _write(self, units: list[_Unit]) -> None:
         """Writes until the positions are young enough for every reader to find the rows."""
         bundles = [(unit.conversation_id, bundle) for unit in units for bundle in unit.bundles]
@@ -123,31 +150,47 @@ class Expanding:
     def _dispatch(self, bundle: _Bundle, position: Position) -> None:
         for event in bundle.hints:
             is_message = isinstance(event, MessageEvent)
-            origin = event.sender_device_id if isinstance(event, MessageEvent) else 0
             placed = event._replace(position=position)
-            self._dispatcher.dispatch(placed, bundle.audience, origin, wants_receipt=is_message)
+            self._dispatcher.dispatch(placed, bundle.audience, _origin(event), wants_receipt=is_message)
 
 
-def _unit(group: DirectoryGroup, entries: list[Entry]) -> _Unit:
+def _origin(event: Event) -> int:
+    """Returns the device that knows already; 0 for none."""
+    if isinstance(event, MessageEvent):
+        return event.sender_device_id
+    return event.device_id if isinstance(event, EditEvent | RevokeEvent | ReactionEvent) else 0
+
+
+def _unit(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> _Unit:
     # A message that was completed meanwhile has several entries.
     distinct = {
         entry.event.message_id if isinstance(entry.event, MessageEvent) else entry.position: entry for entry in entries
     }
     bundles = [
-        _Bundle(
-            tuple(entry.event for entry in shared),
-            tuple(entry.event for entry in shared if not entry.is_quiet),
-            _without_causer(user_ids, shared),
-            user_ids,
-        )
+        _bundle(shared, user_ids)
         for seen, user_ids in _audiences(group, list(distinct.values()))
         for shared in _shared(seen)
     ]
+    if returned:
+        bundles += [
+            _bundle([entry], returned.get((group.group_id, entry.members_version), ()))
+            for entry in distinct.values()
+            if not isinstance(entry.event, MessageEvent)
+        ]
     return _Unit(
         group.group_id,
         [entry.position for entry in entries],
         [bundle for bundle in bundles if bundle.audience],
         _touch(group, list(distinct.values())),
+    )
+
+
+def _bundle(shared: list[Entry], user_ids: tuple[UserId, ...]) -> _Bundle:
+    return _Bundle(
+        tuple(entry.event for entry in shared),
+        tuple(entry.event for entry in shared if not entry.is_quiet),
+        _without_causer(user_ids, shared),
+        user_ids,
     )
 
 

@@ -21,6 +21,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import ActionKind, ActionRef, NewAction
+from svc_message.model.group import NewGroupMessage
 from svc_message.model.setting import SettingChange, SettingUpdate
 from svc_message.ports import ActionStore, MessageStore, RetentionStore, SettingStore
 from svc_message.protocol import action_hash, content_hash, direct_conversation
@@ -77,7 +78,7 @@ class Desk:
 
     def act(
         self,
-        message: NewMessage,
+        message: NewMessage | NewGroupMessage,
         kind: ActionKind,
         envelope: bytes = b"",
         *,

@@ -39,6 +39,8 @@ from svc_message.rpc.submit import Flushes
 from svc_message.service.accept import Accepting
 from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
+from svc_message.service.act_direct import acting_directly
+from svc_message.service.act_group import GroupActionRules, Groups, Ways
 from svc_message.service.expand import Expanding
 from svc_message.service.history import Reading
 from svc_message.service.keep import Keeping
@@ -77,7 +79,7 @@ class Doors:
         self.syncing = Syncing(self.store, self.dispatcher, ledger_clock)
         accepting = Accepting(self.store, self.directory, self.dispatcher, ledger_clock)
         recording = Recording(self.store, self.dispatcher, ledger_clock)
-        acting = Acting(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
+        acting = acting_directly(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
         self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
         self._add_groups(ledger_clock, tasks)
         self.keeping = Keeping(self.store.settings, self.directory, self.groups, self.dispatcher, ledger_clock)
@@ -90,6 +92,7 @@ class Doors:
         self.groups.add(group_of(GROUP, ALICE, BOB))
         journal = MemoryJournal(self.clock)
         self.group_store = MemoryGroupStore(self.store, journal)
+        self.sight = Sight(self.groups)
         expanding = Expanding(self.group_store, self.groups, self.dispatcher, clock)
         seams = Seams(self.clock, SystemRandomness())
         self.journal = JournalWorker(expanding, journal, Shard(5), clock=clock, seams=seams, tasks=tasks)
@@ -97,10 +100,12 @@ class Doors:
         accepting = GroupAccepting(stores, self.groups, clock, self.journal, Shard(5))
         self.receipts = MemoryReceiptStore(self.store)
         self.telling = Telling(self.receipts, self.directory, self.dispatcher, clock)
-        self.sight = Sight(self.groups)
         recording = GroupRecording(self.receipts, self.sight, self.directory, self.dispatcher, clock, self.telling)
+        ways = Ways(self.journal, Shard(5), self.dispatcher)
+        rules = GroupActionRules(self.group_store, Groups(self.groups, self.sight), ways, clock, WINDOWS)
+        acting = Acting(self.store.actions, rules, clock)
         direct = Recording(self.store, self.dispatcher, clock)
-        self.flushes.groups = GroupFlushes(GroupRules(accepting, recording, direct), self.flushes, tasks)
+        self.flushes.groups = GroupFlushes(GroupRules(accepting, acting, recording, direct), self.flushes, tasks)
 
     def identify(self, context: Any) -> SpiffeId:
         return SpiffeId(trust_domain="chappe.test", service=self.caller)

@@ -8,6 +8,7 @@ import psycopg
 
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId, MessageRef, Position, UserId
+from svc_message.model.action import ActionKind, NewAction
 from svc_message.model.group import DirectoryGroup, Entry, Expansion, NewGroupMessage, Shard, Touch
 from svc_message.ports.group import GroupStore, Journal
 from svc_message.ports.receipt import ReceiptStore
@@ -70,6 +71,12 @@ class GroupDesk(Desk):
             members_version=message.members_version + 1,
             recipient_count=message.recipient_count + 1,
         )
+
+    def do(
+        self, message: NewGroupMessage, kind: ActionKind, envelope: bytes = b"", *, user: UserId | None = None
+    ) -> NewAction:
+        """Writes the first attempt of an action on a message, by its sender unless said otherwise."""
+        return self.act(message, kind, envelope, user=user)._replace(peer_id=None)
 
     def expand(self, *messages: NewGroupMessage, to: Sequence[UserId] = ()) -> Expansion:
         """Writes that members are to have messages."""

@@ -28,7 +28,8 @@ from svc_message.model import (
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent, SendAction
 from svc_message.protocol import FIRST_ACCEPT_AGE_MS, FUTURE_BOUND_MS, WRITE_WINDOW_S, LedgerClock, direct_conversation
 from svc_message.service.accept import Accepting
-from svc_message.service.act import Acting, Windows
+from svc_message.service.act import Windows
+from svc_message.service.act_direct import acting_directly
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Ledger:
         self.dispatcher = FakeDispatcher()
         ledger_clock = LedgerClock(self.clock, bytes(8))
         self.accepting = Accepting(self.store, self.directory, self.dispatcher, ledger_clock)
-        self.acting = Acting(self.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
+        self.acting = acting_directly(self.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
         self._number = 0
 
     async def say(self, text: bytes = b"hi", *, sender: UserId = ALICE, to: UserId = BOB) -> MessageId:
@@ -392,6 +393,20 @@ async def test_what_is_done_to_a_message_that_was_withheld_reaches_nobody_and_le
         "MESSAGE_NOT_FOUND"
     ]
     assert (await ledger.page(ALICE, BOB))[0].message.envelope == b""
+
+
+async def test_a_retry_tells_nobody_of_what_reached_nobody(ledger: Ledger) -> None:
+    ledger.directory.block(BOB, ALICE)
+    target = await ledger.say(b"unheard")
+    ledger.directory.unblock(BOB, ALICE)
+    ledger.directory.copies[BOB] = ledger.directory.truth[BOB]
+    edit = ledger.request(EDIT, target, b"still")
+    await ledger.do(edit)
+
+    await ledger.do(edit._replace(attempt=2))
+
+    assert [hint.user_ids for hint in ledger.dispatcher.hints] == [(ALICE,), (ALICE,)]
+    assert await ledger.inbox(BOB) == []
 
 
 async def test_notes_to_oneself_are_edited_once(ledger: Ledger) -> None:

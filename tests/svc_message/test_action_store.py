@@ -42,7 +42,7 @@ async def test_an_edit_stands_in_pages_and_inboxes_of_both(store: Book, desk: De
 
     answers = await store.actions.act([edit])
 
-    assert answers == [Acted(Verdict.STORED, edit.accepted_ms, is_withheld=False, is_standing=True)]
+    assert answers == [Acted(Verdict.STORED, edit.accepted_ms, desk.bob, is_standing=True)]
     edited = event(message)._replace(envelope=b"hello", edited_ms=edit.accepted_ms)
     for user in (desk.alice, desk.bob):
         assert await inbox(store, user) == [edited, shown(edit)]
@@ -148,7 +148,7 @@ async def test_a_withheld_edit_is_seen_by_its_user_alone(store: Book, desk: Desk
 
     answers = await store.actions.act([edit])
 
-    assert answers == [Acted(Verdict.STORED, edit.accepted_ms, is_withheld=True, is_standing=True)]
+    assert answers == [Acted(Verdict.STORED, edit.accepted_ms, is_standing=True)]
     assert (await seen(store, desk.alice, message)).message.envelope == b"for me"
     assert (await seen(store, desk.bob, message)).message.envelope == b"for both"
     assert (await inbox(store, desk.alice))[1:] == [shown(edit)]
@@ -245,7 +245,7 @@ async def test_a_found_action_is_completed_under_the_fresh_position(store: Book,
 
     answers = await store.actions.act([again])
 
-    assert answers == [Acted(Verdict.DUPLICATE, edit.accepted_ms, is_withheld=False, is_standing=True)]
+    assert answers == [Acted(Verdict.DUPLICATE, edit.accepted_ms, desk.bob, is_standing=True)]
     for user in (desk.alice, desk.bob):
         assert await inbox(store, user, edit.position) == [event_of(again, edit.accepted_ms)]
 
@@ -258,7 +258,7 @@ async def test_completing_a_withheld_action_reaches_nobody_else(store: Book, des
 
     answers = await store.actions.act([desk.act_again(edit)._replace(is_withheld=False)])
 
-    assert answers[0].is_withheld
+    assert answers[0].peer_id is None
     assert await inbox(store, desk.bob) == [event(message)]
 
 

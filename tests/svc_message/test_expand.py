@@ -14,6 +14,8 @@ from svc_message.adapters.group_store_postgres.expanding import Touches
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.model import DeviceId, MessageEvent, UserId
+from svc_message.model.action import ActionKind, event_of
+from svc_message.model.group import Entry, Window
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock
 from svc_message.service.expand import MAX_ROWS, MAX_SHARED, Expanding
 from tests.svc_message.desk import inbox, stranger
@@ -306,3 +308,61 @@ def joined(group: DirectoryGroup, user_id: UserId, version: int) -> DirectoryGro
     versions = list(group.joined_versions)
     versions[group.place(user_id)] = version
     return group._replace(joined_versions=tuple(versions), latest_join=max(versions))
+
+
+async def done(expansions: Expansions, message: NewGroupMessage, kind: ActionKind, user: UserId) -> Entry:
+    """Returns the entry of something that was done to a message, as it stands in the journal."""
+    action = expansions.desk.do(message, kind, b"+1", user=user)
+    expansions.store.book.actions[action.conversation_id, action.action_id] = action
+    expansions.store.book.altered.carry_out(action)
+    event = event_of(action, action.accepted_ms)
+    return Entry(action.position, action.conversation_id, user, message.members_version, event)
+
+
+async def test_each_action_is_a_row_of_its_own_and_its_device_is_not_told(expansions: Expansions) -> None:
+    desk, message = expansions.desk, expansions.desk.say()
+    await expansions.expand(message)
+    entries = [
+        await done(expansions, message, ActionKind.REACTION, desk.bob),
+        await done(expansions, message, ActionKind.EDIT, desk.alice),
+    ]
+    expansions.dispatcher.hints.clear()
+
+    await expansions.expanding.expand(entries, expansions.note)
+
+    assert [len(expansion.events) for expansion in expansions.groups.calls[-1]] == [1, 1]
+    assert [hint.user_ids for hint in expansions.dispatcher.hints] == [desk.members] * 2
+    assert {(hint.origin_device_id, hint.wants_receipt) for hint in expansions.dispatcher.hints} == {(1, False)}
+    assert len(await inbox(expansions.store, desk.carol)) == 3
+    assert expansions.done[-2:] == [entry.position for entry in entries]
+
+
+async def test_an_action_reaches_those_who_could_see_its_message_and_are_members_still(
+    expansions: Expansions,
+) -> None:
+    desk, message = expansions.desk, expansions.desk.say()
+    await expansions.expand(message)
+    entry = await done(expansions, message, ActionKind.EDIT, desk.alice)
+    came_back, newcomer = desk.bob, stranger()
+    # Carol has left, Bob has left and come back, somebody is new.
+    members = sorted((desk.alice, came_back, newcomer))
+    group = group_of(desk.group_id, *members, version=9)
+    joined = tuple(1 if user_id == desk.alice else 8 for user_id in members)
+    expansions.directory.add(group._replace(joined_versions=joined, latest_join=8))
+    expansions.directory.past[desk.group_id, came_back] = (Window(1, 4),)
+    expansions.dispatcher.hints.clear()
+
+    await expansions.expanding.expand([entry], expansions.note)
+
+    assert [hint.user_ids for hint in expansions.dispatcher.hints] == [(desk.alice,), (came_back,)]
+    has = {user_id: len(await inbox(expansions.store, user_id)) for user_id in (came_back, newcomer, desk.carol)}
+    assert has == {came_back: 2, newcomer: 0, desk.carol: 1}
+
+
+async def test_nobody_asks_for_the_past_of_members_who_were_there(expansions: Expansions) -> None:
+    desk, message = expansions.desk, expansions.desk.say()
+    entry = await done(expansions, message, ActionKind.EDIT, desk.alice)
+
+    await expansions.expanding.expand([entry], expansions.note)
+
+    assert expansions.directory.reads == 0

@@ -10,14 +10,13 @@ from svc_message.model import (
     DeviceId,
     InboxRead,
     MessageEvent,
-    MessageId,
     PageRead,
     ReceiptState,
     StoredMessage,
     UserId,
     Verdict,
 )
-from svc_message.model.action import ActionKind, NewAction
+from svc_message.model.action import ActionKind
 from svc_message.model.group import Expansion, GroupAccepted, GroupLine, NewGroupMessage, Window
 from svc_message.model.receipt import MemberAck, MemberReadUpdate, ReadMessage
 from tests.svc_message.desk import START_MS, inbox, stranger
@@ -366,20 +365,7 @@ async def test_what_is_hidden_or_cleared_is_on_no_page_of_a_group(books: Books, 
     messages = await say_all(books, group_desk, 1, 1, 1)
     await books.groups.expand([group_desk.expand(*messages)], [group_desk.touch(messages[-1])])
     bob = group_desk.bob
-    hide = NewAction(
-        action_id=MessageId(group_desk.uuid7()),
-        conversation_id=group_desk.group_id,
-        kind=ActionKind.HIDE,
-        message_id=messages[2].message_id,
-        user_id=bob,
-        device_id=DeviceId(1),
-        peer_id=None,
-        envelope=b"",
-        content_hash=b"h" * 16,
-        is_withheld=False,
-        position=group_desk.position(),
-        accepted_ms=START_MS,
-    )
+    hide = group_desk.do(messages[2], ActionKind.HIDE, user=bob)
     await books.store.actions.act([hide])
 
     read = PageRead(bob, group_desk.group_id, b"", b"", 10)

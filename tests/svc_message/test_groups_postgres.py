@@ -12,6 +12,7 @@ from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.model import NO_POSITION, DeviceId, PageRead, Position, Verdict
+from svc_message.model.action import ActionKind
 from svc_message.model.group import GroupLine, Shard, Window
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage
 from tests.svc_message.desk import START_MS, inbox
@@ -24,7 +25,7 @@ __all__ = ["engine"]
 SCANS = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
     WHERE relname IN ('messages', 'inbox', 'conversations', 'journal', 'journal_shards', 'group_receipts',
-        'receipt_news', 'private_views')
+        'receipt_news', 'private_views', 'actions', 'reactions', 'disappeared')
     ORDER BY relname
 """
 ALWAYS = (Window(1, 0),)
@@ -71,6 +72,7 @@ async def talk(books: Opened, desk: GroupDesk) -> None:
     await groups.accept(desk.shard, [first, second])
     await groups.accept(desk.shard, [desk.say_again(first), desk.say()])
     await groups.expand([desk.expand(first, second), desk.expand(second)], [desk.touch(second)])
+    await groups.act(desk.shard, [desk.do(first, kind, b"?") for kind in ActionKind])
     await inbox(store, desk.bob, after=before(first.position))
     await journal.read(desk.shard, before(first.position), 10)
     await journal.advance(desk.shard, first.position)

@@ -455,7 +455,7 @@ async def test_edits_revokes_and_reactions_are_submitted_like_messages(doors: Do
         (
             {"edit": send_pb2.SendEdit(message_id=bytes(16), envelope=envelope_of(b"?"))},
             "INVALID_FIELD",
-            "edit.peer_user_id: must be set",
+            "edit.peer_user_id: must be set, or edit.group_id",
         ),
         (
             {"revoke": send_pb2.SendRevoke(peer_user_id=BOB, scope=send_pb2.REVOKE_SCOPE_ME)},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chappe.api.edge.v1 import item_pb2
+from chappe.api.edge.v1 import item_pb2, send_pb2
 from chappe.api.message.v1 import (
     conversation_service_pb2,
     conversation_service_pb2_grpc,
@@ -16,7 +16,7 @@ from chappe.api.message.v1 import (
     receipt_service_pb2,
     receipt_service_pb2_grpc,
 )
-from chappe.api.type.v1 import error_reason_pb2, receipt_state_pb2
+from chappe.api.type.v1 import envelope_pb2, error_reason_pb2, receipt_state_pb2
 from svc_message.adapters.group_store_memory import MemoryGroupStore
 from svc_message.adapters.item_protobuf import item_key
 from svc_message.model import (
@@ -29,6 +29,7 @@ from svc_message.model import (
     ReceiptUpdate,
     UserId,
 )
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 from svc_message.model.group import Expansion, NewGroupMessage, Shard, Touch
 from svc_message.model.receipt import MessageName
 from svc_message.protocol import direct_conversation
@@ -77,6 +78,46 @@ async def test_submit_looks_up_what_it_does_not_know_of_a_group(doors: Doors) ->
 
     assert edge.verdicts == {1: STORED}
     assert doors.groups.reads >= 1
+
+
+def on_message(number: int, target: bytes, doors: Doors, kind: str) -> bytes:
+    """Returns a serialised Send of Alice's that does something to a message of the group."""
+    envelope = envelope_pb2.Envelope(suite=envelope_pb2.ENCRYPTION_SUITE_NONE, content=b"new")
+    kinds: dict[str, Any] = {
+        "edit": send_pb2.SendEdit(group_id=GROUP, message_id=target, envelope=envelope),
+        "reaction": send_pb2.SendReaction(group_id=GROUP, message_id=target, envelope=envelope),
+        "revoke": send_pb2.SendRevoke(group_id=GROUP, message_id=target, scope=send_pb2.REVOKE_SCOPE_EVERYONE),
+    }
+    return send_pb2.Send(
+        message_id=message_id(ALICE, 1, doors.clock.wall_ms(), number), attempt=1, **{kind: kinds[kind]}
+    ).SerializeToString()
+
+
+async def test_submit_takes_edits_reactions_and_revokes_in_groups(doors: Doors) -> None:
+    edge = await doors.submit()
+    await edge.send(edge.say_to_group(1), edge.say_to_group(2))
+    await edge.until(2)
+    first, second = (message_id(ALICE, 1, doors.clock.wall_ms(), number) for number in (1, 2))
+
+    await edge.send(
+        on_message(3, first, doors, "edit"),
+        on_message(4, first, doors, "reaction"),
+        on_message(5, second, doors, "revoke"),
+        on_message(6, b"?" * 16, doors, "edit"),
+        first=3,
+    )
+    await edge.until(6)
+    await settle()
+
+    assert [edge.verdicts[number] for number in (3, 4, 5, 6)] == [STORED, STORED, STORED, REFUSED]
+    assert edge.frames[3].send_ack.conversation_id == GROUP
+    assert edge.frames[6].send_nack.reason == error_reason_pb2.ERROR_REASON_MESSAGE_NOT_FOUND
+    kinds = [type(event) for event in await inbox(doors.store, BOB)]
+    assert kinds[-3:] == [EditEvent, ReactionEvent, RevokeEvent]
+    request = history_service_pb2.ListMessagesRequest(group_id=GROUP)
+    revoked, edited = (await doors.call(HISTORY, "ListMessages", request, BOB)).messages
+    assert (edited.message.envelope.content, len(edited.reactions)) == (b"new", 1)
+    assert revoked.message.revoked_ms
 
 
 async def test_submit_refuses_a_message_to_nobody(doors: Doors) -> None:

@@ -6,9 +6,10 @@ one member share one. Members travel as packed arrays and become rows in the ser
 
 from collections.abc import Sequence
 
-from svc_message.adapters.group_store_postgres import accepting, expanding, reading
+from svc_message.adapters.group_store_postgres import accepting, acting, expanding, reading
 from svc_message.adapters.message_store_postgres.connections import Connections
 from svc_message.model import PageRead, StoredMessage, UserId
+from svc_message.model.action import Acted, NewAction
 from svc_message.model.group import (
     Expansion,
     GroupAccepted,
@@ -50,6 +51,10 @@ class PostgresGroupStore:
     async def accept(self, shard: Shard, batch: Sequence[NewGroupMessage]) -> list[GroupAccepted]:
         """Makes messages durable with their entries; one round trip when all are new."""
         return await accepting.accept(self._writers, shard, batch)
+
+    async def act(self, shard: Shard, batch: Sequence[NewAction]) -> list[Acted]:
+        """Makes actions durable with their entries; one round trip."""
+        return await acting.act(self._writers, shard, batch)
 
     async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
         """Writes the pointers of members, and the lines of their chat lists, in one transaction."""

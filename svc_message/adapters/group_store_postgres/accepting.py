@@ -83,14 +83,14 @@ async def accept(connections: Connections, shard: Shard, batch: Sequence[NewGrou
     ((shards, keys),) = await connections.run(statement)
     if not shards:
         # Nobody has said yet that this process lives, or somebody thought that it was dead.
-        _, ((shards, keys),) = await connections.run_together(_begin(number), statement)
+        _, ((shards, keys),) = await connections.run_together(begin(number), statement)
     stored: bytes = keys or b""
     answers = [_stored(message) for message in batch]
     if len(stored) == _KEY_BYTES * len(batch):
         return answers
     new = {stored[start : start + _KEY_BYTES] for start in range(0, len(stored), _KEY_BYTES)}
     left = [n for n, message in enumerate(batch) if message.group_id + message.message_id not in new]
-    _, rows = await connections.run_together(_begin(number), _complete(number, batch, left))
+    _, rows = await connections.run_together(begin(number), _complete(number, batch, left))
     if len(rows) < len(left):
         raise UnavailableError(DEPENDENCY, "a message that was there is gone; was history deleted? Send again")
     for row in rows:
@@ -136,7 +136,8 @@ def _complete(shard: Int8, batch: Sequence[NewGroupMessage], left: list[int]) ->
     )
 
 
-def _begin(shard: Int8) -> Statement:
+def begin(shard: Int8) -> Statement:
+    """Returns what begins a shard that is not there yet."""
     return Statement(_BEGIN, (shard, Uuid(NO_POSITION)))
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from svc_message.adapters.message_store_memory.book import Book
-from svc_message.model import MessageId, Verdict
+from svc_message.adapters.message_store_memory.book import Book, Kept
+from svc_message.model import MessageId, Verdict, expires_at
 from svc_message.model.action import (
     Acted,
     ActionKind,
@@ -14,6 +14,7 @@ from svc_message.model.action import (
     Target,
     event_of,
 )
+from svc_message.model.group import NewGroupMessage
 
 
 class MemoryActionStore:
@@ -56,31 +57,42 @@ class MemoryActionStore:
         if message is None:
             return None
         is_hidden = self._book.altered.seen(ref.user_id, (ref.conversation_id, ref.message_id)).is_hidden
-        return Target(message.sender_id, message.recipient_id, message.accepted_ms, message.is_withheld, is_hidden)
+        return Target(
+            message.sender_id,
+            message.recipient_id,
+            message.accepted_ms,
+            message.is_withheld,
+            is_hidden,
+            _version_of(message),
+        )
 
     def _act(self, action: NewAction) -> Acted:
         book, key = self._book, (action.conversation_id, action.action_id)
         if action.action_id in book.messages[action.conversation_id]:
-            return Acted(Verdict.CONFLICT, 0, is_withheld=False, is_standing=False)
+            return Acted(Verdict.CONFLICT)
         is_new = key not in book.actions
         first = book.actions.setdefault(key, action)
         if first is None:
-            return Acted(Verdict.VOID, 0, is_withheld=False, is_standing=False)
+            return Acted(Verdict.VOID)
         if first.content_hash != action.content_hash:
-            return Acted(Verdict.CONFLICT, first.accepted_ms, first.is_withheld, is_standing=False)
+            return Acted(Verdict.CONFLICT)
         if is_new:
             book.altered.carry_out(action)
         reached = None if first.is_withheld else first.peer_id
-        event = event_of(first._replace(position=action.position), first.accepted_ms)
+        message = book.messages[action.conversation_id].get(action.message_id)
+        expires_ms = expires_at(message.accepted_ms, message.expiry_s) if message is not None else 0
+        event = event_of(first._replace(position=action.position), first.accepted_ms, expires_ms)
         book.append(event, first.user_id, *(() if reached is None else (reached,)))
         verdict = Verdict.STORED if is_new else Verdict.DUPLICATE
-        return Acted(verdict, first.accepted_ms, first.is_withheld, is_standing=True)
+        return Acted(verdict, first.accepted_ms, reached, True, _version_of(message), expires_ms)  # noqa: FBT003 - it is one of six columns
 
     def _is_standing(self, again: NewAction) -> bool:
         action = self._book.actions[again.conversation_id, again.action_id] or again
         place = (action.conversation_id, action.message_id)
         altered = self._book.altered
         seen = altered.seen(action.user_id, place) if action.is_withheld else altered.public(place)
+        if action.kind in {ActionKind.EDIT, ActionKind.REACTION} and self._book.there(*place) is None:
+            return False
         if action.kind is ActionKind.EDIT:
             return not seen.revoked_ms and seen.edit_id == action.action_id
         if action.kind is ActionKind.REACTION:
@@ -95,3 +107,7 @@ def _found(action: NewAction) -> FoundAction:
 
 def _action_id(action: NewAction) -> MessageId:
     return action.action_id
+
+
+def _version_of(message: Kept | None) -> int:
+    return message.members_version if isinstance(message, NewGroupMessage) else 0

@@ -29,7 +29,8 @@ _NOBODY: Final = bytes(16)
 _SIGHT: Final = woven(
     """
     SELECT t.n, coalesce(a.kind, other.kind), coalesce(a.content_hash, ''), coalesce(a.accepted_ms, 0),
-        m.sender_id, m.recipient_id, m.accepted_ms, m.is_withheld, coalesce(v.is_hidden, false)
+        m.sender_id, m.recipient_id, m.accepted_ms, m.is_withheld, coalesce(v.is_hidden, false),
+        coalesce(m.members_version, 0)
     FROM unnest(%b, %b, %b, %b, %b) AS t (n, action_id, conversation_id, message_id, user_id)
     LEFT JOIN actions a ON a.conversation_id = t.conversation_id AND a.action_id = t.action_id
     LEFT JOIN messages other ON other.conversation_id = t.conversation_id AND other.message_id = t.action_id
@@ -198,14 +199,16 @@ _POINT: Final = woven(
     action=ACTION,
 )
 
-_OUTCOME: Final = b"""
-    SELECT t.n, a.kind, a.content_hash = t.content_hash, a.accepted_ms, a.is_withheld, a.pos = t.pos,
+_OUTCOME: Final = woven(
+    """
+    SELECT t.n, a.kind, a.content_hash = t.content_hash, a.pos = t.pos, a.accepted_ms,
+        CASE WHEN NOT a.is_withheld THEN a.peer_id END,
         CASE a.kind
-            WHEN 2 THEN coalesce(m.revoked_ms, v.revoked_ms) IS NULL
-                AND greatest(m.edit_id, v.edit_id) IS NOT DISTINCT FROM a.action_id
-            WHEN 5 THEN coalesce(m.revoked_ms, v.revoked_ms) IS NULL AND r.reaction_id IS NOT DISTINCT FROM a.action_id
+            WHEN 2 THEN NOT {is_revoked} AND {is_there} IS TRUE AND {edit_id} IS NOT DISTINCT FROM a.action_id
+            WHEN 5 THEN NOT {is_revoked} AND {is_there} IS TRUE AND r.reaction_id IS NOT DISTINCT FROM a.action_id
             ELSE true
-        END
+        END,
+        coalesce(m.members_version, 0), coalesce(a.expires_ms, 0)
     FROM unnest(%b, %b, %b, %b, %b) AS t (n, conversation_id, action_id, pos, content_hash)
     JOIN actions a ON a.conversation_id = t.conversation_id AND a.action_id = t.action_id
     LEFT JOIN messages m ON m.conversation_id = a.conversation_id AND m.message_id = a.message_id
@@ -214,6 +217,7 @@ _OUTCOME: Final = b"""
     LEFT JOIN reactions r ON r.conversation_id = a.conversation_id AND r.message_id = a.message_id
         AND r.user_id = a.user_id AND r.is_withheld = a.is_withheld
 """
+)
 
 _DECLARE_VOID: Final = b"""
     INSERT INTO actions (
@@ -252,25 +256,8 @@ class PostgresActionStore:
         """Makes actions durable; one round trip."""
         if not batch:
             return []
-        named = (
-            uuids([action.conversation_id for action in batch]),
-            uuids([action.action_id for action in batch]),
-            uuids([action.position for action in batch]),
-        )
-        envelopes = byte_strings([action.envelope for action in batch])
-        hashes = byte_strings([action.content_hash for action in batch])
-        *_, rows = await self._connections.run_together(
-            _store(batch),
-            *_locks(batch),
-            *(Statement(query, (*named, envelopes)) for query in _effects(batch)),
-            Statement(_POINT, (*named, hashes)),
-            Statement(_OUTCOME, (int4s(range(len(batch))), *named, hashes)),
-        )
-        # What has no row has the id of a message.
-        answers = [Acted(Verdict.CONFLICT, 0, is_withheld=False, is_standing=False)] * len(batch)
-        for n, *outcome in rows:
-            answers[n] = _acted(outcome)
-        return answers
+        *_, rows = await self._connections.run_together(*carry_out(batch))
+        return outcomes_of(batch, rows)
 
     async def declare_actions_void(self, refs: Sequence[ActionRef]) -> list[bool]:
         """Writes void where nothing is; says of each whether it is void now."""
@@ -295,6 +282,42 @@ def _locks(batch: Sequence[NewAction]) -> list[Statement]:
         return []
     conversations = uuids([action.conversation_id for action in batch])
     return [Statement(_LOCK, (conversations, uuids([action.message_id for action in batch])))]
+
+
+def names_of(batch: Sequence[NewAction]) -> tuple[object, object, object]:
+    """Returns the columns by which statements find the actions of a batch: conversation, id and position."""
+    return (
+        uuids([action.conversation_id for action in batch]),
+        uuids([action.action_id for action in batch]),
+        uuids([action.position for action in batch]),
+    )
+
+
+def hashes_of(batch: Sequence[NewAction]) -> object:
+    """Returns the column by which an action that is found is known to be the same."""
+    return byte_strings([action.content_hash for action in batch])
+
+
+def carry_out(batch: Sequence[NewAction]) -> list[Statement]:
+    """Returns the statements that carry a batch out; `outcomes_of` reads the rows of the last one."""
+    named, hashes = names_of(batch), hashes_of(batch)
+    envelopes = byte_strings([action.envelope for action in batch])
+    return [
+        _store(batch),
+        *_locks(batch),
+        *(Statement(query, (*named, envelopes)) for query in _effects(batch)),
+        Statement(_POINT, (*named, hashes)),
+        Statement(_OUTCOME, (int4s(range(len(batch))), *named, hashes)),
+    ]
+
+
+def outcomes_of(batch: Sequence[NewAction], rows: Sequence[Row]) -> list[Acted]:
+    """Returns what became of the actions of a batch."""
+    # What has no row has the id of a message.
+    answers = [Acted(Verdict.CONFLICT)] * len(batch)
+    for n, *outcome in rows:
+        answers[n] = _acted(outcome)
+    return answers
 
 
 def _effects(batch: Sequence[NewAction]) -> list[bytes]:
@@ -340,9 +363,9 @@ def _sight(row: Row) -> Sight:
 
 
 def _acted(outcome: Sequence[Any]) -> Acted:
-    kind, is_same, accepted_ms, is_withheld, is_new, is_standing = outcome
+    kind, is_same, is_new, *what = outcome
     if kind == VOID:
-        return Acted(Verdict.VOID, accepted_ms, is_withheld, is_standing=False)
+        return Acted(Verdict.VOID)
     if not is_same:
-        return Acted(Verdict.CONFLICT, accepted_ms, is_withheld, is_standing=False)
-    return Acted(Verdict.STORED if is_new else Verdict.DUPLICATE, accepted_ms, is_withheld, is_standing)
+        return Acted(Verdict.CONFLICT)
+    return Acted(Verdict.STORED if is_new else Verdict.DUPLICATE, *what)

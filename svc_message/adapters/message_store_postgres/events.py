@@ -48,7 +48,7 @@ class Row(NamedTuple):
 def row_of(events: Sequence[Event]) -> Row:
     """Writes what the members of a group are told; several events are messages, and share a row."""
     if len(events) == 1 and isinstance(events[0], EditEvent | RevokeEvent | ReactionEvent):
-        return Row(ACTION, events[0].action_id, b"")
+        return Row(ACTION, events[0].action_id, b"", events[0].expires_ms)
     messages = [event for event in events if isinstance(event, MessageEvent)]
     if len(messages) != len(events):
         raise TypeError(f"{events[0]!r}: not one that members of a group are told")

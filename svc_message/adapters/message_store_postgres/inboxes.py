@@ -27,7 +27,7 @@ from svc_message.model import NO_POSITION, Event, ForeignAppend, InboxPage, Inbo
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent
 
 ROWS_APPENDED: Final = 4096
-_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _DATA, _IS_SEEN, _ACTION = 0, 1, 2, 4, 9, 14, 15, 16
+_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _EXPIRES, _DATA, _IS_SEEN, _ACTION = 0, 1, 2, 4, 9, 12, 14, 15, 16
 
 # One row more than asked for tells whether there are more; its whole position comes with it, and all or nothing of a
 # position is given, because who reads on does so after a position. A pointer to an action leads to its message.
@@ -169,7 +169,7 @@ def _action(row: Row) -> Event | None:
     position, action_id, conversation_id = row[_POSITION : _CONVERSATION + 1]
     place = (position, action_id, conversation_id, message_id, user_id, device_id, accepted_ms)
     if kind == ActionKind.EDIT:
-        return EditEvent(*place, row[_ENVELOPE])
+        return EditEvent(*place, row[_ENVELOPE], row[_EXPIRES])
     if kind == ActionKind.REACTION:
-        return ReactionEvent(*place, reaction)
-    return RevokeEvent(*place, kind == ActionKind.HIDE)
+        return ReactionEvent(*place, reaction, row[_EXPIRES])
+    return RevokeEvent(*place, kind == ActionKind.HIDE, row[_EXPIRES] or 0)
