@@ -137,6 +137,7 @@ class ClientProtocol:
         session, self.session = self.session, _NO_SESSION
         self.frames = []
         self._generation += 1
+        self.acks.begin()
         self.outbox.offline()
         self.outbox.batch.is_caught_up = False
         self.calls.fail(f"the connection to {self._edge} ended before the answer came")

@@ -40,6 +40,8 @@ INSERT INTO messages (message_id, conversation_id, sender_id, sender_device_id, 
     content, edited_ms, expires_ms, is_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (message_id) DO NOTHING
 """
+# A page that is read long after may know of an edit that the log tells of no more.
+_PUT_NEWER = "UPDATE messages SET suite = ?, content = ?, edited_ms = ? WHERE message_id = ? AND edited_ms < ?"
 _PUT_TICK = """
 INSERT INTO ticks VALUES (?, ?, ?, ?) ON CONFLICT (message_id) DO UPDATE
 SET state = excluded.state, by_user_id = excluded.by_user_id, recorded_ms = excluded.recorded_ms
@@ -141,6 +143,9 @@ class _Writer:
             is_seen,
         )
         if not self._db.execute(_PUT_MESSAGE, row).rowcount:
+            if message.edited_ms and not is_revoked:
+                newer = (envelope.suite, envelope.content, message.edited_ms, message.message_id, message.edited_ms)
+                self._db.execute(_PUT_NEWER, newer)
             return False
         if message.group_id:
             self.groups.heard(message)

@@ -166,6 +166,24 @@ def test_a_message_that_comes_with_a_newer_edit_than_was_told_has_its_content(st
     assert seen(store)[0].content == b"newest"
 
 
+def test_a_page_that_knows_of_a_newer_edit_than_the_store_brings_it(store: SqliteStore) -> None:
+    commit(store, message(1, b"helo"))
+
+    changes = commit(store, message(1, b"hello", edited_ms=NOW_MS + 9))
+    changes += commit(store, message(1, b"hell", edited_ms=NOW_MS + 5), message(1, b"helo"))
+
+    assert changes == []
+    assert [(one.content, one.edited_ms) for one in seen(store)] == [(b"hello", NOW_MS + 9)]
+
+
+def test_a_page_brings_no_content_back_that_was_taken_back(store: SqliteStore) -> None:
+    said = message(1, b"helo")
+
+    commit(store, said, revoke(said, 2), message(1, b"hello", edited_ms=NOW_MS + 1))
+
+    assert [one.content for one in seen(store)] == [b""]
+
+
 def test_a_message_that_comes_taken_back_has_no_content(store: SqliteStore) -> None:
     said = message(revoked_ms=NOW_MS)
     said.message.ClearField("envelope")

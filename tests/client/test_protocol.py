@@ -323,6 +323,19 @@ def test_receipts_after_which_nothing_comes_are_acknowledged_at_the_next_tick(de
     assert (desk.edge.acked, desk.core.acks.is_owed) == (1, False)
 
 
+def test_an_acknowledgement_that_was_put_off_ends_with_its_connection(desk: Desk) -> None:
+    outgoing = desk.say()
+    desk.settle()
+    desk.edge.log.append(receipt_item(1, [outgoing.message_id]))
+    desk.edge.push(0, 1)
+    desk.settle()
+    assert desk.core.acks.is_owed
+
+    desk.core.disconnected()
+
+    assert not desk.core.acks.is_owed
+
+
 def test_many_receipts_are_acknowledged_without_waiting(desk: Desk) -> None:
     outgoing = desk.say()
     desk.settle()
