@@ -77,7 +77,9 @@ def item_key(event: Event) -> bytes:
     if isinstance(event, OwnReadEvent):
         return event.position + event.read_upto + event.conversation_id + event.user_id
     if isinstance(event, GroupReceiptEvent):
-        return event.position + (event.message_ids[0] if event.message_ids else _NO_ID) + event.group_id + _NO_ID
+        # One place in a log may hold a word of several groups; an edge tells items by the first half of their keys.
+        name = event.message_ids[0] if event.message_ids else event.group_id
+        return event.position + name + event.group_id + _NO_ID
     if isinstance(event, ForeignEvent | SettingEvent):
         names = _NO_ID * 2 if isinstance(event, ForeignEvent) else event.conversation_id + event.user_id
         return event.position + _change_id(event) + names

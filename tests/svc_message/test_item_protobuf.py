@@ -12,6 +12,7 @@ from svc_message.model import (
     ConversationId,
     DeviceId,
     ForeignEvent,
+    GroupReceiptEvent,
     MessageEvent,
     MessageId,
     OwnReadEvent,
@@ -165,3 +166,13 @@ def test_settings_are_named_by_their_conversation_and_their_user() -> None:
         ),
     )
     assert item_key(event) == POSITION + b"c" * 32 + b"u" * 16
+
+
+def test_words_of_two_groups_at_one_position_are_two_items() -> None:
+    one, other = (
+        GroupReceiptEvent(POSITION, ConversationId(group), (), (), (), (), 7) for group in (b"g" * 16, b"h" * 16)
+    )
+
+    # The first half of a key is all that an edge knows them by.
+    assert item_key(one)[:32] != item_key(other)[:32]
+    assert len(item_key(one)) == 64
