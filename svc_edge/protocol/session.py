@@ -98,6 +98,7 @@ class Session:
         "sends",
         "session_id",
         "traced",
+        "unsure_until_s",
         "user_tag",
         "verified_s",
         "verify_at_s",
@@ -128,7 +129,8 @@ class Session:
         self.hello_by_s = now_s + HELLO_TIMEOUT_S
         self.planned_s = 0
         self.expires_s = self.ping_at_s = self.verify_at_s = NEVER
-        self.verified_s = now_s
+        # Until then a carrier may push to where the user was before: a verification before it is followed by another.
+        self.verified_s = self.unsure_until_s = now_s
         self.paused_since_s = self.fragment_since_s = NEVER
         self._limits = limits
         self._tokens = limits.frame_burst
@@ -205,13 +207,16 @@ class Session:
 
     def plan_first_verify(self, now_s: float, jitter: float) -> None:
         """Plans the verification that follows a sign-in; `jitter` lies between -1 and 1."""
+        self.unsure_until_s = now_s + FIRST_VERIFY_S
         self.plan_verify(now_s, jitter)
-        self.verify_at_s = min(self.verify_at_s, now_s + FIRST_VERIFY_S + abs(jitter) * FIRST_VERIFY_JITTER_S)
 
     def plan_verify(self, now_s: float, jitter: float) -> None:
         """Plans the next verification; `jitter` lies between -1 and 1."""
         self.verified_s = now_s
         self.verify_at_s = now_s + self._limits.verify_interval_s + jitter * self._limits.verify_jitter_s
+        if now_s < self.unsure_until_s:
+            soon_s = self.unsure_until_s + abs(jitter) * FIRST_VERIFY_JITTER_S
+            self.verify_at_s = min(self.verify_at_s, soon_s)
 
     def tick(self, now_s: float) -> Due:
         """Returns what is due; raises `SessionClosed` when the client's time is up."""

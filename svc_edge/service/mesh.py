@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from svc_edge.errors import CloseCode, Closing
 from svc_edge.model import Verdict
-from svc_edge.protocol.session import Phase
+from svc_edge.protocol.session import FIRST_VERIFY_S, Phase
 from svc_edge.service.traces import MOST_SESSIONS, Traces
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class Mesh:
             soon_s = self._sessions.now_s + uniform(0.0, FORGOTTEN_SPREAD_S)
             session.ping_at_s = min(session.ping_at_s, soon_s)
             session.verify_at_s = min(session.verify_at_s, soon_s + uniform(2.0, 2.0 + UNROUTED_SPREAD_S))
+            # A carrier may have asked where its user is while some of the user's devices had no route yet.
+            session.unsure_until_s = soon_s + FIRST_VERIFY_S
             self._sessions.plan(session)
 
     def verify_all(self, spread_s: float) -> None:

@@ -106,6 +106,7 @@ class SignIn:
             return
         if not session.route_nonce and session.phase is Phase.LIVE:
             session.plan_first_verify(self._sessions.now_s, self._sessions.jitter())
+            self._sessions.plan(session)
             session.delivery.request_pass(Reading.VERIFY)
             self._reader.pump(session)
 

@@ -7,11 +7,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from chappe.runtime.clock import Seams
 from svc_edge.errors import Closing, SessionClosed
-from svc_edge.model import DeviceId, InboxAnswer, Member, SessionId, SignInId, UserId
+from svc_edge.model import ConnectOutcome, DeviceId, InboxAnswer, Member, SessionId, SessionRef, SignInId, UserId
 from svc_edge.protocol.account import Account
 from svc_edge.protocol.delivery import MAX_HELD, Delivery, Page, Reading
-from svc_edge.protocol.session import Limits, Phase, Session
+from svc_edge.protocol.session import FIRST_VERIFY_JITTER_S, FIRST_VERIFY_S, Limits, Phase, Session
+from svc_edge.service.mesh import Mesh
+from svc_edge.service.sessions import Sessions
+from svc_edge.service.sign_in import SignIn
+from svc_edge.service.tokens import Revocations
+from tests.svc_fanout.fakes import SeededRandomness
 
 LIMITS = Limits(10, 5, 3, 20, 120.0, 30.0)
 ALICE = Member(UserId(b"a" * 16), DeviceId(1), SignInId(b"s" * 16))
@@ -28,6 +34,41 @@ class NoDoor:
     def close_soon(self, closing: Closing) -> None: ...
 
     def close(self, closing: Closing) -> None: ...
+
+
+class StillClock:
+    """Stands still."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+
+    def wall_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    async def sleep(self, delay_s: float) -> None:
+        raise NotImplementedError
+
+
+class LateRegistry:
+    """Takes whoever comes."""
+
+    async def connect(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
+        return ConnectOutcome("", SessionId(0))
+
+    def refresh(self, session: SessionRef) -> None: ...
+
+    def bye(self, session: SessionRef) -> None: ...
+
+
+class NoReader:
+    """Stands where logs are read, and where carriers are told."""
+
+    def pump(self, session: Session) -> None: ...
+
+    def arrived(self, user_id: UserId) -> None: ...
 
 
 def entry(number: int, message: int | None = None) -> tuple[bytes, bytes, int]:
@@ -260,6 +301,52 @@ def test_a_session_says_when_to_look_at_it_and_what_is_due_then() -> None:
     assert session.next_look_s() == 166.0
     with pytest.raises(SessionClosed, match="no frame and no pong"):
         session.tick(166.0)
+
+
+def test_a_verification_that_came_early_does_not_stand_for_the_first_one() -> None:
+    session = new_session()
+    session.verify_at_s = 103.0
+
+    session.plan_verify(103.0, 0.0)
+
+    assert session.verify_at_s == 100.0 + FIRST_VERIFY_S
+
+
+def test_what_a_registry_forgot_is_verified_once_nobody_remembers_where_it_was() -> None:
+    sessions = Sessions(Seams(StillClock(100.0), SeededRandomness()), LIMITS)
+    session = sessions.open(NoDoor())
+    session.begin_hello()
+    session.begin_delivery(ALICE, b"", 0)
+    session.begin_live(0.0, 0.0)
+    mesh = Mesh(sessions, Revocations(), Seams(StillClock(100.0), SeededRandomness()))
+
+    session.verify_at_s = 101.0
+    mesh.registry_forgot()
+    refreshed_s = session.ping_at_s
+    session.plan_verify(session.verify_at_s, 0.0)
+
+    assert refreshed_s + FIRST_VERIFY_S <= session.verify_at_s <= 160.0
+
+
+async def test_a_session_that_is_registered_late_is_looked_at_for_its_first_verification() -> None:
+    clock = StillClock(100.0)
+    seams = Seams(clock, SeededRandomness())
+    sessions = Sessions(seams, LIMITS)
+    reader: Any = NoReader()
+    sign_in = SignIn(sessions, reader, LateRegistry(), reader, seams=seams, terms=(LIMITS, reader, frozenset()))
+    sign_in.carriers = reader
+    session = sessions.open(NoDoor())
+    session.begin_hello()
+    session.begin_delivery(ALICE, b"", 0)
+    session.route_nonce = bytes(16)
+    session.begin_live(0.0, 0.0)
+    session.ping_at_s = session.verify_at_s = 200.0
+    session.planned_s = 0
+    sessions.plan(session)
+
+    await sign_in.register_late(session)
+
+    assert session.planned_s <= 100.0 + FIRST_VERIFY_S + FIRST_VERIFY_JITTER_S + 1
 
 
 def test_frames_have_their_phases() -> None:
