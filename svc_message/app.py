@@ -132,7 +132,7 @@ def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> F
     windows = Windows(config.edit_window_s, config.revoke_window_s)
     accepting = Accepting(store, directory, dispatcher, clock)
     acting = acting_directly(actions, directory, dispatcher, clock, windows)
-    flushes = Flushes(accepting, Recording(store, dispatcher, clock), acting, app.seams.clock, app.tasks)
+    flushes = Flushes(accepting, Recording(store, directory, dispatcher, clock), acting, app.seams.clock, app.tasks)
     flushes.traces = Traces(app.telemetry.tracing)
     dispatcher.drawn, dispatcher.expanding = flushes.traces.drawn, flushes.traces.expanding
     dispatcher.expanded = flushes.traces.expanded
@@ -164,7 +164,7 @@ async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes,
     ways, windows = Ways(worker, shard, parts.dispatcher), Windows(config.edit_window_s, config.revoke_window_s)
     rules = GroupActionRules(store, Groups(parts.directory.groups, sight), ways, parts.clock, windows)
     acting = Acting(actions, rules, parts.clock)
-    direct = Recording(parts.store, parts.dispatcher, parts.clock)
+    direct = Recording(parts.store, parts.directory, parts.dispatcher, parts.clock)
     flushes.groups = GroupFlushes(GroupRules(accepting, acting, recording, direct), flushes, app.tasks)
     _add_group_metrics(app, flushes, worker)
     return groups

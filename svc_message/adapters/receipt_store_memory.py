@@ -165,7 +165,7 @@ class MemoryReceiptStore:
         direct = self._book.receipts.get((name.conversation_id, name.message_id))
         message = self._book.messages[name.conversation_id].get(name.message_id)
         if direct is not None and message is not None:
-            return [MemberReceipt(message.recipient_id, *direct)]
+            return [MemberReceipt(message.recipient_id, *direct.shown())]
         found = self._receipts[name.conversation_id, name.message_id]
         return [_shown(user_id, receipt) for user_id, receipt in found.items()]
 

@@ -144,6 +144,8 @@ class ReceiptUpdate(NamedTuple):
     is_forced: bool
     position: Position
     recorded_ms: int
+    is_told: bool = True
+    """The peer may know that its messages were read; otherwise they stay delivered for it."""
 
 
 class MessageEvent(NamedTuple):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from svc_message.model import Applied
-    from svc_message.ports import Dispatcher, MessageStore
+    from svc_message.ports import Directory, Dispatcher, MessageStore
 
 
 class _Slot(NamedTuple):
@@ -40,8 +40,9 @@ class _Slot(NamedTuple):
 class Recording:
     """Records batches of device acknowledgements and reads."""
 
-    def __init__(self, store: MessageStore, dispatcher: Dispatcher, clock: LedgerClock) -> None:
+    def __init__(self, store: MessageStore, directory: Directory, dispatcher: Dispatcher, clock: LedgerClock) -> None:
         self._store = store
+        self._directory = directory
         self._dispatcher = dispatcher
         self._clock = clock
         self._tags = TagCache()
@@ -89,7 +90,8 @@ class Recording:
         updates = [_read_update(request) for request, answer in zip(batch, answers, strict=True) if answer is None]
         try:
             if updates:
-                await self._apply(updates)
+                givers = await self._givers(updates)
+                await self._apply([update._replace(is_told=_may_tell(update, givers)) for update in updates])
         except ChappeError as error:
             refusal = retryable(error)
             return [refusal if answer is None else answer for answer in answers]
@@ -98,6 +100,15 @@ class Recording:
             Stored(now_ms, _conversation(request), is_duplicate=False) if answer is None else answer
             for request, answer in zip(batch, answers, strict=True)
         ]
+
+    async def _givers(self, updates: Sequence[ReceiptUpdate]) -> set[UserId]:
+        """Returns who gives, and therefore gets, read receipts."""
+        people = {user_id for update in updates for user_id in (update.reader_id, update.peer_id)}
+        users = {user_id: self._directory.cached(user_id) for user_id in people}
+        unsure = [user_id for user_id, user in users.items() if user is None]
+        if unsure:
+            users.update(zip(unsure, await self._directory.read(unsure), strict=True))
+        return {user_id for user_id, user in users.items() if user is not None and user.gives_read_receipts}
 
     def _refusal(self, request: SendRequest) -> Refused | None:
         action = request.action
@@ -132,6 +143,10 @@ class Recording:
             self._dispatcher.dispatch(
                 outcome.own_read, (update.reader_id,), update.reader_device_id, wants_receipt=False
             )
+
+
+def _may_tell(update: ReceiptUpdate, givers: set[UserId]) -> bool:
+    return update.reader_id in givers and update.peer_id in givers
 
 
 def _conversation(request: SendRequest) -> ConversationId:

@@ -78,7 +78,7 @@ class Doors:
         ledger_clock = LedgerClock(self.clock, bytes(8))
         self.syncing = Syncing(self.store, self.dispatcher, ledger_clock)
         accepting = Accepting(self.store, self.directory, self.dispatcher, ledger_clock)
-        recording = Recording(self.store, self.dispatcher, ledger_clock)
+        recording = Recording(self.store, self.directory, self.dispatcher, ledger_clock)
         acting = acting_directly(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
         self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
         self._add_groups(ledger_clock, tasks)
@@ -104,7 +104,7 @@ class Doors:
         ways = Ways(self.journal, Shard(5), self.dispatcher)
         rules = GroupActionRules(self.group_store, Groups(self.groups, self.sight), ways, clock, WINDOWS)
         acting = Acting(self.store.actions, rules, clock)
-        direct = Recording(self.store, self.dispatcher, clock)
+        direct = Recording(self.store, self.directory, self.dispatcher, clock)
         self.flushes.groups = GroupFlushes(GroupRules(accepting, acting, recording, direct), self.flushes, tasks)
 
     def identify(self, context: Any) -> SpiffeId:

@@ -109,6 +109,11 @@ class FakeDirectory:
         user = self.truth[blocker]
         self.truth[blocker] = user._replace(blocked_user_ids=user.blocked_user_ids - {blocked})
 
+    def set(self, user_id: UserId, *, gives_read_receipts: bool) -> None:
+        """Lets a user give read receipts, or none."""
+        user = self.truth[user_id]._replace(gives_read_receipts=gives_read_receipts)
+        self.truth[user_id] = self.copies[user_id] = user
+
     def cached(self, user_id: UserId) -> DirectoryUser | None:
         return self.copies.get(user_id)
 

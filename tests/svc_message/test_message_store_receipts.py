@@ -288,3 +288,48 @@ async def test_one_update_reads_a_thousand_messages(store: MessageStore, desk: D
 
     named = [i for e in applied.receipt_events for i in e.message_ids]
     assert sorted(named) == ids(messages[-1000:])
+
+
+async def test_a_read_that_is_kept_from_the_sender_counts_for_the_reader_alone(store: MessageStore, desk: Desk) -> None:
+    first, second = await accepted(store, desk, 2)
+    await store.apply_receipts([desk.receive(first)])
+    read = desk.read(upto=second.message_id)._replace(is_told=False)
+
+    (applied,) = await store.apply_receipts([read])
+
+    as_delivered = told(read._replace(state=ReceiptState.DELIVERED), second)
+    assert applied == Applied((as_delivered,), own(read, second))
+    assert (await inbox(store, desk.alice, second.position))[-1] == as_delivered
+    for message in (first, second):
+        (for_alice,) = [
+            row for row in await page(store, desk.alice, message) if row.message.message_id == message.message_id
+        ]
+        (for_bob,) = [
+            row for row in await page(store, desk.bob, message) if row.message.message_id == message.message_id
+        ]
+        assert (for_alice.state, for_alice.read_ms) == (ReceiptState.DELIVERED, 0)
+        assert for_bob.state is ReceiptState.READ
+    (chat,) = (await store.list_chats(desk.bob, None, 10)).chats
+    assert chat.unread_count == 0
+
+
+async def test_what_was_kept_from_the_sender_stays_so(store: MessageStore, desk: Desk) -> None:
+    (message,) = await accepted(store, desk, 1)
+    await store.apply_receipts([desk.read(message)._replace(is_told=False)])
+
+    again = desk.read(message, is_forced=True)
+    (applied,) = await store.apply_receipts([again])
+
+    assert applied.receipt_events == (told(again._replace(state=ReceiptState.DELIVERED), message),)
+
+
+async def test_a_read_by_id_that_is_kept_from_the_sender_moves_the_readers_place(
+    store: MessageStore, desk: Desk
+) -> None:
+    (message,) = await accepted(store, desk, 1)
+    await store.apply_receipts([desk.receive(message)])
+    read = desk.read(message)._replace(is_told=False)
+
+    (applied,) = await store.apply_receipts([read])
+
+    assert applied == Applied((), own(read, message))

@@ -27,7 +27,7 @@ from svc_message.model import (
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock, direct_conversation
 from svc_message.service.record import Recording
 from tests.svc_message.desk import Desk, event, inbox
-from tests.svc_message.fakes import FakeDispatcher, ManualClock, message_id
+from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,9 @@ class Records:
         self.store = WatchedStore(self.clock)
         self.dispatcher = FakeDispatcher()
         self.desk = Desk()
-        self.recording = Recording(self.store, self.dispatcher, LedgerClock(self.clock, bytes(8)))
+        self.directory = FakeDirectory()
+        self.directory.add(self.desk.alice, self.desk.bob)
+        self.recording = Recording(self.store, self.directory, self.dispatcher, LedgerClock(self.clock, bytes(8)))
 
     async def write(self, sender: UserId | None = None) -> NewMessage:
         message = self.desk.write(sender=sender)
@@ -175,6 +177,30 @@ async def test_a_read_is_told_to_the_sender_and_to_the_readers_other_devices(rec
     assert isinstance(own_read, OwnReadEvent)
     assert (receipt.state, own_read.read_upto) == (ReceiptState.READ, message.message_id)
     assert (for_alice, for_bob, origin) == ((records.desk.alice,), (records.desk.bob,), 1)
+
+
+@pytest.mark.parametrize("whose", ["alice", "bob"])
+async def test_a_read_is_kept_from_the_sender_while_either_side_gives_no_read_receipts(
+    records: Records, whose: str
+) -> None:
+    message = await records.write()
+    silent = records.desk.alice if whose == "alice" else records.desk.bob
+    records.directory.set(silent, gives_read_receipts=False)
+
+    (answer,) = await records.recording.read([records.read(message)])
+
+    assert isinstance(answer, Stored)
+    [(update,)] = [batch for batch in records.store.batches if batch]
+    assert not update.is_told
+
+
+async def test_who_gives_read_receipts_is_read_through_where_there_is_no_copy(records: Records) -> None:
+    message = await records.write()
+    records.directory.copies.clear()
+
+    await records.recording.read([records.read(message)])
+
+    assert records.directory.reads == 1
 
 
 async def test_a_read_that_is_sent_again_is_told_again(records: Records) -> None:

@@ -45,6 +45,14 @@ class Receipt(NamedTuple):
     state: ReceiptState
     delivered_ms: int
     read_ms: int
+    is_read_told: bool = True
+    """The sender may know that it was read."""
+
+    def shown(self) -> tuple[ReceiptState, int, int]:
+        """Returns state and times as the sender may know them."""
+        if self.is_read_told:
+            return self.state, self.delivered_ms, self.read_ms
+        return min(self.state, ReceiptState.DELIVERED), self.delivered_ms, 0
 
 
 class GroupReceipt(NamedTuple):
@@ -245,7 +253,8 @@ class Book:
         place = (message.conversation_id, message.message_id)
         receipt = self.receipts.get(place, NO_RECEIPT)
         event = self.seen(reader_id, message, NO_POSITION)
-        return StoredMessage(event, *receipt, self.altered.reactions(reader_id, place))
+        known = receipt.shown() if message.sender_id == reader_id else receipt[:3]
+        return StoredMessage(event, *known, self.altered.reactions(reader_id, place))
 
 
 def event_of(message: Kept, position: Position) -> MessageEvent:

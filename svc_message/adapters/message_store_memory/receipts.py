@@ -24,17 +24,20 @@ def apply(book: Book, update: ReceiptUpdate) -> Applied:
     asked = set(update.message_ids)
     if is_whole:
         asked.update(_expanded(book, update))
-    told = [message_id for message_id in sorted(asked) if _raise(book, update, message_id)]
+    raised = {message_id: state for message_id in sorted(asked) if (state := _raise(book, update, message_id))}
+    told = list(raised)
     events = [
         ReceiptEvent(
             update.position,
             update.conversation_id,
             update.reader_id,
-            tuple(told[start : start + _EVENT_IDS]),
-            update.state,
+            tuple(ids[start : start + _EVENT_IDS]),
+            state,
             update.recorded_ms,
         )
-        for start in range(0, len(told), _EVENT_IDS)
+        for state in (ReceiptState.DELIVERED, ReceiptState.READ)
+        for ids in [[message_id for message_id in told if raised[message_id] is state]]
+        for start in range(0, len(ids), _EVENT_IDS)
     ]
     for event in events:
         book.append(event, update.peer_id)
@@ -49,22 +52,25 @@ def _expanded(book: Book, update: ReceiptUpdate) -> list[MessageId]:
     return [message.message_id for message in near if message.sender_id == update.peer_id]
 
 
-def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> bool:
-    """Raises one message; says whether that is to be told."""
+def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> ReceiptState | None:
+    """Raises one message; returns what the peer is to be told, SENT for nothing new, None when nothing was raised."""
     message = book.messages[update.conversation_id].get(message_id)
     if (
         not isinstance(message, NewMessage)
         or (message.sender_id, message.recipient_id) != (update.peer_id, update.reader_id)
         or message.is_withheld
     ):
-        return False
+        return None
     key = (update.conversation_id, message_id)
-    state, delivered_ms, _ = book.receipts.get(key, NO_RECEIPT)
+    state, delivered_ms, _, was_told = book.receipts.get(key, NO_RECEIPT)
+    is_told = was_told if state is ReceiptState.READ else update.is_told
+    news = update.state if is_told else ReceiptState.DELIVERED
     if state >= update.state:
-        return update.is_forced
+        return news if update.is_forced else None
     read_ms = update.recorded_ms if update.state is ReceiptState.READ else 0
-    book.receipts[key] = Receipt(update.state, delivered_ms or update.recorded_ms, read_ms)
-    return True
+    book.receipts[key] = Receipt(update.state, delivered_ms or update.recorded_ms, read_ms, is_told)
+    is_news = is_told or update.is_forced or state is ReceiptState.SENT
+    return news if is_news else ReceiptState.SENT
 
 
 def _move(book: Book, update: ReceiptUpdate, told: list[MessageId], *, is_whole: bool) -> OwnReadEvent | None:

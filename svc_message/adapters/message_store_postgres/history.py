@@ -36,7 +36,10 @@ _STATES: Final = {state.value: state for state in ReceiptState}
 # The recipient's receipt is what the peer did with the owner's messages, and what the owner did with the peer's.
 STORED: Final = """
     m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms, {content},
-    coalesce(r.state, 1), coalesce(r.delivered_ms, 0), coalesce(r.read_ms, 0), reacted.packed
+    CASE WHEN r.is_read_told OR m.sender_id <> {reader} THEN coalesce(r.state, 1)
+        ELSE least(coalesce(r.state, 1), 2) END,
+    coalesce(r.delivered_ms, 0),
+    CASE WHEN r.is_read_told OR m.sender_id <> {reader} THEN coalesce(r.read_ms, 0) ELSE 0 END, reacted.packed
 """
 _RECEIPT: Final = """
     LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id

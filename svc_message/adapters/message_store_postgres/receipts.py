@@ -50,34 +50,40 @@ _EXPAND: Final = b"""
     ) unread
 """
 
-# Ids that are not the peer's messages to the reader fall out of the join with `messages`.
+# Ids that are not the peer's messages to the reader fall out of the join with `messages`. What the peer may not know of
+# is delivered to it, and no news when it was delivered before.
 _RAISE: Final = b"""
     WITH asked AS MATERIALIZED (
         SELECT t.part, t.reader_id, t.peer_id, t.state, t.is_forced, t.recorded_ms, t.pos, m.conversation_id,
-            m.message_id, coalesce(r.state, 1) < t.state AS is_rising
-        FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
-            part, message_id, conversation_id, reader_id, peer_id, state, is_forced, recorded_ms, pos)
+            m.message_id, coalesce(r.state, 1) < t.state AS is_rising,
+            CASE WHEN r.state >= 3 THEN r.is_read_told ELSE t.is_told END AS is_told,
+            coalesce(r.state, 1) < 2 AS is_first
+        FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+            part, message_id, conversation_id, reader_id, peer_id, state, is_forced, recorded_ms, pos, is_told)
         JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
             AND m.sender_id = t.peer_id AND m.recipient_id = t.reader_id AND m.kind = 1 AND NOT m.is_withheld
         LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.message_id = m.message_id
             AND r.user_id = m.recipient_id
     ), raised AS (
-        INSERT INTO receipts AS r (conversation_id, message_id, user_id, delivered_ms, read_ms, state)
-        SELECT conversation_id, message_id, reader_id, recorded_ms, CASE state WHEN 3 THEN recorded_ms ELSE 0 END, state
+        INSERT INTO receipts AS r (conversation_id, message_id, user_id, delivered_ms, read_ms, state, is_read_told)
+        SELECT conversation_id, message_id, reader_id, recorded_ms, CASE state WHEN 3 THEN recorded_ms ELSE 0 END,
+            state, is_told
         FROM asked WHERE is_rising
         ON CONFLICT (conversation_id, message_id, user_id) DO UPDATE
-        SET state = excluded.state, read_ms = excluded.read_ms WHERE r.state < excluded.state
+        SET state = excluded.state, read_ms = excluded.read_ms, is_read_told = excluded.is_read_told
+        WHERE r.state < excluded.state
     ), told AS (
-        SELECT part, peer_id, pos, conversation_id,
-            int2send(state) || int8send(recorded_ms) || uuid_send(reader_id)
+        SELECT part, peer_id, pos, conversation_id, is_told OR is_forced OR is_first AS is_news,
+            int2send(CASE WHEN is_told THEN state ELSE 2::smallint END) || int8send(recorded_ms) || uuid_send(reader_id)
                 || string_agg(uuid_send(message_id), ''::bytea) AS data
         FROM asked WHERE is_rising OR is_forced
-        GROUP BY part, peer_id, pos, conversation_id, reader_id, state, recorded_ms
+        GROUP BY part, peer_id, pos, conversation_id, reader_id, state, recorded_ms, is_told,
+            is_told OR is_forced OR is_first
     ), pointers AS (
         INSERT INTO inbox (user_id, pos, conversation_id, kind, data)
-        SELECT peer_id, pos, conversation_id, 2, data FROM told
+        SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE is_news
     )
-    SELECT part, data FROM told
+    SELECT part, data, is_news FROM told
 """
 
 # A place that was named by single ids counts only when nothing before it is unread.
@@ -130,11 +136,15 @@ class _Place(NamedTuple):
     is_forced: bool
 
 
+_Raised = dict[int, list[tuple[ReceiptEvent, bool]]]
+
+
 async def apply_receipts(connections: Connections, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
     """Raises what a batch raises; at most three round trips, one when nothing was read."""
     seen, expanded = await _expand(connections, batch)
-    events = await _raise(connections, batch, _parts(batch, expanded))
-    reads = await _move(connections, batch, _places(batch, seen, events))
+    raised = await _raise(connections, batch, _parts(batch, expanded))
+    reads = await _move(connections, batch, _places(batch, seen, raised))
+    events = {n: [event for event, is_news in found if is_news] for n, found in raised.items()}
     return [Applied(tuple(events.get(n, ())), reads.get(n)) for n in range(len(batch))]
 
 
@@ -177,9 +187,8 @@ def _parts(batch: Sequence[ReceiptUpdate], expanded: dict[int, list[MessageId]])
     ]
 
 
-async def _raise(
-    connections: Connections, batch: Sequence[ReceiptUpdate], parts: list[_Part]
-) -> dict[int, list[ReceiptEvent]]:
+async def _raise(connections: Connections, batch: Sequence[ReceiptUpdate], parts: list[_Part]) -> _Raised:
+    """Returns by update what was raised, as the peer may know it, and whether that is news to the peer."""
     if not parts:
         return {}
     forced = {(u.reader_id, u.conversation_id) for u in batch if u.is_forced}
@@ -196,21 +205,23 @@ async def _raise(
         bools([(update.reader_id, update.conversation_id) in forced for update in updates]),
         int8s([update.recorded_ms for update in updates]),
         uuids([update.position for update in updates]),
+        bools([update.is_told for update in updates]),
     )
-    events: dict[int, list[ReceiptEvent]] = {}
-    for number, data in await connections.run(Statement(_RAISE, parameters)):
+    raised: _Raised = {}
+    for number, data, is_news in await connections.run(Statement(_RAISE, parameters)):
         n = parts[int(number)].n
-        events.setdefault(n, []).append(receipt_of(batch[n].position, batch[n].conversation_id, data))
-    return events
+        event = receipt_of(batch[n].position, batch[n].conversation_id, data)
+        raised.setdefault(n, []).append((event, is_news))
+    return raised
 
 
 def _places(
-    batch: Sequence[ReceiptUpdate], seen: dict[int, bytes], events: dict[int, list[ReceiptEvent]]
+    batch: Sequence[ReceiptUpdate], seen: dict[int, bytes], raised: _Raised
 ) -> dict[tuple[bytes, bytes], _Place]:
     """Returns for each reader and conversation the furthest place that a batch names; single ids come second."""
     places: dict[tuple[bytes, bytes], _Place] = {}
     for n, update in enumerate(batch):
-        told = [message_id for event in events.get(n, ()) for message_id in event.message_ids]
+        told = [message_id for event, _ in raised.get(n, ()) for message_id in event.message_ids]
         read_upto = seen.get(n) or max(told, default=b"")
         if update.state is not ReceiptState.READ or not read_upto:
             continue

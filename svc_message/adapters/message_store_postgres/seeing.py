@@ -55,10 +55,11 @@ def woven(statement: str, *, reader: str = "", **fragments: object) -> bytes:
             reader has not hidden), `is_revoked`, `edit_id` (of the edit that stands), `content` (the last columns of a
             `MessageEvent`), `view` (joins `v`), `reactions` (joins `reacted.packed`, the newest first), and over
             `conversations c` `packed_settings`.
-        reader: The column that holds the reader's id.
+        reader: The column that holds the reader's id; `reader` in the statement, too.
         **fragments: Further fragments, constants too.
     """
     return statement.format(
+        reader=reader,
         is_there=_IS_THERE,
         is_seen=f"({_IS_THERE} AND v.is_hidden IS NOT TRUE)",
         is_revoked=_IS_REVOKED,

@@ -25,7 +25,7 @@ _TALLY: Final = b"""
             WHERE m.members_version IS NOT NULL
                 AND g.conversation_id = m.conversation_id AND g.message_id = m.message_id
             UNION ALL
-            SELECT d.state, true FROM receipts d
+            SELECT d.state, d.is_read_told FROM receipts d
             WHERE m.members_version IS NULL
                 AND d.conversation_id = m.conversation_id AND d.message_id = m.message_id
         ) r
@@ -40,7 +40,7 @@ _LIST: Final = b"""
         SELECT user_id, state, is_read_told, delivered_ms, read_ms FROM group_receipts
         WHERE conversation_id = %b AND message_id = %b AND user_id > %b
         UNION ALL
-        SELECT user_id, state, true, delivered_ms, read_ms FROM receipts
+        SELECT user_id, state, is_read_told, delivered_ms, read_ms FROM receipts
         WHERE conversation_id = %b AND message_id = %b AND user_id > %b
     ) r
     ORDER BY r.user_id LIMIT %b
