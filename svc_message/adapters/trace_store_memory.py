@@ -56,4 +56,4 @@ def _pointers(book: Book, message: Kept) -> list[InboxPointer]:
 
 def _receipts(book: Book, message: Kept) -> list[UserReceipt]:
     found = book.receipts.get((message.conversation_id, message.message_id))
-    return [] if found is None else [UserReceipt(message.recipient_id, *found)]
+    return [] if found is None else [UserReceipt(message.recipient_id, *found[:3])]
