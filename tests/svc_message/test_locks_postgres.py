@@ -6,11 +6,13 @@ from collections.abc import Awaitable
 import psycopg
 
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.model import DeviceId, UserId
 from svc_message.model.action import ActionKind
 from svc_message.model.group import NewGroupMessage, Window
 from svc_message.model.receipt import MemberAck, MemberReadUpdate, ReadMessage, ReadOutcome
 from svc_message.model.setting import SettingChange
+from svc_message.protocol import direct_conversation, position_at
 from tests.svc_message.desk import START_MS, Desk
 from tests.svc_message.group_desk import Books, GroupDesk
 
@@ -27,23 +29,23 @@ class Line:
         self._dsn = dsn
 
     async def queue(self, held: str, row: tuple[bytes, ...], *work: Awaitable[object]) -> list[object]:
-        """Starts works while a row is held, each once those before it wait; returns what all of them returned."""
+        """Starts works while a row is held, each once those before it wait or are done; returns their results."""
         async with await psycopg.AsyncConnection.connect(self._dsn) as holder:
             await holder.execute(held.encode(), [part.hex() for part in row])
             tasks: list[asyncio.Task[object]] = []
             for n, one in enumerate(work, start=1):
                 tasks.append(asyncio.ensure_future(_of(one)))
-                await self._until_waiting(n)
+                await self._until_waiting(n, tasks[-1])
             await holder.rollback()
             return await asyncio.gather(*tasks)
 
-    async def _until_waiting(self, count: int) -> None:
+    async def _until_waiting(self, count: int, last: asyncio.Task[object]) -> None:
         async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as watcher:
             async with asyncio.timeout(10):
                 while True:
                     cursor = await watcher.execute(WAITING)
                     row = await cursor.fetchone()
-                    if row is not None and row[0] >= count:
+                    if last.done() or (row is not None and row[0] >= count):
                         return
                     await asyncio.sleep(0)
 
@@ -145,3 +147,21 @@ async def test_two_timers_of_a_new_chat_do_not_wait_for_each_other(ledger_dsn: s
         row = (low, changes[0].conversation_id)
         works = [postgres_books.store.settings.change(change, bytes(16)) for change in changes]
         await Line(ledger_dsn).queue(held, row, *works)
+
+
+async def test_chats_that_come_back_do_not_wait_for_those_who_write(ledger_dsn: str, postgres_books: Books) -> None:
+    store, desks = postgres_books.store, sorted((Desk(), Desk()), key=lambda desk: desk.bob)
+    for desk in desks:
+        await store.accept([desk.write()])
+    # The greater reader archives first, and is found first.
+    desks[0].position()
+    for desk in desks:
+        await store.settings.change(desk.keep(SettingChange(is_archived=True)), bytes(16))
+        await store.accept([desk.write()])
+    late = PostgresMessageStore(ledger_dsn)
+
+    held = "SELECT FROM conversations WHERE user_id = %s AND conversation_id = %s FOR UPDATE"
+    row = (desks[0].bob, direct_conversation(desks[0].alice, desks[0].bob))
+    wake = store.retention.wake(START_MS, position_at(START_MS - 1000))
+    await Line(ledger_dsn).queue(held, row, late.accept([desk.write() for desk in desks]), wake)
+    await late.aclose()

@@ -84,15 +84,19 @@ _FORGET: Final = b"""
         (SELECT user_id FROM users WHERE user_id IS NOT NULL ORDER BY number DESC LIMIT 1)
 """
 
+# Whoever writes to a conversation at this moment brings it back, or the next pass does.
 _WAKE: Final = b"""
     WITH woken AS (
-        UPDATE conversations c SET archived_ms = 0
-        WHERE c.archived_ms > %b AND c.archived_ms > 0 AND EXISTS (
-            SELECT FROM messages m
-            WHERE m.conversation_id = c.conversation_id AND m.message_id > %b AND m.kind = 1
-                AND m.accepted_ms > c.archived_ms AND (
-                    m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld
-                    OR m.members_version IS NOT NULL))
+        UPDATE conversations SET archived_ms = 0
+        WHERE ctid = ANY (ARRAY(
+            SELECT c.ctid FROM conversations c
+            WHERE c.archived_ms > %b AND c.archived_ms > 0 AND EXISTS (
+                SELECT FROM messages m
+                WHERE m.conversation_id = c.conversation_id AND m.message_id > %b AND m.kind = 1
+                    AND m.accepted_ms > c.archived_ms AND (
+                        m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld
+                        OR m.members_version IS NOT NULL))
+            FOR NO KEY UPDATE OF c SKIP LOCKED))
         RETURNING 1
     )
     SELECT count(*) FROM woken
