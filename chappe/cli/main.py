@@ -9,6 +9,7 @@ from chappe import __version__
 from chappe.cli.account import hello, link, login, register, revoke, sessions
 from chappe.cli.bench import bench
 from chappe.cli.bot import bot
+from chappe.cli.chat.command import chat
 from chappe.cli.doctor import doctor
 from chappe.cli.group import group
 from chappe.cli.info import info
@@ -44,7 +45,7 @@ def version() -> None:
     click.echo(__version__)
 
 
-for command in (up, register, login, link, send, listen, history, info, chats, group, contacts, presence):
+for command in (up, register, login, link, chat, send, listen, history, info, chats, group, contacts, presence):
     main.add_command(command)
 for command in (block, unblock, settings, bot, sessions, revoke, hello, doctor, trace, bench):
     main.add_command(command)
