@@ -78,12 +78,16 @@ class Expanding:
         for entry in entries:
             by_group.setdefault(entry.conversation_id, []).append(entry)
         groups = await self._groups(by_group)
-        returned = await self._returned(groups, entries)
-        units = [_unit(groups[group_id], found, returned) for group_id, found in by_group.items()]
+        known = [entry for entry in entries if entry.conversation_id in groups]
+        returned = await self._returned(groups, known)
+        units = [_unit(group, by_group[group_id], returned) for group_id, group in groups.items()]
         for batch in _batches(units):
             await self._write(batch)
             for unit in batch:
                 done(unit.positions)
+        if len(known) < len(entries):
+            # After the others, who are not to wait for it.
+            raise UnavailableError("svc_identity", f"it knows {len(by_group) - len(groups)} groups as they were only")
 
     def is_large(self, entry: Entry, size: int) -> bool:
         """Tells whether an entry is for more members than so many, as far as is known without asking."""
@@ -91,7 +95,7 @@ class Expanding:
         return group is not None and len(group.user_ids) > size
 
     async def _groups(self, wanted: dict[ConversationId, list[Entry]]) -> dict[ConversationId, DirectoryGroup]:
-        """Returns the groups in versions that are not older than any entry."""
+        """Returns the groups in versions that are not older than any entry, without those that are known as older."""
         least = {group_id: max(entry.members_version for entry in found) for group_id, found in wanted.items()}
         groups: dict[ConversationId, DirectoryGroup] = {}
         for group_id, version in least.items():
@@ -101,12 +105,11 @@ class Expanding:
         unsure = [group_id for group_id in least if group_id not in groups]
         if unsure:
             groups.update(zip(unsure, await self._directory.read(unsure), strict=True))
-        for group_id in unsure:
-            if groups[group_id].exists and groups[group_id].version < least[group_id]:
-                raise UnavailableError(
-                    "svc_identity", f"it knows a group as of version {groups[group_id].version} only"
-                )
-        return groups
+        return {
+            group_id: group
+            for group_id, group in groups.items()
+            if not group.exists or group.version >= least[group_id]
+        }
 
     async def _returned(self, groups: dict[ConversationId, DirectoryGroup], entries: Sequence[Entry]) -> _Returned:
         """Returns who became a member after the version of an action's message, but had been one in it."""

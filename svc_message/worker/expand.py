@@ -71,6 +71,7 @@ class JournalWorker:
         self._lanes = [Batcher(self._expand, tasks, name=f"expand {size} groups") for size in ("small", "large")]
         self._checkpointing = asyncio.Lock()
         self._is_over = False
+        self._delay_s = FIRST_RETRY_S
         self.expanded = 0
         """How many entries of this process are done."""
         self.adopted = 0
@@ -120,7 +121,7 @@ class JournalWorker:
                 await self._journal.end(self._shard, last)
 
     async def _expand(self, entries: list[Entry]) -> None:
-        """Expands until everything is done: what does not answer now will one day, and nothing is left out."""
+        """Expands what can be, and takes the rest again: what does not answer now will one day, nothing is left out."""
         left = {entry.position: entry for entry in entries}
 
         def done(positions: Iterable[Position]) -> None:
@@ -131,14 +132,16 @@ class JournalWorker:
                 self.lag_s.observe((now_ms - milliseconds_of(position)) / 1000)
             self._low_water.done(positions)
 
-        delay_s = FIRST_RETRY_S
-        while left:
-            try:
-                await self._expanding.expand(list(left.values()), done)
-            except ChappeError as error:
-                _log.warning("%d entries of the journal wait: %s", len(left), error.message)
-                await self._seams.clock.sleep(delay_s)
-                delay_s = min(delay_s * 2, LAST_RETRY_S)
+        try:
+            await self._expanding.expand(list(left.values()), done)
+        except ChappeError as error:
+            _log.warning("%d entries of the journal wait: %s", len(left), error.message)
+            await self._seams.clock.sleep(self._delay_s)
+            self._delay_s = min(self._delay_s * 2, LAST_RETRY_S)
+            # Behind what has come meanwhile: one group that cannot be expanded must not hold up all others.
+            self.add(list(left.values()))
+        else:
+            self._delay_s = FIRST_RETRY_S
 
     def _mark(self) -> Position:
         try:

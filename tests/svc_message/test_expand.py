@@ -184,7 +184,7 @@ async def test_a_list_that_is_older_than_an_entry_is_read_anew(expansions: Expan
 
 
 async def test_a_directory_that_is_behind_makes_the_entries_wait(expansions: Expansions) -> None:
-    with pytest.raises(UnavailableError, match="version 1 only"):
+    with pytest.raises(UnavailableError, match="as they were only"):
         await expansions.expand(expansions.desk.say(version=2))
 
     assert expansions.done == []
@@ -234,6 +234,18 @@ async def test_what_was_written_before_a_failure_is_done(expansions: Expansions)
         await expansions.expand(first, second)
 
     assert expansions.done == [first.position]
+
+
+async def test_a_group_that_is_known_as_older_holds_up_no_other(expansions: Expansions) -> None:
+    other = GroupDesk()
+    expansions.directory.add(group_of(other.group_id, *other.members))
+    ahead, behind = expansions.desk.say(version=2), other.say()
+
+    with pytest.raises(UnavailableError):
+        await expansions.expand(ahead, behind)
+
+    assert expansions.done == [behind.position]
+    assert await expansions.has(other.bob) == [behind.message_id]
 
 
 async def test_the_chat_list_is_moved_up_for_who_sees_the_newest_message(expansions: Expansions) -> None:

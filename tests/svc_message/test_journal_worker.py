@@ -19,7 +19,7 @@ from svc_message.protocol.journal import SILENCE_S
 from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.expand import Expanding
 from svc_message.worker import expand
-from svc_message.worker.expand import JournalWorker
+from svc_message.worker.expand import LAST_RETRY_S, JournalWorker
 from tests.svc_fanout.fakes import SeededRandomness
 from tests.svc_message.desk import inbox, stranger
 from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, HandClock, message_id, settle
@@ -378,6 +378,19 @@ async def test_large_groups_do_not_hold_up_the_small_ones(house: House, monkeypa
 
     sent = await process.send(1)
     await settle()
+
+    assert await house.has(house.desk.bob) == [sent]
+
+
+async def test_a_group_that_cannot_be_expanded_holds_up_no_other(house: House) -> None:
+    process = await house.process()
+    ahead = GroupDesk()
+    house.directory.add(group_of(ahead.group_id, *ahead.members))
+    process.worker.add([entry_of(ahead.say(version=2))])
+    await settle()
+
+    sent = await process.send(1)
+    await house.clock.advance(LAST_RETRY_S + 1)
 
     assert await house.has(house.desk.bob) == [sent]
 
