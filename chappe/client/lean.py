@@ -9,6 +9,7 @@ from chappe.client.changes import (
     CaughtUp,
     Change,
     Disconnected,
+    GroupTickRaised,
     ItemArrived,
     MessageArrived,
     MessageEdited,
@@ -49,6 +50,8 @@ class Callbacks:
     """A message came, once each."""
     tick: Callable[[TickRaised], None] = _nothing
     """A message of one's own came further."""
+    counted: Callable[[GroupTickRaised], None] = _nothing
+    """A message of one's own to a group came further."""
     sent: Callable[[Sent], None] = _nothing
     """A send is durable."""
     refused: Callable[[SendRefused], None] = _nothing
@@ -98,6 +101,7 @@ class LeanClient:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             MessageArrived: calls.message,
             TickRaised: calls.tick,
+            GroupTickRaised: calls.counted,
             Sent: calls.sent,
             SendRefused: calls.refused,
             CaughtUp: self._caught_up,

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from chappe.api.edge.v1 import server_frame_pb2
-from chappe.api.type.v1 import receipt_state_pb2
 from chappe.client.acks import Acks
 from chappe.client.calls import Calls
 from chappe.client.changes import (
@@ -23,7 +22,6 @@ from chappe.client.changes import (
     GoingAway,
     LogChange,
     Resynced,
-    TickRaised,
     Welcomed,
 )
 from chappe.client.errors import ProtocolError
@@ -31,7 +29,7 @@ from chappe.client.frames import ack_frame, ack_ids_frame, ping_frame
 from chappe.client.mint import IdMint, ServerClock, mint_tag_of
 from chappe.client.outbox import Outbox, reason_name
 from chappe.client.recorder import Recorder
-from chappe.client.recording import record_group_change, recorded_event
+from chappe.client.recording import record
 from chappe.client.seams import Seams
 from chappe.client.store import Batch, Restored
 from chappe.client.watches import Watches
@@ -40,10 +38,6 @@ BATCH_ITEMS = 32
 """So many events are worth a commit of their own before the end of a turn of the loop."""
 
 _ACK_IDS = 256
-_STATES: dict[int, str] = {
-    receipt_state_pb2.RECEIPT_STATE_DELIVERED: "delivered",
-    receipt_state_pb2.RECEIPT_STATE_READ: "read",
-}
 
 
 class Session(NamedTuple):
@@ -194,7 +188,7 @@ class ClientProtocol:
         self.changes += batch.settled
         self.changes += changes
         if batch.items and self._recorder is not None:
-            self._record(self._recorder, batch, changes)
+            record(self._recorder, batch, changes)
         # An Ack counts from Welcome, so that one of an earlier connection would be a lie on this one.
         if batch.generation == self._generation and self.session.session_id:
             if batch.is_caught_up:
@@ -243,18 +237,3 @@ class ClientProtocol:
             if client_ms == pong.client_ms:
                 self.clock.sample(sent_s, now_s, pong.server_ms)
                 return
-
-    def _record(self, recorder: Recorder, batch: Batch, changes: list[LogChange]) -> None:
-        how = "history" if batch.history_ids else "sync" if batch.is_sync else "push"
-        for change in changes:
-            if isinstance(change, TickRaised):
-                if change.state in _STATES:
-                    recorder.tick(change.message_id, _STATES[change.state], change.by_user_id)
-            elif (event := recorded_event(change)) is not None:
-                recorder.apply(event, how)
-        for item in batch.items:
-            if item.HasField("group_change"):
-                record_group_change(recorder, item.group_change)
-        ids = [item.message.message_id for item in batch.items if item.message.message_id]
-        if ids:
-            recorder.ack(ids)

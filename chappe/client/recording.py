@@ -1,13 +1,29 @@
 """Turns what a device sends and applies into what a history says of it."""
 
+from collections.abc import Iterable
+
 from chappe.api.edge.v1 import item_pb2, send_pb2
-from chappe.client.changes import LogChange, MessageArrived, MessageEdited, MessageReacted, MessageRevoked
+from chappe.api.type.v1 import receipt_state_pb2
+from chappe.client.changes import (
+    GroupTickRaised,
+    LogChange,
+    MessageArrived,
+    MessageEdited,
+    MessageReacted,
+    MessageRevoked,
+    TickRaised,
+)
 from chappe.client.frames import parse_action
 from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import Outgoing
 from chappe.client.recorder import RecordedAction, RecordedEvent, Recorder
+from chappe.client.store import Batch
 
 _ABOUT = {"edit", "revoke", "reaction"}
+_STATES: dict[int, str] = {
+    receipt_state_pb2.RECEIPT_STATE_DELIVERED: "delivered",
+    receipt_state_pb2.RECEIPT_STATE_READ: "read",
+}
 
 
 def recorded_action(entry: Outgoing) -> RecordedAction:
@@ -41,8 +57,31 @@ def recorded_event(change: LogChange) -> RecordedEvent | None:
             return None
 
 
-def record_group_change(recorder: Recorder, change: item_pb2.GroupChangeEvent) -> None:
-    """Writes down what a device was told of a group."""
+def record(recorder: Recorder, batch: Batch, changes: Iterable[LogChange]) -> None:
+    """Writes down what was stored: what is shown of it, what was learned of groups, and what is acknowledged."""
+    how = "history" if batch.history_ids else "sync" if batch.is_sync else "push"
+    for change in changes:
+        if isinstance(change, TickRaised | GroupTickRaised):
+            _record_tick(recorder, change)
+        elif (event := recorded_event(change)) is not None:
+            recorder.apply(event, how)
+    for item in batch.items:
+        if item.HasField("group_change"):
+            _record_group_change(recorder, item.group_change)
+    ids = [item.message.message_id for item in batch.items if item.message.message_id]
+    if ids:
+        recorder.ack(ids)
+
+
+def _record_tick(recorder: Recorder, change: TickRaised | GroupTickRaised) -> None:
+    if isinstance(change, GroupTickRaised):
+        counts = {"delivered": change.delivered, "read": change.read, "of": change.recipients}
+        recorder.note("tally", id=change.message_id.hex(), **counts)
+    elif change.state in _STATES:
+        recorder.tick(change.message_id, _STATES[change.state], change.by_user_id)
+
+
+def _record_group_change(recorder: Recorder, change: item_pb2.GroupChangeEvent) -> None:
     name = item_pb2.GroupChange.Name(change.change).removeprefix("GROUP_CHANGE_").lower()
     members = [user_id.hex() for user_id in change.user_ids]
     recorder.note("learn", conv=change.group_id.hex(), version=change.version, change=name, members=members)

@@ -5,6 +5,7 @@ from operator import attrgetter
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.changes import (
+    GroupTickRaised,
     ItemArrived,
     LogChange,
     MessageArrived,
@@ -36,6 +37,10 @@ class RecentStates:
         self._new[id_] = state
         return True
 
+    def of(self, id_: bytes) -> int:
+        """Returns how far a message came."""
+        return max(self._new.get(id_, 0), self._old.get(id_, 0))
+
 
 _message_id = attrgetter("message_id")
 
@@ -55,6 +60,8 @@ class LeanStore:
         self.outbox: dict[int, OutboxRow] = {}
         self._seen = RecentStates(remembered)
         self._ticks = RecentStates(remembered)
+        self._delivered = RecentStates(remembered)
+        self._readers = RecentStates(remembered)
         self._last_minted = b""
         self._last_draft = 0
 
@@ -91,13 +98,23 @@ class LeanStore:
         elif kind == "receipt":
             changes.extend(self._raise(item.receipt))
         elif kind == "group_receipt":
-            changes.extend(counted(item.group_receipt))
+            changes.extend(self._count(item.group_receipt))
+            if not item.group_receipt.message_ids:
+                changes.append(ItemArrived(item))
         elif kind == "own_read":
             changes.append(ReadElsewhere(item.own_read.conversation_id, item.own_read.read_upto))
         elif kind in {"edit", "revoke", "reaction"}:
             self._alter(item, changes)
         else:
             changes.append(ItemArrived(item))
+
+    def _count(self, receipt: item_pb2.GroupReceiptEvent) -> Iterable[GroupTickRaised]:
+        for raised in counted(receipt):
+            id_ = raised.message_id
+            # Both are advanced: a hint that was overtaken may be higher in one and lower in the other.
+            has_come = self._delivered.advance(id_, raised.delivered)
+            if self._readers.advance(id_, raised.read) or has_come:
+                yield raised._replace(delivered=self._delivered.of(id_), read=self._readers.of(id_))
 
     def _alter(self, item: item_pb2.Item, changes: list[LogChange]) -> None:
         """Passes on an alteration that has not come before; what stands in the end is for whoever keeps messages."""

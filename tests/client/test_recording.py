@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import ItemArrived, MessageEdited, MessageReacted, MessageRevoked
+from chappe.client.changes import GroupTickRaised, ItemArrived, LogChange, MessageEdited, MessageReacted, MessageRevoked
 from chappe.client.destination import Destination
 from chappe.client.frames import edit_action, group_message_action, message_action, reaction_action, revoke_action
 from chappe.client.outgoing import Kind, Outgoing
 from chappe.client.recorder import RecordedEvent
-from chappe.client.recording import record_group_change, recorded_action, recorded_event
+from chappe.client.recording import record, recorded_action, recorded_event
 from chappe.client.store import Batch
 from chappe.client.store_memory import LeanStore
 
@@ -81,10 +81,46 @@ def test_a_change_of_a_group_is_written_down_as_learned() -> None:
     notes: Any = Notes()
     change = item_pb2.GroupChangeEvent(group_id=GROUP, version=4, change=item_pb2.GROUP_CHANGE_REMOVED, user_ids=[PEER])
 
-    record_group_change(notes, change)
+    record(notes, batch_of(item_pb2.Item(group_change=change)), [])
 
     fields = {"conv": GROUP.hex(), "version": 4, "change": "removed", "members": [PEER.hex()]}
     assert notes.lines == [("learn", fields)]
+
+
+def test_counts_of_recipients_are_a_tally() -> None:
+    notes: Any = Notes()
+
+    record(notes, Batch(), [GroupTickRaised(MESSAGE, GROUP, 5, 2, 9, 0)])
+
+    assert notes.lines == [("tally", {"id": MESSAGE.hex(), "delivered": 5, "read": 2, "of": 9})]
+
+
+def test_the_lean_store_keeps_the_greatest_counts() -> None:
+    store = LeanStore()
+    shown: list[LogChange] = []
+    for delivered, read in ((3, 1), (2, 1), (2, 2), (3, 2)):
+        receipt = item_pb2.GroupReceiptEvent(
+            group_id=GROUP,
+            message_ids=[MESSAGE],
+            delivered_counts=[delivered],
+            read_counts=[read],
+            recipient_counts=[9],
+        )
+        shown += store.commit(batch_of(item_pb2.Item(group_receipt=receipt)))
+
+    assert shown == [GroupTickRaised(MESSAGE, GROUP, 3, read, 9, 0) for read in (1, 2)]
+
+
+def test_a_receipt_that_says_only_that_something_came_further_is_passed_on() -> None:
+    item = item_pb2.Item(group_receipt=item_pb2.GroupReceiptEvent(group_id=GROUP))
+
+    assert LeanStore().commit(batch_of(item)) == [ItemArrived(item)]
+
+
+def batch_of(*items: item_pb2.Item) -> Batch:
+    batch = Batch()
+    batch.items += items
+    return batch
 
 
 def test_the_lean_store_passes_on_an_alteration_once() -> None:
@@ -95,8 +131,6 @@ def test_the_lean_store_passes_on_an_alteration_once() -> None:
     store = LeanStore()
     store.load()
 
-    batch = Batch()
-    batch.items += items
-    changes = [store.commit(batch) for _ in range(2)]
+    changes = [store.commit(batch_of(*items)) for _ in range(2)]
 
     assert changes == [[MessageEdited(edit), MessageRevoked(revoke), MessageReacted(reaction)], []]
