@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
-from psycopg import AsyncConnection, errors
+from psycopg import errors
 
 from chappe.runtime.errors import UnavailableError
+from chappe.runtime.postgres import TidyConnection
 from svc_identity.adapters.database_postgres import NAME, Connection, Database, Row, Work, prepare, uuid_of
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import Change, ChangeKind, ChangePage, Cursor, UserId
@@ -122,7 +123,7 @@ class PostgresChangeLog:
     async def lead(self) -> AsyncGenerator[Lead | None]:
         """Tries to become the one that tells inboxes; None when another process is."""
         try:
-            connection = await AsyncConnection.connect(
+            connection = await TidyConnection.connect(
                 self._database.dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S
             )
         except psycopg.OperationalError as error:

@@ -14,6 +14,7 @@ from psycopg.pq import Format
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chappe.runtime.errors import UnavailableError
+from chappe.runtime.postgres import TidyConnection
 from svc_identity.errors import UserNotFoundError
 from svc_identity.model import ChangeKind, Charge, DeviceId, DeviceRef, UserId
 from svc_identity.protocol.limit import check_charge, day_of
@@ -162,7 +163,7 @@ class Database:
         self._changed = changed
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
-            connection_class=AsyncConnection[Row],
+            connection_class=TidyConnection,
             min_size=min(2, size),
             max_size=size,
             open=False,

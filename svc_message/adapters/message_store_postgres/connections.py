@@ -12,6 +12,7 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.metrics import SECONDS, Histogram
+from chappe.runtime.postgres import TidyConnection
 from chappe.runtime.tracing import part
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters
 
@@ -136,7 +137,7 @@ class Connections:
             await _close(connection)
 
     async def _connect(self) -> Connection:
-        connection = await AsyncConnection.connect(
+        connection = await TidyConnection.connect(
             self._dsn,
             autocommit=True,
             context=self._adapters,
