@@ -1,7 +1,7 @@
 """Judges ticks and tallies: each one true when it is shown, and none that goes back."""
 
 from chappe.testing.checker_report import short
-from chappe.testing.checker_state import Device, Findings, Message, Tally, User, with_one
+from chappe.testing.checker_state import Device, Findings, Limits, Message, Tally, User, with_one
 from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
@@ -14,9 +14,10 @@ _NOTHING = Tally(0, 0)
 class Ticks:
     """Follows `read`, `tick` and `tally`."""
 
-    def __init__(self, world: World, findings: Findings) -> None:
+    def __init__(self, world: World, findings: Findings, limits: Limits) -> None:
         self._world = world
         self._findings = findings
+        self._read_at_once = limits.read_at_once
 
     def read(self, line: Line) -> None:
         """Takes note of what a user has read: the ids named, or what this device had applied of all up to one."""
@@ -27,7 +28,7 @@ class Ticks:
             user_upto = self._world.read_upto[conv]
             user_upto[device.user] = max(upto, user_upto.get(device.user, ""))
             unread = device.unread.get(conv, ())
-            ids = [id_ for id_ in unread if id_ <= upto]
+            ids = sorted(id_ for id_ in unread if id_ <= upto)[-self._read_at_once :]
             device.unread[conv] = [id_ for id_ in unread if id_ > upto]
         for id_ in ids:
             message = self._world.messages[id_]
@@ -63,7 +64,7 @@ class Ticks:
         if message.sender is None or message.sender.user is not device.user:
             self._lie(line, words, "which is not a message of its user")
             return
-        true = self._truth(message, line["id"], message.sender.user)
+        true = self._truth(message, line, message.sender.user)
         if shown.delivered > true.delivered or shown.read > true.read:
             self._lie(line, words, f"but {true.delivered} had it, and {true.read} of them had read it")
         elif not shown.read <= shown.delivered <= line["of"]:
@@ -78,15 +79,19 @@ class Ticks:
             self._lie(line, words, f"though it was sent to {message.recipients}")
         message.tallies[device] = Tally(*map(max, before, shown))
 
-    def _truth(self, message: Message, id_: str, sender: User) -> Tally:
+    def _truth(self, message: Message, line: Line, sender: User) -> Tally:
         have = delivered_to(message)
-        have.discard(sender)
         read = {device.user for device in message.readers}
-        upto = self._world.read_upto.get(message.conv, {})
-        # Whoever has read all up to a later one may have read this one.
-        read.update(user for user, id_read in upto.items() if id_read >= id_ and user in have)
-        read.discard(sender)
-        return Tally(len(have | read), len(read))
+        for user, upto in self._world.read_upto.get(message.conv, {}).items():
+            # Whoever says that all up to a later one is read says it of what is in its log and on its way, too.
+            if upto >= line["id"] and (user in have or self._may_have(user, message, line["t"])):
+                read.add(user)
+        have |= read
+        return Tally(len(have - {sender}), len(read - {sender}))
+
+    def _may_have(self, user: User, message: Message, t: float) -> bool:
+        group = self._world.group(message.conv)
+        return not group.spans(user) or group.may_have(user, message, min(message.stored_t, t))
 
     def _is_read(self, message: Message, id_: str, by: User) -> bool:
         if self._world.read_upto[message.conv].get(by, "") >= id_:

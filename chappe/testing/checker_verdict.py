@@ -70,7 +70,7 @@ class _Judge:
         self._findings = Findings(limits.stories)
         self._sending = Sending(self._world, self._findings, limits)
         self._delivery = Delivery(self._world, self._findings, limits)
-        self._ticks = Ticks(self._world, self._findings)
+        self._ticks = Ticks(self._world, self._findings, limits)
         self._groups = Groups(self._world)
         self._quiet = Quiet(self._world, self._findings, self._delivery, self._groups)
         self._lines = 0
