@@ -1,7 +1,8 @@
 """What a crowd expects: who must have which message, and how far each one's ticks must come."""
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 DELIVERED = 2
@@ -17,6 +18,17 @@ class Due(NamedTuple):
     """The sender's other devices, which must apply it too."""
     own: frozenset[str]
     """All devices of the sender, which must show its ticks."""
+    group: bytes = b""
+    """The group to which it was sent."""
+    sent_s: float = 0.0
+    """When, on the monotonic clock; known for groups."""
+
+
+class Tally(NamedTuple):
+    """How many recipients of a message to a group have it, and have read it."""
+
+    delivered: int = 0
+    read: int = 0
 
 
 class Books:
@@ -29,7 +41,9 @@ class Books:
         self._open: dict[bytes, Due] = {}
         self._applied: dict[bytes, set[str]] = {}
         self._ticks: dict[bytes, dict[str, int]] = {}
-        self._read: set[bytes] = set()
+        self._released: dict[tuple[bytes, str], float] = {}
+        self._tallies: dict[bytes, dict[str, Tally]] = {}
+        self._read: dict[bytes, set[str]] = {}
 
     def stored(self, message_id: bytes, due: Due) -> None:
         """Takes note that a message was acknowledged."""
@@ -44,9 +58,18 @@ class Books:
         """Takes note that a device shows a state."""
         self._ticks.setdefault(message_id, {})[actor] = state
 
-    def read(self, message_ids: list[bytes]) -> None:
+    def counted(self, message_id: bytes, actor: str, tally: Tally) -> None:
+        """Takes note that a device shows how many have a message."""
+        self._tallies.setdefault(message_id, {})[actor] = tally
+
+    def read(self, message_ids: list[bytes], actor: str) -> None:
         """Takes note that the server has taken a read: its ticks must show."""
-        self._read.update(message_ids)
+        for message_id in message_ids:
+            self._read.setdefault(message_id, set()).add(actor)
+
+    def release(self, group: bytes, actors: Iterable[str]) -> None:
+        """Expects of devices nothing that was sent to a group before: their users are being removed."""
+        self._released.update(dict.fromkeys(((group, actor) for actor in actors), time.monotonic()))
 
     def is_settled(self, absent: frozenset[str]) -> bool:
         """Returns whether all that was acknowledged has arrived everywhere but at these devices, with its ticks."""
@@ -60,8 +83,29 @@ class Books:
     def _gaps(self, absent: frozenset[str]) -> Iterator[str]:
         for message_id, due in list(self._open.items()):
             has, ticks = self._applied.get(message_id, set()), self._ticks.get(message_id, {})
-            missing = (due.peers | due.others) - has - absent
-            level = READ if message_id in self._read else DELIVERED if due.peers - absent else 0
-            low = {actor for actor in due.own - absent if ticks.get(actor, 0) < level}
+            missing = {actor for actor in (due.peers | due.others) - has - absent if self._is_due(due, actor)}
+            level: Tally | int
+            if due.group:
+                level, low = self._low_tallies(message_id, due, absent)
+            else:
+                level = READ if message_id in self._read else DELIVERED if due.peers - absent else 0
+                low = {actor for actor in due.own - absent if ticks.get(actor, 0) < level}
             if missing or low:
                 yield f"{message_id.hex()}: not at {sorted(missing)}, below {level} at {sorted(low)}"
+
+    def _is_due(self, due: Due, actor: str) -> bool:
+        return not due.group or self._released.get((due.group, actor), 0.0) <= due.sent_s
+
+    def _low_tallies(self, message_id: bytes, due: Due, absent: frozenset[str]) -> tuple[Tally, set[str]]:
+        sender = users_of(due.own)
+        has = users_of(self._applied.get(message_id, set()) - absent) - sender
+        read = users_of(self._read.get(message_id, set())) - sender
+        level = Tally(len(has | read), len(read))
+        tallies = self._tallies.get(message_id, {})
+        shown = {actor: tallies.get(actor, Tally()) for actor in due.own - absent}
+        return level, {actor for actor, tally in shown.items() if tally.delivered < level[0] or tally.read < level[1]}
+
+
+def users_of(actors: Iterable[str]) -> set[str]:
+    """Returns whose devices these are."""
+    return {actor.partition("/")[0] for actor in actors}

@@ -22,12 +22,17 @@ from chappe.client.registration import enrol, join
 from chappe.client.seams import system_seams
 from chappe.testing import Report, check
 from tests.system.books import Books, Due
+from tests.system.circle import Circle
 from tests.system.handset import Handset
+from tests.system.townspeople import settle
 
 BEAT_S: Final = 0.02
 LOOK_S: Final = 0.02
 MOST_PENDING: Final = 100
 """A device with so many unanswered sends composes no more for now."""
+LONGEST_STAY_S: Final = 3.0
+"""Half of the stays are shorter than a change may take to bite, and some longer."""
+LOOK_AGAIN_S: Final = 6.0
 SETTLE_S: Final = 60.0
 
 _numbers = itertools.count(1)
@@ -58,6 +63,8 @@ class CrowdTerms:
     """How many devices each user has."""
     rate: float = 300.0
     """Messages each second, all devices together."""
+    group_share: float = 0.0
+    """Which part of them goes to groups, once there are some."""
     seed: int = 1
     """For who writes to whom."""
 
@@ -80,6 +87,8 @@ class Crowd:
         self.terms = terms or CrowdTerms()
         self.books = Books()
         self.users: list[list[Handset]] = []
+        self.circles: list[Circle] = []
+        """The groups; whoever is in one may write to it."""
         self._mesh = mesh
         self._folder = _folder(mesh.plan.data, name)
         self._random = random.Random(self.terms.seed)
@@ -109,6 +118,45 @@ class Crowd:
         due = Due(peers, own - {handset.actor}, own)
         handset.send(self.users[to][0].user_id, due, b"message %d" % self._sent + bytes(size))
 
+    async def circle(self, *numbers: int, townspeople: int = 0) -> Circle:
+        """Makes a group of some users, by number, and of people who never connect; the first user owns it."""
+        owner = self.users[numbers[0]][0]
+        people = [self.users[number][0].user_id for number in numbers[1:]]
+        circle = await Circle.create(owner, people + await settle(self._mesh, townspeople))
+        self.circles.append(circle)
+        return circle
+
+    def tell(self, handset: Handset, circle: Circle, size: int = 0) -> None:
+        """Sends one message of at least so many bytes from a device to a group."""
+        entitled = circle.entitled(handset.versions[circle.group_id])
+        peers = frozenset(other.actor for other in self.handsets if other.user_id in entitled)
+        own = frozenset(other.actor for other in self.handsets if other.user_id == handset.user_id)
+        self._sent += 1
+        due = Due(peers - own, own - {handset.actor}, own, circle.group_id, time.monotonic())
+        handset.send_to_group(circle.group_id, due, b"message %d" % self._sent + bytes(size))
+
+    def actors_of(self, user_id: bytes) -> frozenset[str]:
+        """Returns all devices of a user."""
+        return frozenset(handset.actor for handset in self.handsets if handset.user_id == user_id)
+
+    async def remove(self, circle: Circle, number: int) -> None:
+        """Removes a user from a group; what was sent before need not reach it any more."""
+        user_id = self.users[number][0].user_id
+        self.books.release(circle.group_id, self.actors_of(user_id))
+        await circle.remove(user_id)
+
+    @asynccontextmanager
+    async def coming_and_going(self, circle: Circle, *numbers: int) -> AsyncGenerator[None]:
+        """Removes some users from a group by turns and adds each again, for as long as the block lasts."""
+        is_over = asyncio.Event()
+        task = asyncio.create_task(self._come_and_go(circle, numbers, is_over), name="come and go")
+        try:
+            yield
+        finally:
+            # Not cancelled: half a change would be one of which nobody knows whether it stands.
+            is_over.set()
+            await task
+
     @asynccontextmanager
     async def talking(self) -> AsyncGenerator[None]:
         """Talks at the crowd's rate for as long as the block lasts."""
@@ -137,10 +185,14 @@ class Crowd:
         """
         absent = self._absent()
         try:
-            await until(lambda: not self.pending and self.books.is_settled(absent), "all is settled", timeout_s)
+            # A lost count is told within a minute; who looks at the chat need not wait for it.
+            with suppress(NotInTimeError):
+                await until(lambda: self._is_settled(absent), "all is settled", LOOK_AGAIN_S)
+            await asyncio.gather(*(handset.count_again() for handset in self.handsets))
+            await until(lambda: self._is_settled(absent), "all is settled", timeout_s)
         except NotInTimeError as error:
-            gaps = self.books.outstanding(absent)
-            raise NotInTimeError(f"{error}: {self.pending} sends are unanswered; {gaps}") from None
+            gaps, ignorant = self.books.outstanding(absent), self._ignorant(absent)
+            raise NotInTimeError(f"{error}: {self.pending} sends are unanswered; {ignorant}; {gaps}") from None
 
     async def verdict(self, timeout_s: float = SETTLE_S) -> Report:
         """Waits until all is settled, or no longer, and judges the histories."""
@@ -174,6 +226,18 @@ class Crowd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.gather(*(handset.close() for handset in self.handsets))
+
+    def _is_settled(self, absent: frozenset[str]) -> bool:
+        return not self.pending and not self._ignorant(absent) and self.books.is_settled(absent)
+
+    def _ignorant(self, absent: frozenset[str]) -> list[str]:
+        """Returns the devices that have not heard the last of their groups."""
+        return [
+            f"{handset.actor} knows of version {handset.versions[circle.group_id]} of {circle.version}"
+            for circle in self.circles
+            for handset in self.handsets
+            if handset.actor not in absent and handset.versions[circle.group_id] < circle.news(handset.user_id)
+        ]
 
     def _absent(self) -> frozenset[str]:
         return frozenset(handset.actor for handset in self.handsets if not handset.is_on)
@@ -210,8 +274,27 @@ class Crowd:
         number = self._random.randrange(len(self.users))
         handset = self._random.choice(self.users[number])
         to = self._random.choice([other for other in range(len(self.users)) if other != number])
-        if handset.is_on and handset.pending < MOST_PENDING:
+        if not handset.is_on or handset.pending >= MOST_PENDING:
+            return
+        circles = [circle for circle in self.circles if handset.user_id in circle.members]
+        if circles and self._random.random() < self.terms.group_share:
+            self.tell(handset, self._random.choice(circles))
+        else:
             self.say(handset, to)
+
+    async def _come_and_go(self, circle: Circle, numbers: Sequence[int], is_over: asyncio.Event) -> None:
+        turns = itertools.cycle(numbers)
+        while not is_over.is_set():
+            number = next(turns)
+            await self.remove(circle, number)
+            await self._linger(is_over)
+            await circle.add(self.users[number][0].user_id)
+            await self._linger(is_over)
+
+    async def _linger(self, is_over: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._random.uniform(0, LONGEST_STAY_S)):
+                await is_over.wait()
 
 
 async def _linked(door: Door, client: LeanClient) -> Device:

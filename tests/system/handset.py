@@ -1,17 +1,30 @@
 """One device of a crowd: a client, its store, its history and what it expects."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from chappe.client.changes import MessageArrived, SendRefused, Sent, TickRaised
+from chappe.api.edge.v1 import item_pb2
+from chappe.api.message.v1 import receipt_service_pb2
+from chappe.client.changes import GroupTickRaised, ItemArrived, MessageArrived, SendRefused, Sent, TickRaised
 from chappe.client.device import Device
+from chappe.client.errors import ChappeClientError
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.methods import Method
 from chappe.client.seams import Seams, SystemClock, SystemRandomness
 from chappe.client.store_memory import LeanStore
 from chappe.testing import HistoryWriter, actor_of
-from tests.system.books import Books, Due
+from tests.system.books import Books, Due, Tally
 
 LONGEST_PAUSE_S = 0.5
+MOST_ASKED = 256
+COUNT = Method(
+    "chappe.api.message.v1.ReceiptService/BatchGetReceipts",
+    receipt_service_pb2.BatchGetReceiptsRequest,
+    receipt_service_pb2.BatchGetReceiptsResponse,
+)
 
 
 class Impatient(SystemRandomness):
@@ -35,8 +48,15 @@ class Handset:
         self.sessions = 0
         """How many sessions got as far as CaughtUp."""
         self.received = 0
+        self.versions: Counter[bytes] = Counter()
+        """The newest version that it was told of each group."""
+        self.refusals: Counter[str] = Counter()
+        """Final refusals by reason."""
         self._books = books
-        self._unread: dict[bytes, list[bytes]] = {}
+        self._said: dict[bytes, list[bytes]] = {}
+        """By group, what it has sent."""
+        self._asking: set[asyncio.Task[None]] = set()
+        self._unread: dict[tuple[bytes, bool], list[bytes]] = {}
         self._dues: dict[int, Due | list[bytes]] = {}
 
     @property
@@ -59,8 +79,10 @@ class Handset:
         callbacks = Callbacks(
             message=self._arrived,
             tick=self._ticked,
+            counted=self._counted,
             sent=self._sent,
             refused=self._refused,
+            item=self._learned,
             caught_up=self._caught_up,
         )
         parts = LeanParts(store=self.store, recorder=self.history, seams=Seams(SystemClock(), Impatient()))
@@ -70,6 +92,8 @@ class Handset:
     async def switch_off(self) -> None:
         """Ends the client; its store stays."""
         client, self.client = self.client, None
+        for task in self._asking:
+            task.cancel()
         if client is not None:
             await client.close()
 
@@ -83,31 +107,84 @@ class Handset:
         if self.client is not None:
             self._dues[self.client.send(peer_id, content).draft] = due
 
+    def send_to_group(self, group_id: bytes, due: Due, content: bytes) -> None:
+        """Sends a message to a group, of which it names the newest version that it knows."""
+        if self.client is not None:
+            outgoing = self.client.send_to_group(group_id, content, self.versions[group_id])
+            self._dues[outgoing.draft] = due
+
     def read_some(self) -> None:
-        """Reads all that came from one peer, if any did."""
-        if self.client is not None and self._unread:
-            peer_id, message_ids = self._unread.popitem()
-            self._dues[self.client.mark_read(peer_id, max(message_ids)).draft] = message_ids
+        """Reads all that came in one chat, if anything did."""
+        if self.client is None or not self._unread:
+            return
+        # The chat that has waited longest.
+        chat_id, is_group = chat = next(iter(self._unread))
+        message_ids = self._unread.pop(chat)
+        mark = self.client.mark_group_read if is_group else self.client.mark_read
+        self._dues[mark(chat_id, max(message_ids)).draft] = message_ids
+
+    async def count_again(self) -> None:
+        """Asks how many have the last of its messages to each group, as somebody does who looks at the chat."""
+        for group_id in self._said:
+            await self._ask(group_id)
+
+    async def _ask(self, group_id: bytes) -> None:
+        client, message_ids = self.client, self._said.get(group_id, [])[-MOST_ASKED:]
+        if client is None or not message_ids:
+            return
+        queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=id_) for id_ in message_ids]
+        with suppress(ChappeClientError):
+            answer = await client.call(COUNT, receipt_service_pb2.BatchGetReceiptsRequest(queries=queries))
+            found = [counts for counts in answer.counts if counts.is_found]
+            receipt = item_pb2.GroupReceiptEvent(
+                group_id=group_id,
+                message_ids=[counts.message_id for counts in found],
+                delivered_counts=[counts.delivered_count for counts in found],
+                read_counts=[counts.read_count for counts in found],
+                recipient_counts=[counts.recipient_count for counts in found],
+            )
+            client.engine.core.outbox.batch.items.append(item_pb2.Item(group_receipt=receipt))
+            client.engine.wake()
 
     def _arrived(self, change: MessageArrived) -> None:
         self.received += 1
         message = change.message
         self._books.applied(message.message_id, self.actor)
-        if message.sender_user_id != self.user_id:
-            self._unread.setdefault(message.sender_user_id, []).append(message.message_id)
+        if message.sender_user_id == self.user_id:
+            if message.group_id:
+                self._said.setdefault(message.group_id, []).append(message.message_id)
+        else:
+            chat = (message.group_id, True) if message.group_id else (message.sender_user_id, False)
+            self._unread.setdefault(chat, []).append(message.message_id)
 
     def _ticked(self, change: TickRaised) -> None:
         self._books.ticked(change.message_id, self.actor, change.state)
 
+    def _counted(self, change: GroupTickRaised) -> None:
+        self._books.counted(change.message_id, self.actor, Tally(change.delivered, change.read))
+
     def _sent(self, change: Sent) -> None:
         due = self._dues.pop(change.outgoing.draft)
         if isinstance(due, Due):
+            if due.group:
+                self._said.setdefault(due.group, []).append(change.outgoing.message_id)
             self._books.stored(change.outgoing.message_id, due)
         else:
-            self._books.read(due)
+            self._books.read(due, self.actor)
 
     def _refused(self, change: SendRefused) -> None:
+        self.refusals[change.reason] += 1
         self._books.refusals[change.reason] += 1
+
+    def _learned(self, change: ItemArrived) -> None:
+        if change.item.HasField("group_change"):
+            group = change.item.group_change
+            self.versions[group.group_id] = max(self.versions[group.group_id], group.version)
+        elif change.item.HasField("group_receipt"):
+            # Something came further: how far, it has to ask.
+            task = asyncio.create_task(self._ask(change.item.group_receipt.group_id))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
 
     def _caught_up(self, _change: object) -> None:
         self.sessions += 1
