@@ -134,7 +134,7 @@ def friends(people: Two) -> Two:
 def test_two_people_chat_with_typing_presence_and_ticks(friends: Two, opened: Callable[..., Pseudo]) -> None:
     alice, bob = friends
     hers = opened(alice)
-    hers.shows("▌Bob", "did you see it?", "Enter send")
+    hers.shows("▌Bob", " Bob         did you see it?", "Enter send")
     his = opened(bob, "Alice")
     his.shows("Alice", "did you see it?  ✓✓", "online")
 
@@ -154,7 +154,7 @@ def test_two_people_chat_with_typing_presence_and_ticks(friends: Two, opened: Ca
 def test_chats_are_switched_by_keys_and_drafts_stay(friends: Two, opened: Callable[..., Pseudo]) -> None:
     alice, _ = friends
     terminal = opened(alice)
-    terminal.shows("did you see it?", "Hikers")
+    terminal.shows(" Bob         did you see it?")
 
     terminal.type("half a sen")
     terminal.shows("> half a sen")
@@ -174,7 +174,7 @@ def test_history_is_scrolled_back_to_its_beginning_and_forward_again(
     for number in range(1, 61):
         assert ended(bob.begin("send", "Alice", f"line {number}")).code == 0
     terminal = opened(alice, rows=20)
-    terminal.shows("   line 60")
+    terminal.shows("     line 60")
 
     for _ in range(8):
         terminal.type("\x1b[5~")
@@ -189,10 +189,10 @@ def test_history_is_scrolled_back_to_its_beginning_and_forward_again(
 def test_a_terminal_may_change_its_size_and_have_no_colours(friends: Two, opened: Callable[..., Pseudo]) -> None:
     alice, bob = friends
     terminal = opened(alice, columns=80, rows=20, NO_COLOR="1")
-    terminal.shows("did you see it?", "│")
+    terminal.shows(" Bob       did you see it?", "│")
 
     terminal.resize(140, 30)
-    terminal.shows("│")
+    terminal.shows(" Bob            did you see it?", "│")
     terminal.type("is this read?\r")
     terminal.shows("is this read?  ✓")
     bob.type("listen", "--read", "--count", "1", "--timeout", "3")

@@ -20,7 +20,7 @@ from chappe.client import (
 from chappe.client.destination import Destination
 from chappe.client.tasks import Tasks
 
-NO_CHAT: Final = "no chat is open; /to NAME opens one"
+NO_CHAT: Final = "no chat is open yet; /to NAME opens one"
 _PAGE: Final = 50
 _CHATS: Final = 200
 _WATCHED: Final = 200
@@ -39,6 +39,8 @@ class Conductor:
             tasks: Owns what goes on in the background.
         """
         self.state = state
+        self.opened: Callable[[Row | None, Row], None] = lambda _before, _row: None
+        """Called in the moment in which another chat is shown, with the one before."""
         self._me = me
         self._redraw = redraw
         self._tasks = tasks
@@ -71,8 +73,11 @@ class Conductor:
     async def open(self, conversation_id: bytes) -> None:
         """Shows a chat."""
         state = self.state
+        before, row = state.open_row, state.rows[conversation_id]
         state.open_id, state.scroll, state.message, state.is_helping = conversation_id, 0, "", False
-        row = state.rows[conversation_id]
+        if row is not before:
+            self._typing.stop()
+            self.opened(before, row)
         self._redraw()
         with suppress(RefusedError, NotConnectedError):
             await self._me.presence.look_at(where_of(row))

@@ -10,7 +10,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from chappe.cli.chat.commands import Commands
 from chappe.cli.chat.conductor import NO_CHAT, Conductor
 from chappe.cli.chat.screen import Screen, Terminals
-from chappe.cli.chat.state import State
+from chappe.cli.chat.state import Row, State
 from chappe.client import ChappeClientError, Client
 from chappe.client.tasks import Tasks
 
@@ -37,6 +37,7 @@ class ChatSession:
         self._screen = Screen(self._state, keys, self._typed, terminals)
         self._bind(keys)
         self._conductor = Conductor(me, self._state, self._screen.app.invalidate, self._tasks)
+        self._conductor.opened = self._opened
         self._commands = Commands(me, self._conductor, self._leave)
 
     async def run(self) -> None:
@@ -84,7 +85,7 @@ class ChatSession:
             keys.add(*names)(_handler(action))
 
     def _jump(self, number: int) -> None:
-        self._switch(self._conductor.jump(number))
+        self._go(self._conductor.jump(number))
 
     def _enter(self) -> None:
         text = self._screen.input.text.strip("\n")
@@ -95,7 +96,7 @@ class ChatSession:
             return
         self._screen.input.reset()
         if text.startswith("/"):
-            self._switch(self._commands.run(text))
+            self._go(self._commands.run(text))
         elif text.strip():
             self._go(self._conductor.say(text))
 
@@ -107,7 +108,7 @@ class ChatSession:
         elif by > 0 and document.cursor_position_row < document.line_count - 1:
             self._screen.input.cursor_down()
         else:
-            self._switch(self._conductor.step(by))
+            self._go(self._conductor.step(by))
 
     def _scroll(self, by: int) -> None:
         self._state.message, self._state.is_helping = "", False
@@ -120,23 +121,16 @@ class ChatSession:
             self._conductor.seen()
         self._screen.app.invalidate()
 
-    def _switch(self, change: Coroutine[Any, Any, None]) -> None:
-        """Does what may open another chat: what is typed stays with the old one."""
-        row = self._state.open_row
-        if row is not None:
+    def _opened(self, before: Row | None, row: Row) -> None:
+        """Lets what is typed stay with its chat; at once, so that nothing goes to another."""
+        if before is not None:
+            before.draft = self._screen.input.text
+        elif not row.draft:
             row.draft = self._screen.input.text
-        self._go(self._switched(change))
-
-    async def _switched(self, change: Coroutine[Any, Any, None]) -> None:
-        before = self._state.open_id
-        await change
-        row = self._state.open_row
-        if row is not None and row.conversation_id != before:
-            self._is_switching = True
-            self._screen.input.text = row.draft
-            self._screen.input.cursor_position = len(row.draft)
-            self._is_switching = False
-        self._screen.app.invalidate()
+        self._is_switching = True
+        self._screen.input.text = row.draft
+        self._screen.input.cursor_position = len(row.draft)
+        self._is_switching = False
 
     def _typed(self) -> None:
         text = self._screen.input.text
