@@ -72,7 +72,7 @@ class PrivacySettings(_message.Message):
     about: _privacy_audience_pb2.PrivacyAudience.ValueType
     """What the user says of itself. Contacts by default."""
     read_receipts: _builtins.bool
-    """Whether the user gives read receipts in direct conversations; whoever gives none gets none. True by default."""
+    """Whether the user gives read receipts, in groups too; whoever gives none gets none. True by default."""
     groups: _privacy_audience_pb2.PrivacyAudience.ValueType
     """Who may add the user to groups. Everyone by default."""
     online: _privacy_audience_pb2.PrivacyAudience.ValueType
