@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from chappe.cli.launcher import Mesh, Plan
+from tests.system.scenarios import PATIENT
 
 Planner = Callable[..., Plan]
 
@@ -32,3 +33,10 @@ def started(plan: Plan) -> Generator[Mesh]:
         yield mesh
     finally:
         asyncio.run(mesh.stop())
+
+
+@pytest.fixture(scope="package")
+def quiet_mesh(planned: Planner) -> Generator[Mesh]:
+    """Holds a system of two edges up for all tests that hurt nothing."""
+    with started(planned("quiet", edges=2, settings=PATIENT)) as mesh:
+        yield mesh

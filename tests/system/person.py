@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,11 +42,13 @@ class Person:
 
     def __init__(self, address: str, folder: Path, number: str = "") -> None:
         self.number = number
+        self.address = address
+        self.folder = folder
         self.events: list[Event] = []
+        self.moments: list[float] = []
+        """When each event was shown, on the monotonic clock."""
         self.end: ChappeClientError | None = None
         """Why an edge does not want this device any more."""
-        self._address = address
-        self._folder = folder
         self._client: Client | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -84,7 +87,7 @@ class Person:
         return next(event for event in self.of(kind) if fits(event))
 
     async def __aenter__(self) -> Self:
-        self._client = await connect(self._address, profile=self._folder).__aenter__()
+        self._client = await connect(self.address, profile=self.folder).__aenter__()
         self._looking = asyncio.create_task(self._look(self._client))
         await self.sees_event(Online)
         return self
@@ -105,5 +108,6 @@ class Person:
         try:
             async for event in client.events():
                 self.events.append(event)
+                self.moments.append(time.monotonic())
         except ChappeClientError as error:
             self.end = error

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,6 @@ from chappe.api.edge.v1 import server_frame_pb2
 from chappe.cli.launcher import Mesh
 from chappe.client import LeanClient, Offline, Online, ReadOnOtherDevice, Tick, link
 from chappe.client.profiles import Profile
-from tests.system.conftest import Planner, started
 from tests.system.crowd import until
 from tests.system.person import Person, registered
 
@@ -30,10 +29,9 @@ class Pair(NamedTuple):
     bob: Person
 
 
-@pytest.fixture(scope="module")
-def mesh(planned: Planner) -> Iterator[Mesh]:
-    with started(planned("flows", edges=2)) as mesh:
-        yield mesh
+@pytest.fixture
+def mesh(quiet_mesh: Mesh) -> Mesh:
+    return quiet_mesh
 
 
 @pytest.fixture
