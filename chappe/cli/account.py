@@ -113,7 +113,7 @@ def sessions(terminal: Terminal, /) -> None:
     """List where this account is signed in."""
 
     async def work() -> None:
-        from chappe.cli.show import moment
+        from chappe.cli.times import moment
 
         async with terminal.client() as me:
             found = await me.account.sessions()

@@ -27,15 +27,11 @@ _PAGE: Final = 200
 _MOST_CHATS: Final = 32
 
 
-async def send_and_wait(
-    terminal: Terminal, me: Client, chat: str, text: str, *, until: str | None, timeout_s: float
-) -> None:
-    """Sends a message, shows its tick, and if asked waits for a further one.
-
-    Raises:
-        ClickException: The further tick did not come in time.
-    """
-    sent = await me.send(chat, text, timeout_s=timeout_s)
+async def send_once(
+    terminal: Terminal, me: Client, chat: str, text: str, *, expiry_s: int | None, timeout_s: float
+) -> Message:
+    """Sends a message and shows its tick."""
+    sent = await me.send(chat, text, expiry_s=expiry_s, timeout_s=timeout_s)
     terminal.show(
         tick_sign(Tick.SENT),
         event="sent",
@@ -45,9 +41,17 @@ async def send_and_wait(
         sent_ms=sent.sent_ms,
         accepted_ms=sent.accepted_ms,
         tick=Tick.SENT.name.lower(),
+        **({"expires_ms": sent.expires_ms} if sent.expires_ms else {}),
     )
-    if until is None:
-        return
+    return sent
+
+
+async def wait_for(terminal: Terminal, me: Client, sent: Message, until: str, timeout_s: float) -> None:
+    """Waits until a message has come further, and shows what comes meanwhile.
+
+    Raises:
+        ClickException: It did not in time.
+    """
     try:
         async with asyncio.timeout(timeout_s):
             await _until(Screen(terminal, me), me, sent, Tick[until.upper()])

@@ -1,8 +1,8 @@
 """How groups look on a terminal, and as JSON."""
 
 from chappe.cli.duration import spoken
-from chappe.cli.show import moment
 from chappe.cli.terminal import Terminal
+from chappe.cli.times import moment
 from chappe.client import Client, Group, GroupOutcome, Invite, Member, RefusalReason, Role
 
 _WHY = {

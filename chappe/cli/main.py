@@ -7,12 +7,14 @@ import click
 
 from chappe import __version__
 from chappe.cli.account import hello, link, login, register, revoke, sessions
+from chappe.cli.act import delete, edit, react, reply
 from chappe.cli.bench import bench
 from chappe.cli.bot import bot
 from chappe.cli.chat.command import chat
 from chappe.cli.doctor import doctor
 from chappe.cli.group import group
 from chappe.cli.info import info
+from chappe.cli.keep import keep, timer
 from chappe.cli.people import block, contacts, unblock
 from chappe.cli.presence import presence
 from chappe.cli.settings import settings
@@ -46,6 +48,8 @@ def version() -> None:
 
 
 for command in (up, register, login, link, chat, send, listen, history, info, chats, group, contacts, presence):
+    main.add_command(command)
+for command in (edit, delete, react, reply, keep, timer):
     main.add_command(command)
 for command in (block, unblock, settings, bot, sessions, revoke, hello, doctor, trace, bench):
     main.add_command(command)

@@ -1,15 +1,10 @@
 """Shows who has a message and who read it."""
 
-from typing import Final
-
-import click
-
-from chappe.cli.show import moment, tick_sign
+from chappe.cli.finding import find_message, is_mine
+from chappe.cli.show import tick_sign
 from chappe.cli.terminal import Terminal
-from chappe.client import Client, Message, Receipt, Tick
-
-_PAGE: Final = 200
-_MOST_PAGES: Final = 10
+from chappe.cli.times import moment
+from chappe.client import Client, Receipt, Tick
 
 
 async def show_info(terminal: Terminal, me: Client, chat: str, start: str) -> None:
@@ -24,7 +19,7 @@ async def show_info(terminal: Terminal, me: Client, chat: str, start: str) -> No
     Raises:
         ClickException: There is none.
     """
-    message = await find_message(me, chat, start.lower())
+    message = await find_message(me, chat, start, is_mine, "message of yours")
     receipts = await me.receipts(message)
     names = await me.people.names_of(receipt.user_id for receipt in receipts)
     how = f"{message.counts}" if message.counts is not None else message.tick.name.lower()
@@ -50,25 +45,6 @@ async def show_info(terminal: Terminal, me: Client, chat: str, start: str) -> No
     missing = message.counts.recipients - len(receipts) if message.counts is not None else 1 - len(receipts)
     if missing > 0:
         terminal.note(f"  {missing} more {'have' if missing > 1 else 'has'} not got it yet")
-
-
-async def find_message(me: Client, chat: str, start: str) -> Message:
-    """Returns the newest own message of a chat whose id begins so.
-
-    Raises:
-        ClickException: There is none among the newest 2,000 of the chat.
-    """
-    page = ""
-    for _ in range(_MOST_PAGES):
-        found = await me.history(chat, limit=_PAGE, page=page)
-        for message in found.messages:
-            if message.is_mine and message.id.startswith(start):
-                return message
-        page = found.next_page
-        if not page:
-            break
-    what = f"no message of yours begins with {start}" if start else "there is no message of yours"
-    raise click.ClickException(f"{what} in the chat with {chat}; `chappe --json history` shows ids")
 
 
 def _how(receipt: Receipt) -> str:

@@ -1,22 +1,28 @@
 """How messages, ticks and people look on a terminal, and as JSON."""
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from chappe.cli.act_show import ActScreen, tail_of
 from chappe.cli.sentences import people_of, sentence
 from chappe.cli.terminal import Terminal
+from chappe.cli.times import moment
 from chappe.client import (
+    ChatChanged,
     Client,
+    Deleted,
+    Edited,
     Event,
+    Expired,
     GroupChanged,
     GroupTickChanged,
     Message,
     Offline,
     Online,
+    Reacted,
     SendFailed,
     Tick,
     TickChanged,
@@ -25,11 +31,6 @@ from chappe.client import (
 from chappe.client.destination import Destination, to_group
 
 _SHORT = 40
-
-
-def moment(ms: int) -> str:
-    """Returns a Unix time in milliseconds as local date and time."""
-    return dt.datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def tick_sign(tick: Tick) -> str:
@@ -50,6 +51,7 @@ class Screen:
         self._terminal = terminal
         self._me = me
         self._texts: dict[bytes, str] = {}
+        acts = ActScreen(terminal, me, self._text)
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             Message: self.message,
             TickChanged: self.tick,
@@ -57,12 +59,19 @@ class Screen:
             GroupChanged: self.group,
             SendFailed: self._failed,
             TypingChanged: self.typing,
+            Edited: acts.edited,
+            Deleted: acts.deleted,
+            Reacted: acts.reacted,
+            Expired: acts.expired,
+            ChatChanged: acts.changed,
             Online: lambda event: terminal.note(f"connected to {event.edge}"),
             Offline: lambda event: terminal.note(f"disconnected from {event.edge}, coming back"),
         }
 
     async def event(self, event: Event) -> None:
         """Shows an event; of what people need not see, nothing."""
+        if isinstance(event, Edited | Deleted):
+            self._texts.pop(event.message_id, None)
         handler = self._handlers.get(type(event))
         shown = None if handler is None else handler(event)
         if shown is not None:
@@ -79,7 +88,7 @@ class Screen:
         who = f"me → {chat}" if message.is_mine else f"{chat} · {sender}" if message.group_id else sender
         counts = {} if message.counts is None else asdict(message.counts)
         self._terminal.show(
-            f"{moment(message.sent_ms)}  {who}: {message.text}{_sign(message)}",
+            f"{moment(message.sent_ms)}  {who}: {said(message)}{tail_of(message)}{_sign(message)}",
             event="message",
             id=message.id,
             chat=message.conversation_id.hex(),
@@ -89,6 +98,12 @@ class Screen:
             sent_ms=message.sent_ms,
             accepted_ms=message.accepted_ms,
             tick=message.tick.name.lower(),
+            edited_ms=message.edited_ms or None,
+            deleted_ms=message.revoked_ms or None,
+            expires_ms=message.expires_ms or None,
+            reply_to=message.reply_to.hex() or None,
+            forwarded=message.forward_count,
+            reactions=[{"by": one.user_id.hex(), "emoji": one.emoji} for one in message.reactions],
             **place,
             **counts,
         )
@@ -169,6 +184,11 @@ class Screen:
             self._texts |= {message.message_id: message.text for message in stored}
         text = self._texts.get(message_id, message_id.hex())
         return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+
+
+def said(message: Message) -> str:
+    """Returns what a message says, or that it was deleted."""
+    return "(deleted)" if message.revoked_ms else message.text
 
 
 def _sign(message: Message) -> str:

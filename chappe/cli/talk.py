@@ -2,6 +2,7 @@
 
 import click
 
+from chappe.cli.duration import seconds
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 
@@ -17,9 +18,12 @@ from chappe.cli.terminal import Terminal, pass_terminal, shared_options
     help="Wait for ✓✓, or with --wait=read until it is read, in a group by all; shows what comes meanwhile.",
 )
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
+@click.option("--expires", "expiry_s", type=seconds, metavar="TIME", help="It disappears after 24h, 7d or so.")
 @shared_options
 @pass_terminal
-def send(terminal: Terminal, /, *, chat: str, text: str, until: str | None, timeout_s: float) -> None:
+def send(
+    terminal: Terminal, /, *, chat: str, text: str, until: str | None, timeout_s: float, expiry_s: int | None
+) -> None:
     """Send TEXT to CHAT: a phone number, the name of a contact, or the name of a group. ✓ means that it is durable.
 
     A group may also be named by its id, or by the beginning of it.
@@ -29,10 +33,12 @@ def send(terminal: Terminal, /, *, chat: str, text: str, until: str | None, time
     """
 
     async def work() -> None:
-        from chappe.cli.conversation import send_and_wait
+        from chappe.cli.conversation import send_once, wait_for
 
         async with terminal.client() as me:
-            await send_and_wait(terminal, me, chat, text, until=until, timeout_s=timeout_s)
+            sent = await send_once(terminal, me, chat, text, expiry_s=expiry_s, timeout_s=timeout_s)
+            if until is not None:
+                await wait_for(terminal, me, sent, until, timeout_s)
 
     terminal.run(work())
 
@@ -81,31 +87,17 @@ def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
 
 @click.command()
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 200), help="How many chats.")
+@click.option("--archived", "is_archived", is_flag=True, help="Those that are archived, and no others.")
 @shared_options
 @pass_terminal
-def chats(terminal: Terminal, /, *, limit: int) -> None:
-    """List the chats, the one with the newest message first, with the number of unread messages."""
+def chats(terminal: Terminal, /, *, limit: int, is_archived: bool) -> None:
+    """List the chats, the pinned first, then the one with the newest message, with the number of unread messages."""
 
     async def work() -> None:
-        from chappe.cli.show import moment, tick_sign
+        from chappe.cli.chat_list import show_chat
 
         async with terminal.client() as me:
-            for chat in await me.chats(limit=limit):
-                name, last = await me.title(chat), chat.last_message
-                sign = f" {tick_sign(last.tick)}" if last and last.is_mine else ""
-                said = f"{moment(last.sent_ms)}  {'me: ' if last.is_mine else ''}{last.text}{sign}" if last else ""
-                unread = f"({chat.unread_count})" if chat.unread_count else ""
-                place = {"peer": chat.peer_id.hex(), "peer_name": name}
-                if chat.group_id:
-                    place = {"group": chat.group_id.hex(), "group_name": name}
-                terminal.show(
-                    f"{name:<20} {unread:>6}  {said}",
-                    event="chat",
-                    chat=chat.conversation_id.hex(),
-                    unread=chat.unread_count,
-                    last_text=last.text if last else None,
-                    last_ms=last.sent_ms if last else None,
-                    **place,
-                )
+            for chat in await me.chats(limit=limit, is_archived=is_archived):
+                await show_chat(terminal, me, chat)
 
     terminal.run(work())

@@ -92,7 +92,7 @@ class Acts:
         if where.group_id:
             version, timer_s = await self._known_groups.terms(where.group_id)
         else:
-            timer_s = await self._host.in_store(self._host.store.expiry_s, where.conversation_id)
+            timer_s = await self._host.in_store(self._host.store.settings.expiry_s, where.conversation_id)
         expiry_s = timer_s if expiry_s is None else expiry_s
         content = encode(said)
         if where.peer_id:

@@ -40,6 +40,7 @@ ON CONFLICT (conversation_id) DO UPDATE SET muted_until_ms = excluded.muted_unti
     is_archived = excluded.is_archived, expiry_s = excluded.expiry_s, settings_position = excluded.settings_position
 WHERE conversations.settings_position < excluded.settings_position OR conversations.settings_position = x''
 """
+_PEER = "SELECT peer_id FROM conversations WHERE conversation_id = ?"
 _CLEAR = """
 UPDATE conversations SET cleared_upto = max(cleared_upto, ?), cleared_ms = max(cleared_ms, ?) WHERE conversation_id = ?
 """
@@ -79,9 +80,17 @@ class Altering:
         ).fetchone()
         return bool(is_gone)
 
-    def arrive(self, message: item_pb2.MessageEvent) -> bool:
-        """Takes note that a message comes and its chat is out of sight no more; returns whether it was taken back."""
-        if message.revoked_ms:
+    def arrive(self, message: item_pb2.MessageEvent, *, is_logged: bool) -> bool:
+        """Takes note that a message comes and its chat is out of sight no more; returns whether it was taken back.
+
+        Args:
+            message: It.
+            is_logged: It comes from the log, not from a page of history.
+        """
+        if message.revoked_ms and is_logged and self._is_known(message.message_id):
+            # The log tells later who took it back, which is news then. What it said is gone at once.
+            self._empty(message.message_id)
+        elif message.revoked_ms:
             self._take_back(message.message_id, message.conversation_id, message.revoked_ms)
         # The time of a place in the log is later than that of every message before it.
         self._db.execute(
@@ -122,9 +131,15 @@ class Altering:
 
     def _take_back(self, message_id: bytes, conversation_id: bytes, revoked_ms: int) -> bool:
         is_new = self._db.execute(_PUT_REVOKE, (message_id, conversation_id, revoked_ms)).rowcount > 0
+        self._empty(message_id)
+        return is_new
+
+    def _empty(self, message_id: bytes) -> None:
         self._db.execute("UPDATE messages SET content = x'' WHERE message_id = ?", (message_id,))
         self._db.execute("DELETE FROM reactions WHERE message_id = ?", (message_id,))
-        return is_new
+
+    def _is_known(self, message_id: bytes) -> bool:
+        return self._db.execute("SELECT 1 FROM messages WHERE message_id = ?", (message_id,)).fetchone() is not None
 
     def _react(self, reaction: item_pb2.ReactionEvent, _position: bytes, changes: list[LogChange]) -> None:
         envelope = reaction.envelope
@@ -152,7 +167,8 @@ class Altering:
             position,
         )
         if self._db.execute(_PUT_SETTINGS, row).rowcount:
-            changes.append(SettingsChanged(conversation_id, settings))
+            (peer_id,) = self._db.execute(_PEER, (conversation_id,)).fetchone()
+            changes.append(SettingsChanged(conversation_id, settings, peer_id))
         if settings.cleared_upto:
             # What is accepted later than this place in the log was not there to be cleared.
             cleared_ms = time_ms_of(position) if position else _FOREVER_MS

@@ -21,6 +21,7 @@ from chappe.client.content import Said
 from chappe.client.frames import read_action
 from chappe.client.groups import Groups
 from chappe.client.host import Host
+from chappe.client.keeping import Keeping
 from chappe.client.known_groups import KnownGroups
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
 from chappe.client.parts import ClientParts
@@ -42,7 +43,7 @@ def connect(address: str | Sequence[str] = "", *, profile: str | Path, parts: Cl
     return Client(address, profile, parts or ClientParts())
 
 
-class Client(Acts):
+class Client(Acts, Keeping):
     """One device of one person, connected for as long as the block lasts."""
 
     def __init__(self, address: str | Sequence[str], profile: str | Path, parts: ClientParts) -> None:
@@ -127,9 +128,14 @@ class Client(Acts):
         stored = await self._host.in_store(self._host.store.messages, where.conversation_id, before, limit)
         return [from_store(message, self.user_id) for message in stored]
 
-    async def chats(self, *, limit: int = 50) -> list[Chat]:
-        """Returns the newest chats from the server, the one with the newest message first."""
-        request = conversation_service_pb2.ListConversationsRequest(page_size=limit)
+    async def chats(self, *, limit: int = 50, is_archived: bool = False) -> list[Chat]:
+        """Returns the newest chats from the server, the pinned first, then the one with the newest message.
+
+        Args:
+            limit: How many at most.
+            is_archived: Returns those that are archived, which are not among the others.
+        """
+        request = conversation_service_pb2.ListConversationsRequest(page_size=limit, is_archived=is_archived)
         answer = await self.call(LIST_CONVERSATIONS, request)
         chats = [from_conversation(chat, self.user_id) for chat in answer.conversations]
         last = [chat.last_message for chat in chats if chat.last_message is not None]

@@ -84,6 +84,8 @@ class SettingsChanged(NamedTuple):
 
     conversation_id: bytes
     settings: item_pb2.ConversationSettings
+    peer_id: bytes = b""
+    """With whom it is; empty in a group, and while nobody has said anything."""
 
 
 class MessageExpired(NamedTuple):

@@ -209,6 +209,11 @@ LIST_MESSAGES = Method(
     history_service_pb2.ListMessagesRequest,
     history_service_pb2.ListMessagesResponse,
 )
+UPDATE_CONVERSATION = Method(
+    _MESSAGE + "ConversationService/UpdateConversation",
+    conversation_service_pb2.UpdateConversationRequest,
+    conversation_service_pb2.UpdateConversationResponse,
+)
 LIST_CONVERSATIONS = Method(
     _MESSAGE + "ConversationService/ListConversations",
     conversation_service_pb2.ListConversationsRequest,

@@ -21,6 +21,11 @@ def conversation_of(one: bytes, other: bytes) -> bytes:
     return bytes(digest)
 
 
+def is_group(conversation_id: bytes) -> bool:
+    """Tells the conversation of a group, which has the group's id, a UUIDv7, from a direct one."""
+    return conversation_id[6] & 0xF0 == 0x70  # noqa: PLR2004 - the version in RFC 9562
+
+
 def mint_tag_of(user_id: bytes, device_id: int) -> bytes:
     """Returns the 6 bytes that bind a message id to a device."""
     return hashlib.sha256(b"chappe-mid" + user_id + device_id.to_bytes(4, "big")).digest()[:6]

@@ -47,6 +47,9 @@ async def _read_chat(calling: Calling, engine: Engine, chat: conversation_servic
     )
     page = await calling.call(LIST_MESSAGES, request)
     batch = engine.core.outbox.batch
+    if chat.settings_position:
+        kept = item_pb2.ConversationSettingEvent(conversation_id=chat.conversation_id, settings=chat.settings)
+        batch.items.append(item_pb2.Item(position=chat.settings_position, conversation_setting=kept))
     for stored in reversed(page.messages):
         batch.items.append(item_pb2.Item(message=stored.message))
         batch.items += [_reaction(stored.message, reaction) for reaction in stored.reactions]

@@ -259,7 +259,8 @@ def _from_alteration(change: Alteration) -> Event:
         case MessageExpired():
             return Expired(message_id=change.message_id, conversation_id=change.conversation_id)
         case SettingsChanged():
-            return ChatChanged(conversation_id=change.conversation_id, settings=from_settings(change.settings))
+            settings = from_settings(change.settings)
+            return ChatChanged(conversation_id=change.conversation_id, settings=settings, peer_id=change.peer_id)
 
 
 def _from_settled(settled: Settled, user_id: bytes) -> Event | None:

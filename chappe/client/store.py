@@ -225,10 +225,6 @@ class LocalStore(DeviceStore, Protocol):
         """Returns the conversations, pinned ones first, then the one with the newest message."""
         ...
 
-    def expiry_s(self, conversation_id: bytes) -> int:
-        """Returns the timer of a conversation; zero when it has none."""
-        ...
-
     def people(self) -> list[Person]:
         """Returns everybody that is remembered."""
         ...

@@ -27,6 +27,7 @@ from chappe.client.group_shelf import GroupShelf, GroupWriting
 from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import OutboxRow
 from chappe.client.own_items import own_item
+from chappe.client.setting_shelf import SettingShelf
 from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessage, StoredReaction
 from chappe.client.store_file import StoreFile
 
@@ -80,7 +81,7 @@ class _Writer:
         self._db = db
         self._user_id = user_id
         self._device_id = device_id
-        self._altering = Altering(db)
+        self.altering = Altering(db)
         self._answers = AnswerWriting(db)
         self.groups = GroupWriting(db, user_id)
 
@@ -101,15 +102,15 @@ class _Writer:
             return
         item = own_item(settled, self._user_id, self._device_id)
         if item.HasField("message"):
-            self._put_message(item.message, is_seen=True, now_ms=settled.accepted_ms)
+            self._put_message(item, is_seen=True, now_ms=settled.accepted_ms)
         else:
-            self._altering.apply(item, [])
+            self.altering.apply(item, [])
 
     def apply(self, item: item_pb2.Item, changes: list[LogChange], now_ms: int) -> None:
         """Stores one event, and adds what of it was new."""
         kind = item.WhichOneof("event")
         if kind == "message":
-            if self._put_message(item.message, is_seen=False, now_ms=now_ms):
+            if self._put_message(item, is_seen=False, now_ms=now_ms):
                 changes.append(MessageArrived(item.message, item.position))
         elif kind == "receipt":
             self._raise_ticks(item.receipt, changes)
@@ -117,17 +118,18 @@ class _Writer:
             read = item.own_read
             self._keep_conversation(read.conversation_id, b"", b"", read.read_upto)
             changes.append(ReadElsewhere(read.conversation_id, read.read_upto))
-        elif not self._altering.apply(item, changes) and not self.groups.apply(item, changes):
+        elif not self.altering.apply(item, changes) and not self.groups.apply(item, changes):
             changes.append(ItemArrived(item))
 
     def expire(self, now_ms: int) -> list[LogChange]:
         """Removes what has disappeared."""
-        return [MessageExpired(*gone) for gone in self._altering.expire(now_ms)]
+        return [MessageExpired(*gone) for gone in self.altering.expire(now_ms)]
 
-    def _put_message(self, message: item_pb2.MessageEvent, *, is_seen: bool, now_ms: int) -> bool:
-        if self._altering.is_gone(message, now_ms):
+    def _put_message(self, item: item_pb2.Item, *, is_seen: bool, now_ms: int) -> bool:
+        message = item.message
+        if self.altering.is_gone(message, now_ms):
             return False
-        is_revoked = self._altering.arrive(message)
+        is_revoked = self.altering.arrive(message, is_logged=bool(item.position))
         envelope = message.envelope
         row = (
             message.message_id,
@@ -194,6 +196,8 @@ class SqliteStore:
         self._writer = _Writer(self._db, user_id, device_id)
         self.groups = GroupShelf(self._file, self._writer.groups)
         """What this device knows of its groups."""
+        self.settings = SettingShelf(self._file, self._writer.altering)
+        """How chats are kept."""
         self.answers = Answers(self._file)
         """What became of changes that were handed over."""
 
@@ -271,14 +275,6 @@ class SqliteStore:
         with self._file.guard("read"):
             rows = self._db.execute(_CHATS).fetchall()
         return [LocalChat(*row) for row in rows]
-
-    def expiry_s(self, conversation_id: bytes) -> int:
-        """Returns the timer of a conversation; zero when it has none."""
-        with self._file.guard("read"):
-            found = self._db.execute(
-                "SELECT expiry_s FROM conversations WHERE conversation_id = ?", (conversation_id,)
-            ).fetchone()
-        return found[0] if found else 0
 
     def people(self) -> list[Person]:
         """Returns everybody that is remembered."""

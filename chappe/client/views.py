@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from chappe.client.group_views import GroupChanged
+from chappe.client.mint import is_group
 from chappe.client.presence_views import PresenceChanged, TypingChanged, WatchRefused
 
 
@@ -156,6 +157,13 @@ class ChatChanged:
 
     conversation_id: bytes
     settings: ChatSettings
+    peer_id: bytes = b""
+    """With whom it is; empty in a group, and while nobody has said anything."""
+
+    @property
+    def group_id(self) -> bytes:
+        """The group; empty for a direct chat."""
+        return self.conversation_id if is_group(self.conversation_id) else b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

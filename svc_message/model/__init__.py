@@ -305,6 +305,8 @@ class Chat(NamedTuple):
     read_upto: bytes
     """Empty when nothing was read."""
     settings: Settings = Settings()
+    settings_position: bytes = b""
+    """Of the newest change of them; empty when there was none."""
 
 
 class ChatCursor(NamedTuple):

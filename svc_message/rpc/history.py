@@ -99,8 +99,9 @@ class ConversationRpc(conversation_service_pb2_grpc.ConversationServiceServicer)
         if request.WhichOneof("conversation") is None:
             raise InvalidFieldError("conversation", "must be set: peer_user_id or group_id")
         chat = Chat(request.peer_user_id, request.group_id)
-        settings = await self._keeping.change(UserId(principal().user_id), chat, _change(request))
-        return conversation_service_pb2.UpdateConversationResponse(settings=settings_message(settings))
+        event = await self._keeping.change(UserId(principal().user_id), chat, _change(request))
+        settings = settings_message(event.settings)
+        return conversation_service_pb2.UpdateConversationResponse(settings=settings, position=event.position)
 
 
 def _change(request: conversation_service_pb2.UpdateConversationRequest) -> SettingChange:
@@ -193,4 +194,5 @@ def _conversation(chat: model.Chat) -> conversation_service_pb2.Conversation:
         unread_count=chat.unread_count,
         read_upto=chat.read_upto,
         settings=settings_message(chat.settings),
+        settings_position=chat.settings_position,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from svc_message.errors import NotInConversationError
 from svc_message.model import ConversationId, UserId
-from svc_message.model.setting import Changed, SettingChange, Settings, SettingUpdate
+from svc_message.model.setting import Changed, SettingChange, SettingEvent, SettingUpdate
 from svc_message.protocol import FIRST_ACCEPT_AGE_MS, LedgerClock, Stamp, direct_conversation, position_at
 from svc_message.service.accept import MAX_WRITES
 
@@ -44,8 +44,8 @@ class Keeping:
         self._dispatcher = dispatcher
         self._clock = clock
 
-    async def change(self, user_id: UserId, chat: Chat, change: SettingChange) -> Settings:
-        """Makes a change durable and returns everything as it is then.
+    async def change(self, user_id: UserId, chat: Chat, change: SettingChange) -> SettingEvent:
+        """Makes a change durable and returns everything as it is then, at its place in the log.
 
         Raises:
             InvalidFieldError: Nothing is to be changed, or the timer of a group.
@@ -91,7 +91,7 @@ class Keeping:
             changed_ms=0,
         )
 
-    async def _write(self, update: SettingUpdate) -> Settings:
+    async def _write(self, update: SettingUpdate) -> SettingEvent:
         """Writes until the change stands under a position that is young enough."""
         for _ in range(MAX_WRITES):
             stamp = self._clock.mint()
@@ -101,7 +101,7 @@ class Keeping:
                 raise NotInConversationError
             if changed.is_stored and self._clock.is_fresh(stamp):
                 self._tell(changed)
-                return changed.events[0].settings
+                return changed.events[0]
         raise UnavailableError("ledger", "another change of the conversation came in between, or it took too long")
 
     def _tell(self, changed: Changed) -> None:

@@ -103,9 +103,9 @@ class Person:
         """Starts a command that prints JSON."""
         return self._start("--profile", self.profile, "--json", *arguments)
 
-    def type(self, *arguments: str) -> Ran:
-        """Runs a command that prints JSON to its end, in this process, which is quicker."""
-        typed = ["--profile", self.profile, "--json", *arguments]
+    def type(self, *arguments: str, is_json: bool = True) -> Ran:
+        """Runs a command, which prints JSON, to its end, in this process, which is quicker."""
+        typed = ["--profile", self.profile, *(["--json"] if is_json else []), *arguments]
         result = CliRunner().invoke(main, typed, env={"CHAPPE_HOME": str(self.home)})
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         return Ran(result.exit_code, result.stdout, result.stderr)

@@ -193,6 +193,31 @@ def test_a_message_that_comes_taken_back_has_no_content(store: SqliteStore) -> N
     assert [(stored.content, stored.revoked_ms) for stored in seen(store)] == [(b"", NOW_MS)]
 
 
+def test_who_took_a_message_back_is_told_though_the_log_shows_the_message_again_before(store: SqliteStore) -> None:
+    said = message()
+    commit(store, said)
+    again = message(revoked_ms=NOW_MS)
+    again.message.ClearField("envelope")
+
+    assert commit(store, again) == []
+    assert seen(store)[0].content == b""
+
+    assert [type(change) for change in commit(store, revoke(said, 1))] == [MessageRevoked]
+    assert commit(store, again, revoke(said, 1)) == []
+    assert seen(store)[0].revoked_ms > 0
+
+
+def test_a_page_of_history_takes_a_message_back(store: SqliteStore) -> None:
+    said = message()
+    commit(store, said)
+    page = message(revoked_ms=NOW_MS)
+    page.ClearField("position")
+
+    commit(store, page)
+
+    assert [(stored.content, stored.revoked_ms) for stored in seen(store)] == [(b"", NOW_MS)]
+
+
 def test_a_hidden_message_is_gone_and_does_not_come_back(store: SqliteStore) -> None:
     said, other = message(1), message(2)
     commit(store, said, other)
@@ -231,8 +256,8 @@ def test_settings_of_an_earlier_place_in_the_log_change_nothing(store: SqliteSto
 
     (chat,) = store.chats()
     assert (chat.expiry_s, chat.is_archived, chat.muted_until_ms) == (60, True, 7)
-    assert store.expiry_s(CONVERSATION) == 60
-    assert store.expiry_s(b"?" * 16) == 0
+    assert store.settings.expiry_s(CONVERSATION) == 60
+    assert store.settings.expiry_s(b"?" * 16) == 0
 
 
 def test_an_archived_chat_comes_back_when_somebody_writes(store: SqliteStore) -> None:

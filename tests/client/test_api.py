@@ -34,7 +34,7 @@ from chappe.client.errors import (
 )
 from chappe.client.parts import ClientParts
 from chappe.client.profiles import About, Profile
-from chappe.client.views import Message, Offline, Online, SendFailed, Tick, TickChanged
+from chappe.client.views import ChatChanged, Message, Offline, Online, SendFailed, Tick, TickChanged
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_connection import until
@@ -238,7 +238,14 @@ async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: Sock
         messages=[history_service_pb2.StoredMessage(message=old.message, reactions=[reaction])]
     )
     chats = conversation_service_pb2.ListConversationsResponse(
-        conversations=[conversation_service_pb2.Conversation(conversation_id=CONVERSATION, peer_user_id=PEER)]
+        conversations=[
+            conversation_service_pb2.Conversation(
+                conversation_id=CONVERSATION,
+                peer_user_id=PEER,
+                settings=item_pb2.ConversationSettings(expiry_s=60),
+                settings_position=b"\x01" * 16,
+            )
+        ]
     )
     edge.answers[methods.LIST_MESSAGES.name] = lambda _: page.SerializeToString()
     edge.answers[methods.LIST_CONVERSATIONS.name] = lambda asked: (
@@ -250,9 +257,11 @@ async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: Sock
     edge.model.frames.append(frame(resync=resync).SerializeToString())
     edge.deliver()
 
+    changed = await next_of(me, ChatChanged)
     message = await next_of(me, Message)
     await until(lambda: edge.model.acked_ids)
 
+    assert changed.settings.expiry_s == 60
     assert message.text == "from long ago"
     assert [one.reactions[0].emoji for one in await me.stored_history(PEER)] == ["from long ago"]
     assert edge.model.acked_ids == [old.message.message_id]

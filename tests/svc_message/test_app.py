@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import pytest
 
-from chappe.api.edge.v1 import item_pb2
+from chappe.api.edge.v1 import item_pb2, send_pb2
 from chappe.api.identity.v1 import directory_service_pb2, directory_service_pb2_grpc
 from chappe.api.message.v1 import history_service_pb2, history_service_pb2_grpc, message_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
@@ -17,6 +17,7 @@ from chappe.runtime.app import App
 from chappe.runtime.clock import Seams, SystemClock, SystemRandomness, system_seams
 from chappe.runtime.config import ConfigError, Secret, ServerSettings, load
 from chappe.runtime.engines import EmbeddedPostgres, databases
+from chappe.runtime.errors import UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError
 from chappe.runtime.pki import SpiffeId
 from svc_message.__main__ import main
@@ -29,6 +30,7 @@ from tests.svc_message.doors import ALICE, Edge, Request
 from tests.svc_message.fakes import ManualClock
 from tests.svc_message.test_directory_grpc import FakeIdentity
 from tests.svc_message.test_dispatcher_grpc import FakeFanout
+from tests.svc_message.test_message_store_postgres import query, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,6 +68,7 @@ class Ledger:
             store_dsn=Secret(self.dsn),
             identity_target=address,
             fanout_target=self.fanout.address,
+            retention_interval_s=1,
         )
         self.app = App("message", config.server, seams=seams or system_seams(), identify=lambda _: edge())
         await self.stack.enter_async_context(self.running)
@@ -113,6 +116,24 @@ async def test_a_message_is_stored_hinted_and_read_with_the_same_bytes(ledger: L
     await stream.until(2)
     await ledger.fanout.until(lambda: len(ledger.fanout.items) == 2)
     assert list(ledger.fanout.batches[-1].user_ids) == [ALICE]
+
+
+async def test_what_disappears_is_emptied_while_the_ledger_runs(ledger: Ledger) -> None:
+    await ledger.start()
+    stream = await ledger.submit()
+    send = send_pb2.Send.FromString(stream.say(1, b"hush", to=ledger.bob))
+    send.message.expiry_s = 1
+
+    await stream.send(send.SerializeToString())
+    await stream.until(1)
+
+    found = f"SELECT kind, envelope FROM messages WHERE message_id = '{send.message_id.hex()}'"  # noqa: S608 - of hex digits
+
+    async def is_emptied() -> None:
+        if (await query(ledger.dsn, found)) != [(14, b"")]:
+            raise UnavailableError("ledger", "it is still there")
+
+    await within(10, is_emptied)
 
 
 async def test_a_message_to_a_group_reaches_its_members(ledger: Ledger) -> None:

@@ -56,7 +56,9 @@ class Ledger:
     async def keep(self, *, user: UserId = ALICE, peer: bytes = BOB, group: bytes = b"", **change: object) -> Settings:
         """Changes how Alice, or another user, keeps a conversation."""
         chat = Chat(b"" if group else peer, group)
-        return await self.keeping.change(user, chat, SettingChange(**change))  # type: ignore[arg-type]  # whatever a test sets
+        event = await self.keeping.change(user, chat, SettingChange(**change))  # type: ignore[arg-type]  # whatever a test sets
+        assert event in [hint.event for hint in self.dispatcher.hints]
+        return event.settings
 
     def told(self) -> list[UserId]:
         """Returns who was told, one for each event."""

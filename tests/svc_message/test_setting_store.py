@@ -37,10 +37,12 @@ async def test_what_is_not_set_stays_as_it_is(store: Book, desk: Desk) -> None:
     await change(store, first)
 
     settings = await change(store, desk.keep(SettingChange(is_archived=True)))
-    await change(store, desk.keep(SettingChange(is_archived=False)))
+    last = desk.keep(SettingChange(is_archived=False))
+    await change(store, last)
 
     assert settings == Settings(muted_until_ms=7, pinned_ms=first.changed_ms, is_archived=True)
-    assert (await chat_of(store, desk)).settings == settings._replace(is_archived=False)
+    chat = await chat_of(store, desk)
+    assert (chat.settings, chat.settings_position) == (settings._replace(is_archived=False), last.position)
 
 
 async def test_settings_are_taken_back(store: Book, desk: Desk) -> None:

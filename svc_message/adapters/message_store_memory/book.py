@@ -246,7 +246,8 @@ class Book:
         last = self.stored(owner_id, newest[0]) if newest else None
         unread_count = sum(1 for _ in self.unread(owner_id, conversation_id, line))
         count = min(unread_count, _UNREAD_SHOWN)
-        return Chat(conversation_id, line.peer_id, last, count, line.read_upto, line.settings)
+        position = line.settings_position
+        return Chat(conversation_id, line.peer_id, last, count, line.read_upto, line.settings, position)
 
     def stored(self, reader_id: UserId, message: Kept) -> StoredMessage:
         """Returns a message with how far it has come, as one user sees it."""

@@ -72,7 +72,7 @@ class PostgresMessageStore:
         self._touches = accepting.Touches()
         self.actions = PostgresActionStore(self._writers)
         """The port `ActionStore` on the same book."""
-        self.settings = PostgresSettingStore(self._writers)
+        self.settings = PostgresSettingStore(self._writers, self._touches.forget)
         """The port `SettingStore` on the same book."""
         self.retention = PostgresRetentionStore(self._writers)
         """The port `RetentionStore` on the same book."""

@@ -131,6 +131,10 @@ class Touches:
                 due.append(message)
         return due
 
+    def forget(self, conversation_id: bytes) -> None:
+        """Lets the next message of a conversation bring it back into the lists, whatever was written just now."""
+        self._last_ms.pop(conversation_id, None)
+
     def done(self, messages: Sequence[NewMessage]) -> None:
         """Remembers the lines of messages as written."""
         if len(self._last_ms) + len(messages) > TOUCHES_KEPT:

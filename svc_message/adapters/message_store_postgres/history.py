@@ -9,7 +9,7 @@ from psycopg.types.numeric import Int4, Int8
 from svc_message.adapters.message_store_postgres.arrays import Uuid
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
 from svc_message.adapters.message_store_postgres.seeing import woven
-from svc_message.adapters.message_store_postgres.settings import settings_of
+from svc_message.adapters.message_store_postgres.settings import settings_of, settings_position_of
 from svc_message.model import (
     NO_POSITION,
     Chat,
@@ -174,7 +174,8 @@ def _chat(row: Row) -> Chat:
     conversation_id, peer_id, _, read_upto, unread_count, settings = row[:_CHAT_COLUMNS]
     last = row[_CHAT_COLUMNS:]
     stored = stored_of(last) if last[0] is not None else None
-    return Chat(conversation_id, peer_id, stored, unread_count, read_upto or b"", settings_of(settings))
+    kept, position = settings_of(settings), settings_position_of(settings)
+    return Chat(conversation_id, peer_id, stored, unread_count, read_upto or b"", kept, position)
 
 
 def _message_id(stored: StoredMessage) -> bytes:

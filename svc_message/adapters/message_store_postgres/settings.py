@@ -1,5 +1,6 @@
 """Changes how users keep their conversations, and tells their devices."""
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
@@ -15,7 +16,7 @@ from svc_message.model.setting import Changed, SettingEvent, Settings, SettingUp
 
 _NO_ID: Final = bytes(16)
 # As `packed` in `seeing` writes it.
-_SETTINGS: Final = Struct("!qqq16si")
+_SETTINGS: Final = Struct("!qqq16si16s")
 
 # The user's own row where it may begin one, and the peer's with it: by user, as those who write to each other begin
 # theirs, so that nobody waits for another in a circle. Else the peer's where the user has one.
@@ -91,9 +92,16 @@ _SELECT: Final = woven("""
 class PostgresSettingStore:
     """The port `SettingStore` on PostgreSQL, over the connections of the message store."""
 
-    def __init__(self, connections: Connections) -> None:
-        """Prepares; nothing is dialled."""
+    def __init__(self, connections: Connections, forget: Callable[[bytes], None]) -> None:
+        """Prepares; nothing is dialled.
+
+        Args:
+            connections: Those of the message store.
+            forget: Called with a conversation that was archived: its next message is to bring it back. Processes that
+                do not hear of it leave that to the retention.
+        """
         self._connections = connections
+        self._forget = forget
 
     async def change(self, update: SettingUpdate, floor: bytes) -> Changed | None:
         """Changes the rows and appends the events in one transaction and one round trip."""
@@ -110,14 +118,22 @@ class PostgresSettingStore:
             Statement(_POINT, (packed, conversation, position)),
             Statement(_SELECT, (position, packed, conversation)),
         )
+        if update.change.is_archived:
+            self._forget(update.conversation_id)
         return _changed(update, rows)
 
 
 def settings_of(packed: bytes) -> Settings:
     """Reads settings as `packed_settings` of `seeing` writes them."""
-    muted_until_ms, pinned_ms, archived_ms, cleared_upto, expiry_s = _SETTINGS.unpack(packed)
+    muted_until_ms, pinned_ms, archived_ms, cleared_upto, expiry_s, _ = _SETTINGS.unpack(packed)
     cleared = b"" if cleared_upto == _NO_ID else cleared_upto
     return Settings(muted_until_ms, pinned_ms, archived_ms > 0, cleared, expiry_s)
+
+
+def settings_position_of(packed: bytes) -> bytes:
+    """Reads where the newest change of them stands; empty when there was none."""
+    *_, position = _SETTINGS.unpack(packed)
+    return b"" if position == _NO_ID else position
 
 
 def setting_of(position: Position, user_id: UserId, conversation_id: ConversationId, packed: bytes) -> SettingEvent:

@@ -158,6 +158,9 @@ class UpdateConversationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SETTINGS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.bytes
+    """Where the change stands in the inboxes of the user's devices: a setting that comes with a smaller one is older."""
     @_builtins.property
     def settings(self) -> _item_pb2.ConversationSettings:
         """Everything, changed or not."""
@@ -166,10 +169,11 @@ class UpdateConversationResponse(_message.Message):
         self,
         *,
         settings: _item_pb2.ConversationSettings | None = ...,
+        position: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,6 +192,7 @@ class Conversation(_message.Message):
     UNREAD_COUNT_FIELD_NUMBER: _builtins.int
     READ_UPTO_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    SETTINGS_POSITION_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.bytes
     """The conversation, 16 bytes."""
     peer_user_id: _builtins.bytes
@@ -198,6 +203,8 @@ class Conversation(_message.Message):
     """How many messages of others are newer than what the user has read; 100 stands for 100 and more."""
     read_upto: _builtins.bytes
     """Everything up to and including this message id is read; empty when nothing is."""
+    settings_position: _builtins.bytes
+    """Where the newest change of the settings stands in the user's inbox; empty when there was none."""
     @_builtins.property
     def last_message(self) -> _history_service_pb2.StoredMessage:
         """The newest message that the user sees; not set when there is none any more."""
@@ -216,10 +223,11 @@ class Conversation(_message.Message):
         unread_count: _builtins.int = ...,
         read_upto: _builtins.bytes = ...,
         settings: _item_pb2.ConversationSettings | None = ...,
+        settings_position: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_message", b"last_message", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "group_id", b"group_id", "last_message", b"last_message", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto", "settings", b"settings", "unread_count", b"unread_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "group_id", b"group_id", "last_message", b"last_message", "peer_user_id", b"peer_user_id", "read_upto", b"read_upto", "settings", b"settings", "settings_position", b"settings_position", "unread_count", b"unread_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

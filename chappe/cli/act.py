@@ -1,0 +1,90 @@
+"""The commands about messages that are there: edit, delete, react, reply."""
+
+from typing import Final
+
+import click
+
+from chappe.cli.terminal import Terminal, pass_terminal, shared_options
+
+_MESSAGE: Final = click.option(
+    "--message",
+    "start",
+    default="",
+    metavar="ID",
+    help="How its id begins, as `chappe --json history` prints it.",
+)
+
+
+@click.command()
+@click.argument("chat")
+@click.argument("text")
+@_MESSAGE
+@shared_options
+@pass_terminal
+def edit(terminal: Terminal, /, *, chat: str, text: str, start: str) -> None:
+    """Put TEXT in the place of your newest message in CHAT, or of another one; for 15 minutes after it was sent."""
+
+    async def work() -> None:
+        from chappe.cli.act_show import edit_message
+
+        async with terminal.client() as me:
+            await edit_message(terminal, me, chat, start, text)
+
+    terminal.run(work())
+
+
+@click.command()
+@click.argument("chat")
+@_MESSAGE
+@click.option("--for-me", "is_for_me", is_flag=True, help="Only from your own devices; whoever wrote it.")
+@shared_options
+@pass_terminal
+def delete(terminal: Terminal, /, *, chat: str, start: str, is_for_me: bool) -> None:
+    """Take your newest message in CHAT back from everybody, or another one; for two days after it was sent.
+
+    Admins of a group take back what anybody wrote.
+    """
+
+    async def work() -> None:
+        from chappe.cli.act_show import delete_message
+
+        async with terminal.client() as me:
+            await delete_message(terminal, me, chat, start, is_for_me=is_for_me)
+
+    terminal.run(work())
+
+
+@click.command()
+@click.argument("chat")
+@click.argument("emoji")
+@_MESSAGE
+@shared_options
+@pass_terminal
+def react(terminal: Terminal, /, *, chat: str, emoji: str, start: str) -> None:
+    """React with EMOJI to the newest message that others wrote in CHAT, or to another one; with "" no longer."""
+
+    async def work() -> None:
+        from chappe.cli.act_show import react_to_message
+
+        async with terminal.client() as me:
+            await react_to_message(terminal, me, chat, start, emoji)
+
+    terminal.run(work())
+
+
+@click.command()
+@click.argument("chat")
+@click.argument("text")
+@_MESSAGE
+@shared_options
+@pass_terminal
+def reply(terminal: Terminal, /, *, chat: str, text: str, start: str) -> None:
+    """Answer the newest message that others wrote in CHAT, or another one, with TEXT."""
+
+    async def work() -> None:
+        from chappe.cli.act_show import reply_to_message
+
+        async with terminal.client() as me:
+            await reply_to_message(terminal, me, chat, start, text)
+
+    terminal.run(work())
