@@ -29,10 +29,11 @@ DEFAULT_DATA = Path(".chappe")
 @click.option(
     "--restart/--no-restart", "is_supervised", default=True, help="Whether what dies is started again; it is."
 )
+@click.option("--demo", "is_demo", is_flag=True, help="Make three people who know each other, a group, and chats.")
 @json_option
 @click.option("--module", default="svc_{}", hidden=True, help="What is run for each service; for tests.")
 @pass_terminal
-def up(terminal: Terminal, /, *, is_supervised: bool, **wanted: Any) -> None:
+def up(terminal: Terminal, /, *, is_supervised: bool, is_demo: bool, **wanted: Any) -> None:
     """Start everything on this machine: two engines, five services, certificates.
 
     Needs a checkout of Chappe, and neither Docker nor root. WebSockets are on PORT, gRPC from PORT + 100 on, all on
@@ -48,7 +49,9 @@ def up(terminal: Terminal, /, *, is_supervised: bool, **wanted: Any) -> None:
 
     try:
         plan = _plan(wanted, os.environ)
-        session = UpSession(plan, is_supervised=is_supervised, is_json=terminal.is_json)
+        session = UpSession(
+            plan, is_supervised=is_supervised, is_json=terminal.is_json, demo_home=terminal.home if is_demo else None
+        )
         sys.exit(asyncio.run(session.run()))
     except LaunchError as error:
         raise click.ClickException(str(error)) from error

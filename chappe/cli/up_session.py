@@ -10,27 +10,40 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from chappe.cli.demo import Demo, lay_out, next_steps
 from chappe.cli.doctor_checks import STATE_FILE
 from chappe.cli.launcher import Mesh, Plan, Supervisor
 from chappe.cli.launcher.plan import metrics_url
 from chappe.cli.up import DEFAULT_PORT
+from chappe.client.errors import ChappeClientError
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.tasks import Tasks
 
 _INTERRUPTED: Final = 130
 
+_PEOPLE: Final = """Two people, in two more terminals:
+
+  {command} --profile alice{first} register +12025550101 --name Alice
+  {command} --profile bob{last} register +12025550102 --name Bob
+
+  {command} --profile bob listen --read
+  {command} --profile alice send +12025550102 "Hello Bob" --wait"""
+
 
 class UpSession:
     """Starts a mesh, says where it is, watches over it, stops it."""
 
-    def __init__(self, plan: Plan, *, is_supervised: bool, is_json: bool) -> None:
+    def __init__(self, plan: Plan, *, is_supervised: bool, is_json: bool, demo_home: Path | None = None) -> None:
         """Prepares.
 
         Args:
             plan: What to start.
             is_supervised: Whether what dies is started again.
             is_json: Whether one line of JSON is printed instead of text for people.
+            demo_home: The folder of all profiles, when the people of the demo are to be made; None without a demo.
         """
+        self._demo_home = demo_home
+        self._demo: Demo | None = None
         self._mesh = Mesh(plan, self._say)
         self._is_supervised = is_supervised
         self._is_json = is_json
@@ -54,6 +67,7 @@ class UpSession:
             self._say("stopped before everything was up")
             return _INTERRUPTED
         self._starting = None
+        await self._lay_out_demo()
         state_file = self._mesh.plan.data / STATE_FILE
         state_file.write_text(json.dumps(self._state() | {"engines": self._engines()}) + "\n", encoding="utf-8")
         # One write: whoever reads the line sees it whole.
@@ -68,6 +82,16 @@ class UpSession:
         await self._mesh.stop()
         self._say("everything has stopped; the data stays in " + _short(self._mesh.plan.data))
         return 0
+
+    async def _lay_out_demo(self) -> None:
+        if self._demo_home is None:
+            return
+        try:
+            self._demo = await lay_out(self._demo_home, self._mesh.plan.data, self._mesh.ws)
+        except ChappeClientError as error:
+            self._say(f"the demo is not laid out: {error}")
+        else:
+            self._say("the demo is laid out" if self._demo.is_new else "the demo was laid out before")
 
     def _signalled(self) -> None:
         if self._ended.is_set():
@@ -90,6 +114,7 @@ class UpSession:
             "pki": str(self._mesh.foundation.pki),
             "data": str(self._mesh.plan.data),
             "pids": self._mesh.pids | {"launcher": [os.getpid()]},
+            **({} if self._demo is None else {"demo": self._demo.profiles}),
         }
 
     def _engines(self) -> dict[str, str]:
@@ -98,6 +123,9 @@ class UpSession:
     def _text(self) -> str:
         command, ws = _command(), self._mesh.ws
         first, last = (_server(address) for address in (ws[0], ws[-1]))
+        people = _PEOPLE.format(command=command, first=first, last=last)
+        if self._demo is not None:
+            people = next_steps(command, self._demo).strip()
         services = "\n".join(f"                {name:<9} {', '.join(at)}" for name, at in self._mesh.grpc.items())
         return f"""
 Chappe is up, {time.monotonic() - self._start_s:.1f} s after the start.
@@ -108,13 +136,7 @@ Chappe is up, {time.monotonic() - self._start_s:.1f} s after the start.
   data          {_short(self._mesh.plan.data)}, logs in {_short(self._mesh.foundation.logs)}
   certificates  {_short(self._mesh.foundation.pki)}, tool.crt and tool.key for grpcurl and scripts
 
-Two people, in two more terminals:
-
-  {command} --profile alice{first} register +12025550101 --name Alice
-  {command} --profile bob{last} register +12025550102 --name Bob
-
-  {command} --profile bob listen --read
-  {command} --profile alice send +12025550102 "Hello Bob" --wait
+{people}
 
 Content is not encrypted end to end yet (suite NONE): whoever runs the servers can read it.
 Ctrl-C stops everything; the data stays."""

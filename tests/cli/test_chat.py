@@ -246,7 +246,7 @@ def test_an_empty_list_says_what_to_do() -> None:
     empty = State(me=ALICE)
 
     assert "/to NAME" in flat(list_lines(empty, VIEW, 30, 10)[0])
-    assert header(empty) == "Chappe"
+    assert header(empty) == "Chappe  ↓ opens the first chat, /to NAME any"
     assert all_lines(empty, VIEW, 40) == []
 
 

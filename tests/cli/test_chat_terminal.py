@@ -133,7 +133,7 @@ def friends(people: Two) -> Two:
 
 def test_two_people_chat_with_typing_presence_and_ticks(friends: Two, opened: Callable[..., Pseudo]) -> None:
     alice, bob = friends
-    hers = opened(alice)
+    hers = opened(alice, "Bob")
     hers.shows("▌Bob", " Bob         did you see it?", "Enter send")
     his = opened(bob, "Alice")
     his.shows("Alice", "did you see it?  ✓✓", "online")
@@ -154,12 +154,17 @@ def test_two_people_chat_with_typing_presence_and_ticks(friends: Two, opened: Ca
 def test_chats_are_switched_by_keys_and_drafts_stay(friends: Two, opened: Callable[..., Pseudo]) -> None:
     alice, _ = friends
     terminal = opened(alice)
+    terminal.shows("Chappe", "did you see it?          1", "/react EMOJI")
+    terminal.type("too early\r")
+    terminal.shows("no chat is open yet", "> too early")
+    terminal.type("\x15\x1b[B")
     terminal.shows(" Bob         did you see it?")
 
     terminal.type("half a sen")
     terminal.shows("> half a sen")
     terminal.type("\t")
     terminal.shows("up at eight?", "Hikers  Bob, you")
+    terminal.settles()
     assert "half a sen" not in terminal.text
     terminal.type("\x1b[A")
     terminal.shows("did you see it?", "> half a sen")
@@ -173,7 +178,7 @@ def test_history_is_scrolled_back_to_its_beginning_and_forward_again(
     alice, bob = friends
     for number in range(1, 61):
         assert ended(bob.begin("send", "Alice", f"line {number}")).code == 0
-    terminal = opened(alice, rows=20)
+    terminal = opened(alice, "Bob", rows=20)
     terminal.shows("     line 60")
 
     for _ in range(8):
@@ -188,7 +193,7 @@ def test_history_is_scrolled_back_to_its_beginning_and_forward_again(
 
 def test_a_terminal_may_change_its_size_and_have_no_colours(friends: Two, opened: Callable[..., Pseudo]) -> None:
     alice, bob = friends
-    terminal = opened(alice, columns=80, rows=20, NO_COLOR="1")
+    terminal = opened(alice, "Bob", columns=80, rows=20, NO_COLOR="1")
     terminal.shows(" Bob       did you see it?", "│")
 
     terminal.resize(140, 30)
@@ -200,6 +205,7 @@ def test_a_terminal_may_change_its_size_and_have_no_colours(friends: Two, opened
     terminal.resize(50, 12)
     terminal.type("narrow\r")
     terminal.shows("narrow  ✓")
+    terminal.settles()
 
     assert "│" not in terminal.text
     assert b"\x1b[38;5" not in terminal.written

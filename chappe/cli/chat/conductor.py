@@ -94,7 +94,8 @@ class Conductor:
         """Shows the chat above or below."""
         chats = self.state.chats
         if chats:
-            at = next((n for n, row in enumerate(chats) if row.conversation_id == self.state.open_id), 0)
+            before = 0 if by < 0 else -1
+            at = next((n for n, row in enumerate(chats) if row.conversation_id == self.state.open_id), before)
             await self.open(chats[(at + by) % len(chats)].conversation_id)
 
     async def jump(self, number: int) -> None:

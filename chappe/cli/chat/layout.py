@@ -83,7 +83,7 @@ def header_line(state: State, view: View, columns: int) -> Line:
     """Returns the name of the open chat with who is there, typing or in it; or that there is no connection."""
     row = state.open_row
     if row is None:
-        return padded([("title", " Chappe")], columns)
+        return padded([("title", " Chappe"), ("dim", "  ↓ opens the first chat, /to NAME any")], columns)
     title = f" {plain(row.title)}"
     about = "" if not state.is_online else _about(state, row, view)
     style = "typing" if row.typists else "online" if "online" in about else "dim"

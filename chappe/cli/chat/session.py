@@ -30,7 +30,8 @@ class ChatSession:
             first: The chat that is opened first; empty for the first of the list.
         """
         self._first = first
-        self._state = State(me=me.user_id, names={me.user_id: "you"})
+        # No chat is opened unasked: what is shown counts as read.
+        self._state = State(me=me.user_id, names={me.user_id: "you"}, is_helping=True)
         self._tasks = Tasks()
         self._is_switching = False
         keys = KeyBindings()
@@ -61,8 +62,6 @@ class ChatSession:
         await self._conductor.start()
         if self._first:
             await self._commands.run(f"/to {self._first}")
-        elif self._state.chats:
-            await self._conductor.open(self._state.chats[0].conversation_id)
 
     def _bind(self, keys: KeyBindings) -> None:
         actions: dict[tuple[str, ...], Callable[[], None]] = {
