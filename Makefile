@@ -22,7 +22,7 @@ run: $(READY) ## Starts the whole system on embedded engines and prints where it
 	@$(BIN)/chappe up $(ARGS)
 
 test: $(READY) ## Runs every test, on real engines and real processes too.
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 check: $(READY) ## Runs the fast gates: lint, types, architecture, contracts, freshness, house style.
 	@$(BIN)/python tests/check.py $(ARGS)
@@ -42,7 +42,7 @@ mutations: $(READY) ## Takes out one repair after another; the history checker m
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 cover: $(READY) ## Runs every test with branch coverage.
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 locks: $(READY) ## Resolves the dependencies of pyproject.toml into locks/; ARGS=--upgrade takes newer ones.
 	@$(COMPILE) $(ARGS) pyproject.toml --extra dev -o locks/dev.txt
