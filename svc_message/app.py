@@ -43,6 +43,7 @@ from svc_message.service.record import Recording
 from svc_message.service.record_group import GroupRecording
 from svc_message.service.retain import Retaining
 from svc_message.service.sight import Sight
+from svc_message.service.speak import Speaking
 from svc_message.service.sync import Syncing
 from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
@@ -82,7 +83,7 @@ async def build(config: Config, app: App) -> None:
     parts = _Parts(store, directory, dispatcher, clock)
     flushes = _flushes(config, app, parts, opened.actions)
     groups = await _add_groups(config, app, parts, flushes, opened.actions)
-    door = MessageRpc(flushes, syncing, _identity(app), tasks=app.tasks)
+    door = MessageRpc(flushes, syncing, Speaking(directory.bots, directory), _identity(app), tasks=app.tasks)
     reading = Reading(store, groups.store, groups.sight)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))

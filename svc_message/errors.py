@@ -55,6 +55,19 @@ class MessageNotFoundError(ChappeError):
         super().__init__("message_id: there is no such message in this conversation")
 
 
+class NoBotError(ChappeError):
+    """Refuses a program that speaks as nobody."""
+
+    code = "NOT_FOUND"
+    reason = "USER_NOT_FOUND"
+
+    def __init__(self, spiffe_id: str) -> None:
+        super().__init__(
+            f"{spiffe_id} speaks as no user; make one: python -m svc_identity bot create --name NAME"
+            f" --spiffe-id {spiffe_id}"
+        )
+
+
 class NotInConversationError(ChappeError):
     """Refuses what concerns a conversation that the caller does not have."""
 

@@ -261,7 +261,10 @@ def test_ten_lines_of_python_and_grpcurl_read_a_chat_and_a_health(system: System
     assert '"status": "SERVING"' in printed
     assert '"content": "CgpoZWxsbywgQm9i"' in printed
     assert "tool may not call" in printed
-    [program] = [block.text for block in blocks(page) if block.mark == "file"]
+    assert printed.count("\nsaid ") == 2
+    assert "Alerts" in printed
+    assert "the fan is loud" in printed
+    [program, _] = [block.text for block in blocks(page) if block.mark == "file"]
     tree = ast.parse(program)
     last_import = max(node.end_lineno or 0 for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
     assert len([line for line in program.splitlines()[last_import:] if line]) <= 10

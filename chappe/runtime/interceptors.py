@@ -102,17 +102,18 @@ class Gate:
             CallerNotAllowedError: The contract does not let this caller in.
         """
         try:
-            name = self._realm.name_of(self._identify(context))
+            identity = self._identify(context)
+            name = self._realm.name_of(identity)
         except PeerIdentityError as error:
             raise UnauthenticatedPeerError(str(error)) from None
         values = [value for key, value in context.invocation_metadata() or () if key == PRINCIPAL_KEY]
         if name == EDGE:
-            caller = Caller(name, read_principal(values))
+            caller = Caller(name, read_principal(values), str(identity))
             is_allowed = self._admits_edge(access, caller)
         else:
             if values:
                 raise InvalidPrincipalError(f"{name} may not speak for an end user: only {EDGE} sends {PRINCIPAL_KEY}")
-            caller = Caller(name, None)
+            caller = Caller(name, None, str(identity))
             is_allowed = self._admits_other(access, name)
         if not is_allowed:
             raise CallerNotAllowedError(method=method, caller=name)

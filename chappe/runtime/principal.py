@@ -36,6 +36,8 @@ class Caller(NamedTuple):
     service: str
     """The service account of the certificate, like svc-edge."""
     principal: Principal | None
+    spiffe_id: str = ""
+    """The whole identity in the certificate."""
 
 
 _caller: ContextVar[Caller] = ContextVar("chappe_caller")

@@ -11,6 +11,7 @@ from chappe.api.identity.v1 import directory_service_pb2, directory_service_pb2_
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.errors import UnavailableError, from_rpc_error
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
+from svc_message.adapters.bots_grpc import GrpcBots
 from svc_message.adapters.directory_copies import Copies
 from svc_message.adapters.group_directory_grpc import GrpcGroupDirectory
 from svc_message.model import DirectoryUser, UserId
@@ -80,6 +81,8 @@ class GrpcDirectory:
         self._copies: Copies[DirectoryUser] = Copies(seams.clock)
         self.groups = GrpcGroupDirectory(self._stub, Copies(seams.clock))
         """The port `GroupDirectory`, under the same lease."""
+        self.bots = GrpcBots(self._stub)
+        """The port `Bots`."""
         self._watch = _Watch(identity, self._copies, self.groups.copies)
         self._stream = StreamClient("watch changes", self._stub.WatchChanges, self._watch, tasks=tasks, seams=seams)
         self._ungranted = 0

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UserId,
     )
     from svc_message.model.action import Acted, ActionRef, NewAction, Sight
+    from svc_message.model.bot import Bot
     from svc_message.model.setting import Changed, SettingUpdate
     from svc_message.model.trace import MessageTrace, TraceQuery
 
@@ -188,6 +189,14 @@ class Directory(Protocol):
 
     async def ready(self) -> None:
         """Returns when svc_identity answers."""
+        ...
+
+
+class Bots(Protocol):
+    """Which programs speak as which users. What was once said of a program stays so."""
+
+    async def find(self, spiffe_id: str) -> Bot | None:
+        """Returns the user as which a program speaks; None when it speaks as nobody."""
         ...
 
 

@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_message.errors import ClockUntrustedError
-from svc_message.model import ConversationId, Position, UserId
+from svc_message.model import ConversationId, MessageId, Position, UserId
 
 if TYPE_CHECKING:
     from chappe.runtime.clock import Clock
@@ -181,6 +181,17 @@ class LedgerClock:
     def wall_ms(self) -> int:
         """Returns Unix time in milliseconds."""
         return self._clock.wall_ms()
+
+
+def is_uuid7(value: bytes) -> bool:
+    """Tells whether 16 bytes are a UUIDv7."""
+    return len(value) == _ID_BYTES and value[6] & 0xF0 == 0x70 and value[8] & 0xC0 == 0x80  # noqa: PLR2004 - RFC 9562
+
+
+def bot_message_id(request_id: bytes, user_id: bytes, device_id: int) -> MessageId:
+    """Returns the id of what a bot says: the id of its request, a UUIDv7, with the mint tag of its device inside."""
+    head, rest = _tag_in_place(mint_tag(user_id, device_id))
+    return MessageId(request_id[:8] + head + bytes((rest | request_id[14] & 0x3F, request_id[15])))
 
 
 class TagCache:

@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from chappe.api.message.v1 import message_service_pb2, message_service_pb2_grpc
 from chappe.runtime.errors import DrainingError
+from chappe.runtime.principal import caller
 from chappe.runtime.streams import Identity, StreamServer
 from svc_message.model import NO_POSITION, ForeignAppend, UserId
+from svc_message.rpc.speak import Speech
 from svc_message.rpc.submit import CREDITS, Flushes, SubmitStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chappe.runtime.tasks import Tasks
+    from svc_message.service.speak import Speaking
     from svc_message.service.sync import Syncing
 
 
 class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
-    """Serves Submit streams and AppendEvents."""
+    """Serves Submit streams, Send and AppendEvents."""
 
-    def __init__(self, flushes: Flushes, syncing: Syncing, identity: Identity, *, tasks: Tasks) -> None:
+    def __init__(
+        self, flushes: Flushes, syncing: Syncing, speaking: Speaking, identity: Identity, *, tasks: Tasks
+    ) -> None:
         self._flushes = flushes
+        self._speech = Speech(flushes, speaking)
         self._syncing = syncing
         self._identity = identity
         self._tasks = tasks
@@ -43,6 +49,13 @@ class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
             await stream.serve()
         finally:
             self._streams.discard(stream)
+
+    async def Send(self, request: message_service_pb2.SendRequest, context: Any) -> message_service_pb2.SendResponse:
+        """Sends one message of a bot; raises `DrainingError` for one that comes too late."""
+        del context
+        if self._is_draining:
+            raise DrainingError
+        return await self._speech.send(caller().spiffe_id, request)
 
     async def AppendEvents(
         self, request: message_service_pb2.AppendEventsRequest, context: Any

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import operator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from chappe.api.edge.v1 import send_pb2
 from chappe.api.message.v1 import message_service_pb2
@@ -61,10 +61,18 @@ _STORED = message_service_pb2.SUBMIT_VERDICT_STORED
 _REFUSED = message_service_pb2.SUBMIT_VERDICT_REFUSED
 
 
+class Asker(Protocol):
+    """Whoever waits for answers."""
+
+    def answer(self, results: list[Result]) -> None:
+        """Takes answers to its items."""
+        ...
+
+
 class Item(NamedTuple):
     """A send that waits for its flush."""
 
-    stream: SubmitStream
+    stream: Asker
     item_id: int
     request: SendRequest
     size: int
@@ -143,7 +151,7 @@ class Flushes:
     def tell(self, items: list[Item], answers: Sequence[Answer | None], batch: Batch | None = None) -> None:
         """Sends the answers that there are, each on the stream of its item."""
         now_ms = self._clock.wall_ms()
-        results: dict[SubmitStream, list[Result]] = {}
+        results: dict[Asker, list[Result]] = {}
         for (stream, item_id, request, _), answer in zip(items, answers, strict=True):
             if answer is not None:
                 results.setdefault(stream, []).append(_result(item_id, request.message_id, answer, now_ms))

@@ -34,6 +34,9 @@ class FakeMessages(message_service_pb2_grpc.MessageServiceServicer):
     def Submit(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
 
+    async def Send(self, request: message_service_pb2.SendRequest, context: Any) -> Any:
+        raise NotImplementedError
+
 
 @asynccontextmanager
 async def served(messages: FakeMessages) -> AsyncIterator[str]:

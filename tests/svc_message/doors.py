@@ -48,11 +48,12 @@ from svc_message.service.receipts import ReceiptReading
 from svc_message.service.record import Recording
 from svc_message.service.record_group import GroupRecording
 from svc_message.service.sight import Sight
+from svc_message.service.speak import Speaking
 from svc_message.service.sync import Syncing
 from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
 from svc_message.worker.expand import JournalWorker
-from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, FakeGroupDirectory, ManualClock, message_id
+from tests.svc_message.fakes import FakeBots, FakeDirectory, FakeDispatcher, FakeGroupDirectory, ManualClock, message_id
 from tests.svc_message.group_desk import group_of
 
 if TYPE_CHECKING:
@@ -83,9 +84,12 @@ class Doors:
         self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
         self._add_groups(ledger_clock, tasks)
         self.keeping = Keeping(self.store.settings, self.directory, self.groups, self.dispatcher, ledger_clock)
-        self.rpc = MessageRpc(self.flushes, self.syncing, Identity("ledger-1", 5), tasks=tasks)
+        self.bots = FakeBots()
+        speaking = Speaking(self.bots, self.directory)
+        self.rpc = MessageRpc(self.flushes, self.syncing, speaking, Identity("ledger-1", 5), tasks=tasks)
         self.caller = "svc-edge"
         self.channel: grpc.aio.Channel
+        self.address = ""
 
     def _add_groups(self, clock: LedgerClock, tasks: Tasks) -> None:
         self.groups = FakeGroupDirectory()
@@ -253,9 +257,9 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         receipt_service_pb2_grpc.add_ReceiptServiceServicer_to_server(receipts, server)
         tracing = TraceReading([MemoryTraceStore(doors.store)], doors.receipts)
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceRpc(tracing), server)
-        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        doors.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
-        async with grpc.aio.insecure_channel(address) as doors.channel:
+        async with grpc.aio.insecure_channel(doors.address) as doors.channel:
             yield doors
         await server.stop(None)
     conformance.violations = [one for one in conformance.violations if "ExecuteBatchError" not in one]

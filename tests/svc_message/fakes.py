@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.model import DirectoryUser, MessageId, UserId
+from svc_message.model.bot import Bot
 from svc_message.model.group import DirectoryGroup, Membership, Window
 from svc_message.protocol import mint_tag
 
@@ -169,6 +170,19 @@ class FakeGroupDirectory:
             return Membership(is_member=False, is_admin=False, windows=past)
         windows = (*past, Window(group.joined_versions[at], 0))
         return Membership(is_member=True, is_admin=group.is_admin[at], windows=windows)
+
+
+class FakeBots:
+    """Knows which programs speak as whom."""
+
+    def __init__(self) -> None:
+        self.bots: dict[str, Bot] = {}
+        self.is_down = False
+
+    async def find(self, spiffe_id: str) -> Bot | None:
+        if self.is_down:
+            raise UnavailableError("svc_identity", "it does not answer")
+        return self.bots.get(spiffe_id)
 
 
 class FakeExpander:

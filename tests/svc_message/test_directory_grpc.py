@@ -15,11 +15,13 @@ from chappe.api.identity.v1 import directory_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import UnavailableError
+from chappe.runtime.interceptors import abort
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters import directory_copies
 from svc_message.adapters.directory_copies import LEASE_MS
 from svc_message.adapters.directory_grpc import MAX_IDS, WINDOW, GrpcDirectory
+from svc_message.errors import NoBotError
 from svc_message.model import UserId
 from tests.svc_message.fakes import ManualClock
 
@@ -38,6 +40,8 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
         self.blocked: dict[bytes, list[bytes]] = {}
         self.groups: dict[bytes, wire.DirectoryGroup] = {}
         self.memberships: dict[tuple[bytes, bytes], wire.Membership] = {}
+        self.bots: dict[str, tuple[bytes, int]] = {}
+        self.bot_questions = 0
         self.pairs: list[int] = []
         self.reads: list[list[bytes]] = []
         self.gate = asyncio.Event()
@@ -84,7 +88,13 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
         return answer
 
     async def GetBot(self, request: wire.GetBotRequest, context: Any) -> wire.GetBotResponse:
-        raise NotImplementedError
+        self.bot_questions += 1
+        if self.is_down:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+        if request.spiffe_id not in self.bots:
+            await abort(context, NoBotError(request.spiffe_id))
+        user_id, device_id = self.bots[request.spiffe_id]
+        return wire.GetBotResponse(user_id=user_id, device_id=device_id)
 
     async def WatchChanges(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # read, write
         del request_iterator

@@ -23,18 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from chappe.api.edge.v1 import item_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_item__pb2
+from chappe.api.edge.v1 import send_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_send__pb2
+from chappe.api.edge.v1 import server_frame_pb2 as chappe_dot_api_dot_edge_dot_v1_dot_server__frame__pb2
 from chappe.api.type.v1 import access_pb2 as chappe_dot_api_dot_type_dot_v1_dot_access__pb2
 from chappe.api.type.v1 import rules_pb2 as chappe_dot_api_dot_type_dot_v1_dot_rules__pb2
 from chappe.api.type.v1 import stream_pb2 as chappe_dot_api_dot_type_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+chappe/api/message/v1/message_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"\xb1\x01\n\rSubmitRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".chappe.api.message.v1.SubmitBatchH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"\xcc\x02\n\x0bSubmitBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08item_ids\x18\x02 \x03(\x04\x12\x10\n\x08user_ids\x18\x03 \x03(\x0c\x12\x12\n\ndevice_ids\x18\x04 \x03(\r\x12\x0f\n\x07resends\x18\x05 \x03(\r\x12\r\n\x05sends\x18\x06 \x03(\x0c\x12\x32\n\x0btrace_links\x18\x07 \x03(\x0b\x32\x1d.chappe.api.type.v1.TraceLink\x12\x14\n\x0c\x61\x63k_item_ids\x18\x08 \x03(\x04\x12\x14\n\x0c\x61\x63k_user_ids\x18\t \x03(\x0c\x12\x16\n\x0e\x61\x63k_device_ids\x18\n \x03(\r\x12\x10\n\x08\x61\x63k_keys\x18\x0b \x03(\x0c\x12\x13\n\x0b\x61\x63k_resends\x18\x0c \x03(\r\x12\x36\n\x0f\x61\x63k_trace_links\x18\r \x03(\x0b\x32\x1d.chappe.api.type.v1.TraceLink\"\xea\x01\n\x0eSubmitResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x37\n\x07results\x18\x02 \x01(\x0b\x32$.chappe.api.message.v1.SubmitResultsH\x00\x12\x32\n\x06\x63redit\x18\x03 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"\x81\x01\n\rSubmitResults\x12\x10\n\x08item_ids\x18\x01 \x03(\x04\x12\x36\n\x08verdicts\x18\x02 \x03(\x0e\x32$.chappe.api.message.v1.SubmitVerdict\x12\x0e\n\x06\x66rames\x18\x03 \x03(\x0c\x12\x16\n\x0e\x61\x63ked_item_ids\x18\x04 \x03(\x04\"S\n\x13\x41ppendEventsRequest\x12<\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.chappe.api.message.v1.InboxEventB\t\x92\xb5\x18\x05\x08\x01\x30\x80\x04\"x\n\nInboxEvent\x12\x1b\n\tchange_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x1d\n\x08user_ids\x18\x02 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x08\x12.\n\x04item\x18\x03 \x01(\x0b\x32\x18.chappe.api.edge.v1.ItemB\x06\x92\xb5\x18\x02\x08\x01\"\x16\n\x14\x41ppendEventsResponse*\x84\x01\n\rSubmitVerdict\x12\x1e\n\x1aSUBMIT_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15SUBMIT_VERDICT_STORED\x10\x01\x12\x1a\n\x16SUBMIT_VERDICT_REFUSED\x10\x02\x12\x1c\n\x18SUBMIT_VERDICT_MALFORMED\x10\x03\x32\xed\x01\n\x0eMessageService\x12\x64\n\x06Submit\x12$.chappe.api.message.v1.SubmitRequest\x1a%.chappe.api.message.v1.SubmitResponse\"\t\x8a\xb5\x18\x05\n\x01\x01\x10\x01(\x01\x30\x01\x12u\n\x0c\x41ppendEvents\x12*.chappe.api.message.v1.AppendEventsRequest\x1a+.chappe.api.message.v1.AppendEventsResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+chappe/api/message/v1/message_service.proto\x12\x15\x63happe.api.message.v1\x1a\x1d\x63happe/api/edge/v1/item.proto\x1a\x1d\x63happe/api/edge/v1/send.proto\x1a%chappe/api/edge/v1/server_frame.proto\x1a\x1f\x63happe/api/type/v1/access.proto\x1a\x1e\x63happe/api/type/v1/rules.proto\x1a\x1f\x63happe/api/type/v1/stream.proto\"\xb1\x01\n\rSubmitRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".chappe.api.message.v1.SubmitBatchH\x00\x12\x30\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"\xcc\x02\n\x0bSubmitBatch\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08item_ids\x18\x02 \x03(\x04\x12\x10\n\x08user_ids\x18\x03 \x03(\x0c\x12\x12\n\ndevice_ids\x18\x04 \x03(\r\x12\x0f\n\x07resends\x18\x05 \x03(\r\x12\r\n\x05sends\x18\x06 \x03(\x0c\x12\x32\n\x0btrace_links\x18\x07 \x03(\x0b\x32\x1d.chappe.api.type.v1.TraceLink\x12\x14\n\x0c\x61\x63k_item_ids\x18\x08 \x03(\x04\x12\x14\n\x0c\x61\x63k_user_ids\x18\t \x03(\x0c\x12\x16\n\x0e\x61\x63k_device_ids\x18\n \x03(\r\x12\x10\n\x08\x61\x63k_keys\x18\x0b \x03(\x0c\x12\x13\n\x0b\x61\x63k_resends\x18\x0c \x03(\r\x12\x36\n\x0f\x61\x63k_trace_links\x18\r \x03(\x0b\x32\x1d.chappe.api.type.v1.TraceLink\"\xea\x01\n\x0eSubmitResponse\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamHelloH\x00\x12\x37\n\x07results\x18\x02 \x01(\x0b\x32$.chappe.api.message.v1.SubmitResultsH\x00\x12\x32\n\x06\x63redit\x18\x03 \x01(\x0b\x32 .chappe.api.type.v1.StreamCreditH\x00\x12\x30\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1f.chappe.api.type.v1.StreamDrainH\x00\x42\x07\n\x05\x66rame\"\x81\x01\n\rSubmitResults\x12\x10\n\x08item_ids\x18\x01 \x03(\x04\x12\x36\n\x08verdicts\x18\x02 \x03(\x0e\x32$.chappe.api.message.v1.SubmitVerdict\x12\x0e\n\x06\x66rames\x18\x03 \x03(\x0c\x12\x16\n\x0e\x61\x63ked_item_ids\x18\x04 \x03(\x04\"e\n\x0bSendRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x38\n\x07message\x18\x02 \x01(\x0b\x32\x1f.chappe.api.edge.v1.SendMessageB\x06\x92\xb5\x18\x02\x08\x01\"y\n\x0cSendResponse\x12-\n\x06stored\x18\x01 \x01(\x0b\x32\x1b.chappe.api.edge.v1.SendAckH\x00\x12/\n\x07refused\x18\x02 \x01(\x0b\x32\x1c.chappe.api.edge.v1.SendNackH\x00\x42\t\n\x07outcome\"S\n\x13\x41ppendEventsRequest\x12<\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.chappe.api.message.v1.InboxEventB\t\x92\xb5\x18\x05\x08\x01\x30\x80\x04\"x\n\nInboxEvent\x12\x1b\n\tchange_id\x18\x01 \x01(\x0c\x42\x08\x92\xb5\x18\x04\x08\x01\x10\x10\x12\x1d\n\x08user_ids\x18\x02 \x03(\x0c\x42\x0b\x92\xb5\x18\x07\x08\x01\x10\x10\x30\x80\x08\x12.\n\x04item\x18\x03 \x01(\x0b\x32\x18.chappe.api.edge.v1.ItemB\x06\x92\xb5\x18\x02\x08\x01\"\x16\n\x14\x41ppendEventsResponse*\x84\x01\n\rSubmitVerdict\x12\x1e\n\x1aSUBMIT_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15SUBMIT_VERDICT_STORED\x10\x01\x12\x1a\n\x16SUBMIT_VERDICT_REFUSED\x10\x02\x12\x1c\n\x18SUBMIT_VERDICT_MALFORMED\x10\x03\x32\xcc\x02\n\x0eMessageService\x12\x64\n\x06Submit\x12$.chappe.api.message.v1.SubmitRequest\x1a%.chappe.api.message.v1.SubmitResponse\"\t\x8a\xb5\x18\x05\n\x01\x01\x10\x01(\x01\x30\x01\x12]\n\x04Send\x12\".chappe.api.message.v1.SendRequest\x1a#.chappe.api.message.v1.SendResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x08\x10\x01\x12u\n\x0c\x41ppendEvents\x12*.chappe.api.message.v1.AppendEventsRequest\x1a+.chappe.api.message.v1.AppendEventsResponse\"\x0c\x90\x02\x02\x8a\xb5\x18\x05\n\x01\x04\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chappe.api.message.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SENDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SENDREQUEST'].fields_by_name['request_id']._serialized_options = b'\222\265\030\004\010\001\020\020'
+  _globals['_SENDREQUEST'].fields_by_name['message']._loaded_options = None
+  _globals['_SENDREQUEST'].fields_by_name['message']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_APPENDEVENTSREQUEST'].fields_by_name['events']._loaded_options = None
   _globals['_APPENDEVENTSREQUEST'].fields_by_name['events']._serialized_options = b'\222\265\030\005\010\0010\200\004'
   _globals['_INBOXEVENT'].fields_by_name['change_id']._loaded_options = None
@@ -45,24 +51,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INBOXEVENT'].fields_by_name['item']._serialized_options = b'\222\265\030\002\010\001'
   _globals['_MESSAGESERVICE'].methods_by_name['Submit']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['Submit']._serialized_options = b'\212\265\030\005\n\001\001\020\001'
+  _globals['_MESSAGESERVICE'].methods_by_name['Send']._loaded_options = None
+  _globals['_MESSAGESERVICE'].methods_by_name['Send']._serialized_options = b'\220\002\002\212\265\030\005\n\001\010\020\001'
   _globals['_MESSAGESERVICE'].methods_by_name['AppendEvents']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['AppendEvents']._serialized_options = b'\220\002\002\212\265\030\005\n\001\004\020\001'
-  _globals['_SUBMITVERDICT']._serialized_start=1315
-  _globals['_SUBMITVERDICT']._serialized_end=1447
-  _globals['_SUBMITREQUEST']._serialized_start=200
-  _globals['_SUBMITREQUEST']._serialized_end=377
-  _globals['_SUBMITBATCH']._serialized_start=380
-  _globals['_SUBMITBATCH']._serialized_end=712
-  _globals['_SUBMITRESPONSE']._serialized_start=715
-  _globals['_SUBMITRESPONSE']._serialized_end=949
-  _globals['_SUBMITRESULTS']._serialized_start=952
-  _globals['_SUBMITRESULTS']._serialized_end=1081
-  _globals['_APPENDEVENTSREQUEST']._serialized_start=1083
-  _globals['_APPENDEVENTSREQUEST']._serialized_end=1166
-  _globals['_INBOXEVENT']._serialized_start=1168
-  _globals['_INBOXEVENT']._serialized_end=1288
-  _globals['_APPENDEVENTSRESPONSE']._serialized_start=1290
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=1312
-  _globals['_MESSAGESERVICE']._serialized_start=1450
-  _globals['_MESSAGESERVICE']._serialized_end=1687
+  _globals['_SUBMITVERDICT']._serialized_start=1611
+  _globals['_SUBMITVERDICT']._serialized_end=1743
+  _globals['_SUBMITREQUEST']._serialized_start=270
+  _globals['_SUBMITREQUEST']._serialized_end=447
+  _globals['_SUBMITBATCH']._serialized_start=450
+  _globals['_SUBMITBATCH']._serialized_end=782
+  _globals['_SUBMITRESPONSE']._serialized_start=785
+  _globals['_SUBMITRESPONSE']._serialized_end=1019
+  _globals['_SUBMITRESULTS']._serialized_start=1022
+  _globals['_SUBMITRESULTS']._serialized_end=1151
+  _globals['_SENDREQUEST']._serialized_start=1153
+  _globals['_SENDREQUEST']._serialized_end=1254
+  _globals['_SENDRESPONSE']._serialized_start=1256
+  _globals['_SENDRESPONSE']._serialized_end=1377
+  _globals['_APPENDEVENTSREQUEST']._serialized_start=1379
+  _globals['_APPENDEVENTSREQUEST']._serialized_end=1462
+  _globals['_INBOXEVENT']._serialized_start=1464
+  _globals['_INBOXEVENT']._serialized_end=1584
+  _globals['_APPENDEVENTSRESPONSE']._serialized_start=1586
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=1608
+  _globals['_MESSAGESERVICE']._serialized_start=1746
+  _globals['_MESSAGESERVICE']._serialized_end=2078
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,8 @@ isort:skip_file
 Copyright 2026 The Chappe Authors. SPDX-License-Identifier: Apache-2.0"""
 
 from chappe.api.edge.v1 import item_pb2 as _item_pb2
+from chappe.api.edge.v1 import send_pb2 as _send_pb2
+from chappe.api.edge.v1 import server_frame_pb2 as _server_frame_pb2
 from chappe.api.type.v1 import stream_pb2 as _stream_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -266,6 +268,72 @@ class SubmitResults(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitResults: _TypeAlias = SubmitResults  # noqa: Y015
+
+@_typing.final
+class SendRequest(_message.Message):
+    """One message of a bot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """Names the message for ever: a UUIDv7 that the bot mints when it decides to speak, and keeps until it has an answer.
+
+    Its time is that of the message, and must be within 10 minutes of the first attempt. Bits 48 to 63 (the version and
+    12 bits, best a counter, for they order messages of one millisecond) and the last 14 bits stand in the message id as
+    they are; between them the ledger writes the mint tag. So two messages of one bot are the same when time, counter and
+    these last bits are: with other content the second is refused with DUPLICATE_CONFLICT.
+    """
+    @_builtins.property
+    def message(self) -> _send_pb2.SendMessage:
+        """What is said to whom."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        message: _send_pb2.SendMessage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendRequest: _TypeAlias = SendRequest  # noqa: Y015
+
+@_typing.final
+class SendResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stored(self) -> _server_frame_pb2.SendAck:
+        """It is durable."""
+
+    @_builtins.property
+    def refused(self) -> _server_frame_pb2.SendNack:
+        """It is not; the same request may be made again when it is retryable, and otherwise the answer is final."""
+
+    def __init__(
+        self,
+        *,
+        stored: _server_frame_pb2.SendAck | None = ...,
+        refused: _server_frame_pb2.SendNack | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "stored", b"stored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["stored", "refused"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___SendResponse: _TypeAlias = SendResponse  # noqa: Y015
 
 @_typing.final
 class AppendEventsRequest(_message.Message):

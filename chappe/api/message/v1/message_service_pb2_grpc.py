@@ -40,6 +40,11 @@ class MessageServiceStub:
                 request_serializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SubmitResponse.FromString,
                 _registered_method=True)
+        self.Send = channel.unary_unary(
+                '/chappe.api.message.v1.MessageService/Send',
+                request_serializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SendRequest.SerializeToString,
+                response_deserializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SendResponse.FromString,
+                _registered_method=True)
         self.AppendEvents = channel.unary_unary(
                 '/chappe.api.message.v1.MessageService/AppendEvents',
                 request_serializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.AppendEventsRequest.SerializeToString,
@@ -64,6 +69,18 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Send(self, request, context):
+        """Sends one message of a bot: of the user as which the calling program speaks, by the SPIFFE id of its certificate.
+
+        Returns when the message is durable, or refused with the reason. Idempotent by request id: the id of the message is
+        the request id with the mint tag of the bot's device in its place, so a retry, through any replica, is the same
+        message; see SendRequest. A retry must have the same fields. Blocks and groups apply as to any user.
+        Fails with INVALID_FIELD, USER_NOT_FOUND for a program that is no bot, and DEPENDENCY_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AppendEvents(self, request, context):
         """Appends events that another service caused to users' inboxes.
 
@@ -81,6 +98,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.Submit,
                     request_deserializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SubmitRequest.FromString,
                     response_serializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SubmitResponse.SerializeToString,
+            ),
+            'Send': grpc.unary_unary_rpc_method_handler(
+                    servicer.Send,
+                    request_deserializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SendRequest.FromString,
+                    response_serializer=chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SendResponse.SerializeToString,
             ),
             'AppendEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.AppendEvents,
@@ -116,6 +138,33 @@ class MessageService:
             '/chappe.api.message.v1.MessageService/Submit',
             chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SubmitRequest.SerializeToString,
             chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SubmitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Send(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chappe.api.message.v1.MessageService/Send',
+            chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SendRequest.SerializeToString,
+            chappe_dot_api_dot_message_dot_v1_dot_message__service__pb2.SendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,14 @@ class MessageServiceStub:
     another with one more `resends`; nothing else is. A draining ledger sends its marker, answers what it has and waits,
     bounded, for the half-close. An edge that sends beyond its credit is cut off with RESOURCE_EXHAUSTED.
     """
+    Send: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendRequest, _message_service_pb2.SendResponse]
+    """Sends one message of a bot: of the user as which the calling program speaks, by the SPIFFE id of its certificate.
+
+    Returns when the message is durable, or refused with the reason. Idempotent by request id: the id of the message is
+    the request id with the mint tag of the bot's device in its place, so a retry, through any replica, is the same
+    message; see SendRequest. A retry must have the same fields. Blocks and groups apply as to any user.
+    Fails with INVALID_FIELD, USER_NOT_FOUND for a program that is no bot, and DEPENDENCY_UNAVAILABLE.
+    """
     AppendEvents: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AppendEventsRequest, _message_service_pb2.AppendEventsResponse]
     """Appends events that another service caused to users' inboxes.
 
@@ -62,6 +70,14 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Every item has its own answer: `stored` means durable. Items that had no answer when a stream ended are resent on
     another with one more `resends`; nothing else is. A draining ledger sends its marker, answers what it has and waits,
     bounded, for the half-close. An edge that sends beyond its credit is cut off with RESOURCE_EXHAUSTED.
+    """
+    Send: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendRequest, _message_service_pb2.SendResponse]  # type: ignore[assignment]
+    """Sends one message of a bot: of the user as which the calling program speaks, by the SPIFFE id of its certificate.
+
+    Returns when the message is durable, or refused with the reason. Idempotent by request id: the id of the message is
+    the request id with the mint tag of the bot's device in its place, so a retry, through any replica, is the same
+    message; see SendRequest. A retry must have the same fields. Blocks and groups apply as to any user.
+    Fails with INVALID_FIELD, USER_NOT_FOUND for a program that is no bot, and DEPENDENCY_UNAVAILABLE.
     """
     AppendEvents: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AppendEventsRequest, _message_service_pb2.AppendEventsResponse]  # type: ignore[assignment]
     """Appends events that another service caused to users' inboxes.
@@ -86,6 +102,20 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         Every item has its own answer: `stored` means durable. Items that had no answer when a stream ended are resent on
         another with one more `resends`; nothing else is. A draining ledger sends its marker, answers what it has and waits,
         bounded, for the half-close. An edge that sends beyond its credit is cut off with RESOURCE_EXHAUSTED.
+        """
+
+    @_abc_1.abstractmethod
+    def Send(
+        self,
+        request: _message_service_pb2.SendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.SendResponse, _abc.Awaitable[_message_service_pb2.SendResponse]]:
+        """Sends one message of a bot: of the user as which the calling program speaks, by the SPIFFE id of its certificate.
+
+        Returns when the message is durable, or refused with the reason. Idempotent by request id: the id of the message is
+        the request id with the mint tag of the bot's device in its place, so a retry, through any replica, is the same
+        message; see SendRequest. A retry must have the same fields. Blocks and groups apply as to any user.
+        Fails with INVALID_FIELD, USER_NOT_FOUND for a program that is no bot, and DEPENDENCY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
