@@ -190,7 +190,7 @@ MUTATIONS: Final = (
         (
             Edit(
                 RECEIPTS,
-                "        SELECT peer_id, pos, conversation_id, 2, data FROM told\n",
+                "        SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE is_news\n",
                 "        SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE false\n",
             ),
         ),

@@ -140,7 +140,10 @@ async def test_76_a_tool_reads_the_chat_that_it_names_and_nothing_else(
     code, said = await answer_to(dial("message", mesh.tls()), method)
 
     if is_open:
-        assert (code, said) == (grpc.StatusCode.INVALID_ARGUMENT, "peer_user_id: has 0 bytes, must have 16")
+        assert (code, said) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "owner_user_id: an internal caller must say whose view it reads",
+        )
     else:
         assert (code, said.partition(":")[0]) == (
             grpc.StatusCode.PERMISSION_DENIED,
