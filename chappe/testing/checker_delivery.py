@@ -9,6 +9,8 @@ from chappe.testing.checker_state import Device, Findings, Limits, Message, User
 from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
+_POSITION_DIGITS = 32
+
 
 class _Early(NamedTuple):
     """An event that was applied before its send was read."""
@@ -36,6 +38,8 @@ class _Stranger(NamedTuple):
     message: Message
     id: str
     t: float
+    written_t: float
+    """When it was written into the inbox, by the position in it; 0 when it came otherwise."""
 
 
 class Delivery:
@@ -160,14 +164,16 @@ class Delivery:
         group = self._world.group(message.conv)
         is_quick = not message.target and group.is_steady(device.user, min(message.stored_t, line["t"]))
         if group.is_told and not is_quick:
-            self._strangers.append(_Stranger(device, message, line["id"], line["t"]))
+            self._strangers.append(_Stranger(device, message, line["id"], line["t"], _written_t(line)))
 
     def _judge_stranger(self, stranger: _Stranger) -> None:
-        device, message, id_, t = stranger
+        device, message, id_, t, written_t = stranger
         group, user = self._world.group(message.conv), device.user
         what = f"{device.name} applies {short(id_)}, "
         if not group.may_have(user, message, min(message.stored_t, t)):
             what += f"though {short(user.name)} is no member of {short(group.name)}"
+        elif group.has_left(user, written_t):
+            what += f"written for {short(user.name)} after it had left {short(group.name)}"
         elif not self._may_see_original(user, message):
             what += f"about {short(message.target)}, which {short(user.name)} could not see"
         else:
@@ -179,3 +185,9 @@ class Delivery:
         if original is None or original.sender is None or original.sender.user is user:
             return True
         return self._world.group(original.conv).may_have(user, original, original.stored_t)
+
+
+def _written_t(line: Line) -> float:
+    """Returns the server's time in the position of an event, a UUIDv7 like a message's id."""
+    position = line["pos"]
+    return float(int(position[:12], 16)) if line["how"] != "history" and len(position) == _POSITION_DIGITS else 0.0

@@ -138,6 +138,12 @@ class Group:
         """Whether a user may have a message that was accepted by a time, whichever moment it was."""
         return any(self._may_cover(span, message, by_t) for span in self.spans(user))
 
+    def has_left(self, user: User, t: float) -> bool:
+        """Whether a user who was a member has been none for so long at a time that nothing may be written for it."""
+        grace_ms = self._limits.change_grace_ms + self._limits.writing_ms
+        past = [span for span in self.spans(user) if span.began <= t]
+        return bool(past) and all(span.left + grace_ms <= t for span in past)
+
     def must_take(self, user: User, start: float, end: float) -> bool:
         """Whether a user is a member for certain at all times between two."""
         return any(span.joined <= start and span.leave_began > end for span in self.spans(user))

@@ -21,6 +21,8 @@ class Limits:
     """A change of a group may take this long to show in messages whose senders do not know of it."""
     expansion_ms: float = 30_000
     """Who leaves a group within this time after a message was acknowledged may lack it."""
+    writing_ms: float = 10_000
+    """Who has left a group may still be written to for this time, for that was under way."""
     repair_ms: float = 170_000
     """A device that stays connected has what was acknowledged within this time, also when its push was lost."""
     clock_lead_ms: float = 2_500

@@ -31,7 +31,8 @@ outbox, on the disk) and before the bytes leave the device.
 `to` is the peer's user id, or empty in a group. `kind` is message, edit, revoke, reaction, read, or hide: a revoke
 for the user's own devices alone. `target` is the message that an edit, a revoke, a reaction or a hide is about.
 `draft` names the outbox entry, so that a message sent again under a new id is known as the same one.
-`ms` is the time by which the device sorts the message, `how` is push, sync or history.
+`ms` is the time by which the device sorts the message, `how` is push, sync or history. `pos` is the position in the
+inbox, empty by history; it begins with the server's time, like an id.
 `state` is delivered or read; `by` is who has it, by default the peer.
 A device that was never declared counts from its first `connect` or `send`.
 

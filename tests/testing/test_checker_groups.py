@@ -3,7 +3,7 @@
 import pytest
 
 from chappe.testing import Guarantee, Limits, check_lines
-from tests.testing.scene import GROUP, NAMES, Scene, device, message_id
+from tests.testing.scene import GROUP, NAMES, START_MS, Scene, device, message_id
 
 THREE = ("alice/1", "bob/1", "carol/1")
 TWICE = ("alice/1", "alice/2", "bob/1", "bob/2", "carol/1")
@@ -131,6 +131,12 @@ SILENT = {
     ),
     "who_was_removed_long_after_a_message_has_it_late": (
         removed(group().say("alice/1", 1).get("bob/1", 1).later(LONG_AGO)).get("carol/1", 1).end(**DARK)
+    ),
+    "what_was_written_before_somebody_left_may_come_later": (
+        removed(group().say("alice/1", 1).get("bob/1", 1))
+        .later(LONG_AGO)
+        .get("carol/1", 1, pos=message_id(1, START_MS + LONG_AGO + 11_000), how="sync")
+        .end(**DARK)
     ),
     "who_comes_back_has_what_follows": (
         removed(group())
@@ -334,6 +340,12 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
     "a_message_given_to_who_was_just_removed_and_the_sender_knew": (
         "misdelivery",
         removed(group()).later(200).say("alice/1", 1, version=2).get("bob/1", 1).get("carol/1", 1).end(**DARK),
+    ),
+    "a_message_written_for_who_had_left_meanwhile": (
+        "misdelivery",
+        removed(group().say("alice/1", 1).get("bob/1", 1))
+        .get("carol/1", 1, pos=message_id(1, START_MS + LONG_AGO + 13_000))
+        .end(**DARK),
     ),
     "an_edit_given_to_who_could_not_see_the_message": (
         "misdelivery",
