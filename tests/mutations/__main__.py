@@ -17,7 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.mutations.catalogue import MUTATIONS, Mutation
+from tests.mutations.catalogue import MUTATIONS
+from tests.mutations.mutation import Mutation
 from tests.mutations.tree import CannotApplyError, Edit, Tree
 
 SCENE_TIMEOUT_S = 120.0

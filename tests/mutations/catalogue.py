@@ -1,22 +1,10 @@
 """Every repair that is taken out, where it stands in the sources, and the scene that shows what it is for."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from tests.mutations.group_catalogue import GROUP_MUTATIONS
+from tests.mutations.mutation import Mutation
 from tests.mutations.tree import Edit
-
-
-class Mutation(NamedTuple):
-    """One repair, taken out."""
-
-    name: str
-    repair: str
-    """What the system does while the repair is in."""
-    scene: str
-    edits: tuple[Edit, ...]
-    weakened: tuple[Edit, ...] = ()
-    """Other repairs that prevent the same damage: they are out with and without the edits, so that this one alone
-    makes the difference."""
-
 
 ACCEPT: Final = "svc_message/service/accept.py"
 SIFT: Final = "svc_message/service/sift.py"
@@ -241,4 +229,5 @@ MUTATIONS: Final = (
             ),
         ),
     ),
+    *GROUP_MUTATIONS,
 )

@@ -3,24 +3,32 @@
 import asyncio
 import base64
 import os
-from typing import Any
+from collections import Counter, defaultdict
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chappe.api.identity.v1 import (
-    directory_service_pb2,
-    session_service_pb2,
-)
+from chappe.api.edge.v1 import item_pb2
+from chappe.api.identity.v1 import directory_service_pb2, session_service_pb2
 from chappe.api.type.v1 import stream_pb2
 from chappe.client.device import Device, DeviceKey
 from chappe.client.tokens import Token
-from tests.mutations.faults import LeapClock
+from tests.mutations.faults import Gate, LeapClock
 
 KEY_ID = "scene"
 TOKEN_S = 900
 HEARTBEAT_S = 0.2
 CREDITS = 100_000
+
+
+class _Members(NamedTuple):
+    """Who is in a group, and who was."""
+
+    joined: dict[bytes, int]
+    """By user, the version with which the membership began."""
+    windows: defaultdict[bytes, list[directory_service_pb2.MembershipWindow]]
+    """By user, the memberships that are over."""
 
 
 class Directory:
@@ -31,7 +39,12 @@ class Directory:
         self._signing_key = Ed25519PrivateKey.generate()
         self._users: dict[bytes, directory_service_pb2.DirectoryUser] = {}
         self._watchers: list[asyncio.Queue[directory_service_pb2.DirectoryChange]] = []
+        self._groups: dict[bytes, _Members] = {}
+        self._versions: Counter[bytes] = Counter()
         self._is_held = False
+        self._is_silent = False
+        self.after_members = Gate()
+        """Holds the answer to a question who is in a group."""
 
     def enrol(self) -> Device:
         """Makes a user with one device."""
@@ -74,9 +87,44 @@ class Directory:
         self._users[blocker].blocked_user_ids.remove(blocked)
         self._changed(blocker)
 
+    def found(self, *user_ids: bytes) -> bytes:
+        """Makes a group of users; the first owns it."""
+        group_id = self._clock.wall_ms().to_bytes(6, "big") + b"\x70\x00\x80" + os.urandom(7)
+        self._versions[group_id] = 1
+        self._groups[group_id] = _Members(dict.fromkeys(user_ids, 1), defaultdict(list))
+        return group_id
+
+    def add(self, group_id: bytes, user_id: bytes) -> int:
+        """Adds a member, and tells it; returns the version of the group."""
+        self._groups[group_id].joined[user_id] = self._versions[group_id] + 1
+        return self._group_changed(group_id)
+
+    def remove(self, group_id: bytes, user_id: bytes) -> int:
+        """Removes a member, and tells it; returns the version of the group."""
+        group = self._groups[group_id]
+        window = directory_service_pb2.MembershipWindow(
+            joined_version=group.joined.pop(user_id), left_version=self._versions[group_id] + 1
+        )
+        group.windows[user_id].append(window)
+        return self._group_changed(group_id)
+
     def hold_changes(self) -> None:
         """Tells of nothing from now on."""
         self._is_held = True
+
+    def fall_silent(self) -> None:
+        """Tells of nothing from now on, nor that there is nothing to tell; questions are answered as ever."""
+        self._is_held = self._is_silent = True
+
+    def _group_changed(self, group_id: bytes) -> int:
+        self._versions[group_id] += 1
+        change = directory_service_pb2.DirectoryChange(
+            kind=directory_service_pb2.DIRECTORY_CHANGE_KIND_GROUP,
+            group_id=group_id,
+            version=self._versions[group_id],
+        )
+        self._tell(change)
+        return self._versions[group_id]
 
     def _changed(self, user_id: bytes) -> None:
         user = self._users[user_id]
@@ -84,6 +132,9 @@ class Directory:
         change = directory_service_pb2.DirectoryChange(
             kind=directory_service_pb2.DIRECTORY_CHANGE_KIND_USER, user_id=user_id, version=user.version
         )
+        self._tell(change)
+
+    def _tell(self, change: directory_service_pb2.DirectoryChange) -> None:
         if not self._is_held:
             for watcher in self._watchers:
                 watcher.put_nowait(change)
@@ -104,6 +155,46 @@ class Directory:
         users = [self._users.get(user_id, unknown) for user_id in request.user_ids]
         return directory_service_pb2.BatchGetUsersResponse(users=users)
 
+    async def ListGroupMembers(self, request: Any, context: Any) -> directory_service_pb2.ListGroupMembersResponse:
+        answer = self._group(request.group_id)
+        await self.after_members.pass_through()
+        return directory_service_pb2.ListGroupMembersResponse(group=answer)
+
+    def _group(self, group_id: bytes) -> directory_service_pb2.DirectoryGroup:
+        group = self._groups.get(group_id)
+        if group is None:
+            return directory_service_pb2.DirectoryGroup(group_id=group_id)
+        return directory_service_pb2.DirectoryGroup(
+            group_id=group_id,
+            exists=True,
+            version=self._versions[group_id],
+            member_user_ids=list(group.joined),
+            roles=[item_pb2.GROUP_ROLE_MEMBER] * len(group.joined),
+            joined_versions=list(group.joined.values()),
+        )
+
+    async def BatchGetMemberships(
+        self, request: Any, context: Any
+    ) -> directory_service_pb2.BatchGetMembershipsResponse:
+        pairs = zip(request.group_ids, request.user_ids, strict=True)
+        memberships = [self._membership(group_id, user_id) for group_id, user_id in pairs]
+        return directory_service_pb2.BatchGetMembershipsResponse(memberships=memberships)
+
+    def _membership(self, group_id: bytes, user_id: bytes) -> directory_service_pb2.Membership:
+        group = self._groups[group_id]
+        joined_version = group.joined.get(user_id, 0)
+        windows = list(group.windows[user_id])
+        if joined_version:
+            windows.append(directory_service_pb2.MembershipWindow(joined_version=joined_version))
+        return directory_service_pb2.Membership(
+            group_id=group_id,
+            user_id=user_id,
+            is_member=bool(joined_version),
+            role=item_pb2.GROUP_ROLE_MEMBER,
+            windows=windows,
+            group_version=self._versions[group_id],
+        )
+
     async def WatchChanges(self, request_iterator: Any, context: Any) -> None:
         changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
         self._watchers.append(changes)
@@ -118,7 +209,8 @@ class Directory:
                     batch = directory_service_pb2.ChangeBatch(number=number, changes=[changes.get_nowait()])
                     await context.write(directory_service_pb2.WatchChangesResponse(batch=batch))
                 heartbeat = directory_service_pb2.ChangeHeartbeat(complete_until_ms=self._clock.wall_ms())
-                await context.write(directory_service_pb2.WatchChangesResponse(heartbeat=heartbeat))
+                if not self._is_silent:
+                    await context.write(directory_service_pb2.WatchChangesResponse(heartbeat=heartbeat))
                 await self._clock.sleep(HEARTBEAT_S)
         finally:
             self._watchers.remove(changes)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
+from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.model import (
     Accepted,
     Applied,
@@ -28,6 +31,7 @@ from svc_message.model import (
     StoredMessage,
 )
 from svc_message.model import UserId as LedgerUser
+from svc_message.model.group import Expansion, GroupAccepted, NewGroupMessage, Shard, Touch
 from svc_presence.model import (
     Changes,
     ConversationId,
@@ -67,6 +71,7 @@ class LeapClock(SystemClock):
 
     def __init__(self) -> None:
         self._ahead_s = 0.0
+        self._leapt_s = 0.0
         self._still_s: float | None = None
         self._leapt = asyncio.Event()
 
@@ -88,8 +93,13 @@ class LeapClock(SystemClock):
     def leap(self, seconds: float) -> None:
         """Sets the clock forward; who sleeps wakes when it is time."""
         self._ahead_s += seconds
+        self._leapt_s += seconds
         leapt, self._leapt = self._leapt, asyncio.Event()
         leapt.set()
+
+    def history_ns(self) -> int:
+        """Returns the time for histories, which leaps and never stands still, so that their lines keep an order."""
+        return time.time_ns() + int(self._leapt_s * 1e9)
 
     def stand_still(self) -> None:
         """Stops the time of the services, so that nothing grows old however slow the machine is."""
@@ -193,6 +203,51 @@ class GatedMessageStore:
 
     async def aclose(self) -> None:
         """Keeps everything: the process ends, the store does not."""
+
+
+class Journal(MemoryJournal):
+    """The journal of the ledger; it lives on when the process dies."""
+
+    async def aclose(self) -> None:
+        """Keeps everything."""
+
+
+class GatedGroupStore(MemoryGroupStore):
+    """What the store of the ledger does for groups, with gates: it may be late, and it may fail."""
+
+    def __init__(self, store: MemoryMessageStore, journal: MemoryJournal) -> None:
+        """Shares the book of a store."""
+        super().__init__(store, journal)
+        self.before_accept = Gate()
+        self.before_expand = Gate()
+        self.failing = 0
+        """How many of the next expansions fail."""
+        self.failed = 0
+        """How many have failed."""
+
+    async def accept(self, shard: Shard, batch: Sequence[NewGroupMessage]) -> list[GroupAccepted]:
+        """Makes messages durable, when the gate is open."""
+        await self.before_accept.pass_through()
+        return await super().accept(shard, batch)
+
+    async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
+        """Writes the pointers of members, when the gate is open, unless it is to fail."""
+        if self.failing:
+            self.failing -= 1
+            self.failed += 1
+            raise UnavailableError("ledger", "it fails in this scene")
+        await self.before_expand.pass_through()
+        await super().expand(expansions, touches)
+
+    async def aclose(self) -> None:
+        """Keeps everything."""
+
+
+class Receipts(MemoryReceiptStore):
+    """The receipts of groups; they live on when the process dies."""
+
+    async def aclose(self) -> None:
+        """Keeps everything."""
 
 
 class LossyDispatcher(GrpcDispatcher):

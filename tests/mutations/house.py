@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import svc_edge.app
 import svc_edge.config
@@ -16,17 +16,22 @@ import svc_message.config
 from chappe.api.identity.v1 import directory_service_pb2_grpc, session_service_pb2_grpc
 from chappe.cli.launcher.environment import tls_files
 from chappe.runtime.app import App, StartError
-from chappe.runtime.clock import Seams, SystemClock, SystemRandomness
+from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.directory_grpc import GrpcDirectory
-from svc_message.adapters.journal_memory import MemoryJournal
-from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_presence.adapters.directory_memory import MemoryDirectory
 from svc_presence.app import assemble
 from tests.mutations.directory import Directory
-from tests.mutations.faults import GatedMessageStore, GatedPresenceStore, LeapClock, LossyDispatcher
+from tests.mutations.faults import (
+    GatedGroupStore,
+    GatedMessageStore,
+    GatedPresenceStore,
+    Journal,
+    LeapClock,
+    LossyDispatcher,
+    Receipts,
+)
 
 DRAIN_S = 3.0
 BIND_TRIES = 100
@@ -127,20 +132,26 @@ async def build_edge(app: App, identity: Service, message: Service, presence: Se
     await svc_edge.app.build(config, app)
 
 
+class GroupParts(NamedTuple):
+    """What the ledger's book holds of groups, under the names of what it takes the place of."""
+
+    PostgresJournal: Journal
+    PostgresGroupStore: GatedGroupStore
+    PostgresReceiptStore: Receipts
+
+
 class LedgerParts:
     """What svc_message is built from: its store lives on when the process dies, and hints can be lost."""
 
-    def __init__(self, store: GatedMessageStore, identity: Service, fanout: Service) -> None:
+    def __init__(self, store: GatedMessageStore, groups: GroupParts, identity: Service, fanout: Service) -> None:
         self._identity = identity
         self._fanout = fanout
         self.hints: LossyDispatcher
         """Of the present process, like the next."""
         self.directory: GrpcDirectory
         _replace(svc_message.app, "PostgresMessageStore", lambda *_args, **_settings: store)
-        # No scene has groups yet; a journal in memory is always empty.
-        _replace(svc_message.app, "PostgresJournal", lambda *_args, **_settings: _QuietJournal(SystemClock()))
-        _replace(svc_message.app, "PostgresGroupStore", lambda *_args, **_settings: _NoGroups())
-        _replace(svc_message.app, "PostgresReceiptStore", lambda *_args, **_settings: _QuietReceipts())
+        for name, part in groups._asdict().items():
+            _replace(svc_message.app, name, lambda *_args, part=part, **_settings: part)
         _replace(svc_message.app, "GrpcDispatcher", self._dispatcher)
         _replace(svc_message.app, "GrpcDirectory", self._directory)
         _replace(svc_message.app, "migrations", _NoMigrations)
@@ -159,30 +170,6 @@ class LedgerParts:
     def _directory(self, *args: Any, **settings: Any) -> GrpcDirectory:
         self.directory = GrpcDirectory(*args, **settings)
         return self.directory
-
-
-class _QuietJournal(MemoryJournal):
-    """Stands in for the journal."""
-
-    async def aclose(self) -> None:
-        """Has nothing to close."""
-
-
-class _QuietReceipts(MemoryReceiptStore):
-    """Stands in for the receipts of groups."""
-
-    def __init__(self) -> None:
-        super().__init__(MemoryMessageStore(SystemClock()))
-
-    async def aclose(self) -> None:
-        """Has nothing to close."""
-
-
-class _NoGroups:
-    """Stands in for the book of groups, of which there are none."""
-
-    async def aclose(self) -> None:
-        """Has nothing to close."""
 
 
 class _NoMigrations:

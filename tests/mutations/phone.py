@@ -1,16 +1,28 @@
 """The people of a scene: each has one device, which writes its history."""
 
+import asyncio
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from chappe.client.changes import CaughtUp, MessageArrived, Sent, TickRaised
+from chappe.client.changes import CaughtUp, ItemArrived, MessageArrived, SendRefused, Sent, TickRaised
 from chappe.client.device import Device
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
 from chappe.client.store_memory import LeanStore
 from chappe.testing import HistoryWriter, actor_of
 from tests.mutations.directory import Directory
-from tests.mutations.faults import until
+from tests.mutations.faults import LeapClock, until
 from tests.mutations.house import Service
 from tests.system.books import Books, Due
+from tests.system.counting import count
+
+
+class Cupboard(NamedTuple):
+    """Where histories are kept, and by which clock they are written."""
+
+    folder: Path
+    clock: LeapClock
 
 
 class Phone:
@@ -19,11 +31,12 @@ class Phone:
     Its own clock does not leap, so that nothing is sent again out of impatience while the services' time flies.
     """
 
-    def __init__(self, name: str, folder: Path, directory: Directory, books: Books) -> None:
+    def __init__(self, name: str, cupboard: Cupboard, directory: Directory, books: Books) -> None:
         self.name = name
         self.device: Device = directory.enrol()
         self.actor = actor_of(self.device.user_id, self.device.device_id)
-        self.history = HistoryWriter(folder / f"{name}.jsonl", self.actor, flush_lines=1)
+        path, clock_ns = cupboard.folder / f"{name}.jsonl", cupboard.clock.history_ns
+        self.history = HistoryWriter(path, self.actor, flush_lines=1, clock_ns=clock_ns)
         self.history.note("device", device=self.actor)
         self.store = LeanStore()
         self.clients: list[LeanClient] = []
@@ -33,6 +46,8 @@ class Phone:
         self._directory = directory
         self._books = books
         self._dues: dict[int, Due] = {}
+        self._said: dict[bytes, list[bytes]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
 
     @property
     def user_id(self) -> bytes:
@@ -75,12 +90,31 @@ class Phone:
         self.send(peer, is_owed=is_owed)
         await self.acknowledged()
 
+    def say(self, group_id: bytes, readers: Iterable["Phone"], version: int = 0) -> None:
+        """Writes to a group, of which it knows a version; these owe it to have it."""
+        peers = frozenset(phone.actor for phone in readers if phone is not self)
+        self.unanswered += 1
+        outgoing = self.clients[-1].send_to_group(group_id, f"hello from {self.name}".encode(), version)
+        self._dues[outgoing.draft] = Due(peers, frozenset(), frozenset(), group_id, time.monotonic())
+
+    async def say_and_wait(self, group_id: bytes, readers: Iterable["Phone"], version: int = 0) -> None:
+        """Writes to a group and waits until that is acknowledged."""
+        self.say(group_id, readers, version)
+        await self.acknowledged()
+
     async def acknowledged(self) -> None:
         """Waits until everything sent is acknowledged."""
         await until(lambda: not self.unanswered, f"what {self.name} sent is acknowledged", 30.0)
 
     def _begin(self, edge: Service) -> LeanClient:
-        callbacks = Callbacks(message=self._arrived, tick=self._ticked, sent=self._sent, caught_up=self._caught_up)
+        callbacks = Callbacks(
+            message=self._arrived,
+            tick=self._ticked,
+            sent=self._sent,
+            refused=self._refused,
+            item=self._told,
+            caught_up=self._caught_up,
+        )
         parts = LeanParts(store=self.store, recorder=self.history, token=self._directory.token(self.device))
         client = LeanClient(self.device, edge.app.addresses["ws"], callbacks, parts)
         self.clients.append(client)
@@ -94,7 +128,19 @@ class Phone:
 
     def _sent(self, change: Sent) -> None:
         self.unanswered -= 1
-        self._books.stored(change.outgoing.message_id, self._dues.pop(change.outgoing.draft))
+        due = self._dues.pop(change.outgoing.draft)
+        self._said.setdefault(due.group, []).append(change.outgoing.message_id)
+        self._books.stored(change.outgoing.message_id, due)
+
+    def _refused(self, _change: SendRefused) -> None:
+        self.unanswered -= 1
+
+    def _told(self, change: ItemArrived) -> None:
+        if change.item.HasField("group_receipt"):
+            group_id = change.item.group_receipt.group_id
+            task = asyncio.create_task(count(self.clients[-1], group_id, self._said.get(group_id, [])))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
 
     def _caught_up(self, _change: CaughtUp) -> None:
         self.sessions += 1

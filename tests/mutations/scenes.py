@@ -8,6 +8,7 @@ from typing import Final
 
 from svc_message.adapters import dispatcher_grpc
 from svc_message.model import UserId
+from tests.mutations import group_scenes
 from tests.mutations.faults import until
 from tests.mutations.phone import Phone
 from tests.mutations.stage import Engines, Scene, Stage
@@ -217,9 +218,10 @@ async def late_goodbye(stage: Stage) -> None:
     """Somebody moves to another edge, and the old one says goodbye afterwards."""
     alice, bob = await stage.people("alice", "bob")
     await stage.greet(alice, bob)
-    await bob.connect(stage.edges[1])
-    await stage.grow_old()
     byes = stage.routes.byes
+    await bob.connect(stage.edges[1])
+    # Meanwhile the old edge may notice that the session has moved, which ends it as well.
+    await stage.grow_old()
     await bob.hang_up()
     await until(lambda: stage.routes.byes > byes, "the old edge said goodbye")
     await alice.send_and_wait(bob)
@@ -265,6 +267,19 @@ SCENES: Final[dict[str, tuple[Scene, Engines]]] = {
         (edge_with_a_late_goodbye, MEMORY),
         (late_goodbye, Engines(valkey=True)),
         (unblock_and_write, MEMORY),
+        (group_scenes.late_group_commit, MEMORY),
+        (group_scenes.ledger_dies_expanding, MEMORY),
+        (group_scenes.expansion_fails_once, MEMORY),
+        (group_scenes.adopter_fails_once, MEMORY),
+        (group_scenes.expansion_fails_for_long, MEMORY),
+        (group_scenes.expansion_fails_for_a_while, MEMORY),
+        (group_scenes.welcome_carol, MEMORY),
+        (group_scenes.carol_writes_at_once, MEMORY),
+        (group_scenes.joined_before_expansion, MEMORY),
+        (group_scenes.removed_before_expansion, MEMORY),
+        (group_scenes.silent_directory, MEMORY),
+        (group_scenes.answer_overtaken_by_a_change, MEMORY),
+        (group_scenes.counts_while_away, MEMORY),
     )
 }
 

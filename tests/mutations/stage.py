@@ -16,9 +16,21 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
 from svc_presence.ports import PresenceStore
+from tests.mutations.circle import Circle
 from tests.mutations.directory import Directory
-from tests.mutations.faults import Book, GatedMessageStore, GatedPresenceStore, LeapClock, NotInTimeError, until
+from tests.mutations.faults import (
+    Book,
+    GatedGroupStore,
+    GatedMessageStore,
+    GatedPresenceStore,
+    Journal,
+    LeapClock,
+    NotInTimeError,
+    Receipts,
+    until,
+)
 from tests.mutations.house import (
+    GroupParts,
     LedgerParts,
     Service,
     alive,
@@ -27,7 +39,7 @@ from tests.mutations.house import (
     build_identity,
     build_presence,
 )
-from tests.mutations.phone import Phone
+from tests.mutations.phone import Cupboard, Phone
 from tests.system.books import Books
 
 SETTLE_S = 8.0
@@ -67,7 +79,14 @@ class Stage:
         self.identity, self.presence, self.fanout = service("identity"), service("presence"), service("fanout")
         self.message = service("message")
         self.edges = [service("edge"), service("edge")]
-        self.ledger = LedgerParts(self.store, self.identity, self.fanout)
+        # On the real store no scene has groups: theirs is a book of its own.
+        book = store if isinstance(store, MemoryMessageStore) else MemoryMessageStore(clock)
+        journal = Journal(clock)
+        self.groups = GatedGroupStore(book, journal)
+        groups = GroupParts(journal, self.groups, Receipts(book))
+        self.ledger = LedgerParts(self.store, groups, self.identity, self.fanout)
+        self.has_ticks = True
+        """Whether the scene is about ticks as well; those of groups are told when there is time."""
 
     @property
     def services(self) -> list[Service]:
@@ -94,7 +113,7 @@ class Stage:
 
     def phone(self, name: str) -> Phone:
         """Gives somebody a phone, switched off."""
-        phone = Phone(name, self._histories, self.directory, self.books)
+        phone = Phone(name, Cupboard(self._histories, self.clock), self.directory, self.books)
         self.phones.append(phone)
         return phone
 
@@ -104,6 +123,10 @@ class Stage:
         for phone in phones:
             await phone.connect(self.edge)
         return phones
+
+    def circle(self, *phones: Phone) -> Circle:
+        """Makes a group of people; the first owns it, and writes down who comes and goes."""
+        return Circle(self.directory, *phones)
 
     async def greet(self, one: Phone, other: Phone) -> None:
         """Lets one person write to another and waits for both ticks: everything is warm then, and really works."""
@@ -124,7 +147,11 @@ class Stage:
 
         Both would make good what a scene is about, for a while.
         """
-        for _ in range(int(OLD_S / STEP_S)):
+        await self.live(OLD_S)
+
+    async def live(self, seconds: float) -> None:
+        """Lets the services' time pass, in steps, whatever happens."""
+        for _ in range(int(seconds / STEP_S)):
             self.clock.leap(STEP_S)
             await asyncio.sleep(BREATH_S)
 
@@ -139,7 +166,7 @@ class Stage:
         for service in self.services:
             if service.app.exit_code:
                 raise FailedServiceError(f"svc_{service.app.service} failed by itself; what is logged above says why")
-        self.phones[0].history.note("end", absent=sorted(self._absent()))
+        self.phones[0].history.note("end", absent=sorted(self._absent()), ticks=self.has_ticks, learns=False)
         return check(sorted(self._histories.glob("*.jsonl")))
 
     async def close(self) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.mutations.__main__ import main, play
-from tests.mutations.catalogue import MUTATIONS, Mutation
+from tests.mutations.catalogue import MUTATIONS
+from tests.mutations.mutation import Mutation
 from tests.mutations.scenes import SCENES
 from tests.mutations.tree import CannotApplyError, Edit, Tree, check
 

@@ -17,6 +17,7 @@ COPIED = (
     "tests/__init__.py",
     "tests/mutations",
     "tests/system/books.py",
+    "tests/system/counting.py",
 )
 
 

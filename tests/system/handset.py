@@ -3,28 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from chappe.api.edge.v1 import item_pb2
-from chappe.api.message.v1 import receipt_service_pb2
 from chappe.client.changes import GroupTickRaised, ItemArrived, MessageArrived, SendRefused, Sent, TickRaised
 from chappe.client.device import Device
-from chappe.client.errors import ChappeClientError
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
-from chappe.client.methods import Method
 from chappe.client.seams import Seams, SystemClock, SystemRandomness
 from chappe.client.store_memory import LeanStore
 from chappe.testing import HistoryWriter, actor_of
 from tests.system.books import Books, Due, Tally
+from tests.system.counting import count
 
 LONGEST_PAUSE_S = 0.5
-MOST_ASKED = 256
-COUNT = Method(
-    "chappe.api.message.v1.ReceiptService/BatchGetReceipts",
-    receipt_service_pb2.BatchGetReceiptsRequest,
-    receipt_service_pb2.BatchGetReceiptsResponse,
-)
 
 
 class Impatient(SystemRandomness):
@@ -129,22 +119,8 @@ class Handset:
             await self._ask(group_id)
 
     async def _ask(self, group_id: bytes) -> None:
-        client, message_ids = self.client, self._said.get(group_id, [])[-MOST_ASKED:]
-        if client is None or not message_ids:
-            return
-        queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=id_) for id_ in message_ids]
-        with suppress(ChappeClientError):
-            answer = await client.call(COUNT, receipt_service_pb2.BatchGetReceiptsRequest(queries=queries))
-            found = [counts for counts in answer.counts if counts.is_found]
-            receipt = item_pb2.GroupReceiptEvent(
-                group_id=group_id,
-                message_ids=[counts.message_id for counts in found],
-                delivered_counts=[counts.delivered_count for counts in found],
-                read_counts=[counts.read_count for counts in found],
-                recipient_counts=[counts.recipient_count for counts in found],
-            )
-            client.engine.core.outbox.batch.items.append(item_pb2.Item(group_receipt=receipt))
-            client.engine.wake()
+        if self.client is not None:
+            await count(self.client, group_id, self._said.get(group_id, []))
 
     def _arrived(self, change: MessageArrived) -> None:
         self.received += 1
