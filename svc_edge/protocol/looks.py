@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_edge.model import Opened, Watched
+from svc_edge.protocol.budget import Bucket, Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,7 @@ class WatchLimits(NamedTuple):
 class Looks:
     """What one session watches, and what it is still to be told."""
 
-    __slots__ = ("_filled_s", "_tokens", "_typed", "opened", "presences", "session", "typing", "viewer_id", "watched")
+    __slots__ = ("_budget", "_typed", "opened", "presences", "session", "typing", "viewer_id", "watched")
 
     def __init__(self, session: Session, viewer_id: UserId, limits: WatchLimits, now_s: float) -> None:
         self.session = session
@@ -47,8 +48,7 @@ class Looks:
         """How people are, as far as it was not written yet."""
         self.typing: dict[Conversation, tuple[Typist, ...]] = {}
         """Who is writing, as far as it was not written yet."""
-        self._tokens = float(limits.burst)
-        self._filled_s = now_s
+        self._budget = Bucket(Rate(limits.burst, limits.rate), now_s)
         self._typed: dict[bytes, tuple[float, bool]] = {}
 
     @property
@@ -61,14 +61,9 @@ class Looks:
         """Whether something is to be written."""
         return bool(self.presences or self.typing)
 
-    def spend(self, limits: WatchLimits, now_s: float) -> bool:
+    def spend(self, now_s: float) -> bool:
         """Charges one more topic; returns False when the budget is used up."""
-        self._tokens = min(self._tokens + (now_s - self._filled_s) * limits.rate, limits.burst)
-        self._filled_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        return self._budget.spend(now_s) == 0
 
     def may_type(self, conversation_id: bytes, now_s: float, *, is_over: bool) -> bool:
         """Returns whether what a session says of its writing counts: once a second, and once that it is over."""

@@ -70,7 +70,7 @@ class Watching:
                 continue
             if len(looks.watched) >= limits.per_session:
                 above.append(user_id)
-            elif len(self._audience) >= limits.in_all or not looks.spend(limits, now_s):
+            elif len(self._audience) >= limits.in_all or not looks.spend(now_s):
                 later.append(user_id)
             else:
                 topic = looks.watched[user_id] = Watched(looks.viewer_id, user_id)
@@ -102,7 +102,7 @@ class Watching:
         for conversation in wanted:
             if conversation in looks.opened:
                 continue
-            if len(self._audience) >= self._limits.in_all or not looks.spend(self._limits, now_s):
+            if len(self._audience) >= self._limits.in_all or not looks.spend(now_s):
                 break
             topic = looks.opened[conversation] = Opened(looks.viewer_id, conversation)
             self._subscribe(topic, looks)

@@ -86,8 +86,8 @@ def test_whoever_looks_away_is_not_told_what_waited() -> None:
 def test_the_budget_of_new_watches_fills_up_with_time() -> None:
     mine = looks()
 
-    at_once = [mine.spend(LIMITS, 0.0) for _ in range(12)]
-    later = [mine.spend(LIMITS, 1.0) for _ in range(3)]
+    at_once = [mine.spend(0.0) for _ in range(12)]
+    later = [mine.spend(1.0) for _ in range(3)]
 
     assert (at_once.count(True), later) == (10, [True, True, False])
 
