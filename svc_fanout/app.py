@@ -74,7 +74,10 @@ class _Ears(NamedTuple):
     service: FanoutService
 
     def returned(self, deliveries: list[Delivery]) -> None:
-        self.worker.returned(deliveries)
+        self.worker.take_again(self.service.returned(deliveries))
+
+    def unreachable(self, deliveries: list[Delivery]) -> None:
+        self.worker.take_again(self.service.unreachable(deliveries))
 
     def arrived(self, user_ids: Iterable[UserId]) -> None:
         self.service.arrived(user_ids)

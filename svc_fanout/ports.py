@@ -32,6 +32,10 @@ class EdgeListener(Protocol):
         """Takes deliveries back whose route is gone."""
         ...
 
+    def unreachable(self, deliveries: list[Delivery]) -> None:
+        """Takes deliveries back whose edge does not answer; what it holds may live on behind a broken network."""
+        ...
+
     def arrived(self, user_ids: Iterable[UserId]) -> None:
         """Learns that sessions of users have begun."""
         ...
@@ -43,6 +47,11 @@ class EdgeListener(Protocol):
 
 class Edges(Protocol):
     """The edges, each at the end of one stream. Nothing here waits: an edge that is slow holds nobody."""
+
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether every edge that is known can tell of arrivals at the moment."""
+        ...
 
     @property
     def backlog(self) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROUTE_MEMORY_S = 10.0
 """How long an answer of the registry is used; the contract of Locate allows no more."""
 ABSENCE_MEMORY_S = 1.0
-"""How long "is nowhere" is used: an edge that this carrier has no stream to cannot tell it of an arrival."""
+"""How long "is nowhere" is used: an edge that this carrier has never heard of cannot tell it of an arrival."""
 MAX_REMEMBERED = 200_000
 
 _NOWHERE: tuple[Route, ...] = ()
@@ -71,7 +71,13 @@ class RouteMemory:
             self._unsure.clear()
 
     def keep(
-        self, question: int, user_ids: Iterable[UserId], routes: Mapping[UserId, Sequence[Route]], asked_s: float
+        self,
+        question: int,
+        user_ids: Iterable[UserId],
+        routes: Mapping[UserId, Sequence[Route]],
+        asked_s: float,
+        *,
+        are_arrivals_told: bool,
     ) -> None:
         """Remembers the answer to a question.
 
@@ -80,6 +86,8 @@ class RouteMemory:
             user_ids: The users who were asked for.
             routes: The routes of those who are somewhere.
             asked_s: The monotonic time at which it was asked.
+            are_arrivals_told: Whether every edge that is known can tell of arrivals; if not, nobody is remembered to be
+                nowhere.
         """
         if question <= self._all_unsure:
             return
@@ -87,8 +95,8 @@ class RouteMemory:
             self._known.clear()
         unsure = self._unsure
         for user_id in user_ids:
-            if question > unsure.get(user_id, 0):
-                found = routes.get(user_id, _NOWHERE)
+            found = routes.get(user_id, _NOWHERE)
+            if question > unsure.get(user_id, 0) and (found or are_arrivals_told):
                 self._known[user_id] = _Memory(asked_s + (ROUTE_MEMORY_S if found else ABSENCE_MEMORY_S), found)
 
     def forget(self, user_ids: Iterable[UserId]) -> None:

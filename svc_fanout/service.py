@@ -49,7 +49,8 @@ class FanoutService:
         question = self._memory.begin()
         try:
             asked = await self._ask(unknown, gone)
-            self._memory.keep(question, unknown, asked.routes, now_s)
+            are_arrivals_told = self._edges.is_in_touch
+            self._memory.keep(question, unknown, asked.routes, now_s, are_arrivals_told=are_arrivals_told)
         finally:
             self._memory.end()
         return Located({**routes, **asked.routes}, asked.edge_ids)
@@ -96,10 +97,18 @@ class FanoutService:
 
         A device that is not found twice is gone: its next session reads the log.
         """
-        self._memory.forget(delivery.route.user_id for delivery in deliveries)
         for delivery in deliveries:
             if len(self._gone) < MAX_GONE_ROUTES:
                 self._gone[delivery.route] = None
+        return self.unreachable(deliveries)
+
+    def unreachable(self, deliveries: Sequence[Delivery]) -> list[Hint]:
+        """Returns the hints that deserve a second attempt: their devices may have gone to an edge that answers.
+
+        The routes stay in the registry, for without them a session that lives on would get nothing by push once its
+        edge answers again.
+        """
+        self._memory.forget(delivery.route.user_id for delivery in deliveries)
         return [
             hint._replace(user_ids=(route.user_id,), only_device_id=route.device_id, grant=_grant_nothing)
             for hint, route in deliveries

@@ -83,8 +83,9 @@ def channel_options(contracts: Iterable[FileDescriptor] = ()) -> Options:
         *_SHARED,
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # How long one attempt to connect may take: below a handshake on a busy machine it would never succeed.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         # The mesh is never reached through a proxy, whatever the environment says.
         ("grpc.enable_http_proxy", 0),

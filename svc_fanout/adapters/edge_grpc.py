@@ -63,10 +63,14 @@ class GrpcEdges:
         return len(self._named.streams) + len(self._found)
 
     @property
+    def is_in_touch(self) -> bool:
+        """Whether every edge that is known can tell of arrivals at the moment."""
+        return all(stream.is_open for stream in self._streams())
+
+    @property
     def backlog(self) -> int:
         """How many deliveries wait for the edge that has the most."""
-        streams = (*self._named.streams.values(), *self._found.values())
-        return max((stream.pending for stream in streams), default=0)
+        return max((stream.pending for stream in self._streams()), default=0)
 
     async def start(self) -> None:
         """Opens the streams to the edges that the operator names."""
@@ -92,7 +96,7 @@ class GrpcEdges:
 
     def verify_all(self, reason: str, spread_ms: int) -> None:
         """Asks every edge, now or when it can be reached again, to let all its sessions read their logs."""
-        for stream in (*self._named.streams.values(), *self._found.values()):
+        for stream in self._streams():
             stream.verify_all(reason, spread_ms)
 
     def sweep(self) -> None:
@@ -106,6 +110,9 @@ class GrpcEdges:
         """Ends every stream politely."""
         found, self._found = list(self._found.values()), {}
         await asyncio.gather(self._named.aclose(), *(stream.aclose() for stream in found))
+
+    def _streams(self) -> tuple[PushStream, ...]:
+        return (*self._named.streams.values(), *self._found.values())
 
     def _stream_to(self, edge_id: str) -> PushStream:
         # An edge that users were found on may be named later; one stream is enough.

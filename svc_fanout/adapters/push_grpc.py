@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PUSH_CREDITS = 0
 """An edge sends no items."""
 MAX_FAILURES = 3
-"""An edge that could not be dialled so often in a row is taken for gone until it answers."""
+"""For an edge that could not be dialled so often in a row nothing is kept until it answers."""
 STRAY_S = 1.0
 """How long a delivery for another boot is kept, in case the edge has restarted and the stream has yet to notice."""
 MAX_WAITING = 65_536
@@ -103,7 +103,9 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
     def _start_call(self) -> Any:
         self._failures += 1
         if self._failures == MAX_FAILURES:
-            _log.warning("%s: the edge did not answer %d times, its routes are taken for gone", self.name, MAX_FAILURES)
+            _log.warning(
+                "%s: the edge did not answer %d times, nothing is kept for it until it does", self.name, MAX_FAILURES
+            )
             waiting, self._waiting = self._waiting, []
             self._give_up(waiting)
         return self._stub.Push()
@@ -156,7 +158,7 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
         if deliveries:
             # The sessions may live on behind a broken network; they read their logs when it is mended.
             self._owe(f"{self.name}: the edge could not be reached", 0)
-            self._listener.returned(deliveries)
+            self._listener.unreachable(deliveries)
 
     def _owe(self, reason: str, spread_ms: int) -> None:
         self._owed = (reason, max(self._owed[1], spread_ms))

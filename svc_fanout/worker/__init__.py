@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chappe.runtime.clock import Clock
     from chappe.runtime.tasks import Tasks
     from chappe.runtime.tracing import Batch, Sampled
-    from svc_fanout.model import Delivery, Hint, Located
+    from svc_fanout.model import Hint, Located
     from svc_fanout.ports import Edges
     from svc_fanout.service import FanoutService
 
@@ -130,12 +130,11 @@ class FanoutWorker:
         if self._is_overfull:
             self._drop_oldest()
 
-    def returned(self, deliveries: list[Delivery]) -> None:
-        """Takes deliveries back whose route is gone."""
-        again = self._service.returned(deliveries)
-        if again:
-            self.counters.second_attempts += len(again)
-            self.take(again)
+    def take_again(self, hints: Sequence[Hint]) -> None:
+        """Takes hints for a second attempt."""
+        if hints:
+            self.counters.second_attempts += len(hints)
+            self.take(hints)
 
     def lost(self, reason: str) -> None:
         """Learns that hints were lost, and asks all edges to verify: at once, or a little after the last time."""

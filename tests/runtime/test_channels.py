@@ -1,4 +1,7 @@
+import asyncio
+import contextlib
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,45 @@ async def test_a_message_above_the_limit_is_refused() -> None:
 
 async def test_metadata_above_the_limit_is_refused() -> None:
     assert await refuse([("x-large", "x" * 20_000)]) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@contextlib.asynccontextmanager
+async def slow_to_answer(address: str, delay_s: float) -> AsyncGenerator[str]:
+    """Stands before a server, and passes on what it says only after a while."""
+    host, port = channels.split_address(address)
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(host, port)
+        loop = asyncio.get_running_loop()
+        is_due = asyncio.Event()
+        loop.call_later(delay_s, is_due.set)
+
+        async def answer() -> None:
+            await is_due.wait()
+            await copy(there_reader, writer)
+
+        await asyncio.gather(copy(reader, there_writer), answer())
+
+    async with await asyncio.start_server(serve_one, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_server_that_takes_a_while_to_shake_hands_is_reached() -> None:
+    async with (
+        serve({"Edge": Flaky(0).answer}, [], options=channels.server_options()) as served,
+        slow_to_answer(served.address, 0.6) as address,
+        channels.channel(address, None, server_name="svc-probe") as channel,
+    ):
+        reply = await callable_of(channel, "Edge")(Probe(), timeout=5)
+
+    assert reply.value == "here"
 
 
 async def test_a_peer_that_is_not_there_is_unavailable() -> None:

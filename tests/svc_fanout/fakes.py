@@ -101,6 +101,7 @@ class FakeEdges:
         self.known: set[str] = set()
         self.sweeps = 0
         self.backlog = 0
+        self.is_in_touch = True
 
     def push(self, edge_id: str, deliveries: list[Delivery]) -> None:
         self.pushed.add((edge_id, deliveries))

@@ -27,6 +27,7 @@ class Streams:
         self._tasks = tasks
         self._made: list[GrpcEdges] = []
         self.given_back: Log[Delivery] = Log()
+        self.undelivered: Log[Delivery] = Log()
         self.arrivals: Log[UserId] = Log()
         self.lost = 0
 
@@ -44,6 +45,10 @@ class Streams:
     def returned(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
             self.given_back.add(delivery)
+
+    def unreachable(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.undelivered.add(delivery)
 
     def arrived(self, user_ids: Iterable[UserId]) -> None:
         for user_id in user_ids:
@@ -206,22 +211,24 @@ async def test_a_stream_that_begins_or_ends_makes_what_is_remembered_doubtful(
     assert streams.lost >= 2
 
 
-async def test_an_address_that_does_not_answer_is_taken_for_gone_until_it_does(streams: Streams) -> None:
+async def test_nothing_is_kept_for_an_address_that_does_not_answer_until_it_does(streams: Streams) -> None:
     edges = await streams.make()
     async with serving_edge(ServedEdge()) as there:
         port = int(there.address.rpartition(":")[2])
 
     edges.push(there.address, [to(there, 1)])
-    await streams.given_back.reach(1)
+    await streams.undelivered.reach(1)
     edges.push(there.address, [to(there, 2)])
-    returned = [one.route.session_id for one in streams.given_back.entries]
+    was_in_touch = edges.is_in_touch
     async with serving_edge(ServedEdge(), port) as back:
         await back.verifications.reach(1)
         edges.push(back.address, [to(back, 3)])
         await back.deliveries.reach(1)
 
-    assert returned == [1, 2]
-    assert "could not be reached" in back.verifications.entries[0]
+        assert [one.route.session_id for one in streams.undelivered.entries] == [1, 2]
+        assert streams.given_back.entries == []
+        assert (was_in_touch, edges.is_in_touch) == (False, True)
+        assert "could not be reached" in back.verifications.entries[0]
 
 
 async def test_a_slow_edge_does_not_hold_another(

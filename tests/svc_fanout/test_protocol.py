@@ -13,7 +13,7 @@ def answer(memory: RouteMemory, now_s: float, *routes: Route, asked: tuple[UserI
     """Asks and answers at once."""
     found = {one.user_id: [one] for one in routes}
     question = memory.begin()
-    memory.keep(question, asked or tuple(found), found, now_s)
+    memory.keep(question, asked or tuple(found), found, now_s, are_arrivals_told=True)
     memory.end()
 
 
@@ -34,6 +34,15 @@ def test_who_was_nowhere_is_asked_for_again_soon() -> None:
     assert memory.recall([user(1)], 100.0 + ABSENCE_MEMORY_S) == ({}, [user(1)])
 
 
+def test_nobody_is_remembered_to_be_nowhere_while_an_edge_cannot_tell_of_arrivals() -> None:
+    memory = RouteMemory()
+    question = memory.begin()
+    memory.keep(question, [user(1), user(2)], {user(2): [route(2)]}, 100.0, are_arrivals_told=False)
+    memory.end()
+
+    assert memory.recall([user(1), user(2)], 100.0) == ({user(2): [route(2)]}, [user(1)])
+
+
 def test_who_arrived_is_forgotten() -> None:
     memory = RouteMemory()
     answer(memory, 100.0, route(1), route(2))
@@ -48,12 +57,12 @@ def test_an_answer_is_not_kept_for_who_arrived_after_its_question() -> None:
     early = memory.begin()
     memory.forget([user(1)])
     late = memory.begin()
-    memory.keep(early, [user(1), user(2)], {user(2): [route(2)]}, 100.0)
+    memory.keep(early, [user(1), user(2)], {user(2): [route(2)]}, 100.0, are_arrivals_told=True)
     memory.end()
 
     assert memory.recall([user(1), user(2)], 100.0)[1] == [user(1)]
 
-    memory.keep(late, [user(1)], {user(1): [route(1)]}, 100.0)
+    memory.keep(late, [user(1)], {user(1): [route(1)]}, 100.0, are_arrivals_told=True)
     memory.end()
     assert memory.recall([user(1)], 100.0)[1] == []
 
@@ -64,7 +73,7 @@ def test_nothing_that_was_asked_before_arrivals_went_unheard_is_kept() -> None:
     question = memory.begin()
 
     memory.clear()
-    memory.keep(question, [user(2)], {user(2): [route(2)]}, 100.0)
+    memory.keep(question, [user(2)], {user(2): [route(2)]}, 100.0, are_arrivals_told=True)
     memory.end()
 
     assert memory.recall([user(1), user(2)], 100.0)[1] == [user(1), user(2)]
@@ -106,7 +115,7 @@ class Travellers(RuleBasedStateMachine):
     def hear(self, index: int) -> None:
         if self.open:
             question, asked_s, found = self.open.pop(index % len(self.open))
-            self.memory.keep(question, [user(1), user(2), user(3)], found, asked_s)
+            self.memory.keep(question, [user(1), user(2), user(3)], found, asked_s, are_arrivals_told=True)
             self.memory.end()
 
     @rule(seconds=st.floats(0.1, 6.0))

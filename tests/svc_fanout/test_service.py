@@ -151,6 +151,32 @@ async def test_nobody_is_remembered_once_arrivals_may_have_gone_unheard() -> Non
     assert len(registry.questions.entries) == 2
 
 
+async def test_whoever_comes_to_an_edge_that_cannot_tell_is_found_by_the_next_item() -> None:
+    edges = FakeEdges()
+    edges.is_in_touch = False
+    registry = FakeRegistry()
+    service = FanoutService(registry, edges, SystemClock())
+    await carry(service, hint(b"one", 1))
+
+    registry.routes.append(route(1))
+    await carry(service, hint(b"two", 1))
+
+    assert edges.items() == [(b"two", 1)]
+
+
+async def test_the_route_to_an_edge_that_does_not_answer_is_not_named_gone_and_is_asked_for_again() -> None:
+    edges = FakeEdges()
+    registry = FakeRegistry(route(1))
+    service = FanoutService(registry, edges, SystemClock())
+    await carry(service, hint(b"one", 1))
+
+    registry.routes = [route(1, "b:1", session_id=13)]
+    await carry(service, *service.unreachable([Delivery(hint(b"two", 1), route(1))]))
+
+    assert registry.questions.entries[1] == ([user(1)], [])
+    assert edges.items() == [(b"one", 1), (b"two", 13)]
+
+
 async def test_who_was_not_where_it_was_remembered_is_asked_for_again() -> None:
     edges = FakeEdges()
     registry = FakeRegistry(route(1))

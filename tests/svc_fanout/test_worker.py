@@ -22,8 +22,9 @@ class Bench:
         self.edges = FakeEdges()
         self.clock = HandClock()
         self.grants = Grants()
+        self.service = FanoutService(self.registry, self.edges, self.clock)
         self.worker = FanoutWorker(
-            FanoutService(self.registry, self.edges, self.clock),
+            self.service,
             self.edges,
             tasks=tasks,
             clock=self.clock,
@@ -32,6 +33,9 @@ class Bench:
 
     def take(self, *items: bytes) -> None:
         self.worker.take([hint(item, 1, grant=self.grants) for item in items])
+
+    def give_back(self, deliveries: list[Delivery]) -> None:
+        self.worker.take_again(self.service.returned(deliveries))
 
 
 @pytest.fixture
@@ -245,10 +249,10 @@ async def test_hints_flow_again_after_the_registry_is_back(bench: Bench) -> None
 async def test_a_returned_delivery_is_located_afresh_once(bench: Bench) -> None:
     bench.registry.routes = [route(1, session_id=13)]
 
-    bench.worker.returned([Delivery(hint(b"one", 1), route(1))])
+    bench.give_back([Delivery(hint(b"one", 1), route(1))])
     await bench.worker.drain()
     (_, (delivery,)) = bench.edges.pushed.entries[0]
-    bench.worker.returned([delivery])
+    bench.give_back([delivery])
     await bench.worker.drain()
 
     assert bench.edges.items() == [(b"one", 13)]
@@ -315,7 +319,7 @@ async def test_a_second_attempt_is_a_second_hop(bench: Bench) -> None:
     bench.worker.tracing = spans.tracing
     one = hint(MESSAGE, 1, grant=bench.grants)._replace(drawn=(sampled(b"m" * 16),))
 
-    bench.worker.returned([Delivery(one, route(1))])
+    bench.give_back([Delivery(one, route(1))])
     await bench.worker.drain()
 
     assert spans.said("fanout.carry")["attempt"] == 2

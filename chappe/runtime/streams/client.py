@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.05
-LAST_BACKOFF_S = 2.0
+LAST_BACKOFF_S = 0.5
 
 _log = logging.getLogger(__name__)
 
