@@ -11,10 +11,9 @@ import grpc.aio
 from chappe.api.identity.v1 import directory_service_pb2, session_service_pb2
 from chappe.api.identity.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from chappe.api.identity.v1.session_service_pb2_grpc import SessionServiceStub
-from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.batching import Batcher
-from chappe.runtime.errors import ChappeError, RemoteError, UnavailableError, from_rpc_error
-from chappe.runtime.streams import check_hello
+from chappe.runtime.changes import ChangeStream
+from chappe.runtime.errors import ChappeError, UnavailableError, from_rpc_error
 from svc_edge.model import DeviceId, Revocation, SignInId, UserId
 
 if TYPE_CHECKING:
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
     from svc_edge.ports import IdentityListener
 
 CALL_TIMEOUT_S = 1.0
-HELLO_TIMEOUT_S = 5.0
 KEY_REFRESH_INTERVAL_S = 5.0
-WINDOW = 4096
-FIRST_BACKOFF_S = 0.05
-LAST_BACKOFF_S = 2.0
 SKEW_S = 2.0
 """How far the clocks of svc_identity and the edge may be apart."""
 
@@ -61,21 +56,20 @@ class GrpcIdentity:
         self._keys: dict[str, bytes] = {}
         self._next_refresh_s = 0.0
         self._fetching: asyncio.Task[UnavailableError | None] | None = None
-        self._cursor = b""
         self._complete_since_s = float("inf")
-        self._ungranted = 0
-        self.is_watching = False
+        self._stream: ChangeStream | None = None
         self._batcher: Batcher[_Question] = Batcher(self._ask, tasks, name="generations", parallel=2)
 
     async def start(self) -> None:
         """Fetches the keys, if svc_identity is there, and begins to watch changes."""
         await self._refresh_keys()
-        self._tasks.spawn(self._watch(), name="watch-changes")
+        self._stream = ChangeStream(self._directory, self, identity=self._peer, tasks=self._tasks, seams=self._seams)
 
     @property
     def watched_since_s(self) -> float:
         """Every revocation since this Unix time is known; infinity while changes are not watched."""
-        return self._complete_since_s if self.is_watching else float("inf")
+        is_watching = self._stream is not None and self._stream.is_open
+        return self._complete_since_s if is_watching else float("inf")
 
     async def signing_keys(self, *, is_fresh_wanted: bool) -> Mapping[str, bytes]:
         """Returns the public keys by id; those of now are fetched at most every 5 s, once for all who want them.
@@ -128,56 +122,17 @@ class GrpcIdentity:
             if not future.done():
                 future.set_result(_generation(user, device_id))
 
-    async def _watch(self) -> None:
-        attempt = 0
-        while True:
-            try:
-                attempt += 1
-                await self._watch_once()
-            except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, ChappeError) as error:
-                _log.info("watching changes: %s", error)
-                self._look_at(error)
-            finally:
-                attempt = 0 if self.is_watching else attempt
-                self.is_watching = False
-            longest_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt, 10))
-            await self._seams.clock.sleep(self._seams.randomness.uniform(longest_s / 4, longest_s))
+    def began(self) -> None:
+        """Learns that the stream of changes begins: what was revoked before it is looked up, not heard of."""
+        if self._complete_since_s != float("inf"):
+            self.listener.revocations_lost()
+        self._complete_since_s = self._seams.clock.wall_ms() / 1000 + SKEW_S
 
-    async def _watch_once(self) -> None:
-        call: Any = self._directory.WatchChanges()
-        try:
-            async with asyncio.timeout(HELLO_TIMEOUT_S):
-                hello = self._peer.hello(WINDOW)
-                await call.write(directory_service_pb2.WatchChangesRequest(hello=hello, cursor=self._cursor))
-                first = await call.read()
-            if first is grpc.aio.EOF:
-                return
-            check_hello(first.hello)
-            if not self._cursor:
-                self._complete_since_s = self._seams.clock.wall_ms() / 1000 + SKEW_S
-            self.is_watching = True
-            while (response := await call.read()) is not grpc.aio.EOF:
-                await self._take(call, response)
-        finally:
-            call.cancel()
+    def complete(self, until_ms: int) -> None:
+        """Needs no lease: nothing of people is kept here."""
 
-    async def _take(self, call: Any, response: directory_service_pb2.WatchChangesResponse) -> None:
-        kind = response.WhichOneof("frame")
-        if kind == "heartbeat":
-            self._cursor = response.heartbeat.cursor
-        elif kind == "drain":
-            await call.done_writing()
-        elif kind == "batch":
-            for change in response.batch.changes:
-                self._apply(change)
-            self._cursor = response.batch.cursor
-            self._ungranted += len(response.batch.changes)
-            if self._ungranted * 4 >= WINDOW:
-                credit = stream_pb2.StreamCredit(items=self._ungranted)
-                self._ungranted = 0
-                await call.write(directory_service_pb2.WatchChangesRequest(credit=credit))
-
-    def _apply(self, change: directory_service_pb2.DirectoryChange) -> None:
+    def changed(self, change: directory_service_pb2.DirectoryChange) -> None:
+        """Takes a change: a revocation, an unlinked device, new signing keys."""
         user_id, device_id = UserId(change.user_id), DeviceId(change.device_id)
         if change.kind == directory_service_pb2.DIRECTORY_CHANGE_KIND_SESSION_REVOKED:
             self.listener.revoked(Revocation(user_id, device_id, SignInId(change.session_id)))
@@ -195,12 +150,6 @@ class GrpcIdentity:
             return
         if generation < 0:
             self.listener.revoked(Revocation(user_id, device_id, SignInId(b"")))
-
-    def _look_at(self, error: BaseException) -> None:
-        refusal = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-        if isinstance(refusal, RemoteError) and refusal.reason == "CURSOR_EXPIRED":
-            self._cursor = b""
-            self.listener.revocations_lost()
 
 
 def _generation(user: directory_service_pb2.DirectoryUser, device_id: int) -> int:

@@ -8,69 +8,48 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from chappe.api.identity.v1 import directory_service_pb2, directory_service_pb2_grpc
-from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.changes import ChangeStream
 from chappe.runtime.errors import UnavailableError, from_rpc_error
-from chappe.runtime.streams import DialHandler, Identity, StreamClient
 from svc_message.adapters.bots_grpc import GrpcBots
 from svc_message.adapters.directory_copies import Copies
 from svc_message.adapters.group_directory_grpc import GrpcGroupDirectory
 from svc_message.model import DirectoryUser, UserId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from chappe.runtime.clock import Seams
+    from chappe.runtime.streams import Identity
     from chappe.runtime.tasks import Tasks
     from svc_message.model.group import DirectoryGroup
 
 READ_TIMEOUT_S = 3.0
 MAX_IDS = 512
-WINDOW = 4096
 
 _ACTIVE = directory_service_pb2.USER_STATE_ACTIVE
 _GROUP = directory_service_pb2.DIRECTORY_CHANGE_KIND_GROUP
 
 
-class _Watch(DialHandler[int, directory_service_pb2.WatchChangesRequest, directory_service_pb2.WatchChangesResponse]):
-    """The stream of changes; what it sends are grants, as numbers of items."""
+class _Listener:
+    """Drops copies that are out of date, and renews the lease of the others."""
 
-    def __init__(self, identity: Identity, users: Copies[DirectoryUser], groups: Copies[DirectoryGroup]) -> None:
-        self._identity = identity
+    def __init__(self, users: Copies[DirectoryUser], groups: Copies[DirectoryGroup]) -> None:
         self._users = users
         self._groups = groups
-        self.grant: Callable[[int], None] = _ignore
 
-    def hello(self) -> directory_service_pb2.WatchChangesRequest:
-        return directory_service_pb2.WatchChangesRequest(hello=self._identity.hello(WINDOW))
-
-    def encode(self, number: int, items: list[int]) -> directory_service_pb2.WatchChangesRequest:  # noqa: ARG002 - grants are not counted
-        return directory_service_pb2.WatchChangesRequest(credit=stream_pb2.StreamCredit(items=sum(items)))
-
-    def drain(self, reason: str) -> directory_service_pb2.WatchChangesRequest:
-        return directory_service_pb2.WatchChangesRequest(drain=stream_pb2.StreamDrain(reason=reason))
-
-    def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - whoever answers is the directory
-        # Without a cursor the stream starts now, so nothing that was copied or asked for before may be kept.
-        self._forget()
-
-    def received(self, kind: str, response: directory_service_pb2.WatchChangesResponse) -> None:
-        if kind == "heartbeat":
-            self._users.complete(response.heartbeat.complete_until_ms)
-            self._groups.complete(response.heartbeat.complete_until_ms)
-            return
-        for change in response.batch.changes:
-            if change.kind == _GROUP:
-                self._groups.changed(change.group_id, change.version)
-            else:
-                self._users.changed(change.user_id, change.version)
-        self.grant(len(response.batch.changes))
-
-    def closed(self, unsent: list[int], *, is_clean: bool) -> None:  # noqa: ARG002 - either way the lease runs out
-        self._forget()
-
-    def _forget(self) -> None:
+    def began(self) -> None:
         self._users.forget()
         self._groups.forget()
+
+    def changed(self, change: directory_service_pb2.DirectoryChange) -> None:
+        if change.kind == _GROUP:
+            self._groups.changed(change.group_id, change.version)
+        else:
+            self._users.changed(change.user_id, change.version)
+
+    def complete(self, until_ms: int) -> None:
+        self._users.complete(until_ms)
+        self._groups.complete(until_ms)
 
 
 class GrpcDirectory:
@@ -83,10 +62,8 @@ class GrpcDirectory:
         """The port `GroupDirectory`, under the same lease."""
         self.bots = GrpcBots(self._stub)
         """The port `Bots`."""
-        self._watch = _Watch(identity, self._copies, self.groups.copies)
-        self._stream = StreamClient("watch changes", self._stub.WatchChanges, self._watch, tasks=tasks, seams=seams)
-        self._ungranted = 0
-        self._watch.grant = self._grant
+        listener = _Listener(self._copies, self.groups.copies)
+        self._stream = ChangeStream(self._stub, listener, identity=identity, tasks=tasks, seams=seams)
 
     async def aclose(self) -> None:
         """Ends the stream of changes."""
@@ -107,12 +84,6 @@ class GrpcDirectory:
         if not self._stream.is_open:
             raise UnavailableError("svc_identity", "the stream of changes does not stand; is svc_identity running?")
 
-    def _grant(self, items: int) -> None:
-        self._ungranted += items
-        if self._ungranted * 4 >= WINDOW:
-            self._stream.add(self._ungranted)
-            self._ungranted = 0
-
     async def _read(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:
         generation = self._copies.generation
         users = await self._fetch(user_ids)
@@ -131,10 +102,6 @@ class GrpcDirectory:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, dependency="svc_identity") from error
         return [_user(user) for user in response.users]
-
-
-def _ignore(items: int) -> None:
-    """Stands in until the stream exists."""
 
 
 def _user(user: directory_service_pb2.DirectoryUser) -> DirectoryUser:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chappe.api.identity.v1 import directory_service_pb2
-from chappe.api.type.v1 import stream_pb2
-from chappe.runtime.streams import DialHandler, Identity, StreamClient
 from svc_presence.model import GroupId, UserId
 
 if TYPE_CHECKING:
@@ -17,14 +15,10 @@ if TYPE_CHECKING:
 
 LEASE_MS = 1500
 """How long after the last complete moment copies may be used: 2 s less the greatest clock skew."""
-WINDOW = 4096
 CAPACITY = 200_000
 
 _USER = directory_service_pb2.DIRECTORY_CHANGE_KIND_USER
 _GROUP = directory_service_pb2.DIRECTORY_CHANGE_KIND_GROUP
-
-_Request = directory_service_pb2.WatchChangesRequest
-_Response = directory_service_pb2.WatchChangesResponse
 
 
 class Lease:
@@ -74,72 +68,30 @@ class Lease:
         self.moment += 1
 
 
-class Changes(DialHandler[int, _Request, _Response]):
-    """The stream of changes; what it sends are grants, as numbers of items.
+class Changes:
+    """Takes the stream of changes: ends the lease of what is new, and tells the listener."""
 
-    After an end it goes on from where it was, so that nothing is missed; when that does not succeed at once, it begins
-    anew, and everything may have changed.
-    """
-
-    stream: StreamClient[int, _Request, _Response]
-
-    def __init__(self, identity: Identity, lease: Lease, listener: Callable[[], DirectoryListener]) -> None:
-        self._identity = identity
-        self._listener = listener
+    def __init__(self, lease: Lease, listener: Callable[[], DirectoryListener]) -> None:
         self._lease = lease
-        self._cursor = b""
-        self._is_begun = False
-        self._ungranted = 0
+        self._listener = listener
 
-    def hello(self) -> _Request:
-        """Returns the first message."""
-        if self._is_begun:
-            # The attempt before this one did not succeed, perhaps because the cursor has expired.
-            self._cursor = b""
-        self._is_begun = True
-        return _Request(hello=self._identity.hello(WINDOW), cursor=self._cursor)
+    def began(self) -> None:
+        """Learns that changes may have been missed."""
+        self._lease.begin()
+        self._listener().everything_changed()
 
-    def encode(self, number: int, items: list[int]) -> _Request:  # noqa: ARG002 - grants are not counted
-        """Returns a grant."""
-        return _Request(credit=stream_pb2.StreamCredit(items=sum(items)))
-
-    def drain(self, reason: str) -> _Request:
-        """Returns the drain marker."""
-        return _Request(drain=stream_pb2.StreamDrain(reason=reason))
-
-    def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - whoever answers is the directory
-        """Learns that the stream stands."""
-        self._is_begun = False
-        self._ungranted = 0
-        if not self._cursor:
-            self._lease.begin()
-            self._listener().everything_changed()
-
-    def received(self, kind: str, response: _Response) -> None:
-        """Takes changes and heartbeats."""
-        if kind == "heartbeat":
-            self._cursor = response.heartbeat.cursor
-            self._lease.complete(response.heartbeat.complete_until_ms)
-            return
-        batch = response.batch
-        for change in batch.changes:
-            self._take(change)
-        self._cursor = batch.cursor
-        self._ungranted += len(batch.changes)
-        if self._ungranted * 4 >= WINDOW:
-            self.stream.add(self._ungranted)
-            self._ungranted = 0
-
-    def closed(self, unsent: list[int], *, is_clean: bool) -> None:
-        """Learns that the stream has ended: the lease runs out unless another one stands soon."""
-
-    def _take(self, change: directory_service_pb2.DirectoryChange) -> None:
+    def changed(self, change: directory_service_pb2.DirectoryChange) -> None:
+        """Takes a change of a user or of a group."""
         if change.kind == _USER:
             self._lease.changed(change.user_id)
             self._listener().user_changed(UserId(change.user_id))
         elif change.kind == _GROUP:
             self._lease.changed(change.group_id)
             self._listener().group_changed(GroupId(change.group_id))
+
+    def complete(self, until_ms: int) -> None:
+        """Renews the lease."""
+        self._lease.complete(until_ms)
 
 
 class Nobody:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import grpc.aio
 
 from chappe.api.identity.v1 import directory_service_pb2, directory_service_pb2_grpc
+from chappe.runtime.changes import ChangeStream
 from chappe.runtime.errors import from_rpc_error
-from chappe.runtime.streams import StreamClient
 from svc_presence.adapters.changes_grpc import Changes, Lease, Nobody
 from svc_presence.model import Sight
 
@@ -80,9 +80,8 @@ class GrpcDirectory:
         self._stub: Any = directory_service_pb2_grpc.DirectoryServiceStub(channel)
         self._lease = Lease(seams.clock)
         self.listener: DirectoryListener = Nobody()
-        self._changes = Changes(identity, self._lease, lambda: self.listener)
-        self._stream = StreamClient("watch changes", self._stub.WatchChanges, self._changes, tasks=tasks, seams=seams)
-        self._changes.stream = self._stream
+        changes = Changes(self._lease, lambda: self.listener)
+        self._stream = ChangeStream(self._stub, changes, identity=identity, tasks=tasks, seams=seams)
         self._sights: _Copies[tuple[UserId, UserId], Sight] = _Copies(self._lease, self._read_sights, MAX_SIGHTS)
         self._members: _Copies[tuple[GroupId, UserId], bool] = _Copies(self._lease, self._read_members, MAX_IDS)
         self._blocks: _Copies[tuple[UserId], frozenset[bytes] | bool] = _Copies(self._lease, self._read_blocks, MAX_IDS)

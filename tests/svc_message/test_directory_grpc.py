@@ -13,6 +13,7 @@ import pytest
 from chappe.api.identity.v1 import directory_service_pb2 as wire
 from chappe.api.identity.v1 import directory_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
+from chappe.runtime.changes import WINDOW
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.interceptors import abort
@@ -20,7 +21,7 @@ from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters import directory_copies
 from svc_message.adapters.directory_copies import LEASE_MS
-from svc_message.adapters.directory_grpc import MAX_IDS, WINDOW, GrpcDirectory
+from svc_message.adapters.directory_grpc import MAX_IDS, GrpcDirectory
 from svc_message.errors import NoBotError
 from svc_message.model import UserId
 from tests.svc_message.fakes import ManualClock

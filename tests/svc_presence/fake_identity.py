@@ -86,7 +86,12 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
             self.grants += request.credit.items
             await self._notify()
 
-    async def change(self, *entities: bytes, kind: wire.DirectoryChangeKind.ValueType = USER) -> None:
+    async def change(
+        self,
+        *entities: bytes,
+        kind: wire.DirectoryChangeKind.ValueType = USER,
+        cursor: bytes = b"after changes",
+    ) -> None:
         """Says that users, or groups, have changed."""
         is_group = kind == GROUP
         changes = [
@@ -95,7 +100,7 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
             )
             for entity in entities
         ]
-        await self.say(Response(batch=wire.ChangeBatch(changes=changes, cursor=b"after changes")))
+        await self.say(Response(batch=wire.ChangeBatch(changes=changes, cursor=cursor)))
 
     async def heartbeat(self, until_ms: int, cursor: bytes = b"after a heartbeat") -> None:
         """Says that everything up to a time was sent."""

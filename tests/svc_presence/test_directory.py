@@ -8,11 +8,12 @@ import grpc.aio
 import pytest
 
 from chappe.api.identity.v1 import directory_service_pb2_grpc
+from chappe.runtime.changes import WINDOW
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
-from svc_presence.adapters.changes_grpc import LEASE_MS, WINDOW
+from svc_presence.adapters.changes_grpc import LEASE_MS
 from svc_presence.adapters.directory_grpc import MAX_IDS, MAX_SIGHTS, GrpcDirectory
 from svc_presence.model import GroupId, Sight, UserId
 from tests.svc_presence.fake_identity import GROUP as GROUP_CHANGE
@@ -304,10 +305,10 @@ async def test_an_end_of_the_stream_goes_on_where_it_was_and_copies_are_kept(rea
 
 async def test_a_cursor_that_is_refused_is_given_up_and_everything_may_have_changed(real: GrpcRig) -> None:
     await real.directory.sights([(ALICE, BOB)])
+    real.listener.heard.clear()
     await real.identity.heartbeat(real.clock.wall_ms(), b"expired")
-    await real.change(CAROL)
-    await real.identity.heartbeat(real.clock.wall_ms(), b"expired")
-    await eventually(lambda: real.directory._changes._cursor == b"expired", "the cursor is taken")
+    await real.identity.change(CAROL, cursor=b"expired")
+    await eventually(lambda: real.listener.heard != [], "the change is heard")
     real.listener.heard.clear()
 
     await real.identity.break_off()

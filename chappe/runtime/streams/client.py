@@ -124,6 +124,7 @@ class StreamClient(Generic[Item, Request, Response]):
                 is_clean = await self._session()
             except (grpc.aio.AioRpcError, grpc.aio.BaseError, TimeoutError, ChappeError) as error:
                 _log.info("%s: %s", self.name, describe(error))
+                self._handler.failed(error)
             finally:
                 was_open, self.is_open, self._call = self.is_open, False, None
                 if was_open:

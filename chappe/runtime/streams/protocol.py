@@ -84,6 +84,9 @@ class DialHandler(ABC, Generic[Item, Request, Response]):
     def closed(self, unsent: list[Item], *, is_clean: bool) -> None:
         """Learns that a stream that stood has ended, and what was never written to it."""
 
+    def failed(self, error: Exception) -> None:
+        """Learns what ended a stream, or kept one from beginning; most owners need not know."""
+
 
 class ServeHandler(ABC, Generic[Item, Request, Response]):
     """What the owner of a served stream supplies. None of it may wait, but `settled`."""
