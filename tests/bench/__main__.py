@@ -23,6 +23,7 @@ from tests.bench.rows import DRAINERS, FULL, QUICK, Row, Runner, Sizes
 from tests.bench.stage import RAISED, Stage, StageTerms
 
 _ROWS = (
+    "up",
     "idle",
     "durable-25",
     "durable-250",
@@ -43,6 +44,7 @@ _ROWS = (
 )
 """In the order in which they run: connections are only ever added once there is traffic."""
 _QUICK_ROWS = (
+    "up",
     "idle",
     "durable-10",
     "open-100",
@@ -138,6 +140,7 @@ def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]
     if kind in sized:
         return lambda: sized[kind](name, int(number))
     alone: dict[str, Callable[[], Awaitable[Row]]] = {
+        "up": runner.up,
         "idle": lambda: runner.idle(0),
         "drain": lambda: runner.drain(people),
         "history": lambda: runner.history(people + DRAINERS),

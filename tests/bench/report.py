@@ -43,6 +43,14 @@ _NOISE: Final = (
     Column("unfinished", _of("unfinished")),
 )
 _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
+    "up": (
+        "`chappe up` on a set-up machine, seconds from the command (medians)",
+        (
+            Column("ready, new data folder", _of("new_s"), 2),
+            Column("first message there", _of("first_message_s"), 2),
+            Column("ready, data there", _of("again_s"), 2),
+        ),
+    ),
     "durable": (
         "Durable 1:1, counted at the sender when the recipient's receipt arrives (closed loop)",
         (

@@ -13,6 +13,7 @@ from tests.bench.meter import PARTS, Cores, Memory, memory_of, probe_fsync, read
 from tests.bench.numbers import spread
 from tests.bench.registry import registry
 from tests.bench.stage import Stage
+from tests.bench.starting import measure_starts
 
 DRAINERS = 10
 """Half of them come back one after another, half at the same time."""
@@ -40,6 +41,8 @@ class Sizes(NamedTuple):
     group_people: int
     """How many people the groups of a row have together, unless one has more."""
     group_in_flight: int
+    starts: int
+    """How often the system is started to see how long it takes."""
     group_rate: float
     """Messages each second to the large group beside direct traffic."""
     settle_s: float
@@ -59,6 +62,7 @@ FULL = Sizes(
     in_flight=2000,
     group_people=1000,
     group_in_flight=16,
+    starts=5,
     group_rate=5.0,
     settle_s=10.5,
 )
@@ -75,6 +79,7 @@ QUICK = Sizes(
     in_flight=100,
     group_people=10,
     group_in_flight=4,
+    starts=1,
     group_rate=5.0,
     settle_s=0.05,
 )
@@ -104,6 +109,12 @@ class Runner:
     def __init__(self, stage: Stage, sizes: Sizes) -> None:
         self._stage = stage
         self._sizes = sizes
+
+    async def up(self) -> Row:
+        """Measures how long `chappe up` takes, beside the stage, which does nothing meanwhile."""
+        new, again = await measure_starts(self._sizes.starts)
+        values = {"new_s": new.ready_s, "first_message_s": new.first_message_s, "again_s": again.ready_s}
+        return Row(name="up", table="up", values=values)
 
     async def durable(self, name: str, chats: int) -> Row:
         """Counts messages at the sender when the recipient's receipt arrives; a fixed number is in flight."""

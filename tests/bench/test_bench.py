@@ -17,7 +17,7 @@ from tests.bench.traffic import Traffic, run_closed
 pytestmark = pytest.mark.timeout(150)
 
 PROBED = {"durable-10", "open-100", "drain", "group-5", "beside-8", "reads"}
-ROWS = PROBED | {"idle", "history", "chats-12", "presence-lookups"}
+ROWS = PROBED | {"up", "idle", "history", "chats-12", "presence-lookups"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,15 @@ def test_every_row_is_measured(run: dict[str, Any]) -> None:
 
 @pytest.mark.system
 def test_every_row_lists_every_process_apart(run: dict[str, Any]) -> None:
-    assert all(set(row["cpu_us"]) == set(PARTS) for row in run["rows"])
+    assert all(set(row["cpu_us"]) == set(PARTS) for row in run["rows"] if row["name"] != "up")
+
+
+@pytest.mark.system
+def test_a_start_is_timed_to_its_first_message(run: dict[str, Any]) -> None:
+    up = next(row["values"] for row in run["rows"] if row["name"] == "up")
+
+    assert 0 < up["new_s"] < up["first_message_s"]
+    assert up["again_s"] > 0
 
 
 @pytest.mark.system
@@ -81,7 +89,7 @@ def test_a_row_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]
     code = main(["--only", "nonsense"])
 
     assert code == 1
-    assert "names no row; there are idle, durable-25" in capsys.readouterr().err
+    assert "names no row; there are up, idle, durable-25" in capsys.readouterr().err
 
 
 def test_a_comparison_shows_ratios_of_what_both_runs_have() -> None:
