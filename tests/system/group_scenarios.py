@@ -17,6 +17,7 @@ from chappe.client import Presence, PresenceChanged
 from chappe.testing import Report
 from tests.system.circle import Circle
 from tests.system.crowd import Crowd, CrowdTerms, until
+from tests.system.figures import sample
 from tests.system.ledger import LedgerBook, frozen_postgres
 from tests.system.person import Person, registered
 
@@ -114,6 +115,31 @@ async def kill_telling(mesh: Mesh) -> Report:
         async with crowd.talking():
             await crowd.acknowledged(60)
         return await crowd.verdict()
+
+
+async def kill_leading(mesh: Mesh) -> Report:
+    """Kills the svc_identity that tells inboxes, after changes and before it could; the other one takes over."""
+    async with Crowd(mesh, "group-kill-leader", MIXED_CROWD) as crowd:
+        told = _told(mesh)
+        steady, busy = await _two_circles(crowd)
+        async with crowd.talking():
+            await crowd.acknowledged(60)
+        await crowd.settled()
+        (leader,) = [number for number, count in _told(mesh).items() if count > told[number]]
+        ledgers = [
+            number for number in range(mesh.plan.count("message")) if mesh.processes["message", number].is_running
+        ]
+        for number in ledgers:
+            await mesh.kill("message", number)
+        await crowd.remove(busy, 5)
+        await steady.add(crowd.users[4][0].user_id)
+        await mesh.kill("identity", leader)
+        await asyncio.gather(*(mesh.restart("message", number) for number in ledgers))
+        async with crowd.talking():
+            await crowd.acknowledged(60)
+        report = await crowd.verdict()
+        await mesh.restart("identity", leader)
+        return report
 
 
 async def freeze_database(mesh: Mesh) -> Report:
@@ -219,6 +245,12 @@ class Arrivals:
             return [told.presence for told in self._alice.of(PresenceChanged) if told.user_id == user_id][-1:]
 
         await until(lambda: last() == [presence], f"alice sees that somebody is {presence.name}", timeout_s)
+
+
+def _told(mesh: Mesh) -> dict[int, float]:
+    """Returns how many events each running svc_identity has told inboxes of; one of them leads."""
+    running = [number for number in range(mesh.plan.count("identity")) if mesh.processes["identity", number].is_running]
+    return {number: sample(mesh, "identity", number, "chappe_identity_told_events_total") for number in running}
 
 
 async def _two_circles(crowd: Crowd) -> tuple[Circle, Circle]:

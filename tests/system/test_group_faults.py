@@ -48,6 +48,10 @@ async def test_the_directory_is_killed_between_a_change_and_its_event(mesh: Mesh
     judge(await group_scenarios.kill_telling(mesh))
 
 
+async def test_the_directory_that_tells_inboxes_is_killed_and_the_other_one_takes_over(mesh: Mesh) -> None:
+    judge(await group_scenarios.kill_leading(mesh))
+
+
 async def test_services_grow_and_shrink_and_watchers_still_see_who_comes(mesh: Mesh) -> None:
     judge(await group_scenarios.scale(mesh))
 

@@ -1,6 +1,5 @@
 """Who sees whom while svc_presence, Valkey and svc_identity are killed, through the SDK and on real processes."""
 
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import NamedTuple
 import pytest
 
 from chappe.cli.launcher import Mesh
-from chappe.cli.launcher.plan import metrics_url
 from chappe.client import Presence, PresenceChanged
 from tests.system.conftest import Planner, started
 from tests.system.crowd import until
+from tests.system.figures import sample
 from tests.system.person import Person, registered
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -75,9 +74,7 @@ async def trio(mesh: Mesh, tmp_path: Path) -> AsyncIterator[Trio]:
 
 def streams_of(mesh: Mesh, number: int) -> float:
     """Returns how many edges a registry says to be connected with it."""
-    with urllib.request.urlopen(metrics_url(mesh.grpc["presence"][number]), timeout=5) as response:  # noqa: S310 - our own
-        lines = response.read().decode().splitlines()
-    return float(next(line for line in lines if line.startswith("chappe_presence_track_streams ")).split()[1])
+    return sample(mesh, "presence", number, "chappe_presence_track_streams")
 
 
 async def test_the_registry_is_killed_and_watchers_see_changes_again_within_five_seconds(
