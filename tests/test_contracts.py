@@ -131,14 +131,6 @@ def test_locks_pin_every_package_by_hash_and_name_no_host(root: Path) -> None:
         assert "--index" not in text, path
 
 
-def test_browser_lock_names_no_registry(root: Path) -> None:
-    naming = [
-        name for name, text in committed_texts(root) if name.endswith("package-lock.json") and '"resolved"' in text
-    ]
-
-    assert naming == []
-
-
 def test_server_lock_agrees_with_the_development_lock(root: Path) -> None:
     pins = {
         path.name: set(re.findall(r"^[a-z0-9-]+==\S+", path.read_text(), flags=re.MULTILINE))
