@@ -1,4 +1,8 @@
-"""Runs the directory: `python -m svc_identity`; with `migrate`, `rotate-keys` or `bot create` it does that and ends."""
+"""Runs the directory: `python -m svc_identity`; with a command it does that and ends.
+
+`migrate` brings the schema up to date, `rotate-keys` makes a new key that signs access tokens, and `bot create` lets a
+service speak as a user. `raise-epoch` belongs to a restore: whoever follows the changes then begins anew.
+"""
 
 import argparse
 import asyncio
@@ -13,6 +17,7 @@ from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError, InvalidFieldError
 from chappe.runtime.pki import SpiffeIdError, parse_spiffe_id
 from svc_identity.adapters.bot_store_postgres import PostgresBotStore
+from svc_identity.adapters.change_log_postgres import PostgresChangeLog
 from svc_identity.adapters.database_postgres import Database
 from svc_identity.adapters.session_store_postgres import PostgresSessionStore
 from svc_identity.app import SCHEMA, build
@@ -25,7 +30,12 @@ Command = Callable[[Config, argparse.Namespace], Awaitable[None]]
 
 def main(argv: list[str]) -> int:
     """Returns the exit code; a command that is misspelt ends the process with its usage."""
-    commands: dict[str, Command] = {"migrate": _migrate, "rotate-keys": _rotate_keys, "bot": _create_bot}
+    commands: dict[str, Command] = {
+        "migrate": _migrate,
+        "rotate-keys": _rotate_keys,
+        "raise-epoch": _raise_epoch,
+        "bot": _create_bot,
+    }
     if not argv or argv[0] not in commands:
         return process.run("identity", Config, build, argv, os.environ)
     arguments = _parser().parse_args(argv)
@@ -46,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     commands.add_parser("migrate", help="brings the schema up to date")
     commands.add_parser("rotate-keys", help="makes a new key that signs access tokens")
+    commands.add_parser("raise-epoch", help="belongs to a restore: whoever follows the changes begins anew")
     bots = commands.add_parser("bot", help="lets a service speak as a user").add_subparsers(required=True)
     create = bots.add_parser("create", help="makes the user of a service; one that is there already is kept")
     create.add_argument("--name", required=True, help="what others see")
@@ -67,6 +78,13 @@ async def _rotate_keys(loaded: Config, _: argparse.Namespace) -> None:
     async with Database(loaded.store_dsn.reveal(), size=2, changed=asyncio.Event()) as database:
         key_id = await SessionRules(PostgresSessionStore(database), system_seams()).rotate_key()
     sys.stdout.write(f"signing key {key_id} signs in a minute; the oldest is retired\n")
+
+
+async def _raise_epoch(loaded: Config, _: argparse.Namespace) -> None:
+    await migrations.check(loaded.store_dsn.reveal(), SCHEMA)
+    async with Database(loaded.store_dsn.reveal(), size=2, changed=asyncio.Event()) as database:
+        epoch = await PostgresChangeLog(database).raise_epoch()
+    sys.stdout.write(f"the epoch is {epoch}; start all services anew, so that none keeps a copy of what was lost\n")
 
 
 async def _create_bot(loaded: Config, arguments: argparse.Namespace) -> None:

@@ -2,7 +2,8 @@
 
 `migrate` brings the schema up to date. `retain` lets go of what is not kept for ever: messages that have disappeared
 and events older than 30 days; ledgers that run do so too, a little at a time. `replay-parked` puts the entries of the
-journal that could not be decoded back, for the ledgers that run now.
+journal that could not be decoded back, for the ledgers that run now. `raise-epoch` belongs to a restore: devices then
+read again what they may have missed; ledgers learn of it when they start.
 """
 
 import asyncio
@@ -46,7 +47,14 @@ async def retain(dsn: str) -> list[str]:
     return [f"removed {removed} rows, brought {woken} conversations back, looked through {inboxes} inboxes"]
 
 
-COMMANDS = {"migrate": migrate, "retain": retain, "replay-parked": replay_parked}
+async def raise_epoch(dsn: str) -> list[str]:
+    """Begins a new epoch of a ledger that was restored; returns what to tell."""
+    async with contextlib.aclosing(PostgresMessageStore(dsn, writers=1, readers=1)) as store:
+        epoch = await store.raise_epoch()
+    return [f"the epoch is {epoch}; ledgers learn of it when they start"]
+
+
+COMMANDS = {"migrate": migrate, "retain": retain, "replay-parked": replay_parked, "raise-epoch": raise_epoch}
 
 
 def main(argv: list[str]) -> int:

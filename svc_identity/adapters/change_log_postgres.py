@@ -119,6 +119,28 @@ class PostgresChangeLog:
         )
         return GroupNews(change, tuple(UserId(user_id) for user_id in row[7]))
 
+    async def raise_epoch(self) -> int:
+        """Begins a new epoch, as a restore has to, and returns it: cursors of the old one have expired.
+
+        It is the time in seconds, so that two restores of one backup never begin the same one, and no change gets the
+        name of another that was lost. How far inboxes have been told stays.
+        """
+
+        async def work(work: Work) -> int:
+            row = await work.row(
+                "UPDATE identity_log SET epoch = greatest(epoch + 1, extract(epoch FROM clock_timestamp())::bigint)"
+                " RETURNING epoch, mark"
+            )
+            if row is None:
+                raise UnavailableError(NAME, "the table identity_log is empty; restore its row: INSERT INTO it")
+            epoch, mark = int(row[0]), row[1]
+            if mark is not None:
+                moved = encode_cursor(decode_cursor(mark)._replace(epoch=epoch))
+                await work.run("UPDATE identity_log SET mark = %s", moved)
+            return epoch
+
+        return await self._database.write(work)
+
     @asynccontextmanager
     async def lead(self) -> AsyncGenerator[Lead | None]:
         """Tries to become the one that tells inboxes; None when another process is."""

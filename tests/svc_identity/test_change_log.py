@@ -138,6 +138,22 @@ async def test_very_old_snapshot_is_rounded_down_when_it_is_too_long() -> None:
     assert len(encode_cursor(Cursor(1, 1, 1 << 62, tuple(range(1, 800))))) <= 1024
 
 
+async def test_a_restore_begins_an_epoch_and_inboxes_are_told_on_from_where_they_were(database: Database) -> None:
+    log = PostgresChangeLog(database)
+    start = (await log.read(None)).cursor
+    async with log.lead() as lead:
+        assert lead is not None
+        await lead.move(start)
+
+        raised = await log.raise_epoch()
+
+        assert await lead.mark() == start._replace(epoch=raised)
+    assert raised > start.epoch
+    with pytest.raises(CursorExpiredError):
+        await log.read(start)
+    assert (await log.read(start._replace(epoch=raised))).cursor.epoch == raised
+
+
 async def test_pruning_spares_what_inboxes_were_not_told_of(store: IdentityStore) -> None:
     owner = (await register(store)).user_id
     start = (await store.changes.read(None)).cursor

@@ -54,6 +54,21 @@ def test_keys_are_rotated_by_a_command(fresh_dsn: str, capsys: pytest.CaptureFix
     assert "come back" in capsys.readouterr().err
 
 
+def test_epoch_is_begun_by_a_command(fresh_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = [main(["raise-epoch"]), main(["migrate"]), main(["raise-epoch"])]
+
+    assert codes == [1, 0, 0]
+    told = capsys.readouterr()
+    assert "python -m svc_identity migrate" in told.err
+    with psycopg.connect(fresh_dsn) as connection:
+        assert connection.execute("SELECT epoch, mark FROM identity_log").fetchone() == (epoch_in(told.out), None)
+
+
+def epoch_in(told: str) -> int:
+    """Returns the epoch that a command named."""
+    return int(told.partition("the epoch is ")[2].partition(";")[0])
+
+
 def bot(*arguments: str) -> list[str]:
     return ["bot", "create", "--name", "Weather", *arguments]
 

@@ -230,6 +230,21 @@ def test_what_was_parked_is_replayed_by_a_command(
     assert capsys.readouterr().out.startswith("replayed ")
 
 
+def test_an_epoch_is_begun_by_a_command(
+    ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = asyncio.run(databases(ledger_engine.dsn, ["svc_message_restored"]))
+    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", found["svc_message_restored"])
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+
+    assert [main(["raise-epoch"]), main(["migrate"]), main(["raise-epoch"])] == [1, 0, 0]
+
+    told = capsys.readouterr()
+    assert "run: python -m svc_message migrate" in told.err
+    assert "the epoch is " in told.out
+
+
 def test_a_missing_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("CHAPPE_MESSAGE_STORE_DSN", raising=False)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -355,10 +356,23 @@ async def test_an_old_schema_is_refused_with_the_command(ledger_engine: Embedded
     await store.aclose()
 
 
-async def test_a_restore_raises_the_epoch(engine: EmbeddedPostgres, store: PostgresMessageStore) -> None:
-    await query(engine.dsn, "UPDATE ledger SET epoch = epoch + 1")
+async def test_a_restore_raises_the_epoch(store: PostgresMessageStore) -> None:
+    raised = await store.raise_epoch()
 
-    assert await store.epoch() == 2
+    assert await store.epoch() == raised > 1
+    assert await store.raise_epoch() > raised
+
+
+async def test_two_restores_of_one_backup_do_not_begin_the_same_epoch(
+    engine: EmbeddedPostgres, store: PostgresMessageStore
+) -> None:
+    before_s = int(time.time())
+    raised = await store.raise_epoch()
+    await query(engine.dsn, "UPDATE ledger SET epoch = 1")
+
+    # A cursor counts epochs in 32 bits.
+    assert before_s <= raised < 2**32
+    assert await store.raise_epoch() >= raised
 
 
 def test_ids_of_a_wrong_length_are_refused() -> None:

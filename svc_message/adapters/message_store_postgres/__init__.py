@@ -129,6 +129,15 @@ class PostgresMessageStore:
             raise UnavailableError(DEPENDENCY, "the table ledger is empty; restore its row: INSERT INTO ledger (epoch)")
         return int(rows[0][0])
 
+    async def raise_epoch(self) -> int:
+        """Begins a new epoch, as a restore has to, and returns it.
+
+        It is the time in seconds, so that two restores of one backup never begin the same epoch.
+        """
+        raised = b"greatest(epoch + 1, extract(epoch FROM clock_timestamp())::bigint)"
+        ((epoch,),) = await self._writers.run(Statement(b"UPDATE ledger SET epoch = " + raised + b" RETURNING epoch"))
+        return int(epoch)
+
     async def clock_ms(self) -> float:
         """Returns the server's wall clock, Unix milliseconds."""
         ((seconds,),) = await self._readers.run(Statement(b"SELECT extract(epoch FROM clock_timestamp())::float8"))
