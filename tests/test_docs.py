@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PAGES = ("README.md", "docs/run.md", "docs/extend.md", "docs/protocol.md", "docs/observe.md")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("run", "extend", "protocol", "observe", "operate")))
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
 WSCAT = "wscat@6.1.0"
 WAIT_S = 60.0
@@ -249,6 +249,19 @@ def test_the_page_about_observing_works_as_typed(system: System, root: Path) -> 
 
 
 @pytest.mark.system
+@pytest.mark.timeout(180)
+def test_the_page_about_operating_works_as_typed(system: System, root: Path) -> None:
+    printed = system.run(root / "docs" / "operate.md")
+
+    assert not re.search(r"^failed ", printed, re.MULTILINE)
+    assert "chappe_message_clock_is_trusted 1" in printed
+    assert "chappe_edge_signed_in " in printed
+    assert "removed " in printed
+    assert "replayed 0 entries" in printed
+    assert (system.folder / "backup" / "backup_manifest").is_file()
+
+
+@pytest.mark.system
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("quick_start", "grpcurl")
 def test_ten_lines_of_python_and_grpcurl_read_a_chat_and_a_health(system: System, root: Path) -> None:
@@ -352,7 +365,7 @@ def anchors(page: Path) -> set[str]:
 def test_pages_have_one_sentence_per_line(root: Path) -> None:
     crowded = [
         f"{name}: {line}"
-        for name in (*PAGES[1:], "docs/reference-design.md")
+        for name in (*PAGES[1:], "docs/guarantees.md", "docs/reference-design.md")
         for line in prose(root / name).splitlines()
         if not line.startswith("|") and re.search(r"[a-z`)]\. [A-Z`]", line)
     ]
