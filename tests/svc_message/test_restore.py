@@ -1,0 +1,69 @@
+"""A base backup of the ledger is taken and restored, as docs/operate.md says."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+from chappe.runtime import migrations
+from chappe.runtime.clock import SystemClock
+from chappe.runtime.engines import EmbeddedPostgres
+from chappe.runtime.engines.binaries import postgres_install
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
+from svc_message.model import DeviceId, InboxQuery, Position, Verdict
+from svc_message.protocol import LedgerClock
+from svc_message.service.sync import Syncing
+from tests.svc_message.desk import Desk, event, inbox, ref
+from tests.svc_message.fakes import FakeDispatcher
+
+NOBODY = 65534
+
+
+async def back_up(dsn: str, cluster: Path) -> None:
+    """Takes a base backup of a server that runs, with the log that belongs to it."""
+    program = postgres_install() / "bin" / "pg_basebackup"
+    arguments = ("--checkpoint=fast", "--wal-method=stream", f"--dbname={dsn}", f"--pgdata={cluster}")
+    process = await asyncio.create_subprocess_exec(program, *arguments)
+    assert await process.wait() == 0
+    await asyncio.to_thread(give_away, cluster)
+
+
+def give_away(cluster: Path) -> None:
+    """As root the server runs as somebody else, who has to own its files."""
+    if os.geteuid() == 0:
+        for path in (cluster, *cluster.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+
+
+async def test_a_restored_ledger_has_what_was_backed_up_and_devices_read_their_last_hour_again(
+    tmp_path: Path, desk: Desk
+) -> None:
+    clock = LedgerClock(SystemClock(), bytes(8))
+    kept, lost = [desk.write()._replace(position=clock.mint().position) for _ in range(2)]
+    async with EmbeddedPostgres(tmp_path / "before") as engine:
+        await migrations.migrate(engine.dsn, SCHEMA)
+        async with contextlib.aclosing(PostgresMessageStore(engine.dsn)) as store:
+            await store.accept([kept])
+            await back_up(engine.dsn, tmp_path / "after" / "cluster")
+            await store.accept([lost])
+
+    async with (
+        EmbeddedPostgres(tmp_path / "after") as engine,
+        contextlib.aclosing(PostgresMessageStore(engine.dsn)) as store,
+    ):
+        await store.raise_epoch()
+        syncing = Syncing(store, FakeDispatcher(), clock)
+        await syncing.start()
+        found = await store.find([ref(kept), ref(lost)])
+        answer = (await syncing.sync([of_a_device_that_had_both(desk, lost.position)]))[0]
+        (retried,) = await store.accept([desk.retry(lost)])
+
+        assert [one is not None for one in found] == [True, False]
+        assert (answer.events, answer.is_resync) == ([event(kept)], False)
+        assert retried.verdict is Verdict.STORED
+        assert len(await inbox(store, desk.bob)) == 2
+
+
+def of_a_device_that_had_both(desk: Desk, cursor: Position) -> InboxQuery:
+    """Asks with a cursor from before the restore."""
+    return InboxQuery(desk.bob, DeviceId(1), epoch=1, cursor=cursor, after=b"", pass_bound=b"", limit=10)
