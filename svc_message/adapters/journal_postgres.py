@@ -5,9 +5,9 @@ from typing import Final
 
 from psycopg.types.numeric import Float8, Int4, Int8
 
+from svc_message.adapters.inbox_rows import ACTION, MESSAGE
 from svc_message.adapters.message_store_postgres.arrays import Uuid, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.events import ACTION, MESSAGE
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, MessageEvent, Position
 from svc_message.model.action import ActionEvent, ActionKind, EditEvent, ReactionEvent, RevokeEvent

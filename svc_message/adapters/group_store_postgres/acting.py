@@ -7,10 +7,10 @@ from psycopg.types.numeric import Int8
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.group_store_postgres.accepting import begin
+from svc_message.adapters.inbox_rows import ACTION
 from svc_message.adapters.journal_postgres import shard_number
 from svc_message.adapters.message_store_postgres.acting import carry_out, hashes_of, names_of, outcomes_of
 from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement
-from svc_message.adapters.message_store_postgres.events import ACTION
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model.action import Acted, NewAction
 from svc_message.model.group import Shard

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Final
 
+from svc_message.adapters.inbox_rows import Row, row_of
 from svc_message.adapters.message_store_postgres.accepting import TOUCH_INTERVAL_MS, TOUCHES_KEPT
 from svc_message.adapters.message_store_postgres.arrays import byte_strings, int2s, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.adapters.message_store_postgres.events import Row, row_of
 from svc_message.model import ConversationId
 from svc_message.model.group import Expansion, Touch
 

@@ -7,9 +7,9 @@ and only actions that stand under the position of this very attempt count as new
 from collections.abc import Sequence
 from typing import Any, Final
 
+from svc_message.adapters.inbox_rows import ACTION
 from svc_message.adapters.message_store_postgres.arrays import bools, byte_strings, int2s, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.events import ACTION
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import Verdict
 from svc_message.model.action import (

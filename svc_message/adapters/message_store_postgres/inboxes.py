@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, uuids
-from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.events import (
+from svc_message.adapters.inbox_rows import (
     ACTION,
     CHANGE_ID_BYTES,
     FOREIGN,
@@ -20,6 +18,8 @@ from svc_message.adapters.message_store_postgres.events import (
     own_read_of,
     receipt_of,
 )
+from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, uuids
+from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.adapters.message_store_postgres.settings import setting_of
 from svc_message.adapters.message_store_postgres.shared import Shared, take_apart

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from svc_message.adapters.inbox_rows import own_read_of, receipt_of
 from svc_message.adapters.message_store_postgres.arrays import bools, int2s, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.adapters.message_store_postgres.events import own_read_of, receipt_of
 from svc_message.model import Applied, MessageId, OwnReadEvent, ReceiptEvent, ReceiptState, ReceiptUpdate
 
 EVENT_IDS: Final = 40

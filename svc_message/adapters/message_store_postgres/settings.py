@@ -6,9 +6,9 @@ from typing import Final
 
 from psycopg.types.numeric import Int4, Int8
 
+from svc_message.adapters.inbox_rows import SETTING
 from svc_message.adapters.message_store_postgres.arrays import Uuid, bools, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.events import SETTING
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import Position, UserId
 from svc_message.model.ids import ConversationId

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from svc_message.adapters.inbox_rows import messages_of
 from svc_message.adapters.message_store_postgres.arrays import uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.adapters.message_store_postgres.events import messages_of
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, ConversationId, MessageEvent, MessageId, Position, UserId
 

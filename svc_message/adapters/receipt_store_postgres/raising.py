@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from psycopg.types.numeric import Int8
 
+from svc_message.adapters.inbox_rows import ID_BYTES, own_read_of
 from svc_message.adapters.message_store_postgres.arrays import Uuid, bools, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.adapters.message_store_postgres.events import ID_BYTES, own_read_of
 from svc_message.model import MessageId, OwnReadEvent, Position, UserId
 from svc_message.model.group import Window
 from svc_message.model.receipt import Came, MemberAck, MemberRead, MemberReadUpdate, ReadOutcome, Unread

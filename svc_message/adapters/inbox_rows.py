@@ -1,4 +1,4 @@
-"""Knows the bytes of what stands in an inbox besides messages."""
+"""Knows the bytes of what stands in an inbox besides messages, in every store that keeps rows."""
 
 from collections.abc import Sequence
 from struct import Struct
@@ -30,7 +30,7 @@ GROUP_RECEIPT: Final = 7
 SETTING: Final = 8
 CHANGE_ID_BYTES: Final = 16
 ID_BYTES: Final = 16
-# The statements write the first two with int2send, int8send, uuid_send and int4send.
+# On PostgreSQL statements write these two with int2send, int8send, uuid_send and int4send.
 _RECEIPT: Final = Struct("!hq16s")
 _OWN_READ: Final = Struct("!16si")
 

@@ -1,0 +1,45 @@
+"""Keeps the book of the ledger in Cassandra 5.
+
+The tables are in `svc_message/schema/cassandra`; how promises are kept without transactions is in
+docs/adr/009-the-ledger-on-cassandra.md. All ports share one `Connection`. What each file holds:
+
+- `connection`: the session, rows written in groups, reads side by side, and everything that goes wrong.
+- `cells`: the bytes of cells, their write timestamps and partitions. `copies`: reads the rows of messages and bodies.
+  `lines`: the rows of chat lists. `pointers`: writes the rows of inboxes.
+- `MessageStore`: `accepting` (accept, find, declare_void), `inboxes` (read_inbox, append_events), `history` (read_page,
+  list_chats), `receipts` (apply_receipts), put together in `message_store`.
+- `ActionStore`: `acting`. `SettingStore`: `settings`. `RetentionStore`: `retention`. `TraceStore`: `traces`.
+- `GroupStore`: `group_accepting`, `group_acting`, `expanding`, `group_reading`, put together in `group_store`.
+  `Journal`: `journal`.
+- `ReceiptStore`: `group_receipts` (acknowledge, unread, read), `tallies`, `news`, put together in `receipt_store`.
+
+What the ports ask for, and the statements that it becomes (P: one partition is read, B: rows in batches that are not
+LOGGED):
+
+- accept: for retries P sender's row, P recipient's row; B both rows, two pointers, once a minute two lines and the
+  pair; for retries that were new P both rows again, whether they were declared void meanwhile.
+- find: P both rows, or the body. declare_void: the same, B is_void of both, P both again; where a message came
+  meanwhile B the withdrawal.
+- apply_receipts: P reader's rows (for read_upto the newest 1,000 before it), P its line; B both rows, pointers, line.
+- append_events: B a pointer for each user. read_inbox: P each week since the cursor, then P actions, P rows or bodies
+  of each conversation, P lines and reactions of what needs them.
+- read_page: P line, P rows of a bucket or more, P reactions of what has some. list_chats: P all lines of the user, then
+  for each line of the window P the newest row, and P the rows after read_upto where there may be unread ones.
+- sight: P action, P row under its id, P row of its message. act: the same, B action, changed cells, pointers; P again
+  for what stands. A revoke deletes the reactions of its message in one statement.
+- change: P lines, B cells of both lines at the time of the position, pointers.
+- expire, forget, wake: nothing; cells and events end by themselves, and what is archived is compared when it is listed.
+- GroupStore.accept: for retries P body; B the shard when it was not begun for 5 s; B body, sender's pointer, bound;
+  then, when these are there, B entries of the journal. expand: B pointers, then lines.
+- checkpoint, adopt, advance, end: one row of journal_shards, all of them in one partition. read: P each ten minutes
+  since the mark, then what the entries are about.
+- acknowledge, read: P bodies, P the member's rows; B the member's rows, group_receipts, news. tally, list_receipts: P
+  the slice of a message. claim_news: P the minutes that are due, P each of what is found there; B it.
+- read_trace: P pair or body, P rows, P inboxes from its acceptance on.
+"""
+
+from pathlib import Path
+from typing import Final
+
+SCHEMA: Final = Path(__file__).resolve().parents[2] / "schema" / "cassandra"
+"""The migrations of the ledger on Cassandra."""
