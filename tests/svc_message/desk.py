@@ -1,6 +1,7 @@
 """Writes messages and receipts as the rules of the ledger hand them to a store."""
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -26,7 +27,8 @@ from svc_message.model.setting import SettingChange, SettingUpdate
 from svc_message.ports import ActionStore, MessageStore, RetentionStore, SettingStore
 from svc_message.protocol import action_hash, content_hash, direct_conversation
 
-START_MS = 1_800_000_000_000
+START_MS = time.time_ns() // 1_000_000
+"""When everything in the tests of stores begins: now, because stores let things end by their own clocks."""
 
 
 class Desk:

@@ -54,9 +54,12 @@ async def test_a_found_message_is_completed_under_the_fresh_position(
     assert await inbox(store, desk.bob, message.position) == [event(message, again.position)]
 
 
-async def test_other_content_under_a_taken_id_changes_nothing(store: MessageStore, desk: Desk) -> None:
+@pytest.mark.parametrize("is_retry", [True, False])
+async def test_other_content_under_a_taken_id_changes_nothing(
+    store: MessageStore, desk: Desk, *, is_retry: bool
+) -> None:
     message = desk.write(b"first")
-    other = desk.write(b"other", message_id=message.message_id)
+    other = desk.write(b"other", message_id=message.message_id)._replace(is_retry=is_retry)
     await store.accept([message])
 
     answers = await store.accept([other])
@@ -152,9 +155,9 @@ async def test_a_mixed_batch_is_answered_in_its_order(store: MessageStore, desk:
     found, taken, void, new = (desk.write() for _ in range(4))
     await store.accept([found, taken])
     await store.declare_void([ref(void)])
-    other = desk.write(b"other", message_id=taken.message_id)
+    other = desk.retry(desk.write(b"other", message_id=taken.message_id))
 
-    answers = await store.accept([new, void, other, desk.retry(found)])
+    answers = await store.accept([new, desk.retry(void), other, desk.retry(found)])
 
     expected = [Verdict.STORED, Verdict.VOID, Verdict.CONFLICT, Verdict.DUPLICATE]
     assert [answer.verdict for answer in answers] == expected

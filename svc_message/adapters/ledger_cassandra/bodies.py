@@ -1,0 +1,98 @@
+"""Reads the messages to groups, which are stored once."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from svc_message.adapters.ledger_cassandra.cells import (
+    Edit,
+    Header,
+    Rank,
+    body_bucket_of,
+    envelope_of,
+    list_of_ids,
+    smallint,
+    stamp,
+    time_of_earliest,
+)
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
+from svc_message.adapters.ledger_cassandra.copies import Copy, chunks
+from svc_message.model import ConversationId, MessageId
+
+_NAMED: Final = """
+    SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted, envelope FROM bodies
+    WHERE conversation_id = ? AND bucket = ? AND message_id IN ?
+"""
+_SET_VOID: Final = """
+    UPDATE bodies USING TIMESTAMP ? SET is_void = ? WHERE conversation_id = ? AND bucket = ? AND message_id = ?
+"""
+
+
+class BodyKey(NamedTuple):
+    """Names a message to a group."""
+
+    conversation_id: ConversationId
+    message_id: MessageId
+
+    @property
+    def bucket(self) -> bytes:
+        """The last part of the partition key."""
+        return smallint(body_bucket_of(self.message_id))
+
+
+async def read_bodies(connection: Connection, keys: Iterable[BodyKey]) -> dict[BodyKey, Copy]:
+    """Reads the messages that are there, as everybody sees them."""
+    partitions: dict[tuple[ConversationId, bytes], dict[MessageId, None]] = {}
+    for key in keys:
+        partitions.setdefault((key.conversation_id, key.bucket), {})[key.message_id] = None
+    reads = [
+        (place[0], Read(_NAMED, (*place, list_of_ids(chunk))))
+        for place, ids in partitions.items()
+        for chunk in chunks(ids)
+    ]
+    found: dict[BodyKey, Copy] = {}
+    for (group_id, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
+        for row in rows:
+            copy = copy_of(row)
+            found[BodyKey(group_id, copy.message_id)] = copy
+    return found
+
+
+def copy_of(row: Row) -> Copy:
+    """Reads a row as everybody sees it."""
+    message_id, header, is_void, edit, revoked, is_reacted, envelope = row
+    return Copy(
+        message_id,
+        Header.read(header) if header else None,
+        is_void is True,
+        Edit.read(edit),
+        time_of_earliest(revoked),
+        is_hidden=False,
+        is_reacted=is_reacted is True,
+        delivered_ms=0,
+        read_ms=0,
+        is_read_told=True,
+        envelope=envelope_of(envelope),
+    )
+
+
+def with_own(body: Copy, own: Copy | None) -> Copy:
+    """Returns a message to a group as one member sees it, by the row of messages that it has of its own, if any."""
+    if own is None:
+        return body
+    edit = max((one for one in (body.edit, own.edit) if one is not None), default=None)
+    return body._replace(
+        edit=edit,
+        revoked_ms=body.revoked_ms or own.revoked_ms,
+        is_hidden=own.is_hidden,
+        is_reacted=body.is_reacted or own.is_reacted,
+        delivered_ms=own.delivered_ms,
+        read_ms=own.read_ms,
+        is_read_told=own.is_read_told,
+    )
+
+
+def set_body_void(key: BodyKey, *, is_withdrawn: bool = False) -> Write:
+    """Returns what declares a message void, or withdraws that."""
+    partition = (key.conversation_id, key.bucket)
+    rank, value = (Rank.WITHDRAWN, b"\x00") if is_withdrawn else (Rank.VOID, b"\x01")
+    return Write(_SET_VOID, partition, (stamp(key.message_id, rank), value, *partition, key.message_id))

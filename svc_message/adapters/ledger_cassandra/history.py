@@ -1,0 +1,214 @@
+"""Reads pages of conversations and windows of chat lists."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reactions
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
+from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, newest_of, walk
+from svc_message.adapters.ledger_cassandra.lines import TOUCH_INTERVAL_MS, Line, read_lines, read_list
+from svc_message.model import (
+    NO_POSITION,
+    Chat,
+    ChatCursor,
+    ChatPage,
+    ConversationId,
+    PageRead,
+    ReceiptState,
+    StoredMessage,
+    UserId,
+)
+from svc_message.model.action import Reaction
+
+REACTIONS_SHOWN: Final = 50
+UNREAD_SHOWN: Final = 100
+UNREAD_SEARCHED: Final = 1000
+_NEWEST_SEARCHED: Final = 2
+"""How many rows are read where the newest is wanted: the first is it, nearly always."""
+
+
+class _Shown(NamedTuple):
+    """A line with what its chat list shows of it."""
+
+    line: Line
+    newest: Copy | None
+    unread_count: int
+
+
+async def read_page(connection: Connection, bounds: Bounds, read: PageRead) -> list[StoredMessage]:
+    """Reads messages of a conversation, newest first."""
+    (line,) = await read_lines(connection, [(read.owner_id, read.conversation_id)])
+    if line is None:
+        return []
+    now_ms = bounds.now_ms()
+    stretch = Stretch(read.owner_id, read.conversation_id, line.buckets, read.after, read.before)
+    found: list[Copy] = []
+    async for copy in walk(connection, stretch, read.limit, is_oldest_first=bool(read.after)):
+        if shows(line, copy, now_ms):
+            found.append(copy)
+            if len(found) == read.limit:
+                break
+    if read.after:
+        found.reverse()
+    return await stored(connection, read.owner_id, [(read.conversation_id, copy) for copy in found])
+
+
+def shows(line: Line, copy: Copy, now_ms: int) -> bool:
+    """Tells whether a user sees a message and has not cleared it."""
+    header = copy.header
+    return header is not None and copy.is_seen(now_ms) and line.shows(copy.message_id, header.accepted_ms)
+
+
+async def stored(
+    connection: Connection, reader_id: UserId, copies: Sequence[tuple[ConversationId, Copy]]
+) -> list[StoredMessage]:
+    """Returns messages with how far they have come, and with reactions, in order."""
+    reacted = [
+        (conversation_id, copy.message_id)
+        for conversation_id, copy in copies
+        if copy.is_reacted and not copy.revoked_ms
+    ]
+    reactions = await read_reactions(connection, reacted)
+    return [
+        StoredMessage(
+            copy.event(conversation_id, NO_POSITION),
+            _state(copy),
+            copy.delivered_ms,
+            copy.read_ms,
+            _reactions(reader_id, reactions.get((conversation_id, copy.message_id), {})),
+        )
+        for conversation_id, copy in copies
+    ]
+
+
+async def list_chats(
+    connection: Connection,
+    bounds: Bounds,
+    owner_id: UserId,
+    window: tuple[ChatCursor | None, int],
+    *,
+    is_archived: bool,
+) -> ChatPage:
+    """Reads a window of a chat list, which begins after a cursor and has so many lines.
+
+    Windows are cut by the time that the list knows, which may be a minute behind; inside a window the newest messages
+    themselves decide.
+    """
+    after, limit = window
+    lines = [await _woken(connection, owner_id, line) for line in await read_list(connection, owner_id) if line.last_ms]
+    listed = sorted((line for line in lines if line.is_archived == is_archived), key=_place)
+    if after is not None:
+        end = (-after.pinned_ms, -after.last_ms, after.conversation_id)
+        listed = [line for line in listed if _place(line) > end]
+    chosen = listed[:limit]
+    shown = await _shown(connection, owner_id, chosen, bounds.now_ms())
+    chats = await _chats(connection, owner_id, shown)
+    chats.sort(key=_newest, reverse=True)
+    if len(listed) <= limit or not chosen:
+        return ChatPage(chats, None)
+    last = chosen[-1]
+    return ChatPage(chats, ChatCursor(last.last_ms, last.conversation_id, last.pinned_ms))
+
+
+async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
+    """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute."""
+    if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS or not line.buckets:
+        return line
+    (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
+    header = Copy.of(rows[0]).header if rows else None
+    is_later = header is not None and header.accepted_ms > line.archived_ms
+    return line._replace(archived_ms=0) if is_later else line
+
+
+async def _shown(connection: Connection, owner_id: UserId, lines: Sequence[Line], now_ms: int) -> list[_Shown]:
+    """Reads the newest message of each line, and counts what is unread where there may be something.
+
+    What is to be shown of a group depends on the times of its members, and is read apart.
+    """
+    direct = [line for line in lines if bytes(line.peer_id) != line.conversation_id and line.buckets]
+    rows = await connection.read(
+        [newest_of((owner_id, line.conversation_id, max(line.buckets)), _NEWEST_SEARCHED) for line in direct]
+    )
+    found = await asyncio.gather(
+        *[
+            _shown_of(connection, owner_id, line, (list(map(Copy.of, first)), now_ms))
+            for line, first in zip(direct, rows, strict=True)
+        ]
+    )
+    shown = {one.line.conversation_id: one for one in found}
+    return [shown.get(line.conversation_id, _Shown(line, None, 0)) for line in lines]
+
+
+async def _shown_of(connection: Connection, owner_id: UserId, line: Line, first: tuple[list[Copy], int]) -> _Shown:
+    copies, now_ms = first
+    stretch = Stretch(owner_id, line.conversation_id, line.buckets)
+    newest = next((copy for copy in copies if shows(line, copy, now_ms)), None)
+    if newest is None:
+        async for copy in walk(connection, stretch, UNREAD_SHOWN):
+            if shows(line, copy, now_ms):
+                newest = copy
+                break
+    start = max(line.read_upto, line.cleared_floor)
+    if newest is None or newest.message_id <= start or line.peer_id == owner_id:
+        return _Shown(line, newest, 0)
+    searched = unread = 0
+    async for copy in walk(connection, stretch._replace(after=start), UNREAD_SEARCHED, is_whole=False):
+        searched += 1
+        unread += _is_unread(line, copy, now_ms)
+        if unread == UNREAD_SHOWN or searched == UNREAD_SEARCHED:
+            break
+    return _Shown(line, newest, unread)
+
+
+def _is_unread(line: Line, copy: Copy, now_ms: int) -> bool:
+    header = copy.header
+    if header is None or header.sender_id != line.peer_id or copy.revoked_ms or copy.read_ms:
+        return False
+    return shows(line, copy, now_ms)
+
+
+async def _chats(connection: Connection, owner_id: UserId, shown: Sequence[_Shown]) -> list[Chat]:
+    newest = [(one.line.conversation_id, one.newest) for one in shown if one.newest is not None]
+    messages = await stored(connection, owner_id, newest)
+    last = {message.message.conversation_id: message for message in messages}
+    return [
+        Chat(
+            line.conversation_id,
+            line.peer_id,
+            last.get(line.conversation_id),
+            unread_count,
+            line.read_upto,
+            line.settings(),
+            line.settings_position,
+        )
+        for line, _, unread_count in shown
+    ]
+
+
+def _state(copy: Copy) -> ReceiptState:
+    if copy.read_ms:
+        return ReceiptState.READ
+    return ReceiptState.DELIVERED if copy.delivered_ms else ReceiptState.SENT
+
+
+def _reactions(reader_id: UserId, reactions: Reactions) -> tuple[Reaction, ...]:
+    """Returns what one reader sees of reactions, the newest first; of its own the greater stands."""
+    standing: dict[UserId, Reaction] = {}
+    for (user_id, is_withheld), (reaction_id, reacted_ms, envelope) in reactions.items():
+        if is_withheld and user_id != reader_id:
+            continue
+        rival = standing.get(user_id)
+        if rival is None or rival.reaction_id < reaction_id:
+            standing[user_id] = Reaction(reaction_id, user_id, reacted_ms, envelope)
+    seen = sorted((one for one in standing.values() if one.envelope), reverse=True)
+    return tuple(seen[:REACTIONS_SHOWN])
+
+
+def _place(line: Line) -> tuple[int, int, bytes]:
+    return -line.pinned_ms, -line.last_ms, line.conversation_id
+
+
+def _newest(chat: Chat) -> tuple[int, bytes]:
+    return chat.settings.pinned_ms, b"" if chat.last_message is None else chat.last_message.message.message_id

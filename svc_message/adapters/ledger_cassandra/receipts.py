@@ -1,0 +1,272 @@
+"""Raises the receipts of direct conversations, and tells of it.
+
+How far a message has come stands on both rows: on the reader's as it is, on the sender's as far as the sender may know.
+The reader's row is there only if the peer wrote the message and it was not withheld, so it is looked at first.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
+from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
+from svc_message.adapters.ledger_cassandra.connection import Connection, Write
+from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, read_copies, walk
+from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.pointers import Place
+from svc_message.model import (
+    Applied,
+    ConversationId,
+    MessageId,
+    OwnReadEvent,
+    ReceiptEvent,
+    ReceiptState,
+    ReceiptUpdate,
+    UserId,
+)
+
+EVENT_IDS: Final = 40
+EXPANDED: Final = 1000
+LATE_MS: Final = 660_000
+"""Nothing that was minted so long before the last `read_upto` can be unread: an id is accepted for the first time for
+10 minutes only."""
+
+_RECEIPT: Final = Struct("!hq16s")
+_OWN_READ: Final = Struct("!16si")
+_DELIVERED: Final = """
+    UPDATE messages USING TIMESTAMP ? SET delivered_ms = ?
+    WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
+"""
+_READ: Final = """
+    UPDATE messages USING TIMESTAMP ? SET read_ms = ?, is_read_told = ?
+    WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
+"""
+
+_Place = tuple[UserId, ConversationId]
+"""A reader in a conversation."""
+
+
+class _Expanded(NamedTuple):
+    """What the `read_upto` of an update stands for."""
+
+    upto: bytes
+    """The newest message that the reader sees, at or before it; empty for none."""
+    message_ids: tuple[MessageId, ...]
+
+
+class _Raised(NamedTuple):
+    """A message of an update that is raised, or told again."""
+
+    message_id: MessageId
+    copy: Copy
+    is_rising: bool
+    is_told: bool
+    """The peer may know that it was read."""
+    is_news: bool
+    """It is to be told."""
+
+
+async def apply_receipts(connection: Connection, bounds: Bounds, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
+    """Raises what a batch raises."""
+    if not batch:
+        return []
+    bounds.check(*[update.position for update in batch])
+    places = list(dict.fromkeys(_place(update) for update in batch))
+    lines = dict(zip(places, await _lines(connection, batch, places), strict=True))
+    expanded = [await _expand(connection, update, lines[_place(update)], bounds.now_ms()) for update in batch]
+    winners = _winners(batch, expanded)
+    copies = await read_copies(
+        connection, [CopyKey(*_place(batch[n]), message_id) for n, ids in winners.items() for message_id in ids]
+    )
+    forced = {_place(update) for update in batch if update.is_forced}
+    raised = [list(_raise(update, winners.get(n, ()), copies, forced)) for n, update in enumerate(batch)]
+    own_reads = await _move(connection, batch, (expanded, raised), lines)
+    told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
+    units = [list(_rows(*one)) for one in zip(batch, raised, told, own_reads, strict=True)]
+    await connection.write(units)
+    return [Applied(tuple(events), own_read) for events, own_read in zip(told, own_reads, strict=True)]
+
+
+def _place(update: ReceiptUpdate) -> _Place:
+    return update.reader_id, update.conversation_id
+
+
+async def _lines(connection: Connection, batch: Sequence[ReceiptUpdate], places: Sequence[_Place]) -> list[Line | None]:
+    """Reads the lines of those who have read something."""
+    readers = [place for place in places if any(_place(u) == place and u.state is ReceiptState.READ for u in batch)]
+    found = dict(zip(readers, await read_lines(connection, readers), strict=True))
+    return [found.get(place) for place in places]
+
+
+async def _expand(connection: Connection, update: ReceiptUpdate, line: Line | None, now_ms: int) -> _Expanded:
+    """Finds what `read_upto` comes down to, and what is unread among the 1,000 newest messages up to there."""
+    if line is None or not update.read_upto or update.state is not ReceiptState.READ:
+        return _Expanded(b"", ())
+    after = b"" if update.is_forced else _earlier(line.read_upto, LATE_MS)
+    stretch = Stretch(*_place(update), line.buckets, after, _next(update.read_upto))
+    upto, searched, ids = b"", 0, list[MessageId]()
+    async for copy in walk(connection, stretch, EXPANDED, is_whole=False):
+        searched += bool(upto)
+        if searched >= EXPANDED:
+            break
+        header = copy.header
+        if header is None or not copy.is_there(now_ms):
+            continue
+        upto = upto or copy.message_id
+        if header.sender_id == update.peer_id and (update.is_forced or not copy.read_ms):
+            ids.append(copy.message_id)
+    return _Expanded(upto, tuple(ids))
+
+
+def _winners(batch: Sequence[ReceiptUpdate], expanded: Sequence[_Expanded]) -> dict[int, list[MessageId]]:
+    """Returns by update the messages that it raises. Of two updates for one the higher state stands, or the later."""
+    winners: dict[CopyKey, int] = {}
+    for n, update in enumerate(batch):
+        for message_id in (*update.message_ids, *expanded[n].message_ids):
+            key = CopyKey(*_place(update), message_id)
+            rival = winners.get(key)
+            if rival is None or batch[rival].state <= update.state:
+                winners[key] = n
+    found: dict[int, list[MessageId]] = {}
+    for key, n in sorted(winners.items()):
+        found.setdefault(n, []).append(key.message_id)
+    return found
+
+
+def _raise(
+    update: ReceiptUpdate, ids: Iterable[MessageId], copies: dict[CopyKey, Copy], forced: set[_Place]
+) -> Iterator[_Raised]:
+    """Yields what is raised of an update, and what is told again."""
+    is_forced = _place(update) in forced
+    for message_id in ids:
+        copy = copies.get(CopyKey(*_place(update), message_id))
+        if copy is None or copy.header is None or copy.is_void or not _is_peers(update, copy):
+            continue
+        state = _state(copy)
+        is_rising = state < update.state
+        if not is_rising and not is_forced:
+            continue
+        is_told = copy.is_read_told if state is ReceiptState.READ else update.is_told
+        is_news = is_told or is_forced or state is ReceiptState.SENT
+        yield _Raised(message_id, copy, is_rising, is_told, is_news)
+
+
+def _is_peers(update: ReceiptUpdate, copy: Copy) -> bool:
+    header = copy.header
+    return header is not None and (header.sender_id, header.recipient_id) == (update.peer_id, update.reader_id)
+
+
+def _state(copy: Copy) -> ReceiptState:
+    if copy.read_ms:
+        return ReceiptState.READ
+    return ReceiptState.DELIVERED if copy.delivered_ms else ReceiptState.SENT
+
+
+def _events(update: ReceiptUpdate, raised: Sequence[_Raised]) -> list[ReceiptEvent]:
+    """Returns what the peer is told: of what it may not know that it was read, that it was delivered."""
+    states = {False: ReceiptState.DELIVERED, True: update.state}
+    return [
+        ReceiptEvent(
+            update.position,
+            update.conversation_id,
+            update.reader_id,
+            tuple(ids[start : start + EVENT_IDS]),
+            states[is_told],
+            update.recorded_ms,
+        )
+        for is_told in (False, True)
+        for ids in [[one.message_id for one in raised if one.is_news and one.is_told == is_told]]
+        for start in range(0, len(ids), EVENT_IDS)
+    ]
+
+
+async def _move(
+    connection: Connection,
+    batch: Sequence[ReceiptUpdate],
+    found: tuple[Sequence[_Expanded], Sequence[Sequence[_Raised]]],
+    lines: dict[_Place, Line | None],
+) -> list[OwnReadEvent | None]:
+    """Returns for each update the event that its reader's other devices get; of several the furthest stands."""
+    expanded, raised = found
+    places: dict[_Place, tuple[bool, bytes, int]] = {}
+    forced: set[_Place] = set()
+    just_read: dict[_Place, set[MessageId]] = {}
+    for n, update in enumerate(batch):
+        upto = expanded[n].upto or max((one.message_id for one in raised[n]), default=b"")
+        if update.state is not ReceiptState.READ or not upto:
+            continue
+        place = _place(update)
+        mine = (bool(expanded[n].upto), upto, n)
+        places[place] = max(places.get(place, mine), mine)
+        just_read.setdefault(place, set()).update(one.message_id for one in raised[n])
+        if update.is_forced:
+            forced.add(place)
+    events: list[OwnReadEvent | None] = [None] * len(batch)
+    for place, (is_whole, upto, n) in places.items():
+        line = lines[place]
+        if line is None or (upto <= line.read_upto and place not in forced):
+            continue
+        if not is_whole and await _leaves_unread(connection, batch[n], line, (upto, just_read[place])):
+            continue
+        update, furthest = batch[n], MessageId(max(upto, line.read_upto))
+        events[n] = OwnReadEvent(
+            update.position, update.reader_id, update.conversation_id, furthest, update.reader_device_id
+        )
+    return events
+
+
+async def _leaves_unread(
+    connection: Connection, update: ReceiptUpdate, line: Line, place: tuple[bytes, set[MessageId]]
+) -> bool:
+    """Tells whether something before a place that was named by single ids is still unread."""
+    upto, just_read = place
+    stretch = Stretch(*_place(update), line.buckets, line.read_upto, upto)
+    async for copy in walk(connection, stretch, EXPANDED, is_whole=False):
+        is_peers = not copy.is_void and _is_peers(update, copy)
+        if is_peers and not copy.read_ms and copy.message_id not in just_read:
+            return True
+    return False
+
+
+def _rows(
+    update: ReceiptUpdate,
+    raised: Sequence[_Raised],
+    events: Sequence[ReceiptEvent],
+    own_read: OwnReadEvent | None,
+) -> Iterator[Write]:
+    place, reader_id, conversation_id = Place(update.position), update.reader_id, update.conversation_id
+    recorded = bigint(update.recorded_ms)
+    is_read = update.state is ReceiptState.READ
+    for one in raised:
+        if not one.is_rising:
+            continue
+        for user_id in dict.fromkeys((reader_id, update.peer_id)):
+            key = CopyKey(user_id, conversation_id, one.message_id)
+            partition = (user_id, conversation_id, key.bucket)
+            if not one.copy.delivered_ms:
+                values = (stamp(one.message_id, Rank.DELIVERED), recorded, *partition, one.message_id)
+                yield Write(_DELIVERED, partition, values)
+            if is_read and (one.is_told or user_id == reader_id):
+                told = TRUE if one.is_told else FALSE
+                yield Write(
+                    _READ, partition, (stamp(one.message_id, Rank.READ), recorded, told, *partition, one.message_id)
+                )
+    for event in events:
+        data = _RECEIPT.pack(event.state, event.recorded_ms, reader_id) + b"".join(event.message_ids)
+        yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], data)
+    if own_read is not None:
+        upto = own_read.read_upto
+        yield move(reader_id, conversation_id, upto)
+        yield place.own_read(reader_id, conversation_id, upto, _OWN_READ.pack(upto, update.reader_device_id))
+
+
+def _earlier(message_id: bytes, by_ms: int) -> bytes:
+    if not message_id:
+        return b""
+    return max(int.from_bytes(message_id[:6], "big") - by_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(9)
+
+
+def _next(message_id: bytes) -> bytes:
+    """Returns the bytes after an id, so that what lies before them includes it; empty after the last."""
+    number = int.from_bytes(message_id, "big") + 1
+    return number.to_bytes(16, "big") if number < 2**128 else b""

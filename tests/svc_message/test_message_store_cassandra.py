@@ -1,0 +1,294 @@
+"""What only the store on Cassandra has: no transactions, rows in any order, and outcomes that are unknown."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+from cassandra import OperationTimedOut
+
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.ledger_cassandra.connection import Address, Connection, Read, Row, Unit
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.errors import ClockUntrustedError
+from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
+from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
+
+DAY_MS = 86_400_000
+
+
+class Cut:
+    """A connection of which a test takes away what it likes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.lost: Callable[[Unit], Unit] = lambda unit: unit
+        """What arrives of a unit; after it has lost something the outcome is unknown."""
+        self.before_write: Callable[[], Awaitable[object]] | None = None
+
+    async def write(self, units: Iterable[Unit]) -> None:
+        meanwhile, self.before_write = self.before_write, None
+        if meanwhile is not None:
+            await meanwhile()
+        wanted = list(units)
+        arriving = [self.lost(unit) for unit in wanted]
+        await self._connection.write(arriving)
+        if arriving != wanted:
+            raise UnavailableError("Cassandra ledger", "cut")
+
+    async def read(self, reads: Sequence[Read]) -> list[list[Row]]:
+        return await self._connection.read(reads)
+
+
+@pytest.fixture
+def cut(cassandra_connection: Connection) -> Cut:
+    return Cut(cassandra_connection)
+
+
+@pytest.fixture
+def cut_store(cut: Cut) -> CassandraMessageStore:
+    """Returns a store over a connection that may be cut."""
+    return CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
+
+
+async def seen(store: CassandraMessageStore, desk: Desk, message: NewMessage) -> list[bytes]:
+    """Returns what both sides see of a conversation: they see the same."""
+    both = [[one.message.envelope for one in await page(store, who, message)] for who in (desk.alice, desk.bob)]
+    assert both[0] == both[1]
+    return both[0]
+
+
+async def test_two_first_attempts_at_once_are_one_message(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    message = desk.write()
+    again = desk.retry(message)._replace(is_retry=False)
+
+    answers = await asyncio.gather(cassandra_store.accept([message]), cassandra_store.accept([again]))
+
+    assert [answer.verdict for (answer,) in answers] == [Verdict.STORED] * 2
+    assert await seen(cassandra_store, desk, message) == [b"hello"]
+    (found,) = await cassandra_store.find([ref(message)])
+    assert found is not None
+    assert found.accepted_ms == message.accepted_ms
+
+
+async def test_crossing_batches_are_all_one_message_each(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    messages = [desk.write(b"%d" % n) for n in range(100)]
+    retries = [desk.retry(message) for message in reversed(messages)]
+
+    await asyncio.gather(cassandra_store.accept(messages), cassandra_store.accept(retries))
+
+    assert await seen(cassandra_store, desk, messages[0]) == [b"%d" % n for n in range(99, -1, -1)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_of_two_contents_under_one_id_the_earlier_stands_whole_on_every_copy(
+    cassandra_store: CassandraMessageStore, desk: Desk, order: tuple[int, int]
+) -> None:
+    first = desk.write(b"zz earlier")
+    second = desk.write(b"aa later, and longer", message_id=first.message_id)
+    attempts = [first, second]
+
+    for n in order:
+        await cassandra_store.accept([attempts[n]])
+
+    assert await seen(cassandra_store, desk, first) == [b"zz earlier"]
+    answers = await cassandra_store.accept([desk.retry(second)])
+    assert answers[0].verdict is Verdict.CONFLICT
+    answers = await cassandra_store.accept([desk.retry(first)])
+    assert (answers[0].verdict, answers[0].accepted_ms) == (Verdict.DUPLICATE, first.accepted_ms)
+
+
+@pytest.mark.parametrize("kept", list(itertools.chain(*(itertools.combinations(range(4), n) for n in range(4)))))
+async def test_a_message_that_was_cut_is_completed_by_its_retry(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, kept: tuple[int, ...]
+) -> None:
+    message = desk.write()
+    cut.lost = lambda unit: [row for n, row in enumerate(unit) if n in kept]
+    with pytest.raises(UnavailableError):
+        await cut_store.accept([message])
+    cut.lost = lambda unit: unit
+    again = desk.retry(message)
+
+    (answer,) = await cut_store.accept([again])
+
+    assert answer.verdict in {Verdict.STORED, Verdict.DUPLICATE}
+    accepted = message._replace(accepted_ms=answer.accepted_ms)
+    for user in (desk.alice, desk.bob):
+        assert (await inbox(cut_store, user))[-1] == event(accepted, again.position)
+        assert ids(await page(cut_store, user, message)) == [message.message_id]
+        assert len((await cut_store.list_chats(user, None, 10)).chats) == 1
+
+
+async def test_a_void_that_meets_its_message_is_withdrawn(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, cassandra_store: CassandraMessageStore
+) -> None:
+    message = desk.write()
+    cut.before_write = lambda: cassandra_store.accept([message])
+
+    assert await cut_store.declare_void([ref(message)]) == [False]
+
+    assert await seen(cut_store, desk, message) == [b"hello"]
+    answers = await cut_store.accept([desk.retry(message)])
+    assert answers[0].verdict is Verdict.DUPLICATE
+
+
+async def test_a_retry_that_meets_a_void_is_not_acknowledged(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, cassandra_store: CassandraMessageStore
+) -> None:
+    message = desk.write()
+    cut.before_write = lambda: cassandra_store.declare_void([ref(message)])
+
+    with pytest.raises(UnavailableError, match="void"):
+        await cut_store.accept([desk.retry(message)])
+
+    assert await seen(cut_store, desk, message) == []
+    answers = await cut_store.accept([desk.retry(message)])
+    assert answers[0].verdict is Verdict.VOID
+
+
+async def test_a_late_first_attempt_looks(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    message = desk.write()
+    await cassandra_store.accept([message])
+    late = message._replace(accepted_ms=message.accepted_ms + 11_000, position=desk.position())
+
+    (answer,) = await cassandra_store.accept([late])
+
+    assert (answer.verdict, answer.accepted_ms) == (Verdict.DUPLICATE, message.accepted_ms)
+
+
+async def test_what_fails_together_is_written_one_by_one(
+    cassandra_connection: Connection, monkeypatch: pytest.MonkeyPatch, desk: Desk
+) -> None:
+    send, sent = Connection._send, list[int]()
+
+    async def fail_once(self: Connection, statements: Sequence[Any]) -> list[Any]:
+        sent.append(len(statements))
+        if len(sent) == 1:
+            return [OperationTimedOut()] * len(statements)
+        return await send(self, statements)
+
+    store, messages = CassandraMessageStore(cassandra_connection), [desk.write() for _ in range(20)]
+    monkeypatch.setattr(Connection, "_send", fail_once)
+    await store.accept(messages)
+    monkeypatch.undo()
+
+    assert sent == [3, 20]
+    assert await inbox(store, desk.bob) == [event(message) for message in messages]
+
+
+async def test_nothing_is_answered_on_an_unknown_outcome(
+    cassandra_connection: Connection, monkeypatch: pytest.MonkeyPatch, desk: Desk
+) -> None:
+    async def fail(self: Connection, statements: Sequence[Any]) -> list[Any]:
+        return [OperationTimedOut()] * len(statements)
+
+    store = CassandraMessageStore(cassandra_connection)
+    await store.accept([desk.write()])
+    monkeypatch.setattr(Connection, "_send", fail)
+
+    with pytest.raises(UnavailableError, match="OperationTimedOut"):
+        await store.accept([desk.write()])
+    with pytest.raises(UnavailableError, match="OperationTimedOut"):
+        await store.read_inbox([InboxRead(desk.bob, NO_POSITION, 1)])
+
+
+async def test_a_cluster_that_is_not_there_is_unavailable(desk: Desk) -> None:
+    connection = Connection(Address(("127.0.77.254",), "ledger"), timeout_s=1)
+
+    with pytest.raises(UnavailableError, match="Cassandra ledger"):
+        await CassandraMessageStore(connection).accept([desk.write()])
+    await connection.aclose()
+
+
+async def test_what_lies_too_far_ahead_is_refused(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    ahead = desk.uuid7(START_MS + 2 * 3_600_000)
+
+    with pytest.raises(ClockUntrustedError, match="ahead of the store"):
+        await cassandra_store.accept([desk.write(message_id=ahead)])
+    with pytest.raises(ClockUntrustedError, match="ahead of the store"):
+        await cassandra_store.accept([desk.write()._replace(position=Position(ahead))])
+
+
+async def test_an_inbox_is_read_over_weeks(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    days = (29, 22, 21, 20, 14, 8, 7, 1, 0)
+    messages = [desk.write()._replace(position=Position(desk.uuid7(START_MS - day * DAY_MS))) for day in days]
+    await cassandra_store.accept(messages)
+
+    assert await inbox(cassandra_store, desk.bob) == [event(message) for message in messages]
+    read: list[bytes] = []
+    after = NO_POSITION
+    while len(read) < len(days):
+        (found,) = await cassandra_store.read_inbox([InboxRead(desk.bob, after, 2)])
+        read += [one.position for one in found.events]
+        after = found.end
+    assert read == [message.position for message in messages]
+
+
+async def test_pages_go_on_in_older_buckets(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    messages = [desk.write(b"%d" % n, message_id=desk.uuid7(START_MS - n * 40 * DAY_MS)) for n in range(12)]
+    await cassandra_store.accept(messages)
+
+    newest = await page(cassandra_store, desk.bob, messages[0], limit=7)
+    rest = await page(cassandra_store, desk.bob, messages[0], before=newest[-1].message.message_id)
+    oldest = await page(cassandra_store, desk.bob, messages[0], after=messages[-1].message_id, limit=4)
+
+    assert [one.message.envelope for one in newest + rest] == [b"%d" % n for n in range(12)]
+    assert [one.message.envelope for one in oldest] == [b"7", b"8", b"9", b"10"]
+
+
+async def test_bounds_that_are_no_ids_lie_where_their_bytes_do(
+    cassandra_store: CassandraMessageStore, desk: Desk
+) -> None:
+    messages = [desk.write(b"%d" % n) for n in range(3)]
+    await cassandra_store.accept(messages)
+    for version, expected in ((0x00, 1), (0x40, 1), (0x80, 2), (0xF0, 2)):
+        middle = messages[1].message_id
+        before = middle[:6] + bytes([version]) + middle[7:]
+
+        assert len(await page(cassandra_store, desk.bob, messages[0], before=before)) == expected
+
+
+async def test_envelopes_of_64_kib_come_back_whole(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    messages = [desk.write(os.urandom(65_536)) for _ in range(9)]
+
+    await cassandra_store.accept(messages)
+
+    assert await inbox(cassandra_store, desk.bob) == [event(message) for message in messages]
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 512])
+async def test_batches_of_every_size_are_stored(cassandra_store: CassandraMessageStore, desk: Desk, count: int) -> None:
+    messages = [desk.write(b"%d" % n) for n in range(count)]
+
+    answers = await cassandra_store.accept(messages)
+
+    assert {answer.verdict for answer in answers} == {Verdict.STORED}
+    assert await inbox(cassandra_store, desk.bob) == [event(message) for message in messages]
+
+
+async def test_receipts_of_a_message_that_was_cut_make_no_message(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    message = desk.write()
+    cut.lost = lambda unit: [row for row in unit if row.key[0] == desk.bob]
+    with pytest.raises(UnavailableError):
+        await cut_store.accept([message])
+    cut.lost = lambda unit: unit
+
+    await cut_store.apply_receipts([desk.receive(message)])
+
+    assert await page(cut_store, desk.alice, message) == []
+    await cut_store.accept([desk.retry(message)])
+    (row,) = await page(cut_store, desk.alice, message)
+    assert row.delivered_ms > 0
+
+
+async def test_many_inboxes_are_read_in_one_call(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    messages = [desk.write(recipient=UserId(desk.uuid7())) for _ in range(300)]
+    await cassandra_store.accept(messages)
+
+    pages = await cassandra_store.read_inbox([InboxRead(one.recipient_id, NO_POSITION, 5) for one in messages])
+
+    assert [found.events for found in pages] == [[event(message)] for message in messages]
