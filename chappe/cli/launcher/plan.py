@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from chappe.runtime.engines.ports import bound, is_free
+
 SERVICES: Final = ("identity", "message", "presence", "fanout", "edge")
 """The services, in the order in which they are started; names are without the prefix svc_."""
 STOP_ORDER: Final = ("edge", "message", "fanout", "presence", "identity")
@@ -124,36 +126,16 @@ class Ports:
         for first in itertools.chain(_CHOICES[start:], _CHOICES[:start]):
             self.first = first
             # Held for as long as the system runs: other launchers on this machine pass the block over.
-            self._claim = _bound(first + _BLOCK)
-            if self._claim is not None and all(map(_is_free, (port for _, port in self._all()))):
+            self._claim = bound(first + _BLOCK)
+            if self._claim is not None and all(map(is_free, (port for _, port in self._all()))):
                 return first
             self.close()
         raise LaunchError("no block of free ports is left between 10000 and 32000; name one that is free: --port")
 
     def _refuse_taken(self) -> None:
         for owner, port in self._all():
-            if not _is_free(port):
+            if not is_free(port):
                 raise LaunchError(
                     f"port {port} (for {owner}) is taken by another program, perhaps another `chappe up`: "
                     f"stop that one, or take other ports with --port {self.first + 1000}"
                 )
-
-
-def _bound(port: int) -> socket.socket | None:
-    candidate = socket.socket()
-    # A port on which old connections linger is free; one on which somebody listens is not.
-    candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        candidate.bind(("127.0.0.1", port))
-        candidate.listen(1)
-    except OSError:
-        candidate.close()
-        return None
-    return candidate
-
-
-def _is_free(port: int) -> bool:
-    candidate = _bound(port)
-    if candidate is not None:
-        candidate.close()
-    return candidate is not None
