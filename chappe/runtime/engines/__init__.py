@@ -2,7 +2,8 @@
 
 Both engines run in the foreground as children of the launcher, keep everything in one folder, listen on a
 Unix socket and, only when asked, on one TCP port of 127.0.0.1 with a generated password.
-They survive ``kill -9`` of themselves (crash recovery at the next start) and do not survive their launcher.
+Cassandra 5 comes from its published jars instead and has a package of its own, ``cassandra``.
+All survive ``kill -9`` of themselves (crash recovery at the next start) and none survives their launcher.
 """
 
 from chappe.runtime.engines.postgres import EmbeddedPostgres, databases

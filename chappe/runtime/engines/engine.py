@@ -1,4 +1,4 @@
-"""What both engines have in common: one folder, one owner, one process, an async life."""
+"""What all engines have in common: one folder, one owner, one process, an async life."""
 
 import contextlib
 import signal
@@ -118,7 +118,7 @@ class Engine(ABC):
     def _make_socket_folder(self, socket: str, uid: int | None) -> None:
         self._known_socket_folder = socket_folder(self._folder, socket, uid)
 
-    async def _spawn(self, argv: tuple[str, ...], cwd: Path, uid: int | None) -> None:
+    async def _spawn(self, argv: tuple[str, ...], cwd: Path, uid: int | None, pid_file: Path | None = None) -> None:
         launch = Launch(
             name=self.name,
             argv=argv,
@@ -127,6 +127,7 @@ class Engine(ABC):
             uid=uid,
             stop_signal=self.stop_signal,
             dies_with_launcher=self._dies_with_launcher,
+            pid_file=pid_file,
         )
         self._process = EngineProcess(launch)
         await self._process.wait_until(self._answers, self._start_timeout_s)

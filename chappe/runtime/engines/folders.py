@@ -60,9 +60,14 @@ def socket_folder(folder: Path, name: str, uid: int | None) -> Path:
 
 def password_of(folder: Path) -> str:
     """Reads the password for the TCP port, made at first use and kept in a file that only its owner reads."""
-    path = folder / "password"
+    return kept_token(folder, "password")
+
+
+def kept_token(folder: Path, name: str) -> str:
+    """Reads a random word that nobody can guess, made at first use and kept in a file that only its owner reads."""
+    path = folder / name
     if not path.exists():
-        draft = folder / "password.draft"
+        draft = folder / f"{name}.draft"
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(24))

@@ -54,6 +54,8 @@ class Launch:
     """Asks the engine to stop at once and cleanly."""
     dies_with_launcher: bool
     """Whether the kernel sends ``stop_signal`` when the launcher dies (Linux only)."""
+    pid_file: Path | None = None
+    """Where the launcher writes the process id of an engine that does not do it itself."""
 
 
 class FolderLock:
@@ -108,6 +110,8 @@ class EngineProcess:
                 # Ctrl-C in a terminal reaches the launcher only, which stops engines last.
                 start_new_session=True,
             )
+        if launch.pid_file is not None:
+            launch.pid_file.write_text(f"{self._process.pid}\n", encoding="utf-8")
 
     @property
     def pid(self) -> int:
@@ -157,7 +161,9 @@ class EngineProcess:
             return log.read().decode(errors="replace")
 
     def _complaint(self, what: str) -> str:
-        tail = "\n".join(f"  {line}" for line in self.new_log().splitlines()[-12:]) or "  (nothing logged)"
+        # Of a program in Java the reason stands above dozens of lines that say where in its code that was.
+        lines = [line for line in self.new_log().splitlines() if not line.startswith("\tat ")]
+        tail = "\n".join(f"  {line}" for line in lines[-12:]) or "  (nothing logged)"
         name, log, folder = self._launch.name, self._launch.log, self._launch.cwd
         return f"{name} {what}; its log {log} ends:\n{tail}\nMend what it names, or move {folder} away."
 
