@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -10,7 +11,7 @@ from psycopg import AsyncConnection
 
 from chappe.runtime.errors import ChappeError, UnavailableError
 
-_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+")
 _CONNECT_TIMEOUT_S: Final = 5
 # Any number would do, as long as every replica uses the same: the ASCII of "chappe".
 _LOCK: Final = int.from_bytes(b"chappe", "big")
@@ -42,21 +43,28 @@ class Migration(NamedTuple):
     """By which it counts as applied; the first is recorded."""
 
 
-def migrations(folder: Path) -> list[Migration]:
+def migrations(folder: Path, suffix: str = "sql") -> list[Migration]:
     """Reads the migrations of a folder, in the order of their numbers.
+
+    Args:
+        folder: a service's `schema`, or a folder in it.
+        suffix: the end of their names, which tells their language.
 
     Raises:
         ValueError: If a name is not four digits and a word, or the numbers are not 1, 2, 3 and so on.
     """
     found: list[Migration] = []
-    for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
-        match = _NAME.fullmatch(path.name)
+    for number, path in enumerate(sorted(folder.glob(f"*.{suffix}")), start=1):
+        match = _NAME.fullmatch(path.stem)
         if match is None or int(match[1]) != number:
-            raise ValueError(f"{path}: call it {number:04d}_<lower_case_words>.sql; numbers have no gap and no double")
+            raise ValueError(
+                f"{path}: call it {number:04d}_<lower_case_words>.{suffix}; numbers have no gap and no double"
+            )
         script = path.read_bytes()
         found.append(Migration(path.name, script, _checksums(script)))
     if not found:
-        raise ValueError(f"{folder} holds no migrations; a schema folder has 0001_<lower_case_words>.sql and so on")
+        first = f"0001_<lower_case_words>.{suffix}"
+        raise ValueError(f"{folder} holds no migrations; a schema folder has {first} and so on")
     return found
 
 
@@ -76,7 +84,7 @@ async def migrate(dsn: str, folder: Path) -> list[str]:
             # Held by the session: it ends with the connection, however this process ends.
             await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             await connection.execute(_TABLE)
-            missing = _missing(wanted, await _applied(connection))
+            missing = unapplied(wanted, await _applied(connection))
             for migration in missing:
                 await _apply(connection, migration)
     except psycopg.OperationalError as error:
@@ -99,9 +107,35 @@ async def check(dsn: str, folder: Path) -> None:
             applied = await _applied(connection) if row is not None and row[0] else {}
     except psycopg.OperationalError as error:
         raise UnavailableError("PostgreSQL", f"the schema could not be looked at: {error}") from error
-    missing = [migration.name for migration in _missing(wanted, applied)]
+    missing = [migration.name for migration in unapplied(wanted, applied)]
     if missing:
-        raise SchemaOutdatedError(f"the database lacks {', '.join(missing)}; run: {_command(folder)}")
+        raise SchemaOutdatedError(f"the database lacks {', '.join(missing)}; run: {command(folder)}")
+
+
+def unapplied(wanted: list[Migration], applied: Mapping[str, bytes]) -> list[Migration]:
+    """Returns the migrations that a database lacks.
+
+    Args:
+        wanted: those of the program.
+        applied: the checksums that the database has recorded, by name.
+
+    Raises:
+        SchemaOutdatedError: If one that was applied has been edited since.
+    """
+    for migration in wanted:
+        if applied.get(migration.name, migration.checksums[0]) not in migration.checksums:
+            raise SchemaOutdatedError(
+                f"{migration.name} was edited after it had been applied; restore it and put the change into a new file"
+            )
+    return [migration for migration in wanted if migration.name not in applied]
+
+
+def command(folder: Path) -> str:
+    """Returns what is typed to apply the migrations of a folder."""
+    # A service keeps its migrations in svc_x/schema, or in a folder there.
+    places = (folder.resolve(), *folder.resolve().parents)
+    schema = next((place for place in places if place.name == "schema"), places[0])
+    return f"python -m {schema.parent.name} migrate"
 
 
 def _checksums(script: bytes) -> tuple[bytes, ...]:
@@ -114,11 +148,6 @@ def _checksums(script: bytes) -> tuple[bytes, ...]:
     return tuple(hashlib.sha256(b"".join(lines[i:])).digest() for i in range(first, -1, -1))
 
 
-def _command(folder: Path) -> str:
-    # A service keeps its migrations in svc_x/schema.
-    return f"python -m {folder.resolve().parent.name} migrate"
-
-
 async def _connect(dsn: str) -> Connection:
     return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
 
@@ -126,15 +155,6 @@ async def _connect(dsn: str) -> Connection:
 async def _applied(connection: Connection) -> dict[str, bytes]:
     found = await connection.execute("SELECT name, checksum FROM schema_migrations")
     return {str(name): bytes(checksum) for name, checksum in await found.fetchall()}
-
-
-def _missing(wanted: list[Migration], applied: dict[str, bytes]) -> list[Migration]:
-    for migration in wanted:
-        if applied.get(migration.name, migration.checksums[0]) not in migration.checksums:
-            raise SchemaOutdatedError(
-                f"{migration.name} was edited after it had been applied; restore it and put the change into a new file"
-            )
-    return [migration for migration in wanted if migration.name not in applied]
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
