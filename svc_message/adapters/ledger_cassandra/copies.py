@@ -1,6 +1,6 @@
 """Reads and writes the rows of messages: one for each participant, in its own partition."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.cells import (
@@ -179,17 +179,23 @@ class Stretch(NamedTuple):
         """Returns the ids between which its messages are."""
         return ordered(self.after or _FIRST_ID), ordered(self.before or _LAST_ID)
 
+    def within(self) -> list[int]:
+        """Returns the buckets that it touches, the newest first."""
+        after, before = self.bounds()
+        low = bucket_of(after) if self.after else 0
+        high = bucket_of(before) if self.before else 32_767
+        return sorted((one for one in self.buckets if low <= one <= high), reverse=True)
+
 
 async def walk(
-    connection: Connection, stretch: Stretch, rows_at_once: int, *, is_oldest_first: bool = False, is_whole: bool = True
+    connection: Connection, stretch: Stretch, rows_at_once: int, *, is_oldest_first: bool = False
 ) -> AsyncIterator[Copy]:
     """Goes through the rows of a stretch, newest first unless said otherwise, bucket by bucket; reads as it goes."""
     after, before = stretch.bounds()
-    low = bucket_of(after) if stretch.after else 0
-    high = bucket_of(before) if stretch.before else 32_767
-    buckets = sorted((one for one in stretch.buckets if low <= one <= high), reverse=not is_oldest_first)
-    query = _OLDEST if is_oldest_first else _NEWEST if is_whole else _NEWEST_LIGHT
-    limit = integer(rows_at_once)
+    buckets = stretch.within()
+    query, limit = _NEWEST, integer(rows_at_once)
+    if is_oldest_first:
+        query, buckets = _OLDEST, buckets[::-1]
     for bucket in buckets:
         place = (stretch.user_id, stretch.conversation_id, smallint(bucket))
         start, end = after, before
@@ -200,6 +206,20 @@ async def walk(
             if len(rows) < rows_at_once:
                 break
             start, end = (rows[-1][0], end) if is_oldest_first else (start, rows[-1][0])
+
+
+async def read_stretches(connection: Connection, stretches: Sequence[Stretch], limit: int) -> list[list[Copy]]:
+    """Reads the newest rows of many stretches at once, without their envelopes, so many of each at most."""
+    reads = [(n, _light(stretch, bucket, limit)) for n, stretch in enumerate(stretches) for bucket in stretch.within()]
+    found: list[list[Copy]] = [[] for _ in stretches]
+    for (n, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
+        found[n] += map(Copy.of, rows[: limit - len(found[n])])
+    return found
+
+
+def _light(stretch: Stretch, bucket: int, limit: int) -> Read:
+    place = (stretch.user_id, stretch.conversation_id, smallint(bucket))
+    return Read(_NEWEST_LIGHT, (*place, *stretch.bounds(), integer(limit)))
 
 
 def newest_of(place: tuple[UserId, ConversationId, int], limit: int) -> Read:

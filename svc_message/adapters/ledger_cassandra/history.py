@@ -1,13 +1,12 @@
 """Reads pages of conversations and windows of chat lists."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reactions
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
-from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, newest_of, walk
+from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, newest_of, read_stretches, walk
 from svc_message.adapters.ledger_cassandra.lines import TOUCH_INTERVAL_MS, Line, read_lines, read_list
 from svc_message.model import (
     NO_POSITION,
@@ -131,35 +130,43 @@ async def _shown(connection: Connection, owner_id: UserId, lines: Sequence[Line]
     rows = await connection.read(
         [newest_of((owner_id, line.conversation_id, max(line.buckets)), _NEWEST_SEARCHED) for line in direct]
     )
-    found = await asyncio.gather(
-        *[
-            _shown_of(connection, owner_id, line, (list(map(Copy.of, first)), now_ms))
-            for line, first in zip(direct, rows, strict=True)
-        ]
-    )
-    shown = {one.line.conversation_id: one for one in found}
-    return [shown.get(line.conversation_id, _Shown(line, None, 0)) for line in lines]
+    newest = {
+        line.conversation_id: await _newest_of(connection, owner_id, line, (list(map(Copy.of, first)), now_ms))
+        for line, first in zip(direct, rows, strict=True)
+    }
+    unread = await _unread(connection, owner_id, [(line, newest[line.conversation_id]) for line in direct], now_ms)
+    return [_Shown(line, newest.get(line.conversation_id), unread.get(line.conversation_id, 0)) for line in lines]
 
 
-async def _shown_of(connection: Connection, owner_id: UserId, line: Line, first: tuple[list[Copy], int]) -> _Shown:
+async def _newest_of(
+    connection: Connection, owner_id: UserId, line: Line, first: tuple[list[Copy], int]
+) -> Copy | None:
+    """Returns the newest message of a line that is shown: one of the first rows, nearly always."""
     copies, now_ms = first
-    stretch = Stretch(owner_id, line.conversation_id, line.buckets)
-    newest = next((copy for copy in copies if shows(line, copy, now_ms)), None)
-    if newest is None:
-        async for copy in walk(connection, stretch, UNREAD_SHOWN):
-            if shows(line, copy, now_ms):
-                newest = copy
-                break
-    start = max(line.read_upto, line.cleared_floor)
-    if newest is None or newest.message_id <= start or line.peer_id == owner_id:
-        return _Shown(line, newest, 0)
-    searched = unread = 0
-    async for copy in walk(connection, stretch._replace(after=start), UNREAD_SEARCHED, is_whole=False):
-        searched += 1
-        unread += _is_unread(line, copy, now_ms)
-        if unread == UNREAD_SHOWN or searched == UNREAD_SEARCHED:
-            break
-    return _Shown(line, newest, unread)
+    for copy in copies:
+        if shows(line, copy, now_ms):
+            return copy
+    async for copy in walk(connection, Stretch(owner_id, line.conversation_id, line.buckets), UNREAD_SHOWN):
+        if shows(line, copy, now_ms):
+            return copy
+    return None
+
+
+async def _unread(
+    connection: Connection, owner_id: UserId, lines: Sequence[tuple[Line, Copy | None]], now_ms: int
+) -> dict[ConversationId, int]:
+    """Counts what is unread among the 1,000 newest messages of each line, up to 100."""
+    stretches: dict[ConversationId, tuple[Line, Stretch]] = {}
+    for line, newest in lines:
+        start = max(line.read_upto, line.cleared_floor)
+        if newest is not None and newest.message_id > start and line.peer_id != owner_id:
+            stretch = Stretch(owner_id, line.conversation_id, line.buckets, after=start)
+            stretches[line.conversation_id] = (line, stretch)
+    found = await read_stretches(connection, [stretch for _, stretch in stretches.values()], UNREAD_SEARCHED)
+    return {
+        line.conversation_id: min(sum(_is_unread(line, copy, now_ms) for copy in copies), UNREAD_SHOWN)
+        for (line, _), copies in zip(stretches.values(), found, strict=True)
+    }
 
 
 def _is_unread(line: Line, copy: Copy, now_ms: int) -> bool:

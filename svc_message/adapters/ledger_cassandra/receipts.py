@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, read_copies, walk
+from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import (
@@ -73,7 +73,7 @@ async def apply_receipts(connection: Connection, bounds: Bounds, batch: Sequence
     bounds.check(*[update.position for update in batch])
     places = list(dict.fromkeys(_place(update) for update in batch))
     lines = dict(zip(places, await _lines(connection, batch, places), strict=True))
-    expanded = [await _expand(connection, update, lines[_place(update)], bounds.now_ms()) for update in batch]
+    expanded = await _expand(connection, batch, lines, bounds.now_ms())
     winners = _winners(batch, expanded)
     copies = await read_copies(
         connection, [CopyKey(*_place(batch[n]), message_id) for n, ids in winners.items() for message_id in ids]
@@ -98,24 +98,33 @@ async def _lines(connection: Connection, batch: Sequence[ReceiptUpdate], places:
     return [found.get(place) for place in places]
 
 
-async def _expand(connection: Connection, update: ReceiptUpdate, line: Line | None, now_ms: int) -> _Expanded:
-    """Finds what `read_upto` comes down to, and what is unread among the 1,000 newest messages up to there."""
-    if line is None or not update.read_upto or update.state is not ReceiptState.READ:
-        return _Expanded(b"", ())
-    after = b"" if update.is_forced else _earlier(line.read_upto, LATE_MS)
-    stretch = Stretch(*_place(update), line.buckets, after, _next(update.read_upto))
-    upto, searched, ids = b"", 0, list[MessageId]()
-    async for copy in walk(connection, stretch, EXPANDED, is_whole=False):
-        searched += bool(upto)
-        if searched >= EXPANDED:
-            break
-        header = copy.header
-        if header is None or not copy.is_there(now_ms):
-            continue
-        upto = upto or copy.message_id
-        if header.sender_id == update.peer_id and (update.is_forced or not copy.read_ms):
-            ids.append(copy.message_id)
-    return _Expanded(upto, tuple(ids))
+async def _expand(
+    connection: Connection, batch: Sequence[ReceiptUpdate], lines: dict[_Place, Line | None], now_ms: int
+) -> list[_Expanded]:
+    """Finds for each update what `read_upto` comes down to, and what is unread among the 1,000 newest up to there."""
+    stretches: dict[int, Stretch] = {}
+    for n, update in enumerate(batch):
+        line = lines[_place(update)]
+        if line is not None and update.read_upto and update.state is ReceiptState.READ:
+            after = b"" if update.is_forced else _earlier(line.read_upto, LATE_MS)
+            stretches[n] = Stretch(*_place(update), line.buckets, after, _next(update.read_upto))
+    found = await read_stretches(connection, list(stretches.values()), EXPANDED)
+    expanded = [_Expanded(b"", ())] * len(batch)
+    for n, copies in zip(stretches, found, strict=True):
+        expanded[n] = _expanded(batch[n], copies, now_ms)
+    return expanded
+
+
+def _expanded(update: ReceiptUpdate, copies: Iterable[Copy], now_ms: int) -> _Expanded:
+    there = [copy for copy in copies if copy.is_there(now_ms)]
+    ids = [
+        copy.message_id
+        for copy in there
+        if copy.header is not None
+        and copy.header.sender_id == update.peer_id
+        and (update.is_forced or not copy.read_ms)
+    ]
+    return _Expanded(there[0].message_id if there else b"", tuple(ids))
 
 
 def _winners(batch: Sequence[ReceiptUpdate], expanded: Sequence[_Expanded]) -> dict[int, list[MessageId]]:
@@ -201,31 +210,43 @@ async def _move(
         just_read.setdefault(place, set()).update(one.message_id for one in raised[n])
         if update.is_forced:
             forced.add(place)
+    moving = {
+        place: (is_whole, upto, n)
+        for place, (is_whole, upto, n) in places.items()
+        if (line := lines[place]) is not None and (upto > line.read_upto or place in forced)
+    }
+    unread = await _unread_before(connection, batch, moving, lines)
     events: list[OwnReadEvent | None] = [None] * len(batch)
-    for place, (is_whole, upto, n) in places.items():
-        line = lines[place]
-        if line is None or (upto <= line.read_upto and place not in forced):
-            continue
-        if not is_whole and await _leaves_unread(connection, batch[n], line, (upto, just_read[place])):
-            continue
-        update, furthest = batch[n], MessageId(max(upto, line.read_upto))
-        events[n] = OwnReadEvent(
-            update.position, update.reader_id, update.conversation_id, furthest, update.reader_device_id
-        )
+    for place, (_, upto, n) in moving.items():
+        line, update = lines[place], batch[n]
+        if line is not None and not unread.get(place, set()) - just_read[place]:
+            furthest = MessageId(max(upto, line.read_upto))
+            events[n] = OwnReadEvent(
+                update.position, update.reader_id, update.conversation_id, furthest, update.reader_device_id
+            )
     return events
 
 
-async def _leaves_unread(
-    connection: Connection, update: ReceiptUpdate, line: Line, place: tuple[bytes, set[MessageId]]
-) -> bool:
-    """Tells whether something before a place that was named by single ids is still unread."""
-    upto, just_read = place
-    stretch = Stretch(*_place(update), line.buckets, line.read_upto, upto)
-    async for copy in walk(connection, stretch, EXPANDED, is_whole=False):
-        is_peers = not copy.is_void and _is_peers(update, copy)
-        if is_peers and not copy.read_ms and copy.message_id not in just_read:
-            return True
-    return False
+async def _unread_before(
+    connection: Connection,
+    batch: Sequence[ReceiptUpdate],
+    moving: dict[_Place, tuple[bool, bytes, int]],
+    lines: dict[_Place, Line | None],
+) -> dict[_Place, set[MessageId]]:
+    """Returns what is unread before the places that were named by single ids."""
+    stretches = {
+        place: Stretch(*place, line.buckets, line.read_upto, upto)
+        for place, (is_whole, upto, _) in moving.items()
+        if not is_whole and (line := lines[place]) is not None
+    }
+    unread: dict[_Place, set[MessageId]] = {}
+    found = await read_stretches(connection, list(stretches.values()), EXPANDED)
+    for place, copies in zip(stretches, found, strict=True):
+        update = batch[moving[place][2]]
+        ids = {one.message_id for one in copies if not one.is_void and _is_peers(update, one) and not one.read_ms}
+        # What lies before so many is not looked at, and not passed.
+        unread[place] = ids | {MessageId(b"")} if len(copies) == EXPANDED else ids
+    return unread
 
 
 def _rows(
