@@ -1,19 +1,22 @@
 """Fixtures of the ledger's tests: the store in memory and on PostgreSQL, and people who write."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from chappe.runtime import migrations
+from chappe.runtime import migrations, migrations_cassandra
+from chappe.runtime.cassandra import Address as CassandraAddress
+from chappe.runtime.cassandra import open_session
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedPostgres, databases
+from chappe.runtime.engines.cassandra import EmbeddedCassandra
 from svc_message.adapters.group_store_memory import MemoryGroupStore
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.journal_postgres import PostgresJournal
-from svc_message.adapters.ledger_cassandra.connection import Address, Connection
+from svc_message.adapters.ledger_cassandra import SCHEMA as CASSANDRA_SCHEMA
+from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
@@ -60,14 +63,14 @@ async def postgres_store(ledger_dsn: str) -> AsyncIterator[PostgresMessageStore]
 
 
 @pytest.fixture(scope="session")
-def cassandra_connection() -> Iterator[Connection]:
-    """Returns a connection to the keyspace `ledger` of the node that CHAPPE_TEST_CASSANDRA names."""
-    host = os.environ.get("CHAPPE_TEST_CASSANDRA")
-    if not host:
-        pytest.skip("CHAPPE_TEST_CASSANDRA names no node")
-    connection = Connection(Address((host,), "ledger"))
-    yield connection
-    asyncio.run(connection.aclose())
+def cassandra_connection(cassandra: EmbeddedCassandra) -> Iterator[Connection]:
+    """Returns a connection to a keyspace with the ledger's schema; every test brings its own people."""
+    address = CassandraAddress((cassandra.address,))
+    with asyncio.Runner() as runner:
+        runner.run(migrations_cassandra.migrate(address, "ledger", CASSANDRA_SCHEMA, replicas=1))
+        connection = Connection(open_session(address, keyspace="ledger"))
+        yield connection
+        runner.run(connection.aclose())
 
 
 @pytest.fixture

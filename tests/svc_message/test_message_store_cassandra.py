@@ -10,7 +10,7 @@ import pytest
 from cassandra import OperationTimedOut
 
 from chappe.runtime.errors import UnavailableError
-from svc_message.adapters.ledger_cassandra.connection import Address, Connection, Read, Row, Unit
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Unit
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
@@ -192,14 +192,6 @@ async def test_nothing_is_answered_on_an_unknown_outcome(
         await store.accept([desk.write()])
     with pytest.raises(UnavailableError, match="OperationTimedOut"):
         await store.read_inbox([InboxRead(desk.bob, NO_POSITION, 1)])
-
-
-async def test_a_cluster_that_is_not_there_is_unavailable(desk: Desk) -> None:
-    connection = Connection(Address(("127.0.77.254",), "ledger"), timeout_s=1)
-
-    with pytest.raises(UnavailableError, match="Cassandra ledger"):
-        await CassandraMessageStore(connection).accept([desk.write()])
-    await connection.aclose()
 
 
 async def test_what_lies_too_far_ahead_is_refused(cassandra_store: CassandraMessageStore, desk: Desk) -> None:

@@ -8,8 +8,6 @@ of them for 15 to 19 s, where these go on.
 
 import asyncio
 import contextlib
-import importlib.util
-import math
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,9 +15,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.cluster import NoHostAvailable
 from cassandra.query import (
     UNSET_VALUE,
     BatchStatement,
@@ -27,9 +23,9 @@ from cassandra.query import (
     BoundStatement,
     PreparedStatement,
     Statement,
-    tuple_factory,  # pyright: ignore[reportUnknownVariableType]  # the driver has no types
 )
 
+from chappe.runtime.cassandra import CassandraSession
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.metrics import SECONDS, Histogram
 from chappe.runtime.tracing import part
@@ -79,52 +75,26 @@ class Timings:
         self.failures = 0
 
 
-class Address(NamedTuple):
-    """Where a cluster is, and how to get in."""
-
-    hosts: tuple[str, ...]
-    """Some of its nodes; the others are found."""
-    keyspace: str
-    port: int = 9042
-    datacenter: str = "datacenter1"
-    """Whose replicas answer."""
-    user: str = ""
-    """Empty where nobody is asked who they are."""
-    password: str = ""
-
-
 class Connection:
-    """A session that is opened when it is first used, and again after it could not be.
+    """A session whose driver finds nodes again that were gone.
 
     Whatever the driver raises becomes an `UnavailableError`: what was to be written may or may not be there.
     """
 
     def __init__(
-        self,
-        address: Address,
-        *,
-        timeout_s: float = 5.0,
-        writes: Timings | None = None,
-        reads: Timings | None = None,
+        self, session: CassandraSession, *, writes: Timings | None = None, reads: Timings | None = None
     ) -> None:
-        """Prepares; nothing is dialled.
+        """Takes a session that was opened in the keyspace of the ledger.
 
         Args:
-            address: Where the cluster is.
-            timeout_s: After how long an answer that has not come counts as unknown.
+            session: It, which `aclose` closes.
             writes: Counts how long it takes to write.
             reads: Counts how long it takes to read.
         """
-        check_extensions()
-        self._address = address
-        self._timeout_s = timeout_s
+        self._session = session
         self._writes = writes or Timings()
         self._reads = reads or Timings()
-        self._session: Session | None = None
-        self._cluster: Cluster | None = None
-        self._opening = asyncio.Lock()
         self._prepared: dict[str, PreparedStatement] = {}
-        self._is_closed = False
 
     async def write(self, units: Iterable[Unit]) -> None:
         """Writes every row of units, several units in a batch; after an error nothing is known.
@@ -155,10 +125,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Closes the session and ends the threads of the driver."""
-        self._is_closed = True
-        cluster, self._cluster, self._session = self._cluster, None, None
-        if cluster is not None:
-            await asyncio.to_thread(cluster.shutdown)
+        await asyncio.to_thread(self._session.close)
 
     async def _write(self, groups: Sequence[Group]) -> list[tuple[Group, Exception]]:
         """Writes groups and returns those of which nothing is known, with why."""
@@ -170,23 +137,9 @@ class Connection:
             if isinstance(outcome, Exception)
         ]
 
-    async def _opened(self) -> Session:
-        if self._session is not None:
-            return self._session
-        async with self._opening:
-            if self._is_closed:
-                raise UnavailableError(DEPENDENCY, "this process has closed its session")
-            if self._session is None:
-                self._cluster, self._session = await asyncio.to_thread(_open, self._address, self._timeout_s)
-        return self._session
-
     async def _prepare(self, queries: set[str]) -> None:
-        missing = queries - self._prepared.keys()
-        if not missing:
-            return
-        session = await self._opened()
-        for query in sorted(missing):
-            self._prepared[query] = await asyncio.to_thread(_prepared, session, query)
+        for query in sorted(queries - self._prepared.keys()):
+            self._prepared[query] = await asyncio.to_thread(_prepared, self._session, query)
 
     def _bound(self, query: str, values: tuple[Any, ...]) -> Statement:
         statement: Any = BoundStatement(self._prepared[query])
@@ -201,20 +154,19 @@ class Connection:
             for row in rows:
                 yield self._bound(row.query, row.values)
             return
-        batch = _Batch(rows[0].key, self._address.keyspace)
+        batch = _Batch(rows[0].key, self._session.driver.keyspace)
         for query, _, values in rows:
             batch.add_row(self._prepared[query], values)
         yield batch
 
     async def _send(self, statements: Sequence[Statement]) -> list[Any]:
         """Sends statements and waits for all of them; an error stands where its statement does."""
-        session = await self._opened()
         outcomes: list[Any] = []
         rest = iter(statements)
         while chunk := list(islice(rest, IN_FLIGHT)):
             flight = _Flight(len(chunk))
             for n, statement in enumerate(chunk):
-                _launch(session, statement, flight, n)
+                _launch(self._session, statement, flight, n)
             outcomes += await flight.landed
         return outcomes
 
@@ -259,60 +211,18 @@ class _Flight:
             self.landed.set_result(self._outcomes)
 
 
-def _launch(session: Any, statement: Statement, flight: _Flight, n: int) -> None:
+def _launch(session: CassandraSession, statement: Statement, flight: _Flight, n: int) -> None:
     try:
-        future: Any = session.execute_async(statement)
+        future: Any = session.driver.execute_async(statement)
     except (DriverException, NoHostAvailable) as error:
         flight.answered(error, n)
         return
     future.add_callbacks(flight.answered, flight.answered, callback_args=(n,), errback_args=(n,))
 
 
-def check_extensions() -> None:
-    """Refuses to work with a driver that was installed without its compiled parts: it would be several times slower.
-
-    Raises:
-        RuntimeError: Says how to install it.
-    """
-    for module in ("cassandra.io.libevwrapper", "cassandra.row_parser", "cassandra.protocol"):
-        spec = importlib.util.find_spec(module)
-        if spec is None or not (spec.origin or "").endswith((".so", ".pyd")):
-            raise RuntimeError(f"{module} is not compiled; install cassandra-driver from its wheel")
-
-
-def _open(address: Address, timeout_s: float) -> tuple[Cluster, Session]:
-    from cassandra.io.libevreactor import LibevConnection  # noqa: PLC0415 - without its extension it raises on import
-
-    profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=address.datacenter)),
-        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-        request_timeout=timeout_s,
-        row_factory=tuple_factory,
-    )
-    cluster = Cluster(
-        address.hosts,
-        port=address.port,
-        # Version 5 costs the driver 8 to 15 % more on small requests.
-        protocol_version=4,
-        connection_class=LibevConnection,
-        compression=False,
-        auth_provider=PlainTextAuthProvider(address.user, address.password) if address.user else None,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        connect_timeout=math.ceil(timeout_s),
-        control_connection_timeout=timeout_s,
-    )
+def _prepared(session: CassandraSession, query: str) -> PreparedStatement:
     try:
-        session: Any = cluster.connect(address.keyspace)
-    except (DriverException, NoHostAvailable) as error:
-        cluster.shutdown()
-        raise _translated(error) from error
-    session.default_fetch_size = None
-    return cluster, session
-
-
-def _prepared(session: Session, query: str) -> PreparedStatement:
-    try:
-        statement = session.prepare(query)
+        statement: PreparedStatement = session.driver.prepare(query)
     except (DriverException, NoHostAvailable) as error:
         raise _translated(error) from error
     statement.is_idempotent = True
