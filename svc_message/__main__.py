@@ -13,33 +13,38 @@ import secrets
 import sys
 
 from chappe.runtime import config, migrations, process
+from chappe.runtime.app import StartError
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
+from svc_message.adapters.cassandra_keyspace import migrate_ledger
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
-from svc_message.app import build
-from svc_message.config import Config
+from svc_message.app import build, dsn_of
+from svc_message.config import Config, Ledger
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
 from svc_message.service.retain import Retaining
 from svc_message.worker import compare
 
 
-async def migrate(dsn: str) -> list[str]:
+async def migrate(config: Config) -> list[str]:
     """Applies what is missing; returns what to tell."""
-    return [f"applied {name}" for name in await migrations.migrate(dsn, SCHEMA)]
+    if config.ledger is Ledger.CASSANDRA:
+        return [f"applied {name}" for name in await migrate_ledger(config.cassandra)]
+    return [f"applied {name}" for name in await migrations.migrate(config.store_dsn.reveal(), SCHEMA)]
 
 
-async def replay_parked(dsn: str) -> list[str]:
+async def replay_parked(config: Config) -> list[str]:
     """Puts parked entries back into the journal, where a running ledger adopts them; returns what to tell."""
-    async with contextlib.aclosing(PostgresJournal(dsn)) as journal:
+    async with contextlib.aclosing(PostgresJournal(dsn_of(config))) as journal:
         count = await journal.replay(Shard(secrets.randbits(64)))
     return [f"replayed {count} entries"]
 
 
-async def retain(dsn: str) -> list[str]:
+async def retain(config: Config) -> list[str]:
     """Makes one pass of the retention; returns what to tell."""
+    dsn = dsn_of(config)
     async with contextlib.aclosing(PostgresMessageStore(dsn, writers=1, readers=1, timeout_s=60)) as store:
         clock = LedgerClock(SystemClock(), secrets.token_bytes(8))
         await compare(store, clock, SystemClock())
@@ -47,9 +52,9 @@ async def retain(dsn: str) -> list[str]:
     return [f"removed {removed} rows, brought {woken} conversations back, looked through {inboxes} inboxes"]
 
 
-async def raise_epoch(dsn: str) -> list[str]:
+async def raise_epoch(config: Config) -> list[str]:
     """Begins a new epoch of a ledger that was restored; returns what to tell."""
-    async with contextlib.aclosing(PostgresMessageStore(dsn, writers=1, readers=1)) as store:
+    async with contextlib.aclosing(PostgresMessageStore(dsn_of(config), writers=1, readers=1)) as store:
         epoch = await store.raise_epoch()
     return [f"the epoch is {epoch}; ledgers learn of it when they start"]
 
@@ -63,13 +68,13 @@ def main(argv: list[str]) -> int:
     if command is None:
         return process.run("message", Config, build, argv, os.environ)
     try:
-        dsn = config.load(Config, "message", os.environ).store_dsn.reveal()
-        for line in asyncio.run(command(dsn)):
+        loaded = config.load(Config, "message", os.environ)
+        for line in asyncio.run(command(loaded)):
             sys.stdout.write(f"{line}\n")
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return process.EXIT_MISCONFIGURED
-    except ChappeError as error:
+    except (ChappeError, StartError) as error:
         sys.stderr.write(f"svc_message {argv[0]}: {error}\n")
         return process.EXIT_FAILED
     return process.EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,10 @@ from chappe.api.message.v1 import (
     trace_service_pb2_grpc,
 )
 from chappe.runtime import channels, migrations
+from chappe.runtime.app import StartError
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.streams import Identity
+from svc_message.adapters.cassandra_keyspace import open_ledger
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
@@ -24,6 +27,7 @@ from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, StoreTimings
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
+from svc_message.config import Ledger
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
 from svc_message.rpc import ConversationRpc, HistoryRpc, MessageRpc, ReceiptRpc, TraceRpc
@@ -67,8 +71,7 @@ if TYPE_CHECKING:
 
 async def build(config: Config, app: App) -> None:
     """Adds the parts of the ledger to its app; raises `SchemaOutdatedError` naming the command that migrates."""
-    dsn = config.store_dsn.reveal()
-    await migrations.check(dsn, SCHEMA)
+    dsn = await _checked(config)
     opened = await _open_store(config, app)
     store: MessageStore = opened
     directory = await app.add_peer(_directory(config, app), name="svc_identity")
@@ -100,6 +103,26 @@ async def build(config: Config, app: App) -> None:
     app.on_drain(say_goodbye)
     await _add_traces(dsn, app)
     _add_metrics(app, flushes, parts)
+
+
+async def _checked(config: Config) -> str:
+    """Returns the address of the ledger's database, whose schema is this program's."""
+    if config.ledger is Ledger.CASSANDRA:
+        session = await open_ledger(config.cassandra)
+        await asyncio.to_thread(session.close)
+    dsn = dsn_of(config)
+    await migrations.check(dsn, SCHEMA)
+    return dsn
+
+
+def dsn_of(config: Config) -> str:
+    """Returns the address of the PostgreSQL in which the ledger is; raises `StartError` if it is to be elsewhere."""
+    if config.ledger is not Ledger.POSTGRES:
+        raise StartError(
+            f"the ledger cannot be kept whole in {config.ledger.value} yet; set CHAPPE_MESSAGE_LEDGER=postgres and "
+            "CHAPPE_MESSAGE_STORE_DSN"
+        )
+    return config.store_dsn.reveal()
 
 
 async def _open_store(config: Config, app: App) -> PostgresMessageStore:

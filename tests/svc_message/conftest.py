@@ -63,14 +63,21 @@ async def postgres_store(ledger_dsn: str) -> AsyncIterator[PostgresMessageStore]
 
 
 @pytest.fixture(scope="session")
-def cassandra_connection(cassandra: EmbeddedCassandra) -> Iterator[Connection]:
-    """Returns a connection to a keyspace with the ledger's schema; every test brings its own people."""
-    address = CassandraAddress((cassandra.address,))
-    with asyncio.Runner() as runner:
-        runner.run(migrations_cassandra.migrate(address, "ledger", CASSANDRA_SCHEMA, replicas=1))
-        connection = Connection(open_session(address, keyspace="ledger"))
-        yield connection
-        runner.run(connection.aclose())
+def ledger_keyspace(cassandra: EmbeddedCassandra) -> str:
+    """Returns a keyspace with the ledger's schema; every test brings its own people."""
+    name = "ledger"
+    asyncio.run(
+        migrations_cassandra.migrate(CassandraAddress((cassandra.address,)), name, CASSANDRA_SCHEMA, replicas=1)
+    )
+    return name
+
+
+@pytest.fixture(scope="session")
+def cassandra_connection(cassandra: EmbeddedCassandra, ledger_keyspace: str) -> Iterator[Connection]:
+    """Returns a connection to it."""
+    connection = Connection(open_session(CassandraAddress((cassandra.address,)), keyspace=ledger_keyspace))
+    yield connection
+    asyncio.run(connection.aclose())
 
 
 @pytest.fixture

@@ -247,6 +247,8 @@ def test_an_epoch_is_begun_by_a_command(
 
 def test_a_missing_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("CHAPPE_MESSAGE_STORE_DSN", raising=False)
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
 
     assert main(["migrate"]) == 2
 

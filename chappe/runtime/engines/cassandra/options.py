@@ -184,7 +184,8 @@ _PASSWORDS: Final = {
     "authenticator": "PasswordAuthenticator",
     "authorizer": "CassandraAuthorizer",
     "role_manager": "CassandraRoleManager",
-    # How long a role that was shut out may still come in: asking again costs a local read.
+    # For how long a role keeps what was taken from it: asking again costs a local read.
     "roles_validity": "100ms",
     "credentials_validity": "100ms",
+    "permissions_validity": "100ms",
 }

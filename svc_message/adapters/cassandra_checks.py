@@ -1,0 +1,185 @@
+"""Refuses a Cassandra in which the ledger would not keep its promises, before anything is accepted.
+
+Each refusal says what to do about it. The driver's own parts and the keyspace are looked at when a session is opened,
+see `chappe.runtime.cassandra`, the schema by `chappe.runtime.migrations_cassandra`.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from cassandra import DriverException, InvalidRequest, Unauthorized, Unavailable
+from cassandra.cluster import NoHostAvailable
+
+from chappe.runtime.app import StartError
+from chappe.runtime.cassandra import DEPENDENCY, CassandraSession, causes
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.ledger_cassandra.connection import BYTES_IN_BATCH
+
+MOST_SKEW_S: Final = 1.0
+"""How far this clock and the store's may be apart: positions are minted from the one, and rows end by the other."""
+
+_SETTINGS: Final = "SELECT name, value FROM system_views.settings"
+_COMMIT_LOG: Final = "commitlog_sync"
+_BATCH: Final = "batch_size_fail_threshold"
+_LEAST_REPLICAS: Final = 2
+_SIZE: Final = re.compile(r"(\d+)\s*([KMG]?)i?B?", re.IGNORECASE)
+_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+_log = logging.getLogger(__name__)
+
+
+class Node(NamedTuple):
+    """What one node says of itself."""
+
+    address: str
+    settings: Mapping[str, str]
+
+
+async def check_cluster(
+    session: CassandraSession, *, may_lose: bool = False, wall_s: Callable[[], float] = time.time
+) -> None:
+    """Returns when a cluster is fit for the ledger; warns of what an operator should know.
+
+    Args:
+        session: Opened in the keyspace of the ledger, whose schema has been checked.
+        may_lose: Whether a cluster is taken that loses acknowledged messages when one node is killed.
+        wall_s: This process's clock.
+
+    Raises:
+        StartError: It is not fit; says why, and what to do.
+        UnavailableError: It does not answer.
+    """
+    await asyncio.to_thread(_check, session, may_lose, wall_s)
+
+
+def _check(session: CassandraSession, may_lose: bool, wall_s: Callable[[], float]) -> None:  # noqa: FBT001 - ours alone
+    try:
+        check_quorum(session)
+        check_clock(session, wall_s)
+        nodes = nodes_of(session)
+        check_batches(nodes)
+        check_commit_log(nodes, replicas_of(session), may_lose=may_lose)
+    except (DriverException, NoHostAvailable) as error:
+        raise UnavailableError(DEPENDENCY, f"it could not be looked at: {type(error).__name__}: {error}") from error
+
+
+def check_quorum(session: CassandraSession) -> None:
+    """Refuses a cluster of whose replicas too few are alive to write.
+
+    Raises:
+        StartError: Says how many are, and how many must be.
+    """
+    try:
+        # Rows that do not matter, in a partition whose replicas are as alive as those of any other.
+        session.driver.execute("SELECT name FROM schema_migrations WHERE name = 'quorum'")
+    except (Unavailable, NoHostAvailable) as error:
+        why = _unavailable(error)
+        if why is None:
+            raise
+        raise StartError(
+            f"only {why.alive_replicas} of the {why.required_replicas} replicas that must answer are alive in the data "
+            f"centre of CHAPPE_MESSAGE_CASSANDRA_DATACENTER; start the nodes that are down (nodetool status), "
+            f"or look whether that data centre holds replicas of {session.driver.keyspace}"
+        ) from error
+
+
+def check_clock(session: CassandraSession, wall_s: Callable[[], float]) -> None:
+    """Refuses a clock that is off.
+
+    Raises:
+        StartError: Says by how much, and what to do.
+    """
+    before_s = wall_s()
+    ((store_ms,),) = session.driver.execute("SELECT to_unix_timestamp(now()) FROM system.local")
+    # Somewhere between asking and hearing the store looked at its clock.
+    off_s = max(before_s - store_ms / 1000, store_ms / 1000 - wall_s(), 0.0)
+    if off_s > MOST_SKEW_S:
+        raise StartError(
+            f"the clock of this machine is {off_s:.1f} s off the one of Cassandra, and {MOST_SKEW_S:g} s is the most; "
+            "let both follow the same time servers (chronyc tracking)"
+        )
+
+
+def check_batches(nodes: list[Node]) -> None:
+    """Refuses nodes that would refuse what is written in one batch.
+
+    Raises:
+        StartError: Names the node and the setting.
+    """
+    for node in nodes:
+        limit = size_of(node.settings.get(_BATCH, ""))
+        if limit is not None and limit < BYTES_IN_BATCH:
+            raise StartError(
+                f"the node {node.address} refuses batches above {node.settings[_BATCH]}, and the ledger writes up to "
+                f"{BYTES_IN_BATCH // 1024} KiB at once; set {_BATCH}: 128KiB and batch_size_warn_threshold: 64KiB in "
+                "its cassandra.yaml, and start it again"
+            )
+
+
+def check_commit_log(nodes: list[Node], replicas: int, *, may_lose: bool) -> None:
+    """Refuses a cluster in which one killed node takes acknowledged messages with it; warns where it takes two.
+
+    Raises:
+        StartError: Says what to set.
+    """
+    periodic = [node.address for node in nodes if node.settings.get(_COMMIT_LOG) == "periodic"]
+    if not periodic:
+        return
+    fix = f"set {_COMMIT_LOG}: group and commitlog_sync_group_window: 2ms in cassandra.yaml"
+    where = f"{', '.join(periodic)} acknowledge before anything is on disk ({_COMMIT_LOG}: periodic)"
+    if replicas >= _LEAST_REPLICAS:
+        _log.warning("%s: nodes that are killed at the same moment may take messages with them; %s", where, fix)
+    elif may_lose:
+        _log.warning("%s, and there is one replica: a killed node loses acknowledged messages, as was allowed", where)
+    else:
+        raise StartError(
+            f"{where}, and {replicas} replica holds each row: a killed node would lose acknowledged messages. {fix}, "
+            "or keep 3 replicas; CHAPPE_MESSAGE_CASSANDRA_MAY_LOSE=true takes it as it is, for development"
+        )
+
+
+def nodes_of(session: CassandraSession) -> list[Node]:
+    """Asks every node of the data centre for its settings.
+
+    Raises:
+        StartError: The role may not read them; says what to grant.
+    """
+    found: list[Node] = []
+    for host in session.driver.hosts:
+        if not host.is_up:
+            continue
+        try:
+            rows: Any = session.driver.execute(_SETTINGS, host=host)
+            found.append(Node(host.address, dict(rows)))
+        except Unauthorized as error:
+            raise StartError(
+                "the role of CHAPPE_MESSAGE_CASSANDRA_USER may not see how the nodes are set up; let an administrator "
+                "run: GRANT SELECT ON TABLE system_views.settings TO that role"
+            ) from error
+        except (NoHostAvailable, InvalidRequest) as error:
+            _log.warning("the settings of %s could not be read, so they are not checked: %s", host.address, error)
+    return found
+
+
+def replicas_of(session: CassandraSession) -> int:
+    """Returns on how many nodes of any data centre each row of the session's keyspace is."""
+    query = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
+    ((replication,),) = session.driver.execute(query, (session.driver.keyspace,))
+    # {"class": ..., "datacenter1": "3"}, or "replication_factor" in place of the data centre.
+    return sum(int(value.split("/")[0]) for name, value in replication.items() if name != "class")
+
+
+def size_of(told: str) -> int | None:
+    """Returns the bytes of a setting like 128KiB; None if it is none."""
+    match = _SIZE.fullmatch(told.strip())
+    return None if match is None else int(match[1]) * _UNITS[match[2].upper()]
+
+
+def _unavailable(error: Exception) -> Any:
+    """Returns what says how many replicas are alive, which the driver may hold within."""
+    held = causes(error) if isinstance(error, NoHostAvailable) else [error]
+    return next((one for one in held if isinstance(one, Unavailable)), None)

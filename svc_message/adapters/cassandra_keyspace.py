@@ -1,0 +1,53 @@
+"""Makes and opens the ledger's keyspace, as it is configured."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from chappe.runtime import migrations_cassandra
+from chappe.runtime.cassandra import Address, CassandraSession, open_session
+from svc_message.adapters.cassandra_checks import check_cluster
+from svc_message.adapters.ledger_cassandra import SCHEMA
+
+if TYPE_CHECKING:
+    from svc_message.config import CassandraSettings
+
+
+def address_of(settings: "CassandraSettings") -> Address:
+    """Returns where the cluster is, and how to get in."""
+    return Address(
+        settings.cassandra_hosts,
+        settings.cassandra_port,
+        settings.cassandra_datacenter,
+        settings.cassandra_user,
+        settings.cassandra_password,
+        settings.cassandra_ca_file,
+    )
+
+
+async def open_ledger(settings: "CassandraSettings") -> CassandraSession:
+    """Returns a session in the keyspace of the ledger, which is up to date and kept by a cluster that is fit for it.
+
+    Raises:
+        StartError: The driver, the keyspace or the cluster is not fit; says what to do.
+        SchemaOutdatedError: The keyspace lacks migrations; names the command.
+        UnavailableError: The cluster does not answer.
+    """
+    session = await asyncio.to_thread(open_session, address_of(settings), keyspace=settings.cassandra_keyspace)
+    try:
+        await migrations_cassandra.check(session, SCHEMA)
+        await check_cluster(session, may_lose=settings.cassandra_may_lose)
+    except BaseException:
+        await asyncio.to_thread(session.close)
+        raise
+    return session
+
+
+async def migrate_ledger(settings: "CassandraSettings") -> list[str]:
+    """Makes the keyspace if it is missing and applies what it lacks; returns the names of the files applied.
+
+    Raises:
+        SchemaOutdatedError: A file fails, or one that was applied has been edited since.
+        UnavailableError: The cluster does not answer.
+    """
+    address, keyspace = address_of(settings), settings.cassandra_keyspace
+    return await migrations_cassandra.migrate(address, keyspace, SCHEMA, replicas=settings.cassandra_replicas)
