@@ -20,7 +20,8 @@ CERTIFICATES: Final = (*(f"svc-{service}" for service in SERVICES), TOOL)
 class Stores(NamedTuple):
     """Where the engines are reached."""
 
-    ledger_dsn: str
+    ledger: Mapping[str, str]
+    """What svc_message is told of its store, by the names of its settings."""
     identity_dsn: str
     redis_url: str
 
@@ -118,7 +119,7 @@ class Environment:
                 **to_message,
             },
             "message": {
-                "STORE_DSN": self._stores.ledger_dsn,
+                **self._stores.ledger,
                 "FANOUT_TARGET": self.target("fanout"),
                 **to_identity,
             },

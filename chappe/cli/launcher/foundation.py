@@ -9,7 +9,10 @@ from typing import Final
 
 from chappe.cli.launcher.environment import Stores, issue_certificates, make_secrets
 from chappe.cli.launcher.plan import LaunchError
+from chappe.runtime.config import Secret
 from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey, databases
+from chappe.runtime.engines.cassandra import CassandraInstall, EmbeddedCassandra
+from chappe.runtime.engines.engine import Engine
 from chappe.runtime.engines.process import FolderLock
 from chappe.runtime.migrations import migrate
 
@@ -20,16 +23,35 @@ _SCHEMAS: Final = {"message": _LEDGER, "identity": IDENTITY}
 
 
 class Foundation:
-    """One data folder, held by one live launcher, with two engines in it."""
+    """One data folder, held by one live launcher, with the engines in it."""
 
-    def __init__(self, data: Path) -> None:
-        """Prepares; nothing is touched before `lay`."""
+    def __init__(
+        self, data: Path, *, ledger: str = "postgres", cache: Path, report: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Prepares; nothing is touched before `lay`.
+
+        Args:
+            data: The folder.
+            ledger: The engine that keeps the ledger, postgres or cassandra.
+            cache: Where an engine is kept that has to be fetched.
+            report: Told what is done, a line at a time.
+        """
         self.data = data
         self.pki = data / "pki"
         self.logs = data / "logs"
         self.postgres = EmbeddedPostgres(data / "postgres")
         self.valkey = EmbeddedValkey(data / "valkey")
+        self.cassandra: EmbeddedCassandra | None = None
+        if ledger == "cassandra":
+            self.cassandra = EmbeddedCassandra(data / "cassandra", CassandraInstall(cache, report=report))
+        self._report = report
         self._lock = FolderLock("Chappe")
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """The engines by name."""
+        found: dict[str, Engine] = {"postgres": self.postgres, "valkey": self.valkey}
+        return found if self.cassandra is None else found | {"cassandra": self.cassandra}
 
     def take(self) -> None:
         """Makes the folder and takes hold of it, until `stop`, `kill` or the end of this process.
@@ -47,40 +69,61 @@ class Foundation:
             # Of each log, that of the run before is kept.
             log.replace(log.with_suffix(".log.1"))
 
-    async def lay(self, schemas: dict[str, Path], report: Callable[[str], None]) -> Stores:
+    async def lay(self, schemas: dict[str, Path]) -> Stores:
         """Starts the engines, makes certificates and databases, and brings the schemas up to date.
 
         Args:
             schemas: The folder of the migrations of each service that has some.
-            report: Told what is done.
 
         Raises:
             EngineError: An engine does not start.
             ChappeError: A migration fails.
         """
         await asyncio.gather(
-            self.postgres.start(),
-            self.valkey.start(),
+            *(engine.start() for engine in self.engines.values()),
             asyncio.to_thread(make_secrets, self.data / "secrets"),
             asyncio.to_thread(issue_certificates, self.pki),
             # Needed for the first question to a service; now is the time at which nobody waits for it.
             asyncio.to_thread(importlib.import_module, "chappe.cli.launcher.health"),
         )
-        report("PostgreSQL and Valkey answer")
+        names = [engine.name for engine in self.engines.values()]
+        self._report(f"{', '.join(names[:-1])} and {names[-1]} answer")
         dsns = await databases(self.postgres.dsn, _SCHEMAS.values())
         for service, folder in schemas.items():
-            for applied in await migrate(dsns[_SCHEMAS[service]], folder):
-                report(f"svc_{service}: applied {applied}")
-        return Stores(dsns[_LEDGER], dsns[IDENTITY], self.valkey.url)
+            for applied in await self._migrate(service, dsns[_SCHEMAS[service]], folder):
+                self._report(f"svc_{service}: applied {applied}")
+        return Stores(self._ledger(dsns[_LEDGER]), dsns[IDENTITY], self.valkey.url)
+
+    async def _migrate(self, service: str, dsn: str, folder: Path) -> list[str]:
+        if service != "message" or self.cassandra is None:
+            return await migrate(dsn, folder)
+        # Needs the driver, which nobody else here waits for.
+        from chappe.runtime import cassandra, migrations_cassandra
+
+        user, password = self.cassandra.login or ("", Secret())
+        address = cassandra.Address((self.cassandra.address,), user=user, password=password)
+        return await migrations_cassandra.migrate(address, _LEDGER, folder / "cassandra", replicas=1)
+
+    def _ledger(self, dsn: str) -> dict[str, str]:
+        """Returns what svc_message is told of its store."""
+        if self.cassandra is None:
+            return {"STORE_DSN": dsn}
+        told = {"LEDGER": "cassandra", "CASSANDRA_HOSTS": self.cassandra.address, "CASSANDRA_KEYSPACE": _LEDGER}
+        if self.cassandra.login is not None:
+            told |= {
+                "CASSANDRA_USER": self.cassandra.login.role,
+                "CASSANDRA_PASSWORD_FILE": str(self.cassandra.password_file),
+            }
+        return told
 
     async def stop(self) -> None:
         """Stops the engines cleanly and lets go of the folder; idempotent."""
-        await asyncio.gather(self.postgres.stop(), self.valkey.stop())
+        await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
         self._lock.release()
 
     async def kill(self) -> None:
         """Kills the engines with SIGKILL and lets go of the folder; idempotent."""
-        await asyncio.gather(self.postgres.kill(), self.valkey.kill())
+        await asyncio.gather(*(engine.kill() for engine in self.engines.values()))
         self._lock.release()
 
 

@@ -11,17 +11,20 @@ from chappe.cli.launcher.environment import TOOL, Environment, Stores, tls_files
 from chappe.cli.launcher.foundation import Foundation, find_packages
 from chappe.cli.launcher.plan import SERVICES, STOP_ORDER, LaunchError, Plan, Ports
 from chappe.cli.launcher.process import ServiceProcess
-from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey, EngineError
+from chappe.runtime.engines import EngineError
+from chappe.runtime.engines.cassandra import cache_of
+from chappe.runtime.engines.engine import Engine
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.pki import TlsFiles
 
 
 class Mesh:
-    """Two engines and five services; an async context manager, and not bound to one event loop.
+    """Two or three engines and five services; an async context manager, and not bound to one event loop.
 
     Start it in the main thread: Linux ends the processes with the thread that started them.
     Nothing is restarted by itself; a `Supervisor` does that.
-    Services are named without their prefix, like "message"; the engines are "postgres" and "valkey".
+    Services are named without their prefix, like "message"; the engines are "postgres", "valkey" and,
+    where it keeps the ledger, "cassandra".
     """
 
     def __init__(self, plan: Plan, report: Callable[[str], None] = lambda _: None) -> None:
@@ -32,7 +35,8 @@ class Mesh:
             report: Told what happens, a line at a time.
         """
         self.plan = plan
-        self.foundation = Foundation(plan.data.absolute())
+        cache = cache_of({**plan.environ, **plan.settings})
+        self.foundation = Foundation(plan.data.absolute(), ledger=plan.ledger, cache=cache, report=report)
         self.processes: dict[tuple[str, int], ServiceProcess] = {}
         self._ports = Ports(plan)
         self._report = report
@@ -51,18 +55,19 @@ class Mesh:
         }
 
     @property
-    def engines(self) -> dict[str, EmbeddedPostgres | EmbeddedValkey]:
+    def engines(self) -> dict[str, Engine]:
         """The engines by name."""
-        return {"postgres": self.foundation.postgres, "valkey": self.foundation.valkey}
+        return self.foundation.engines
 
     @property
     def pids(self) -> dict[str, list[int]]:
         """The process ids of each service and each engine; what was not started has none."""
         found: dict[str, list[int]] = {name: [] for name in (*SERVICES, *self.engines)}
-        for name, part in [
+        parts: list[tuple[str, ServiceProcess | Engine]] = [
             *((process.service, process) for process in self.processes.values()),
             *self.engines.items(),
-        ]:
+        ]
+        for name, part in parts:
             if part.pid is not None:
                 found[name].append(part.pid)
         return found
@@ -89,7 +94,7 @@ class Mesh:
             raise LaunchError(str(error)) from error
         try:
             self._ports.take()
-            stores = await self.foundation.lay(schemas, self._report)
+            stores = await self.foundation.lay(schemas)
             await self._start_services(stores, packages)
         except (EngineError, ChappeError, OSError) as error:
             await self.stop()

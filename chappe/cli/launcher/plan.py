@@ -15,6 +15,8 @@ SERVICES: Final = ("identity", "message", "presence", "fanout", "edge")
 """The services, in the order in which they are started; names are without the prefix svc_."""
 STOP_ORDER: Final = ("edge", "message", "fanout", "presence", "identity")
 """From the clients inwards, so that what was taken in is carried through."""
+LEDGERS: Final = ("postgres", "cassandra")
+"""The engines that may keep the ledger."""
 MOST_REPLICAS: Final = 20
 
 _GRPC_OFFSET: Final = 100
@@ -50,6 +52,8 @@ class Plan:
     """How many edges; zero for as many as `replicas`."""
     replicas: int = 1
     """How many processes of every service."""
+    ledger: str = "postgres"
+    """The engine that keeps the ledger; the directory is in PostgreSQL in any case."""
     settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Variables for the services, like CHAPPE_MESSAGE_LOG_LEVEL; they win over the launcher's own."""
     environ: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -67,6 +71,8 @@ class Plan:
         for name, count in (("edges", self.edges), ("replicas", self.replicas)):
             if not 0 <= count <= MOST_REPLICAS:
                 raise LaunchError(f"--{name} is {count}; there may be 1 to {MOST_REPLICAS} of a service")
+        if self.ledger not in LEDGERS:
+            raise LaunchError(f"--ledger is {self.ledger}; there are {' and '.join(LEDGERS)}")
         if not 0 <= self.port <= _HIGHEST_PORT - _BLOCK:
             raise LaunchError(f"--port is {self.port}; the highest is {_HIGHEST_PORT - _BLOCK}, since others follow it")
 

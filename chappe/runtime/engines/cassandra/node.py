@@ -82,7 +82,12 @@ class EmbeddedCassandra(Engine):
         """The administrator's role and password; None when none is asked."""
         if not self._options.asks_password:
             return None
-        return Login(_ROLE, Secret(kept_token(self._folder, "password")))
+        return Login(_ROLE, Secret(kept_token(self._folder, self.password_file.name)))
+
+    @property
+    def password_file(self) -> Path:
+        """Where the administrator's password is kept."""
+        return self._folder / "password"
 
     @property
     def has_data(self) -> bool:
