@@ -1,18 +1,19 @@
 # noqa: INP001 - a script beside the manifests, not a package
 """Prints the Secrets of the development overlay: `python k8s/dev_secrets.py FOLDER | kubectl apply -f -`.
 
+With `--files OUT` it writes them as files instead, a folder for each Secret, for compose.yaml.
+
 The folder keeps the development authority and the passwords, so that a second run gives the same passwords with new
 certificates. Certificates live 24 hours: run it again, and the services follow the replaced files by themselves.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
 from secrets import token_hex
-
-import yaml
 
 if __package__ is None:  # run as a script, where the checkout is not yet on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -31,8 +32,15 @@ def main() -> int:
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(description="Prints the Secrets of the development overlay.")
     parser.add_argument("folder", type=Path, help="where the authority and the passwords are kept; not in the checkout")
-    manifests = [_manifest(name, data) for name, data in make(parser.parse_args().folder).items()]
-    sys.stdout.write(yaml.safe_dump_all(manifests, sort_keys=False))
+    parser.add_argument("--files", type=Path, metavar="OUT", help="write files here; whoever sees them may read them")
+    asked = parser.parse_args()
+    secrets = make(asked.folder)
+    if asked.files is not None:
+        _write(secrets, asked.files)
+        return 0
+    for name, data in secrets.items():
+        # YAML reads JSON, and the image that runs this has no library for more.
+        sys.stdout.write(f"---\n{json.dumps(_manifest(name, data), indent=2)}\n")
     return 0
 
 
@@ -61,6 +69,16 @@ def make(folder: Path) -> dict[str, Secret]:
         },
         "valkey": {"users.acl": _users(passwords["svc-presence"])},
     }
+
+
+def _write(secrets: dict[str, Secret], out: Path) -> None:
+    for name, files in secrets.items():
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            # Containers follow these by name: a whole file takes the place of the one before.
+            draft = out / name / f".{file}"
+            draft.write_text(content)
+            draft.replace(out / name / file)
 
 
 def _certificates(folder: Path) -> dict[str, Secret]:
