@@ -80,14 +80,14 @@ async def build(config: Config, app: App) -> None:
     clock = LedgerClock(app.seams.clock, app.seams.randomness.token(8))
     # Before the doors open: what a wrong clock mints is never seen by those whose cursors have passed it.
     await compare(store, clock, app.seams.clock)
-    syncing = Syncing(store, dispatcher, clock)
+    parts = _Parts(store, directory, Sight(directory.groups), dispatcher, clock)
+    syncing = Syncing(store, parts.sight, dispatcher, clock)
     await syncing.start()
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
-    parts = _Parts(store, directory, dispatcher, clock)
     flushes = _flushes(config, app, parts, opened.actions)
     groups = await _add_groups(config, app, parts, flushes, opened.actions)
     door = MessageRpc(flushes, syncing, Speaking(directory.bots, directory), _identity(app), tasks=app.tasks)
-    reading = Reading(store, groups.store, groups.sight)
+    reading = Reading(store, groups.store, parts.sight)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
     keeping = Keeping(opened.settings, directory, directory.groups, dispatcher, clock)
@@ -142,6 +142,7 @@ class _Parts(NamedTuple):
 
     store: MessageStore
     directory: GrpcDirectory
+    sight: Sight
     dispatcher: GrpcDispatcher
     clock: LedgerClock
 
@@ -152,7 +153,7 @@ def _retain(config: Config, app: App, store: PostgresMessageStore, clock: Ledger
 
 
 def _flushes(config: Config, app: App, parts: _Parts, actions: ActionStore) -> Flushes:
-    store, directory, dispatcher, clock = parts
+    store, directory, _, dispatcher, clock = parts
     windows = Windows(config.edit_window_s, config.revoke_window_s)
     accepting = Accepting(store, directory, dispatcher, clock)
     acting = acting_directly(actions, directory, dispatcher, clock, windows)
@@ -167,7 +168,6 @@ class _Groups(NamedTuple):
     """What belongs to groups."""
 
     store: GroupStore
-    sight: Sight
     worker: JournalWorker
 
 
@@ -178,24 +178,22 @@ async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes,
     )
     store: GroupStore = await app.add_store(contextlib.aclosing(opened), name="groups")
     journal = await app.add_store(contextlib.aclosing(PostgresJournal(dsn)), name="journal")
-    sight = Sight(parts.directory.groups)
     expanding = Expanding(store, parts.directory.groups, parts.dispatcher, parts.clock)
     worker = JournalWorker(expanding, journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
     await worker.start()
     accepting = GroupAccepting(Stores(parts.store, store), parts.directory.groups, parts.clock, worker, shard)
-    groups = _Groups(store, sight, worker)
-    recording = await _add_receipts(dsn, app, parts, groups.sight)
+    recording = await _add_receipts(dsn, app, parts)
     ways, windows = Ways(worker, shard, parts.dispatcher), Windows(config.edit_window_s, config.revoke_window_s)
-    rules = GroupActionRules(store, Groups(parts.directory.groups, sight), ways, parts.clock, windows)
+    rules = GroupActionRules(store, Groups(parts.directory.groups, parts.sight), ways, parts.clock, windows)
     acting = Acting(actions, rules, parts.clock)
     direct = Recording(parts.store, parts.directory, parts.dispatcher, parts.clock)
     flushes.groups = GroupFlushes(GroupRules(accepting, acting, recording, direct), flushes, app.tasks)
     _add_group_metrics(app, flushes, worker)
-    return groups
+    return _Groups(store, worker)
 
 
-async def _add_receipts(dsn: str, app: App, parts: _Parts, sight: Sight) -> GroupRecording:
-    _, directory, dispatcher, clock = parts
+async def _add_receipts(dsn: str, app: App, parts: _Parts) -> GroupRecording:
+    _, directory, sight, dispatcher, clock = parts
     receipts: ReceiptStore = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts")
     telling = Telling(receipts, directory, dispatcher, clock)
     app.tasks.spawn(tell_for_ever(telling, app.seams.clock), name="tell")

@@ -27,6 +27,7 @@ from svc_message.model.group import (
     Shard,
     Touch,
     Window,
+    left_version_of,
 )
 
 _UNREAD_SHOWN: Final = 100
@@ -84,7 +85,8 @@ class MemoryGroupStore:
             if read.after < message.message_id and (not read.before or message.message_id < read.before)
         ]
         chosen = found[-read.limit :] if read.after else found[: read.limit]
-        return [self._stored(read.owner_id, message) for message in chosen]
+        left_version = left_version_of(windows)
+        return [self._stored(read.owner_id, message, left_version) for message in chosen]
 
     async def read_chats(self, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
         """Returns what a chat list shows of groups, in order."""
@@ -106,24 +108,25 @@ class MemoryGroupStore:
             reverse=True,
         )
 
-    def _stored(self, user_id: UserId, message: NewGroupMessage) -> StoredMessage:
+    def _stored(self, user_id: UserId, message: NewGroupMessage, left_version: int) -> StoredMessage:
         receipt = self._book.group_receipts[message.group_id, message.message_id].get(user_id)
-        stored = self._book.stored(user_id, message)
+        stored = self._book.stored(user_id, message, left_version)
         return stored._replace(state=receipt.state, delivered_ms=receipt[1], read_ms=receipt[2]) if receipt else stored
 
     def _chat(self, user_id: UserId, group: GroupLine) -> GroupChat:
         listed = self._listed(user_id, group)
         line = self._book.lines[user_id].get(group.group_id)
-        read_upto = line.read_upto if line else b""
+        read_upto, left_version = line.read_upto if line else b"", left_version_of(group.windows)
         unread = [
             stored
-            for stored in (self._stored(user_id, message) for message in listed)
+            for stored in (self._stored(user_id, message, left_version) for message in listed)
             if stored.message.sender_id != user_id
             and stored.message.message_id > read_upto
             and stored.state < ReceiptState.READ
             and not stored.message.revoked_ms
         ]
-        return GroupChat(self._stored(user_id, listed[0]) if listed else None, min(len(unread), _UNREAD_SHOWN))
+        newest = self._stored(user_id, listed[0], left_version) if listed else None
+        return GroupChat(newest, min(len(unread), _UNREAD_SHOWN))
 
     def _accept(self, shard: Shard, message: NewGroupMessage) -> GroupAccepted:
         messages = self._book.messages[message.group_id]

@@ -246,12 +246,22 @@ class ForeignAppend(NamedTuple):
     position: Position
 
 
+class Departure(NamedTuple):
+    """Says that a user is not in a group any more: of its messages it sees what was said of them until it left."""
+
+    group_id: ConversationId
+    left_version: int
+    """The first version without it after its last time in the group."""
+
+
 class InboxRead(NamedTuple):
     """Asks for the events of one inbox after a position, oldest first, at most `limit`."""
 
     user_id: UserId
     after: Position
     limit: int
+    departures: tuple[Departure, ...] = ()
+    """Of the reader, from groups that an earlier page named as `altered_groups`."""
 
 
 class InboxPage(NamedTuple):
@@ -264,6 +274,9 @@ class InboxPage(NamedTuple):
     has_more: bool
     end: Position
     """The last place that was read, whether its events were left out or not; `NO_POSITION` when none was."""
+    altered_groups: frozenset[ConversationId] = frozenset()
+    """The groups of which the page has an edit, a reaction or a message that was edited, shown or left out. It is not
+    for those who have left one of them: for these it is read again with their departures."""
 
 
 class PageRead(NamedTuple):

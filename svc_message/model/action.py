@@ -105,6 +105,9 @@ class NewAction(NamedTuple):
     """It takes effect for its own user only, for ever."""
     position: Position
     accepted_ms: int
+    group_version: int = 0
+    """Of the group when it was accepted, as far as was known; 0 in a direct conversation. Who has left before this
+    version never sees what an edit or a reaction says."""
 
 
 class Acted(NamedTuple):

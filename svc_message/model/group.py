@@ -69,6 +69,11 @@ class Window(NamedTuple):
         return self.joined_version <= version and (self.left_version == 0 or version < self.left_version)
 
 
+def left_version_of(windows: Sequence[Window]) -> int:
+    """Returns the first version without a user after its last time in a group, 0 while that lasts; 1 for a stranger."""
+    return windows[-1].left_version if windows else 1
+
+
 class Membership(NamedTuple):
     """What a user has to do with a group, now and in the past."""
 

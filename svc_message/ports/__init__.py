@@ -71,7 +71,11 @@ class MessageStore(Protocol):
         ...
 
     async def read_inbox(self, reads: Sequence[InboxRead]) -> list[InboxPage]:
-        """Reads on in many inboxes at once, from the primary, in order; cheap where nothing is new."""
+        """Reads on in many inboxes at once, from the primary, in order; cheap where nothing is new.
+
+        Of a group that `departures` name the reader sees what stood when it left: pointers to later edits and
+        reactions are left out, and the last one before is shown.
+        """
         ...
 
     async def read_page(self, read: PageRead) -> list[StoredMessage]:
@@ -113,6 +117,10 @@ class ActionStore(Protocol):
         The outcome is the same in whatever order actions arrive: of several edits of a message, and of several
         reactions of one user to it, the greatest id stands, and what was taken back stays so. Content that was taken
         back is gone from every row before the answer. A withheld action takes effect for its own user only.
+
+        In a group the outcome is kept for each `group_version`, so that somebody who has left still sees what stood
+        then: of the edits in versions before it left the one with the greatest id, or what was sent when there is
+        none, and of each user's reactions the same. What was taken back is taken back for everybody.
 
         Everyone entitled gets a pointer in its inbox; one to an action that does not stand is left out when it is read.
         An action that is found gets its pointers again under the fresh position, for those whom the first decision

@@ -54,13 +54,17 @@ class GroupStore(Protocol):
     async def read_page(self, read: PageRead, windows: Sequence[Window]) -> list[StoredMessage]:
         """Returns messages of a group that its reader sees, newest first.
 
-        Those are the messages for versions in the times in which the reader was a member. The state is the reader's own
-        receipt; own messages are SENT.
+        Those are the messages for versions in the times in which the reader was a member. Who is not a member any more
+        sees them, and the reactions to them, as they stood when it left; what was taken back is so for everybody. The
+        state is the reader's own receipt; own messages are SENT.
         """
         ...
 
     async def read_chats(self, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
-        """Returns what a chat list shows of groups, in order; how many rows are read grows with those lines alone."""
+        """Returns what a chat list shows of groups, in order, as `read_page` shows it.
+
+        How many rows are read grows with those lines alone.
+        """
         ...
 
 

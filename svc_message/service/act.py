@@ -54,6 +54,8 @@ class ActionCandidate(NamedTuple):
     peer_id: UserId | None = None
     """Who else is to learn of it, by the rules; of what is known the first decision stands."""
     is_withheld: bool = False
+    group_version: int = 0
+    """Of the group when it was judged; 0 in a direct conversation."""
 
     @property
     def ref(self) -> ActionRef:
@@ -253,4 +255,5 @@ def _new(candidate: ActionCandidate, stamp: Stamp) -> NewAction:
         is_withheld=candidate.is_withheld,
         position=stamp.position,
         accepted_ms=stamp.wall_ms,
+        group_version=candidate.group_version,
     )

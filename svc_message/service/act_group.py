@@ -32,6 +32,11 @@ class _Known(NamedTuple):
     groups: dict[ConversationId, DirectoryGroup]
     windows: dict[_Pair, tuple[Window, ...]]
 
+    def placed(self, candidate: ActionCandidate) -> ActionCandidate:
+        """Returns an action with the version of the group that it is done in."""
+        group = self.groups.get(candidate.conversation_id)
+        return candidate if group is None else candidate._replace(group_version=group.version)
+
 
 class Groups(NamedTuple):
     """Where groups and their members are known."""
@@ -82,14 +87,16 @@ class GroupActionRules:
 
     async def judge(self, new: Sequence[Judged]) -> list[ActionCandidate | Refused]:
         """Decides for each action: a cached yes may be up to 2 s old, a no is read through."""
-        now_ms = self._clock.wall_ms()
-        refusals = self._refusals(new, await self._known(new), now_ms)
+        now_ms, known = self._clock.wall_ms(), await self._known(new)
+        refusals = self._refusals(new, known, now_ms)
         unsure = [n for n, refusal in enumerate(refusals) if refusal is not None and refusal.reason in _MAY_BE_OLD]
         if unsure:
             asked = [new[n] for n in unsure]
-            again = self._refusals(asked, await self._read(asked), now_ms)
+            read = await self._read(asked)
+            again = self._refusals(asked, read, now_ms)
             refusals = [dict(zip(unsure, again, strict=True)).get(n, refusal) for n, refusal in enumerate(refusals)]
-        return [refusal or candidate for (candidate, _), refusal in zip(new, refusals, strict=True)]
+            known.groups.update(read.groups)
+        return [refusal or known.placed(candidate) for (candidate, _), refusal in zip(new, refusals, strict=True)]
 
     async def store(self, actions: Sequence[NewAction]) -> list[Acted]:
         """Makes actions durable with their entries in the journal."""

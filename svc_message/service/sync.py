@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from chappe.runtime.errors import UnavailableError
 from svc_message.model import (
     NO_POSITION,
+    Departure,
     ForeignEvent,
     InboxAnswer,
     InboxPage,
@@ -17,6 +18,7 @@ from svc_message.model import (
     Position,
 )
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
+from svc_message.model.group import left_version_of
 from svc_message.protocol import EPOCH_REWIND_MS, RESYNC_AGE_MS, LedgerClock, milliseconds_of, position_at
 from svc_message.service.accept import MAX_WRITES
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from svc_message.model import Event, ForeignAppend
     from svc_message.ports import Dispatcher, MessageStore
+    from svc_message.service.sight import Sight
 
 DEFAULT_LIMIT = 100
 MAX_EVENTS = 8192
@@ -34,8 +37,9 @@ MAX_EVENTS = 8192
 class Syncing:
     """Answers what is new in inboxes and appends what other services have to say."""
 
-    def __init__(self, store: MessageStore, dispatcher: Dispatcher, clock: LedgerClock) -> None:
+    def __init__(self, store: MessageStore, sight: Sight, dispatcher: Dispatcher, clock: LedgerClock) -> None:
         self._store = store
+        self._sight = sight
         self._dispatcher = dispatcher
         self._clock = clock
         self._epoch = 0
@@ -53,7 +57,7 @@ class Syncing:
         bound = self._clock.bound()
         starts = [self._start(query) for query in queries]
         share = max(MAX_EVENTS // max(len(queries), 1), 1)
-        pages = await self._store.read_inbox(
+        pages = await self._read(
             [
                 InboxRead(query.user_id, Position(start), min(query.limit or DEFAULT_LIMIT, share))
                 for query, (start, _) in zip(queries, starts, strict=True)
@@ -65,6 +69,30 @@ class Syncing:
             began = Position(min(_bound_of_pass(query) or bound, bound))
             answers.append(self._answer(query, filled, began, is_resync=is_resync))
         return answers
+
+    async def _read(self, reads: list[InboxRead]) -> list[InboxPage]:
+        """Reads pages; those with something that was said of a group after their reader had left it once more."""
+        pages = await self._store.read_inbox(reads)
+        altered = {n: page.altered_groups for n, page in enumerate(pages) if page.altered_groups}
+        while altered:
+            pairs = {n: [(group_id, reads[n].user_id) for group_id in groups] for n, groups in altered.items()}
+            windows = await self._sight.windows({pair for found in pairs.values() for pair in found})
+            left = {pair: version for pair, times in windows.items() if (version := left_version_of(times))}
+            again = {
+                n: reads[n]._replace(departures=tuple(Departure(pair[0], left[pair]) for pair in found if pair in left))
+                for n, found in pairs.items()
+                if not left.keys().isdisjoint(found)
+            }
+            read = await self._store.read_inbox(list(again.values())) if again else []
+            # What came in between may be of yet another group.
+            altered = {
+                n: altered[n] | page.altered_groups
+                for n, page in zip(again, read, strict=True)
+                if not page.altered_groups <= altered[n]
+            }
+            for n, page in zip(again, read, strict=True):
+                pages[n] = page
+        return pages
 
     def _start(self, query: InboxQuery) -> tuple[bytes, bool]:
         """Returns where to read on from, and whether the cursor could not be resumed from."""
@@ -88,7 +116,7 @@ class Syncing:
         """Reads on while nothing of a page is for the device, so that a page with more is never empty."""
         events = _of_others(query, page.events)
         while page.has_more and not events:
-            (page,) = await self._store.read_inbox([InboxRead(query.user_id, page.end, query.limit or DEFAULT_LIMIT)])
+            (page,) = await self._read([InboxRead(query.user_id, page.end, query.limit or DEFAULT_LIMIT)])
             events = _of_others(query, page.events)
         return InboxPage(events, page.has_more, page.end)
 

@@ -77,7 +77,10 @@ class Doors:
         self.directory.add(ALICE, BOB)
         self.dispatcher = FakeDispatcher()
         ledger_clock = LedgerClock(self.clock, bytes(8))
-        self.syncing = Syncing(self.store, self.dispatcher, ledger_clock)
+        self.groups = FakeGroupDirectory()
+        self.groups.add(group_of(GROUP, ALICE, BOB))
+        self.sight = Sight(self.groups)
+        self.syncing = Syncing(self.store, self.sight, self.dispatcher, ledger_clock)
         accepting = Accepting(self.store, self.directory, self.dispatcher, ledger_clock)
         recording = Recording(self.store, self.directory, self.dispatcher, ledger_clock)
         acting = acting_directly(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
@@ -92,11 +95,8 @@ class Doors:
         self.address = ""
 
     def _add_groups(self, clock: LedgerClock, tasks: Tasks) -> None:
-        self.groups = FakeGroupDirectory()
-        self.groups.add(group_of(GROUP, ALICE, BOB))
         journal = MemoryJournal(self.clock)
         self.group_store = MemoryGroupStore(self.store, journal)
-        self.sight = Sight(self.groups)
         expanding = Expanding(self.group_store, self.groups, self.dispatcher, clock)
         seams = Seams(self.clock, SystemRandomness())
         self.journal = JournalWorker(expanding, journal, Shard(5), clock=clock, seams=seams, tasks=tasks)

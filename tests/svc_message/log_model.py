@@ -26,8 +26,9 @@ from svc_message.model import (
 )
 from svc_message.protocol import LedgerClock
 from svc_message.service.accept import Accepting
+from svc_message.service.sight import Sight
 from svc_message.service.sync import Syncing
-from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, message_id
+from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, FakeGroupDirectory, message_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from svc_message.model import Accepted, InboxAnswer, InboxPage, InboxRead, NewMessage
     from svc_message.ports import Dispatcher, MessageStore
 
-    Rules = Callable[[MessageStore, Dispatcher, LedgerClock], Syncing]
+    Rules = Callable[[MessageStore, Sight, Dispatcher, LedgerClock], Syncing]
 
 ALICE, BOB = UserId(b"A" * 16), UserId(b"B" * 16)
 START_MS = 1_800_000_000_000
@@ -121,7 +122,8 @@ class Model:
         store, directory, dispatcher = LateStore(self), FakeDirectory(), FakeDispatcher()
         directory.add(ALICE, BOB)
         self._writers = [Accepting(store, directory, dispatcher, self._clock(n)) for n in range(3)]
-        self._readers = [rules(store, dispatcher, self._clock(n)) for n in range(3, 5)]
+        sight = Sight(FakeGroupDirectory())
+        self._readers = [rules(store, sight, dispatcher, self._clock(n)) for n in range(3, 5)]
         self._devices = [Device(self, self._readers[n], DeviceId(n + 1)) for n in range(2)]
 
     def run(self, messages: int = 80, span_s: float = 80) -> Outcome:

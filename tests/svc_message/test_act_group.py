@@ -10,7 +10,17 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.group_store_memory import MemoryGroupStore
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.model import Answer, DeviceId, MessageId, Refused, SendGroupMessage, SendRequest, Stored, UserId
+from svc_message.model import (
+    Answer,
+    DeviceId,
+    MessageId,
+    PageRead,
+    Refused,
+    SendGroupMessage,
+    SendRequest,
+    Stored,
+    UserId,
+)
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent, SendGroupAction
 from svc_message.model.group import Window
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock
@@ -268,3 +278,26 @@ async def test_nothing_is_taken_while_too_much_waits_for_members(ledger: GroupLe
 
     assert isinstance(answer, Refused)
     assert answer.is_retryable
+
+
+async def test_an_action_is_done_in_the_version_that_is_known(ledger: GroupLedger) -> None:
+    target = await ledger.say()
+    ledger.directory.add(group_of(GROUP, BOB, ALICE, version=7))
+    await ledger.do(ledger.request(EDIT, target, b"later"))
+
+    (seen,) = await ledger.groups.read_page(PageRead(CAROL, GROUP, b"", b"", 10), (Window(1, 7),))
+    (stood,) = await ledger.groups.read_page(PageRead(BOB, GROUP, b"", b"", 10), (Window(1, 0),))
+
+    assert (seen.message.envelope, stood.message.envelope) == (b"hi", b"later")
+
+
+async def test_an_action_that_was_read_through_for_is_done_in_the_version_that_was_read(ledger: GroupLedger) -> None:
+    target = await ledger.say(sender=CAROL)
+    ledger.directory.add(group_of(GROUP, BOB, ALICE, version=6))
+    ledger.directory.past[GROUP, CAROL] = (Window(1, 6),)
+    ledger.directory.change(group_of(GROUP, BOB, ALICE, CAROL, version=7))
+    assert reasons(await ledger.do(ledger.request(EDIT, target, b"later", user=CAROL))) == [""]
+
+    (seen,) = await ledger.groups.read_page(PageRead(ALICE, GROUP, b"", b"", 10), (Window(1, 7),))
+
+    assert seen.message.envelope == b"hi"

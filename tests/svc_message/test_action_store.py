@@ -351,7 +351,7 @@ async def test_pages_that_lose_all_their_events_say_where_they_end(store: Book, 
     hide = desk.act(message, HIDE, user=desk.bob)
     await store.actions.act([hide])
 
-    ((events, has_more, end),) = await store.read_inbox([InboxRead(desk.bob, NO_POSITION, 1)])
+    ((events, has_more, end, _),) = await store.read_inbox([InboxRead(desk.bob, NO_POSITION, 1)])
 
     assert (events, has_more, end) == ([], True, message.position)
 

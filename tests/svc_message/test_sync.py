@@ -32,9 +32,10 @@ from svc_message.protocol import (
     milliseconds_of,
     position_at,
 )
+from svc_message.service.sight import Sight
 from svc_message.service.sync import MAX_EVENTS, Syncing
 from tests.svc_message.desk import Desk
-from tests.svc_message.fakes import FakeDispatcher, ManualClock
+from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, ManualClock
 from tests.svc_message.log_model import Model
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Log:
         self.dispatcher = FakeDispatcher()
         self.desk = Desk()
         self.ledger_clock = LedgerClock(self.clock, bytes(8))
-        self.syncing = Syncing(self.store, self.dispatcher, self.ledger_clock)
+        self.directory = FakeGroupDirectory()
+        self.syncing = Syncing(self.store, Sight(self.directory), self.dispatcher, self.ledger_clock)
 
     async def write(self, count: int = 1, *, own: bool = False) -> None:
         """Writes messages to Bob, or from Bob's first device to Alice, each at a later millisecond."""

@@ -7,16 +7,15 @@ versions rise together but for the minutes in which an id may be accepted late, 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from psycopg.types.numeric import Int4
+from psycopg.types.numeric import Int4, Int8
 
 from svc_message.adapters.message_store_postgres.arrays import Uuid, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
 from svc_message.adapters.message_store_postgres.history import STORED, stored_of
-from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.adapters.message_store_postgres.seeing import FOR_EVER, woven
 from svc_message.model import ConversationId, PageRead, StoredMessage, UserId
-from svc_message.model.group import GroupChat, GroupLine, Window
+from svc_message.model.group import GroupChat, GroupLine, Window, left_version_of
 
-FOR_EVER: Final = 2**62
 LATE_MS: Final = 660_000
 """Ids and versions may be out of order by so much: 10 minutes and what clocks and copies of groups may be off."""
 _FIRST_ID: Final = bytes(16)
@@ -48,7 +47,8 @@ _RECEIPT: Final = """
 
 _PAGE: Final = """
     WITH owner AS MATERIALIZED (
-        SELECT t.user_id, c.cleared_floor, c.cleared_upto, c.cleared_ms FROM (SELECT %b AS user_id) t
+        SELECT t.user_id, t.left_version, c.cleared_floor, c.cleared_upto, c.cleared_ms
+        FROM (SELECT %b AS user_id, %b AS left_version) t
         LEFT JOIN conversations c ON c.user_id = t.user_id AND c.conversation_id = %b
     )
     SELECT {stored}
@@ -65,7 +65,7 @@ _PAGE: Final = """
         ORDER BY seen.message_id {direction} LIMIT %b
     ) m
     CROSS JOIN owner
-    {view} {receipt} {reactions}
+    {view} {before} {receipt} {reactions}
 """
 
 
@@ -73,7 +73,8 @@ def _page_of(direction: str) -> bytes:
     owner = "owner.user_id"
     receipt, cleared = _RECEIPT.format(reader=owner), _NOT_CLEARED.format(line="owner")
     statement = _PAGE.replace("{stored}", STORED)
-    return woven(statement, reader=owner, direction=direction, receipt=receipt, not_cleared=cleared)
+    left = "owner.left_version"
+    return woven(statement, reader=owner, left=left, direction=direction, receipt=receipt, not_cleared=cleared)
 
 
 _NEWEST: Final = _page_of("DESC")
@@ -84,7 +85,7 @@ _OLDEST: Final = _page_of("ASC")
 # read receipt of its own, among the newest 1,000 messages.
 _CHATS: Final = """
     SELECT t.n, unread.count, {stored}
-    FROM unnest(%b, %b, %b, %b) AS t (n, conversation_id, first, last)
+    FROM unnest(%b, %b, %b, %b, %b) AS t (n, conversation_id, first, last, left_version)
     CROSS JOIN LATERAL (
         SELECT x.* FROM conversations x WHERE x.user_id = %b AND x.conversation_id = t.conversation_id LIMIT 1
     ) c
@@ -104,7 +105,7 @@ _CHATS: Final = """
         ) seen
         ORDER BY seen.message_id DESC LIMIT 1
     ) m ON true
-    {view} {receipt} {reactions}
+    {view} {before} {receipt} {reactions}
     CROSS JOIN LATERAL (
         SELECT count(*) AS count FROM (
             SELECT FROM (
@@ -129,6 +130,7 @@ _CHATS: Final = """
 _LIST: Final = woven(
     _CHATS.replace("{stored}", STORED),
     reader="c.user_id",
+    left="t.left_version",
     receipt=_RECEIPT.format(reader="c.user_id"),
     not_cleared=_NOT_CLEARED.format(line="c"),
     for_ever=FOR_EVER,
@@ -152,6 +154,7 @@ async def read_page(connections: Connections, read: PageRead, windows: Sequence[
     group, limit = Uuid(read.conversation_id), Int4(read.limit)
     parameters = (
         Uuid(read.owner_id),
+        Int8(left_version_of(windows) or FOR_EVER),
         group,
         int8s([one.joined_version for one in ranges]),
         int8s([one.left_version for one in ranges]),
@@ -178,6 +181,7 @@ async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence
         uuids([line.group_id for line in lines]),
         int4s([last - len(line.windows) + 1 for last, line in zip(lasts, lines, strict=True)]),
         int4s(lasts),
+        int8s([left_version_of(line.windows) or FOR_EVER for line in lines]),
         Uuid(owner_id),
         joined,
         left,

@@ -16,11 +16,14 @@ from svc_message.model import (
     Chat,
     ChatCursor,
     ChatPage,
+    ConversationId,
+    Event,
     ForeignAppend,
     ForeignEvent,
     Found,
     InboxPage,
     InboxRead,
+    MessageEvent,
     MessageRef,
     NewMessage,
     PageRead,
@@ -28,6 +31,8 @@ from svc_message.model import (
     StoredMessage,
     UserId,
 )
+from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
+from svc_message.model.group import NewGroupMessage
 
 
 class MemoryMessageStore:
@@ -134,8 +139,29 @@ def _page_of(book: Book, read: InboxRead) -> InboxPage:
         end = rest[read.limit].position
         # A position with more events than the limit is given whole; the next page may then be empty.
         page = [event for event in rest if event.position < end] or [event for event in rest if event.position == end]
-    shown = [event for event in (book.shown(read.user_id, event) for event in page) if event is not None]
-    return InboxPage(shown, len(rest) > read.limit, page[-1].position if page else NO_POSITION)
+    left = {one.group_id: one.left_version for one in read.departures}
+    shown = [book.shown(read.user_id, event, left.get(_conversation(event), 0)) for event in page]
+    return InboxPage(
+        [event for event in shown if event is not None],
+        len(rest) > read.limit,
+        page[-1].position if page else NO_POSITION,
+        frozenset(_conversation(event) for event in page if _is_altered(book, event)),
+    )
+
+
+def _is_altered(book: Book, event: Event) -> bool:
+    """Tells whether what an event of a group shows may be later than its reader's time there."""
+    if not isinstance(event, MessageEvent | EditEvent | ReactionEvent):
+        return False
+    place = (event.conversation_id, event.message_id)
+    is_group = isinstance(book.messages[place[0]].get(place[1]), NewGroupMessage)
+    return is_group and (not isinstance(event, MessageEvent) or bool(book.altered.public(place).edit_id))
+
+
+def _conversation(event: Event) -> ConversationId:
+    if isinstance(event, MessageEvent | EditEvent | RevokeEvent | ReactionEvent):
+        return event.conversation_id
+    return ConversationId(b"")
 
 
 def _newest(chat: Chat) -> tuple[int, bytes]:

@@ -1,6 +1,8 @@
 """What became of messages: for everybody, and for the eyes of one user alone."""
 
-from typing import Final, NamedTuple
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeVar
 
 from svc_message.model import ConversationId, MessageId, UserId
 from svc_message.model.action import ActionKind, NewAction, Reaction
@@ -27,6 +29,7 @@ class _Reaction(NamedTuple):
     envelope: bytes
 
 
+_Said = TypeVar("_Said", Altered, _Reaction)
 _Place = tuple[ConversationId, MessageId]
 _AS_SENT: Final = Altered()
 
@@ -37,30 +40,36 @@ class Alterations:
     def __init__(self) -> None:
         self._public: dict[_Place, Altered] = {}
         self._private: dict[tuple[UserId, _Place], Altered] = {}
-        self._reactions: dict[tuple[_Place, UserId, bool], _Reaction] = {}
+        # By the version of the group in which it was said, 0 in a direct conversation: who has left sees what was said
+        # before.
+        self._contents: defaultdict[_Place, dict[int, Altered]] = defaultdict(dict)
+        self._reactions: defaultdict[tuple[_Place, UserId, bool], dict[int, _Reaction]] = defaultdict(dict)
 
     def public(self, place: _Place) -> Altered:
         """Returns what became of a message for everybody."""
         return self._public.get(place, _AS_SENT)
 
-    def seen(self, user_id: UserId, place: _Place) -> Altered:
+    def seen(self, user_id: UserId, place: _Place, left_version: int = 0) -> Altered:
         """Returns what became of a message as one user sees it; without an edit when it was taken back."""
         public, own = self.public(place), self._private.get((user_id, place), _AS_SENT)
         revoked_ms = public.revoked_ms or own.revoked_ms
+        if left_version:
+            public = _before(self._contents.get(place, {}), left_version) or _AS_SENT
         edit_id, edited_ms, envelope, _, _ = _AS_SENT if revoked_ms else max(public, own)
         return Altered(edit_id, edited_ms, envelope, revoked_ms, own.is_hidden)
 
-    def reaction(self, place: _Place, user_id: UserId, *, is_withheld: bool) -> _Reaction | None:
+    def reaction(self, place: _Place, user_id: UserId, *, is_withheld: bool, left_version: int = 0) -> _Reaction | None:
         """Returns a user's reaction to a message, the one that everybody sees or the one that it alone does."""
-        return self._reactions.get((place, user_id, is_withheld))
+        return _before(self._reactions.get((place, user_id, is_withheld), {}), left_version)
 
-    def reactions(self, reader_id: UserId, place: _Place) -> tuple[Reaction, ...]:
+    def reactions(self, reader_id: UserId, place: _Place, left_version: int = 0) -> tuple[Reaction, ...]:
         """Returns who reacted to a message, as one user sees it, the newest first."""
         if self.seen(reader_id, place).revoked_ms:
             return ()
         newest: dict[UserId, _Reaction] = {}
-        for (where, user_id, is_withheld), reaction in self._reactions.items():
-            if where == place and (not is_withheld or user_id == reader_id):
+        for (where, user_id, is_withheld), by_version in self._reactions.items():
+            reaction = _before(by_version, left_version)
+            if reaction and where == place and (not is_withheld or user_id == reader_id):
                 newest[user_id] = max(reaction, newest.get(user_id, reaction))
         shown = sorted(((r, user_id) for user_id, r in newest.items() if r.envelope), reverse=True)
         return tuple(
@@ -70,6 +79,7 @@ class Alterations:
     def forget(self, place: _Place) -> None:
         """Forgets everything that became of a message."""
         self._public.pop(place, None)
+        self._contents.pop(place, None)
         for key in [key for key in self._private if key[1] == place]:
             del self._private[key]
         for name in [name for name in self._reactions if name[0] == place]:
@@ -91,9 +101,14 @@ class Alterations:
         edit = (action.action_id, action.accepted_ms, action.envelope)
         public = self.public(place)
         before = self._own(action, place) if action.is_withheld else public
-        if public.revoked_ms or before.revoked_ms or action.action_id < before.edit_id:
-            return
         after = Altered(*edit, 0, before.is_hidden)
+        if public.revoked_ms or before.revoked_ms:
+            return
+        if not action.is_withheld:
+            contents = self._contents[place]
+            contents[action.group_version] = max(after, contents.get(action.group_version, after))
+        if action.action_id < before.edit_id:
+            return
         if action.is_withheld:
             self._change_own(action, after)
         else:
@@ -108,20 +123,27 @@ class Alterations:
         public = self.public(place)
         revoked_ms = public.revoked_ms or action.accepted_ms
         self._public[place] = public._replace(revoked_ms=revoked_ms, envelope=b"")
+        self._contents.pop(place, None)
         for key in [key for key in self._private if key[1] == place]:
             self._private[key] = self._private[key]._replace(envelope=b"")
-        for name in [name for name in self._reactions if name[0] == place]:
-            self._reactions[name] = self._reactions[name]._replace(envelope=b"")
+        for name, by_version in self._reactions.items():
+            if name[0] == place:
+                self._reactions[name] = {n: reaction._replace(envelope=b"") for n, reaction in by_version.items()}
 
     def _react(self, place: _Place, action: NewAction) -> None:
         if self.public(place).revoked_ms:
             return
-        key = (place, action.user_id, action.is_withheld)
+        by_version = self._reactions[place, action.user_id, action.is_withheld]
         reaction = _Reaction(action.action_id, action.accepted_ms, action.envelope)
-        self._reactions[key] = max(reaction, self._reactions.get(key, reaction))
+        by_version[action.group_version] = max(reaction, by_version.get(action.group_version, reaction))
 
     def _own(self, action: NewAction, place: _Place) -> Altered:
         return self._private.get((action.user_id, place), _AS_SENT)
 
     def _change_own(self, action: NewAction, after: Altered) -> None:
         self._private[action.user_id, (action.conversation_id, action.message_id)] = after
+
+
+def _before(by_version: Mapping[int, _Said], left_version: int) -> _Said | None:
+    """Returns the greatest of what was said before a version, or ever for 0."""
+    return max((said for n, said in by_version.items() if not left_version or n < left_version), default=None)

@@ -198,36 +198,36 @@ class Book:
         line = self.lines[user_id].get(conversation_id, _NO_LINE)
         return [message for message in self.visible(user_id, conversation_id) if line.shows(message)]
 
-    def shown(self, reader_id: UserId, event: Event) -> Event | None:
+    def shown(self, reader_id: UserId, event: Event, left_version: int = 0) -> Event | None:
         """Returns an event of an inbox as its reader sees it now; None when it is not to be seen any more."""
         if isinstance(event, ReceiptEvent | GroupReceiptEvent | OwnReadEvent | ForeignEvent):
             return event
         if isinstance(event, SettingEvent):
             return event._replace(settings=self.lines[reader_id][event.conversation_id].settings)
         place = (event.conversation_id, event.message_id)
-        message, seen = self.there(*place), self.altered.seen(reader_id, place)
+        message, seen = self.there(*place), self.altered.seen(reader_id, place, left_version)
         if isinstance(event, RevokeEvent):
             return event
         if message is None or seen.is_hidden:
             return None
         if isinstance(event, MessageEvent):
-            return self.seen(reader_id, message, event.position)
-        return event if self._is_newest(reader_id, event) and not seen.revoked_ms else None
+            return self.seen(reader_id, message, event.position, left_version)
+        return event if self._is_newest(reader_id, event, left_version) and not seen.revoked_ms else None
 
-    def seen(self, reader_id: UserId, message: Kept, position: Position) -> MessageEvent:
+    def seen(self, reader_id: UserId, message: Kept, position: Position, left_version: int = 0) -> MessageEvent:
         """Returns a message at a position as one user sees it."""
         place = (message.conversation_id, message.message_id)
-        edit_id, edited_ms, envelope, revoked_ms, _ = self.altered.seen(reader_id, place)
+        edit_id, edited_ms, envelope, revoked_ms, _ = self.altered.seen(reader_id, place, left_version)
         event = event_of(message, position)._replace(edited_ms=edited_ms, revoked_ms=revoked_ms)
         return event._replace(envelope=envelope) if edit_id or revoked_ms else event
 
-    def _is_newest(self, reader_id: UserId, event: EditEvent | ReactionEvent) -> bool:
+    def _is_newest(self, reader_id: UserId, event: EditEvent | ReactionEvent, left_version: int) -> bool:
         place = (event.conversation_id, event.message_id)
         if isinstance(event, EditEvent):
-            return self.altered.seen(reader_id, place).edit_id == event.action_id
+            return self.altered.seen(reader_id, place, left_version).edit_id == event.action_id
         action = self.actions[event.conversation_id, event.action_id]
         is_withheld = action is not None and action.is_withheld
-        reaction = self.altered.reaction(place, event.user_id, is_withheld=is_withheld)
+        reaction = self.altered.reaction(place, event.user_id, is_withheld=is_withheld, left_version=left_version)
         return reaction is not None and reaction.reaction_id == event.action_id
 
     def unread(self, user_id: UserId, conversation_id: ConversationId, line: Line) -> Iterator[NewMessage]:
@@ -249,13 +249,13 @@ class Book:
         position = line.settings_position
         return Chat(conversation_id, line.peer_id, last, count, line.read_upto, line.settings, position)
 
-    def stored(self, reader_id: UserId, message: Kept) -> StoredMessage:
+    def stored(self, reader_id: UserId, message: Kept, left_version: int = 0) -> StoredMessage:
         """Returns a message with how far it has come, as one user sees it."""
         place = (message.conversation_id, message.message_id)
         receipt = self.receipts.get(place, NO_RECEIPT)
-        event = self.seen(reader_id, message, NO_POSITION)
+        event = self.seen(reader_id, message, NO_POSITION, left_version)
         known = receipt.shown() if message.sender_id == reader_id else receipt[:3]
-        return StoredMessage(event, *known, self.altered.reactions(reader_id, place))
+        return StoredMessage(event, *known, self.altered.reactions(reader_id, place, left_version))
 
 
 def event_of(message: Kept, position: Position) -> MessageEvent:

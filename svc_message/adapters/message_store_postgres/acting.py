@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from svc_message.adapters.inbox_rows import ACTION
+from svc_message.adapters.message_store_postgres import contents
 from svc_message.adapters.message_store_postgres.arrays import bools, byte_strings, int2s, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
+from svc_message.adapters.message_store_postgres.contents import NEW
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import Verdict
 from svc_message.model.action import (
@@ -43,13 +45,13 @@ _SIGHT: Final = woven(
 _STORE: Final = b"""
     INSERT INTO actions (
         conversation_id, action_id, message_id, user_id, peer_id, device_id, kind, is_withheld, content_hash, pos,
-        accepted_ms, expires_ms)
+        accepted_ms, expires_ms, members_version)
     SELECT t.conversation_id, t.action_id, t.message_id, t.user_id,
         nullif(t.peer_id, '00000000-0000-0000-0000-000000000000'), t.device_id, t.kind, t.is_withheld, t.content_hash,
-        t.pos, t.accepted_ms, m.expires_ms
-    FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+        t.pos, t.accepted_ms, m.expires_ms, nullif(t.group_version, 0)
+    FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
         action_id, conversation_id, kind, message_id, user_id, device_id, peer_id, content_hash, is_withheld, pos,
-        accepted_ms)
+        accepted_ms, group_version)
     LEFT JOIN messages m ON m.conversation_id = t.conversation_id AND m.message_id = t.message_id
     WHERE NOT EXISTS (
         SELECT FROM messages other WHERE other.conversation_id = t.conversation_id AND other.message_id = t.action_id)
@@ -63,14 +65,10 @@ _LOCK: Final = b"""
     ORDER BY m.conversation_id, m.message_id FOR NO KEY UPDATE OF m
 """
 
-# Every effect begins with the actions that are new, in an order in which two batches never lock rows in a circle.
-_NEW: Final = """
-    unnest(%b, %b, %b, %b) AS t (conversation_id, action_id, pos, envelope)
-    JOIN actions a ON a.conversation_id = t.conversation_id AND a.action_id = t.action_id AND a.pos = t.pos
-"""
 _EDIT: Final = woven(
     """
-    UPDATE messages m SET envelope = e.envelope, edit_id = e.action_id, edited_ms = e.accepted_ms
+    UPDATE messages m SET envelope = e.envelope, edit_id = e.action_id, edited_ms = e.accepted_ms,
+        edit_version = e.members_version
     FROM (
         SELECT DISTINCT ON (a.conversation_id, a.message_id) a.*, t.envelope FROM {new}
         WHERE a.kind = 2 AND NOT a.is_withheld
@@ -79,7 +77,7 @@ _EDIT: Final = woven(
     WHERE m.conversation_id = e.conversation_id AND m.message_id = e.message_id AND m.kind = 1
         AND m.revoked_ms IS NULL AND (m.edit_id IS NULL OR m.edit_id < e.action_id)
 """,
-    new=_NEW,
+    new=NEW,
 )
 _REVOKE: Final = woven(
     """
@@ -91,15 +89,16 @@ _REVOKE: Final = woven(
     ) e
     WHERE m.conversation_id = e.conversation_id AND m.message_id = e.message_id AND m.kind = 1 AND m.revoked_ms IS NULL
 """,
-    new=_NEW,
+    new=NEW,
 )
 # The lock keeps a message from being taken back between the look at it and the commit.
 _REACT: Final = woven(
     """
     INSERT INTO reactions AS r (
-        conversation_id, message_id, user_id, is_withheld, reaction_id, reacted_ms, expires_ms, envelope)
+        conversation_id, message_id, user_id, is_withheld, reaction_id, reacted_ms, expires_ms, envelope,
+        members_version)
     SELECT e.conversation_id, e.message_id, e.user_id, e.is_withheld, e.action_id, e.accepted_ms, e.expires_ms,
-        e.envelope
+        e.envelope, e.members_version
     FROM (
         SELECT DISTINCT ON (a.conversation_id, a.message_id, a.user_id, a.is_withheld) a.*, t.envelope FROM {new}
         WHERE a.kind = 5
@@ -109,10 +108,11 @@ _REACT: Final = woven(
         AND m.revoked_ms IS NULL
     FOR SHARE OF m
     ON CONFLICT (conversation_id, message_id, user_id, is_withheld) DO UPDATE
-    SET reaction_id = excluded.reaction_id, reacted_ms = excluded.reacted_ms, envelope = excluded.envelope
+    SET reaction_id = excluded.reaction_id, reacted_ms = excluded.reacted_ms, envelope = excluded.envelope,
+        members_version = excluded.members_version
     WHERE r.reaction_id < excluded.reaction_id
 """,
-    new=_NEW,
+    new=NEW,
 )
 _HIDE: Final = woven(
     """
@@ -122,7 +122,7 @@ _HIDE: Final = woven(
     ORDER BY a.user_id, a.conversation_id, a.message_id
     ON CONFLICT (user_id, conversation_id, message_id) DO UPDATE SET is_hidden = true
 """,
-    new=_NEW,
+    new=NEW,
 )
 _EDIT_PRIVATELY: Final = woven(
     """
@@ -141,7 +141,7 @@ _EDIT_PRIVATELY: Final = woven(
     SET edit_id = excluded.edit_id, edited_ms = excluded.edited_ms, envelope = excluded.envelope
     WHERE v.revoked_ms IS NULL AND (v.edit_id IS NULL OR v.edit_id < excluded.edit_id)
 """,
-    new=_NEW,
+    new=NEW,
 )
 _REVOKE_PRIVATELY: Final = woven(
     """
@@ -153,7 +153,7 @@ _REVOKE_PRIVATELY: Final = woven(
     ON CONFLICT (user_id, conversation_id, message_id) DO UPDATE
     SET revoked_ms = coalesce(v.revoked_ms, excluded.revoked_ms), envelope = NULL
 """,
-    new=_NEW,
+    new=NEW,
 )
 # After the messages' rows were locked, so that nothing that was written meanwhile is overlooked.
 _EMPTY_REACTIONS: Final = woven(
@@ -165,7 +165,7 @@ _EMPTY_REACTIONS: Final = woven(
     ) e
     WHERE r.conversation_id = e.conversation_id AND r.message_id = e.message_id AND r.envelope <> ''
 """,
-    new=_NEW,
+    new=NEW,
 )
 _EMPTY_PRIVATE_EDITS: Final = woven(
     """
@@ -182,7 +182,7 @@ _EMPTY_PRIVATE_EDITS: Final = woven(
     WHERE v.user_id = e.sender_id AND v.conversation_id = e.conversation_id AND v.message_id = e.message_id
         AND v.envelope IS NOT NULL
 """,
-    new=_NEW,
+    new=NEW,
 )
 
 # Who did it, and whom it reaches: for what is new, and again for what was found.
@@ -324,7 +324,11 @@ def _effects(batch: Sequence[NewAction]) -> list[bytes]:
     """Returns the statements that a batch needs beside those that every batch does, in their order."""
     shapes = {(action.kind, action.is_withheld) for action in batch}
     kinds = {kind for kind, _ in shapes}
+    is_group = any(action.group_version for action in batch)
     wanted = {
+        contents.KEEP_SENT: is_group and ActionKind.EDIT in kinds,
+        contents.KEEP_EDITS: is_group and ActionKind.EDIT in kinds,
+        contents.KEEP_REACTIONS: is_group and ActionKind.REACTION in kinds,
         _EDIT: (ActionKind.EDIT, False) in shapes,
         _EDIT_PRIVATELY: (ActionKind.EDIT, True) in shapes,
         _REACT: ActionKind.REACTION in kinds,
@@ -333,13 +337,16 @@ def _effects(batch: Sequence[NewAction]) -> list[bytes]:
         _REVOKE: (ActionKind.REVOKE, False) in shapes,
         _EMPTY_REACTIONS: (ActionKind.REVOKE, False) in shapes,
         _EMPTY_PRIVATE_EDITS: (ActionKind.REVOKE, False) in shapes,
+        contents.FORGET: is_group and ActionKind.REVOKE in kinds,
     }
     return [query for query, is_wanted in wanted.items() if is_wanted]
 
 
 def _store(batch: Sequence[NewAction]) -> Statement:
     columns = zip(*sorted(action._replace(peer_id=action.peer_id or _NOBODY) for action in batch), strict=True)  # type: ignore[arg-type]  # nobody stands for None in the array
-    ids, conversations, kinds, messages, users, devices, peers, _, hashes, withheld, positions, times = columns
+    ids, conversations, kinds, messages, users, devices, peers, _, hashes, withheld, positions, times, versions = (
+        columns
+    )
     parameters = (
         uuids(ids),
         uuids(conversations),
@@ -352,6 +359,7 @@ def _store(batch: Sequence[NewAction]) -> Statement:
         bools(withheld),
         uuids(positions),
         int8s(times),
+        int8s(versions),
     )
     return Statement(_STORE, parameters)
 

@@ -18,28 +18,39 @@ from svc_message.adapters.inbox_rows import (
     own_read_of,
     receipt_of,
 )
-from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, uuids
+from svc_message.adapters.message_store_postgres.arrays import byte_strings, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.adapters.message_store_postgres.seeing import FOR_EVER, woven
 from svc_message.adapters.message_store_postgres.settings import setting_of
-from svc_message.adapters.message_store_postgres.shared import Shared, take_apart
-from svc_message.model import NO_POSITION, Event, ForeignAppend, InboxPage, InboxRead, MessageEvent, Position
+from svc_message.adapters.message_store_postgres.shared import Shared, Wanted, take_apart
+from svc_message.model import (
+    NO_POSITION,
+    ConversationId,
+    Event,
+    ForeignAppend,
+    InboxPage,
+    InboxRead,
+    MessageEvent,
+    Position,
+)
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent
 
 ROWS_APPENDED: Final = 4096
-_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _EXPIRES, _DATA, _IS_SEEN, _ACTION = 0, 1, 2, 4, 9, 12, 14, 15, 16
+_N, _KIND, _POSITION, _CONVERSATION, _ENVELOPE, _EDITED, _EXPIRES = 0, 1, 2, 4, 9, 10, 12
+_VERSION, _DATA, _IS_SEEN, _ACTION = 13, 14, 15, 16
+_LATER: Final = frozenset({ActionKind.EDIT, ActionKind.REACTION})
+"""What may say something that who has left is not to see."""
 
 # One row more than asked for tells whether there are more; its whole position comes with it, and all or nothing of a
 # position is given, because who reads on does so after a position. A pointer to an action leads to its message.
-_READ: Final = woven(
-    """
+_READ_TEXT: Final = """
     SELECT t.n, i.kind, i.pos, i.message_id, i.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id,
         m.accepted_ms, {content}, CASE WHEN i.kind = {setting} THEN {packed_settings} ELSE i.data END,
         coalesce({is_seen}, false),
-        a.kind, a.message_id, a.user_id, a.device_id, a.accepted_ms, r.envelope,
+        a.kind, a.message_id, a.user_id, a.device_id, a.accepted_ms, {reaction},
         CASE a.kind
             WHEN 2 THEN {edit_id} = a.action_id AND NOT {is_revoked}
-            WHEN 5 THEN r.reaction_id = a.action_id AND NOT {is_revoked}
+            WHEN 5 THEN {reaction_id} = a.action_id AND NOT {is_revoked}
             ELSE true
         END
     FROM unnest(%b, %b, %b, %b) AS t (n, user_id, after, count)
@@ -51,15 +62,47 @@ _READ: Final = woven(
         AND a.action_id = i.message_id
     LEFT JOIN messages m ON m.conversation_id = i.conversation_id
         AND m.message_id = coalesce(a.message_id, i.message_id)
-    {view}
+    {view} {departures}
     LEFT JOIN reactions r ON r.conversation_id = CASE a.kind WHEN 5 THEN a.conversation_id END
         AND r.message_id = a.message_id AND r.user_id = a.user_id AND r.is_withheld = a.is_withheld
+    {reactions_before}
     LEFT JOIN conversations c ON c.user_id = CASE i.kind WHEN {setting} THEN i.user_id END
         AND c.conversation_id = i.conversation_id
-""",
+"""
+_READ: Final = woven(
+    _READ_TEXT,
     reader="t.user_id",
     action=ACTION,
     setting=SETTING,
+    reaction="r.envelope",
+    reaction_id="r.reaction_id",
+    departures="",
+    reactions_before="",
+)
+# Who has left groups sees what stood then.
+_DEPARTURES: Final = """
+    LEFT JOIN LATERAL (
+        SELECT x.left_version FROM unnest(%b, %b, %b) AS x (n, conversation_id, left_version)
+        WHERE x.n = t.n AND x.conversation_id = i.conversation_id LIMIT 1
+    ) d ON true {before}
+"""
+_REACTIONS_BEFORE: Final = """
+    LEFT JOIN LATERAL (
+        SELECT x.* FROM group_contents x
+        WHERE r.members_version >= d.left_version AND x.conversation_id = r.conversation_id
+            AND x.message_id = r.message_id AND x.user_id = r.user_id AND x.members_version < d.left_version
+        ORDER BY x.action_id DESC LIMIT 1
+    ) rb ON true
+"""
+_READ_LEFT: Final = woven(
+    _READ_TEXT.replace("{departures}", _DEPARTURES),
+    reader="t.user_id",
+    left="d.left_version",
+    action=ACTION,
+    setting=SETTING,
+    reaction="CASE WHEN r.members_version >= d.left_version THEN rb.envelope ELSE r.envelope END",
+    reaction_id="CASE WHEN r.members_version >= d.left_version THEN rb.action_id ELSE r.reaction_id END",
+    reactions_before=_REACTIONS_BEFORE,
 )
 
 _APPEND: Final = b"""
@@ -80,20 +123,17 @@ async def read_inbox(connections: Connections, reads: Sequence[InboxRead]) -> li
         int4s([read.limit + 1 for read in reads]),
     )
     found: list[list[Row]] = [[] for _ in reads]
-    for row in await connections.run(Statement(_READ, parameters)):
+    for row in await connections.run(_reading(reads, parameters)):
         found[row[_N]].append(row)
     pages = [_cut(read, rows) for read, rows in zip(reads, found, strict=True)]
     wanted = [
-        (read.user_id, row[_CONVERSATION], row[_DATA])
+        _wanted(read, row)
         for read, (rows, _) in zip(reads, pages, strict=True)
         for row in rows
         if row[_KIND] == MESSAGES
     ]
     shared = await take_apart(connections, wanted) if wanted else Shared({}, set())
-    return [
-        InboxPage(_events(read, rows, shared), has_more, rows[-1][_POSITION] if rows else NO_POSITION)
-        for read, (rows, has_more) in zip(reads, pages, strict=True)
-    ]
+    return [_page(read, rows, shared, has_more=has_more) for read, (rows, has_more) in zip(reads, pages, strict=True)]
 
 
 async def append_events(connections: Connections, batch: Sequence[ForeignAppend]) -> None:
@@ -111,6 +151,25 @@ async def append_events(connections: Connections, batch: Sequence[ForeignAppend]
             uuids([batch[n].position for n, _ in rows]),
         )
         await connections.run(Statement(_APPEND, parameters))
+
+
+def _reading(reads: Sequence[InboxRead], parameters: tuple[object, ...]) -> Statement:
+    departures = [(n, *departure) for n, read in enumerate(reads) for departure in read.departures]
+    if not departures:
+        return Statement(_READ, parameters)
+    places, groups, versions = zip(*departures, strict=True)
+    return Statement(_READ_LEFT, (*parameters, int4s(places), uuids(groups), int8s(versions)))
+
+
+def _wanted(read: InboxRead, row: Row) -> Wanted:
+    conversation_id = row[_CONVERSATION]
+    left = (one.left_version for one in read.departures if one.group_id == conversation_id)
+    return Wanted(read.user_id, conversation_id, next(left, FOR_EVER), row[_DATA])
+
+
+def _page(read: InboxRead, rows: list[Row], shared: Shared, *, has_more: bool) -> InboxPage:
+    events, altered = _events(read, rows, shared)
+    return InboxPage(events, has_more, rows[-1][_POSITION] if rows else NO_POSITION, frozenset(altered))
 
 
 def _cut(read: InboxRead, rows: list[Row]) -> tuple[list[Row], bool]:
@@ -132,14 +191,21 @@ def _position(row: Row) -> Position:
     return position
 
 
-def _events(read: InboxRead, rows: list[Row], shared: Shared) -> list[Event]:
+def _events(read: InboxRead, rows: list[Row], shared: Shared) -> tuple[list[Event], set[ConversationId]]:
+    """Returns what rows stand for, and the groups of which something was edited or reacted to."""
     events: list[Event] = []
+    altered: set[ConversationId] = set()
     for row in rows:
         if row[_KIND] == MESSAGES:
-            events += shared.messages_in(read.user_id, row[_CONVERSATION], row[_DATA], row[_POSITION])
-        elif (event := _event(read, row)) is not None:
+            messages = list(shared.messages_in(_wanted(read, row), row[_POSITION]))
+            altered.update(message.conversation_id for message in messages if message.edited_ms)
+            events += messages
+            continue
+        if row[_VERSION] and (row[_EDITED] or row[_ACTION] in _LATER):
+            altered.add(row[_CONVERSATION])
+        if (event := _event(read, row)) is not None:
             events.append(event)
-    return events
+    return events, altered
 
 
 def _event(read: InboxRead, row: Row) -> Event | None:

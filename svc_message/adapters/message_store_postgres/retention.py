@@ -63,7 +63,9 @@ _BELONGING: Final = """
     )
     SELECT count(*) FROM gone
 """
-_BELONGINGS: Final = [_BELONGING.format(table=table).encode() for table in ("reactions", "private_views", "inbox")]
+_BELONGINGS: Final = [
+    _BELONGING.format(table=table).encode() for table in ("reactions", "private_views", "inbox", "group_contents")
+]
 
 # Users are found one after the other by the index of the inbox itself, so that no event costs more for being forgotten.
 _FORGET: Final = b"""
