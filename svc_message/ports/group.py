@@ -99,7 +99,10 @@ class Journal(Protocol):
         ...
 
     async def end(self, shard: Shard, last: Position) -> bool:
-        """Ends a shard whose entries up to a position are done; false when there is one after it."""
+        """Ends a shard whose entries up to a position are done; false when there is one after it.
+
+        Nothing that was promised may still become visible at or before the position.
+        """
         ...
 
 

@@ -184,8 +184,14 @@ class JournalWorker:
             _log.warning("shard %x of the journal has to wait: %s", orphan.shard, error.message)
 
     async def adopt(self, orphan: Orphan) -> None:
-        """Expands everything that is left of a shard, from H before its mark, and ends it; raises `ChappeError`."""
+        """Expands everything that is left of a shard, from H before its mark; raises `ChappeError`.
+
+        Its owner may still be writing, though it is silent, and what it has promised may commit behind what was read:
+        neither the mark nor the end passes the bound, which is taken before the first read. A shard with younger
+        entries stays an orphan, and is read again from H before its mark.
+        """
         _log.info("adopting shard %x of the journal", orphan.shard)
+        bound = self._clock.bound()
         after, is_last = adopted_from(orphan.mark), False
         while not is_last:
             page = await self._journal.read(orphan.shard, after, PAGE_ENTRIES)
@@ -201,8 +207,9 @@ class JournalWorker:
             self.adopted += len(entries)
             if page:
                 after = page[-1].position
-                await self._journal.advance(orphan.shard, after)
-        await self._journal.end(orphan.shard, after)
+                await self._journal.advance(orphan.shard, min(after, bound))
+        if after <= bound:
+            await self._journal.end(orphan.shard, after)
 
 
 def _position_after_all(clock: LedgerClock) -> Position | None:

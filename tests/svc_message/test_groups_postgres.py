@@ -1,22 +1,30 @@
 """What only the books of groups on PostgreSQL have: plans, atomic batches, and a server that goes away."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+import psycopg
 import pytest
 
+from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.engines import EmbeddedPostgres
 from chappe.runtime.errors import UnavailableError
+from chappe.runtime.tasks import Tasks
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
-from svc_message.model import NO_POSITION, DeviceId, PageRead, Position, Verdict
+from svc_message.model import NO_POSITION, Departure, DeviceId, InboxRead, MessageEvent, PageRead, Position, Verdict
 from svc_message.model.action import ActionKind
-from svc_message.model.group import GroupLine, Shard, Window
+from svc_message.model.group import GroupLine, Orphan, Shard, Window
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage
+from svc_message.protocol import HORIZON_S, LedgerClock
+from svc_message.service.expand import Expanding
+from svc_message.worker.expand import JournalWorker
 from tests.svc_message.desk import START_MS, inbox
-from tests.svc_message.group_desk import GroupDesk, group_ref
+from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, ManualClock
+from tests.svc_message.group_desk import GroupDesk, group_of, group_ref
 from tests.svc_message.plans import Eavesdropper, Scan
 from tests.svc_message.test_message_store_postgres import engine, gone, query, within
 
@@ -25,10 +33,11 @@ __all__ = ["engine"]
 SCANS = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
     WHERE relname IN ('messages', 'inbox', 'conversations', 'journal', 'journal_shards', 'group_receipts',
-        'receipt_news', 'private_views', 'actions', 'reactions', 'disappeared')
+        'receipt_news', 'private_views', 'actions', 'reactions', 'disappeared', 'group_contents')
     ORDER BY relname
 """
 ALWAYS = (Window(1, 0),)
+EDIT, REACTION = ActionKind.EDIT, ActionKind.REACTION
 
 
 def before(position: Position) -> Position:
@@ -72,8 +81,12 @@ async def talk(books: Opened, desk: GroupDesk) -> None:
     await groups.accept(desk.shard, [first, second])
     await groups.accept(desk.shard, [desk.say_again(first), desk.say()])
     await groups.expand([desk.expand(first, second), desk.expand(second)], [desk.touch(second)])
-    await groups.act(desk.shard, [desk.do(first, kind, b"?") for kind in ActionKind])
+    await groups.act(desk.shard, [desk.do(second, kind, b"?")._replace(group_version=1) for kind in (EDIT, REACTION)])
+    await groups.act(desk.shard, [desk.do(first, kind, b"?")._replace(group_version=1) for kind in ActionKind])
     await inbox(store, desk.bob, after=before(first.position))
+    departure = Departure(desk.group_id, 1)
+    await store.read_inbox([InboxRead(desk.bob, before(first.position), 10, (departure,))])
+    await groups.read_page(PageRead(desk.bob, desk.group_id, b"", b"", 10), (Window(1, 2),))
     await journal.read(desk.shard, before(first.position), 10)
     await journal.advance(desk.shard, first.position)
     await journal.checkpoint(desk.shard, first.position)
@@ -209,3 +222,45 @@ async def test_shards_with_the_highest_bit_are_numbers_like_others(
 
     assert [orphan.shard for orphan in await journal.adopt(-1.0)] == [shard]
     await journal.aclose()
+
+
+async def test_an_entry_whose_transaction_outlasts_an_adopters_read_is_not_forgotten(
+    engine: EmbeddedPostgres, groups: PostgresGroupStore, group_desk: GroupDesk
+) -> None:
+    manual, directory = ManualClock(), FakeGroupDirectory()
+    directory.add(group_of(group_desk.group_id, *group_desk.members))
+    clock = LedgerClock(manual, bytes(8))
+    late, sent = (group_desk.say()._replace(position=clock.mint().position) for _ in range(2))
+    await groups.accept(group_desk.shard, [sent])
+    elsewhere = Shard(group_desk.shard ^ 1)
+    await groups.accept(elsewhere, [late])
+
+    class Journal(PostgresJournal):
+        """A journal in which somebody commits once a page was read."""
+
+        async def advance(self, shard: Shard, mark: Position) -> None:
+            await writing.commit()
+            await super().advance(shard, mark)
+
+    shards = tuple(shard - 2**64 if shard >= 2**63 else shard for shard in (group_desk.shard, elsewhere))
+    expanding = Expanding(groups, directory, FakeDispatcher(), clock)
+    async with (
+        await psycopg.AsyncConnection.connect(engine.dsn) as writing,
+        contextlib.aclosing(Journal(engine.dsn)) as journal,
+        contextlib.aclosing(PostgresMessageStore(engine.dsn)) as store,
+        contextlib.aclosing(Tasks()) as tasks,
+    ):
+        await writing.execute("SELECT FROM journal_shards WHERE shard = %s FOR KEY SHARE", shards[:1])
+        await writing.execute("UPDATE journal SET shard = %s WHERE shard = %s", shards)
+        seams = Seams(manual, SystemRandomness())
+        worker = JournalWorker(expanding, journal, Shard(1), clock=clock, seams=seams, tasks=tasks)
+
+        await worker.adopt(Orphan(group_desk.shard, NO_POSITION))
+        manual.pass_s(HORIZON_S + 1)
+        for orphan in await journal.adopt(-1.0):
+            if orphan.shard == group_desk.shard:
+                await worker.adopt(orphan)
+
+        seen = {event.message_id for event in await inbox(store, group_desk.bob) if isinstance(event, MessageEvent)}
+        assert seen == {late.message_id, sent.message_id}
+        assert group_desk.shard not in {orphan.shard for orphan in await journal.adopt(-1.0)}

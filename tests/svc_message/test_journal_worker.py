@@ -81,7 +81,7 @@ class Process:
         self.house = house
         self.tasks = Tasks()
         self.dispatcher = FakeDispatcher()
-        clock = LedgerClock(house.clock, bytes([shard] * 8))
+        self.clock = clock = LedgerClock(house.clock, bytes([shard] * 8))
         expanding = Expanding(house.groups, house.directory, self.dispatcher, clock)
         seams = Seams(house.clock, SeededRandomness())
         self.worker = JournalWorker(expanding, house.journal, Shard(shard), clock=clock, seams=seams, tasks=self.tasks)
@@ -229,7 +229,60 @@ async def test_two_adopters_do_the_same_work_and_nobody_is_harmed(house: House) 
 
     assert set(await house.has(house.desk.bob)) == set(sent)
     assert await house.has(house.desk.alice) == sent
+    await house.clock.advance(5)
     assert Shard(1) not in await house.shards()
+
+
+async def test_an_entry_that_commits_behind_an_adopter_is_not_forgotten(house: House) -> None:
+    first = await house.process()
+    house.groups.can_expand = False
+    late = house.desk.say()._replace(position=first.clock.mint().position)
+    sent = await first.send(1)
+    await first.crash()
+    house.groups.can_expand = True
+    adopter, read = await house.process(), house.journal.read
+
+    async def read_before_the_commit(shard: Shard, after: Position, limit: int) -> list[Entry | Undecodable]:
+        house.journal.read = read  # type: ignore[method-assign]  # as it was
+        page = await read(shard, after, limit)
+        await house.groups.accept(shard, [late])
+        return page
+
+    house.journal.read = read_before_the_commit  # type: ignore[method-assign]  # a moment before a commit
+    (orphan,) = [orphan for orphan in await house.journal.adopt(-1.0) if orphan.shard == 1]
+    await adopter.worker.adopt(orphan)
+
+    await house.clock.advance(SILENCE_S + 5)
+
+    assert set(await house.has(house.desk.bob)) == {late.message_id, sent}
+    assert await house.shards() == {Shard(2)}
+
+
+async def test_a_mark_of_an_orphan_stays_behind_what_may_still_commit(house: House) -> None:
+    first = await house.process()
+    house.groups.can_expand = False
+    await first.send(1)
+    await first.crash()
+    house.groups.can_expand = True
+    adopter = await house.process()
+    (orphan,) = [orphan for orphan in await house.journal.adopt(-1.0) if orphan.shard == 1]
+
+    await adopter.worker.adopt(orphan)
+
+    (left,) = [orphan for orphan in await house.journal.adopt(-1.0) if orphan.shard == 1]
+    assert left.mark <= adopter.clock.bound()
+
+
+async def test_an_adopter_whose_clock_cannot_be_trusted_leaves_the_shard_to_others(house: House) -> None:
+    first, adopter = await house.process(), await house.process()
+    house.groups.can_expand = False
+    await first.send(1)
+    await first.crash()
+    adopter.clock._distrust = "for the test"
+
+    await house.clock.advance(SILENCE_S + 5)
+
+    assert Shard(1) in await house.shards()
 
 
 async def test_a_process_that_was_only_asleep_goes_on_after_it_was_adopted(house: House) -> None:

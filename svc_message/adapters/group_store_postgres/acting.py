@@ -27,7 +27,10 @@ _ENTER: Final = woven(
         FROM shard, unnest(%b, %b, %b, %b) AS t (conversation_id, action_id, pos, content_hash)
         JOIN actions a ON a.conversation_id = t.conversation_id AND a.action_id = t.action_id
             AND a.kind NOT IN (4, 15) AND a.content_hash = t.content_hash
-        JOIN messages m ON m.conversation_id = a.conversation_id AND m.message_id = a.message_id AND {is_there}
+        CROSS JOIN LATERAL (
+            SELECT m.members_version FROM messages m
+            WHERE m.conversation_id = a.conversation_id AND m.message_id = a.message_id AND {is_there} LIMIT 1
+        ) m
     )
     SELECT count(*) FROM shard
 """,
