@@ -28,6 +28,7 @@ from svc_message.model.receipt import (
     Unread,
 )
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
+from svc_message.protocol import first_unread
 
 _EXPANDED: Final = 1000
 _NOT_DUE: Final = 2**62
@@ -110,9 +111,17 @@ class MemoryReceiptStore:
             return Unread(b"", tuple(found.items()))
         all_ids = [*_own(self._book, read), *(message.message_id for message in visible)]
         upto = max((one for one in all_ids if one <= read.read_upto), default=MessageId(b""))
-        near = [message for message in visible if message.message_id <= upto][:_EXPANDED]
-        found |= {one.message_id: one.sender_id for one in near if self._is_unread(read.user_id, one)}
-        return Unread(upto, tuple(found.items()))
+        line = self._book.lines[read.user_id].get(read.group_id)
+        after = read.read_after or (first_unread(line.read_upto) if line and line.read_upto else b"")
+        near = sorted(one for one in all_ids if after < one <= upto)
+        portion = frozenset(near[:_EXPANDED])
+        rest = max(portion) if len(near) > _EXPANDED else b""
+        found |= {
+            one.message_id: one.sender_id
+            for one in visible
+            if one.message_id in portion and self._is_unread(read.user_id, one)
+        }
+        return Unread(rest or upto, tuple(found.items()), rest)
 
     def _raise(self, update: MemberReadUpdate) -> Iterator[Came]:
         for message_id, is_told in update.messages:

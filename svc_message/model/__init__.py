@@ -128,9 +128,10 @@ class Found(NamedTuple):
 class ReceiptUpdate(NamedTuple):
     """Messages that a user has received or read in one direct conversation.
 
-    `message_ids` are the messages; `read_upto` (empty for none) stands for every message of the peer up to it. With
-    `is_forced` the events are written again even where the state does not change: the retry of an update whose outcome
-    or age was in doubt.
+    `message_ids` are the messages; `read_upto` (empty for none) stands for every message of the peer up to it, in
+    portions of 1,000 messages of the conversation, the oldest first. With `is_forced` the events are written again even
+    where the state does not change, of the 1,000 messages before the place that was reached, too: the retry of an
+    update whose outcome or age was in doubt.
     """
 
     reader_id: UserId
@@ -146,6 +147,8 @@ class ReceiptUpdate(NamedTuple):
     recorded_ms: int
     is_told: bool = True
     """The peer may know that its messages were read; otherwise they stay delivered for it."""
+    read_after: bytes = b""
+    """The `rest` of the portion before; empty for the first."""
 
 
 class MessageEvent(NamedTuple):
@@ -235,6 +238,8 @@ class Applied(NamedTuple):
     """For the inbox of the peer, all with the update's position; several only above 40 messages."""
     own_read: OwnReadEvent | None
     """For the reader's inbox."""
+    rest: bytes = b""
+    """Where this portion of a `read_upto` ended, up to which everything is read now; empty when it was the last."""
 
 
 class ForeignAppend(NamedTuple):

@@ -26,18 +26,21 @@ class MemberRead(NamedTuple):
     group_id: ConversationId
     windows: tuple[Window, ...]
     read_upto: bytes
-    """Stands for every message up to it; empty for none."""
+    """Stands for every message up to it, in portions of 1,000, the oldest first; empty for none."""
     message_ids: tuple[MessageId, ...]
+    read_after: bytes = b""
+    """The `rest` of the portion before; empty for the first."""
 
 
 class Unread(NamedTuple):
     """What a `MemberRead` stands for."""
 
     upto: bytes
-    """The newest message at or before `read_upto` that the member sees; empty for none."""
+    """The newest message at or before `read_upto`, or of the portion, that the member sees; empty for none."""
     messages: tuple[tuple[MessageId, UserId], ...]
-    """Messages of others, with their senders: those that were named, and the unread ones among the 1,000 newest up to
-    `read_upto`."""
+    """Messages of others, with their senders: those that were named, and the unread ones of the portion."""
+    rest: bytes = b""
+    """Where the portion ended; empty when it was the last."""
 
 
 class ReadMessage(NamedTuple):

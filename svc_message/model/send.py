@@ -35,6 +35,8 @@ class SendRead(NamedTuple):
     read_upto: bytes
     """Empty when only ids are named."""
     message_ids: tuple[MessageId, ...]
+    read_after: bytes = b""
+    """Up to where everything is marked already; empty at the beginning."""
 
 
 class SendGroupRead(NamedTuple):
@@ -44,6 +46,8 @@ class SendGroupRead(NamedTuple):
     read_upto: bytes
     """Empty when only ids are named."""
     message_ids: tuple[MessageId, ...]
+    read_after: bytes = b""
+    """Up to where everything is marked already; empty at the beginning."""
 
 
 Action = SendMessage | SendGroupMessage | SendRead | SendGroupRead | SendAction | SendGroupAction

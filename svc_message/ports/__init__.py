@@ -62,7 +62,8 @@ class MessageStore(Protocol):
         """Raises states, never lowers them, and appends the events that tell of it, before it answers in order.
 
         A batch may hold several updates of one conversation. For `READ` the reader's `read_upto` is a maximum by
-        message id, and READ implies delivered.
+        message id, and READ implies delivered. A `read_upto` stands for what is in the reader's log at that moment,
+        whether a device of its has stored it or not, and of it one portion is marked by one call.
         """
         ...
 

@@ -27,6 +27,8 @@ FUTURE_BOUND_MS = 5_000
 """F: how far in the future a message id may lie."""
 FIRST_ACCEPT_AGE_MS = 10 * 60 * 1000
 """A: how old a message id may be when it is first accepted."""
+READ_OVERLAP_MS = FIRST_ACCEPT_AGE_MS + 60 * 1000
+"""How far before the place up to which everything was read something may have become unread since."""
 RESYNC_AGE_MS = 30 * 24 * 3600 * 1000
 """How long an inbox log is kept: an older cursor starts anew."""
 EPOCH_REWIND_MS = 3600 * 1000
@@ -72,6 +74,14 @@ def mint_tag(user_id: bytes, device_id: int) -> bytes:
 def milliseconds_of(uuid7: bytes) -> int:
     """Returns the Unix milliseconds of a UUIDv7."""
     return int.from_bytes(uuid7[:6], "big")
+
+
+def first_unread(read_upto: bytes) -> bytes:
+    """Returns a place that no message can be unread before, once everything up to an id was read.
+
+    An id is accepted for the first time for 10 minutes only, and a minute more is for clocks that are off.
+    """
+    return max(milliseconds_of(read_upto) - READ_OVERLAP_MS, 0).to_bytes(6, "big") + bytes(10)
 
 
 def position_at(unix_ms: int) -> Position:

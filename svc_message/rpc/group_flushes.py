@@ -96,7 +96,7 @@ class GroupFlushes:
         await self._flushes.answer(items, "ledger.look_up", self._rules.accepting.accept_after_looking)
 
     async def _flush_reads(self, items: list[Item]) -> None:
-        await self._flushes.answer(items, "ledger.read", self._rules.recording.read)
+        await self._flushes.mark(items, self._rules.recording.read, self.reads)
 
     async def _flush_actions(self, items: list[Item]) -> None:
         await self._flushes.answer(items, "ledger.act", self._rules.acting.act)

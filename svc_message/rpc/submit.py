@@ -135,7 +135,25 @@ class Flushes:
         await self.answer(items, "ledger.look_up", self._accepting.accept_after_looking)
 
     async def _flush_reads(self, items: list[Item]) -> None:
-        await self.answer(items, "ledger.read", self._recording.read)
+        await self.mark(items, self._recording.read, self.reads)
+
+    async def mark(
+        self,
+        items: list[Item],
+        read: Callable[[Sequence[SendRequest]], Awaitable[list[Answer | SendRequest]]],
+        batcher: Batcher[Item],
+    ) -> None:
+        """Answers reads as a rule decides; what is left of long ones goes behind those that wait."""
+        with self.traces.flush("ledger.read", map(_MESSAGE_ID, items), len(items)) as batch:
+            outcomes = await read([item.request for item in items])
+        left = [
+            item._replace(request=outcome)
+            for item, outcome in zip(items, outcomes, strict=True)
+            if isinstance(outcome, SendRequest)
+        ]
+        if left:
+            batcher.extend(left)
+        self.tell(items, [None if isinstance(outcome, SendRequest) else outcome for outcome in outcomes], batch)
 
     async def _flush_actions(self, items: list[Item]) -> None:
         await self.answer(items, "ledger.act", self._acting.act)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from svc_message.errors import MessageNotFoundError
 from svc_message.model import ReceiptState, UserId
+from svc_message.service.giving import givers_of_receipts
 from svc_message.service.token import open_token, page_size, seal_token
 
 if TYPE_CHECKING:
@@ -56,10 +57,7 @@ class ReceiptReading:
 
     async def _sees_reads(self, owner_id: UserId) -> bool:
         """Tells whether a user gives read receipts, and so sees those of others."""
-        user = self._directory.cached(owner_id)
-        if user is None:
-            (user,) = await self._directory.read([owner_id])
-        return user.gives_read_receipts
+        return owner_id in await givers_of_receipts(self._directory, [owner_id])
 
 
 def _own(owner_id: UserId, tally: Tally | None) -> Tally | None:

@@ -8,7 +8,6 @@ from chappe.runtime.errors import ChappeError, UnavailableError
 from svc_message.model import (
     NO_POSITION,
     Answer,
-    ConversationId,
     DeviceAck,
     MessageId,
     ReceiptState,
@@ -21,6 +20,7 @@ from svc_message.model import (
 )
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation
 from svc_message.service.accept import MAX_WRITES
+from svc_message.service.giving import givers_of_receipts
 from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
@@ -84,42 +84,42 @@ class Recording:
             slots[name] = slot = _Slot(slot.update._replace(is_forced=True), slot.message_ids)
         slot.message_ids[key.message_id] = None
 
-    async def read(self, batch: Sequence[SendRequest]) -> list[Answer]:
-        """Answers every read of a batch, in order; never raises for a store that does not answer."""
-        answers: list[Answer | None] = [self._refusal(request) for request in batch]
-        updates = [_read_update(request) for request, answer in zip(batch, answers, strict=True) if answer is None]
+    async def read(self, batch: Sequence[SendRequest]) -> list[Answer | SendRequest]:
+        """Answers every read of a batch, in order; never raises for a store that does not answer.
+
+        Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
+        """
+        answers: list[Answer | SendRequest | None] = [self._refusal(request) for request in batch]
+        open_ = [slot for slot, answer in enumerate(answers) if answer is None]
+        updates = [_read_update(batch[slot]) for slot in open_]
         try:
             if updates:
-                givers = await self._givers(updates)
-                await self._apply([update._replace(is_told=_may_tell(update, givers)) for update in updates])
+                people = {user_id for update in updates for user_id in (update.reader_id, update.peer_id)}
+                givers = await givers_of_receipts(self._directory, people)
+                told = [update._replace(is_told=_may_tell(update, givers)) for update in updates]
+                for slot, applied in zip(open_, await self._apply(told), strict=True):
+                    answers[slot] = self._answer(batch[slot], applied.rest)
         except ChappeError as error:
             refusal = retryable(error)
             return [refusal if answer is None else answer for answer in answers]
-        now_ms = self._clock.wall_ms()
-        return [
-            Stored(now_ms, _conversation(request), is_duplicate=False) if answer is None else answer
-            for request, answer in zip(batch, answers, strict=True)
-        ]
+        return [answer for answer in answers if answer is not None]
 
-    async def _givers(self, updates: Sequence[ReceiptUpdate]) -> set[UserId]:
-        """Returns who gives, and therefore gets, read receipts."""
-        people = {user_id for update in updates for user_id in (update.reader_id, update.peer_id)}
-        users = {user_id: self._directory.cached(user_id) for user_id in people}
-        unsure = [user_id for user_id, user in users.items() if user is None]
-        if unsure:
-            users.update(zip(unsure, await self._directory.read(unsure), strict=True))
-        return {user_id for user_id, user in users.items() if user is not None and user.gives_read_receipts}
+    def _answer(self, request: SendRequest, rest: bytes) -> Answer | SendRequest:
+        action = read_of(request)
+        if rest:
+            return request._replace(action=action._replace(read_after=rest))
+        conversation_id = direct_conversation(request.user_id, action.peer_id)
+        return Stored(self._clock.wall_ms(), conversation_id, is_duplicate=False)
 
     def _refusal(self, request: SendRequest) -> Refused | None:
-        action = request.action
-        assert isinstance(action, SendRead)  # noqa: S101 - the door sorts sends by action
+        action = read_of(request)
         if not self._tags.owns(request.user_id, request.device_id, request.message_id):
             return Refused("INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device")
         if not action.read_upto and not action.message_ids:
             return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
         return None
 
-    async def _apply(self, updates: list[ReceiptUpdate]) -> None:
+    async def _apply(self, updates: list[ReceiptUpdate]) -> list[Applied]:
         """Writes until the position is young enough to be relied on; a repetition tells everything again."""
         for attempt in range(MAX_WRITES):
             stamps = self._clock.mint_many(len(updates))
@@ -133,7 +133,7 @@ class Recording:
             for update, outcome in zip(fresh, applied, strict=True):
                 self._dispatch(update, outcome)
             if self._clock.is_fresh(stamps[0]):
-                return
+                return applied
         raise UnavailableError("ledger", "receipts took longer than their positions may be old; send again")
 
     def _dispatch(self, update: ReceiptUpdate, outcome: Applied) -> None:
@@ -149,14 +149,15 @@ def _may_tell(update: ReceiptUpdate, givers: set[UserId]) -> bool:
     return update.reader_id in givers and update.peer_id in givers
 
 
-def _conversation(request: SendRequest) -> ConversationId:
+def read_of(request: SendRequest) -> SendRead:
+    """Returns what a send says was read."""
     action = request.action
-    return direct_conversation(request.user_id, action.peer_id if isinstance(action, SendRead) else b"")
+    assert isinstance(action, SendRead)  # noqa: S101 - the door sorts sends by action
+    return action
 
 
 def _read_update(request: SendRequest) -> ReceiptUpdate:
-    action = request.action
-    assert isinstance(action, SendRead)  # noqa: S101 - the door sorts sends by action
+    action = read_of(request)
     return ReceiptUpdate(
         reader_id=request.user_id,
         reader_device_id=request.device_id,
@@ -168,4 +169,5 @@ def _read_update(request: SendRequest) -> ReceiptUpdate:
         is_forced=request.attempt > 1,
         position=NO_POSITION,
         recorded_ms=0,
+        read_after=action.read_after,
     )

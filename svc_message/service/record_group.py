@@ -20,6 +20,7 @@ from svc_message.model import (
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, ReadMessage
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, is_group
 from svc_message.service.accept import MAX_WRITES
+from svc_message.service.giving import givers_of_receipts
 from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
@@ -70,9 +71,12 @@ class GroupRecording:
         stamp = self._clock.mint()
         self._telling.note(await self._store.acknowledge(acks, stamp.position, stamp.wall_ms))
 
-    async def read(self, batch: Sequence[SendRequest]) -> list[Answer]:
-        """Answers every read of a batch, in order; never raises for a store that does not answer."""
-        answers: list[Answer | None] = [self._refusal(request) for request in batch]
+    async def read(self, batch: Sequence[SendRequest]) -> list[Answer | SendRequest]:
+        """Answers every read of a batch, in order; never raises for a store that does not answer.
+
+        Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
+        """
+        answers: list[Answer | SendRequest | None] = [self._refusal(request) for request in batch]
         try:
             await self._read(batch, answers)
         except ChappeError as error:
@@ -88,7 +92,7 @@ class GroupRecording:
             return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
         return None
 
-    async def _read(self, batch: Sequence[SendRequest], answers: list[Answer | None]) -> None:
+    async def _read(self, batch: Sequence[SendRequest], answers: list[Answer | SendRequest | None]) -> None:
         open_ = [(slot, request) for slot, request in enumerate(batch) if answers[slot] is None]
         windows = await self._sight.windows((_action(request).group_id, request.user_id) for _, request in open_)
         reads: list[tuple[int, SendRequest, MemberRead]] = []
@@ -96,30 +100,26 @@ class GroupRecording:
             action = _action(request)
             seen = windows[action.group_id, request.user_id]
             if seen:
-                named = MemberRead(request.user_id, action.group_id, seen, action.read_upto, action.message_ids)
+                named = MemberRead(
+                    request.user_id, action.group_id, seen, action.read_upto, action.message_ids, action.read_after
+                )
                 reads.append((slot, request, named))
             else:
                 answers[slot] = _STRANGER
         if not reads:
             return
         unread = await self._store.unread([read for _, _, read in reads])
-        givers = await self._givers([read for _, _, read in reads], unread)
+        people = {read.user_id for _, _, read in reads}
+        people.update(sender_id for found in unread for _, sender_id in found.messages)
+        givers = await givers_of_receipts(self._directory, people)
         await self._write(
             [_update(request, read, found, givers) for (_, request, read), found in zip(reads, unread, strict=True)]
         )
         now_ms = self._clock.wall_ms()
-        for slot, _, read in reads:
+        for (slot, request, read), found in zip(reads, unread, strict=True):
             answers[slot] = Stored(now_ms, read.group_id, is_duplicate=False)
-
-    async def _givers(self, reads: list[MemberRead], unread: list[Unread]) -> set[UserId]:
-        """Returns who gives read receipts, of the readers and of those whose messages they read."""
-        people = {read.user_id for read in reads}
-        people.update(sender_id for found in unread for _, sender_id in found.messages)
-        users = {user_id: self._directory.cached(user_id) for user_id in people}
-        unsure = [user_id for user_id, user in users.items() if user is None]
-        if unsure:
-            users.update(zip(unsure, await self._directory.read(unsure), strict=True))
-        return {user_id for user_id, user in users.items() if user is not None and user.gives_read_receipts}
+            if found.rest:
+                answers[slot] = request._replace(action=_action(request)._replace(read_after=found.rest))
 
     async def _write(self, updates: list[MemberReadUpdate]) -> None:
         """Writes until the positions are young enough to be relied on; a repetition tells everything again."""

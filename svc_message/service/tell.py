@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from svc_message.model import GroupReceiptEvent
 from svc_message.model.receipt import MessageName
 from svc_message.protocol import LedgerClock
+from svc_message.service.giving import is_known_giver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,9 +92,8 @@ class Telling:
             yield pair, ids
 
     def _dispatch(self, sender_id: UserId, group_id: ConversationId, found: list[tuple[MessageId, Tally]]) -> None:
-        sender = self._directory.cached(sender_id)
         # Who shows nobody what it has read sees that of nobody; whoever is not known by heart sees it a little later.
-        sees_reads = sender is not None and sender.gives_read_receipts
+        sees_reads = is_known_giver(self._directory, sender_id)
         stamp = self._clock.mint()
         event = GroupReceiptEvent(
             stamp.position,

@@ -281,13 +281,73 @@ async def test_reading_a_note_to_self_tells_of_both_in_one_inbox(store: MessageS
     assert {e.position for e in events} == {update.position}
 
 
-async def test_one_update_reads_a_thousand_messages(store: MessageStore, desk: Desk) -> None:
+async def test_a_long_read_is_marked_in_portions_from_the_oldest_message_on(store: MessageStore, desk: Desk) -> None:
+    messages = await accepted(store, desk, 2005)
+    update = desk.read(upto=messages[-1].message_id)
+
+    rest, portions, places = b"", list[list[bytes]](), list[bytes]()
+    while not portions or rest:
+        (applied,) = await store.apply_receipts([update._replace(read_after=rest, position=desk.position())])
+        assert applied.own_read is not None
+        portions.append(sorted(i for event in applied.receipt_events for i in event.message_ids))
+        places.append(applied.own_read.read_upto)
+        rest = applied.rest
+
+    assert portions == [ids(messages[start : start + 1000]) for start in (0, 1000, 2000)]
+    assert places == [messages[last].message_id for last in (999, 1999, 2004)]
+
+
+async def test_a_long_read_that_was_cut_off_is_finished_by_its_retry(store: MessageStore, desk: Desk) -> None:
     messages = await accepted(store, desk, 1005)
+    update = desk.read(upto=messages[-1].message_id)
+    (cut,) = await store.apply_receipts([update])
+    assert cut.rest
 
-    (applied,) = await store.apply_receipts([desk.read(upto=messages[-1].message_id)])
+    rest, marked = b"", set[bytes]()
+    while not marked or rest:
+        again = update._replace(read_after=rest, position=desk.position(), is_forced=True)
+        (applied,) = await store.apply_receipts([again])
+        marked.update(i for event in applied.receipt_events for i in event.message_ids)
+        rest = applied.rest
 
-    named = [i for e in applied.receipt_events for i in e.message_ids]
-    assert sorted(named) == ids(messages[-1000:])
+    assert sorted(marked) == ids(messages)
+
+
+async def test_a_repeated_read_of_a_long_conversation_tells_of_the_last_thousand(
+    store: MessageStore, desk: Desk
+) -> None:
+    messages = await accepted(store, desk, 1205)
+    for part in (messages[:600], messages[600:]):
+        await store.apply_receipts([desk.read(*part)])
+    at_its_end = [desk.read(upto=message.message_id, is_forced=True) for message in (messages[1202], messages[1203])]
+    await store.apply_receipts(at_its_end[:1])
+
+    told, rest = list[bytes](), b""
+    while not told or rest:
+        (applied,) = await store.apply_receipts([at_its_end[1]._replace(read_after=rest)])
+        told += [i for event in applied.receipt_events for i in event.message_ids]
+        rest = applied.rest
+
+    assert len(told) >= 1000
+    assert max(told) == messages[1203].message_id
+
+
+async def test_reading_up_to_a_place_counts_for_what_no_device_has_stored_yet(store: MessageStore, desk: Desk) -> None:
+    on_its_way, shown = await accepted(store, desk, 2)
+    await store.apply_receipts([desk.receive(shown)])
+
+    (applied,) = await store.apply_receipts([desk.read(upto=shown.message_id)])
+
+    assert [event.message_ids for event in applied.receipt_events] == [tuple(ids([on_its_way, shown]))]
+
+
+async def test_reading_by_name_leaves_what_no_device_has_stored_yet(store: MessageStore, desk: Desk) -> None:
+    _, shown = await accepted(store, desk, 2)
+
+    (applied,) = await store.apply_receipts([desk.read(shown)])
+
+    assert [event.message_ids for event in applied.receipt_events] == [(shown.message_id,)]
+    assert applied.own_read is None
 
 
 async def test_a_read_that_is_kept_from_the_sender_counts_for_the_reader_alone(store: MessageStore, desk: Desk) -> None:

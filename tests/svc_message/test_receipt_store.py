@@ -207,6 +207,20 @@ async def test_reading_up_to_a_place_stands_for_what_is_unread_and_visible(recei
     assert named == Unread(b"", ((first.message_id, receipts.desk.alice),))
 
 
+async def test_a_long_read_is_looked_up_in_portions_from_the_oldest_message_on(receipts: Receipts) -> None:
+    said = [await receipts.say() for _ in range(1003)]
+    bob, windows = receipts.desk.bob, (Window(1, 0),)
+    asked = MemberRead(bob, receipts.desk.group_id, windows, said[-1].message_id, ())
+
+    (first,) = await receipts.store.unread([asked])
+    (second,) = await receipts.store.unread([asked._replace(read_after=first.rest)])
+
+    assert (first.upto, first.rest) == (said[999].message_id, said[999].message_id)
+    assert (second.upto, second.rest) == (said[-1].message_id, b"")
+    found = [message_id for part in (first, second) for message_id, _ in part.messages]
+    assert sorted(found) == [message.message_id for message in said]
+
+
 async def test_messages_that_a_member_cannot_see_cannot_be_named(receipts: Receipts) -> None:
     early, own = await receipts.say(version=1), await receipts.say(sender=receipts.desk.bob, version=5)
     ids = (early.message_id, own.message_id, receipts.desk.uuid7())

@@ -212,7 +212,7 @@ async def test_a_read_that_is_sent_again_is_told_again(records: Records) -> None
     assert len(await records.told()) == 2
 
 
-def reasons(answers: list[Answer]) -> list[str]:
+def reasons(answers: list[Answer | SendRequest]) -> list[str]:
     return [answer.reason if isinstance(answer, Refused) else "stored" for answer in answers]
 
 
@@ -239,3 +239,16 @@ async def test_reads_are_retryable_while_the_store_does_not_answer(records: Reco
     assert isinstance(refused, Refused)
     assert isinstance(invalid, Refused)
     assert (refused.is_retryable, invalid.reason) == (True, "INVALID_FIELD")
+
+
+async def test_the_rest_of_a_long_read_comes_back(records: Records) -> None:
+    messages = [await records.write() for _ in range(1002)]
+    request = records.read(upto=messages[-1].message_id)
+
+    (left,) = await records.recording.read([request])
+    assert isinstance(left, SendRequest)
+    (answer,) = await records.recording.read([left])
+
+    assert isinstance(answer, Stored)
+    told = [message_id for receipt in await records.told() for message_id in receipt.message_ids]
+    assert sorted(told) == sorted(message.message_id for message in messages)

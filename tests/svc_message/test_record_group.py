@@ -127,7 +127,9 @@ class GroupRecords:
         minted = message_id(reader, 1, self.clock.wall_ms(), attempt)
         return SendRequest(reader, DeviceId(1), minted, attempt, SendGroupRead(self.desk.group_id, upto, ids))
 
-    async def read(self, *messages: NewGroupMessage, upto: bytes = b"", user: UserId | None = None) -> list[Answer]:
+    async def read(
+        self, *messages: NewGroupMessage, upto: bytes = b"", user: UserId | None = None
+    ) -> list[Answer | SendRequest]:
         return await self.recording.read([self.request(*messages, upto=upto, user=user)])
 
     def refuse_receipts(self, user_id: UserId) -> None:
@@ -154,7 +156,7 @@ def records(group_desk: GroupDesk) -> GroupRecords:
     return GroupRecords(group_desk)
 
 
-def reasons(answers: list[Answer]) -> list[str]:
+def reasons(answers: list[Answer | SendRequest]) -> list[str]:
     return [answer.reason if isinstance(answer, Refused) else "stored" for answer in answers]
 
 
@@ -435,3 +437,15 @@ async def test_the_worker_has_a_turn_every_second_whatever_happens(
         await clock.advance(1)
 
     assert [event.message_ids for event in records.told()][-1] == ()
+
+
+async def test_the_rest_of_a_long_read_comes_back(records: GroupRecords) -> None:
+    said = [await records.say() for _ in range(1002)]
+
+    (left,) = await records.read(upto=said[-1].message_id)
+    assert isinstance(left, SendRequest)
+    (answer,) = await records.recording.read([left])
+
+    assert isinstance(answer, Stored)
+    tallies = await records.receipts.tally([MessageName(records.desk.group_id, one.message_id) for one in said])
+    assert {tally.read for tally in tallies if tally} == {1}

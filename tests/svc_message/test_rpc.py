@@ -24,6 +24,7 @@ from svc_message.model import NO_POSITION, InboxRead, UserId
 from svc_message.model.setting import SettingEvent
 from svc_message.protocol import direct_conversation
 from svc_message.rpc.submit import CREDITS
+from tests.svc_message.desk import Desk
 from tests.svc_message.doors import ALICE, BOB, Batch, Doors, open_doors
 from tests.svc_message.fakes import ManualClock, message_id
 
@@ -539,3 +540,19 @@ async def test_changes_that_cannot_be_made_say_why(doors: Doors, fields: dict[st
     refusal = await doors.refusal(CONVERSATIONS, "UpdateConversation", request, BOB)
 
     assert refusal.reason == reason
+
+
+async def test_a_long_read_holds_up_no_other(doors: Doors) -> None:
+    desk, edge = Desk(), await doors.submit()
+    messages = [desk.write(sender=BOB, recipient=ALICE) for _ in range(2002)]
+    await doors.store.accept(messages)
+    first, last = messages[0].message_id, messages[-1].message_id
+    longer, shorter = read_of(upto=last, clock=doors.clock), read_of(upto=first, clock=doors.clock, number=51)
+
+    await edge.send(longer, shorter)
+    await edge.until(2)
+
+    assert list(edge.verdicts) == [2, 1]
+    assert set(edge.verdicts.values()) == {STORED}
+    (chat,) = (await doors.store.list_chats(ALICE, None, 10)).chats
+    assert (chat.unread_count, chat.read_upto) == (0, last)

@@ -13,6 +13,7 @@ from svc_message.model import (
     ReceiptState,
     ReceiptUpdate,
 )
+from svc_message.protocol import first_unread
 
 _EVENT_IDS: Final = 40
 _EXPANDED: Final = 1000
@@ -22,8 +23,11 @@ def apply(book: Book, update: ReceiptUpdate) -> Applied:
     """Raises what an update raises, and tells of it."""
     is_whole = update.state is ReceiptState.READ and bool(update.read_upto)
     asked = set(update.message_ids)
+    upto = rest = b""
     if is_whole:
-        asked.update(_expanded(book, update))
+        portion, rest = _portion(book, update)
+        upto = rest or max((message.message_id for message in portion), default=_place(book, update))
+        asked.update(message.message_id for message in portion if message.sender_id == update.peer_id)
     raised = {message_id: state for message_id in sorted(asked) if (state := _raise(book, update, message_id))}
     told = list(raised)
     events = [
@@ -41,15 +45,34 @@ def apply(book: Book, update: ReceiptUpdate) -> Applied:
     ]
     for event in events:
         book.append(event, update.peer_id)
-    own_read = _move(book, update, told, is_whole=is_whole) if update.state is ReceiptState.READ else None
-    return Applied(tuple(events), own_read)
+    upto = upto or max(told, default=b"")
+    own_read = _move(book, update, upto, is_whole=is_whole) if update.state is ReceiptState.READ else None
+    return Applied(tuple(events), own_read, rest)
 
 
-def _expanded(book: Book, update: ReceiptUpdate) -> list[MessageId]:
-    """Returns the peer's messages among the newest ones up to `read_upto`."""
+def _place(book: Book, update: ReceiptUpdate) -> bytes:
+    """Returns the newest message at or before `read_upto` that the reader sees; empty for none."""
     visible = book.visible(update.reader_id, update.conversation_id)
-    near = [message for message in visible if message.message_id <= update.read_upto][:_EXPANDED]
-    return [message.message_id for message in near if message.sender_id == update.peer_id]
+    return next((message.message_id for message in visible if message.message_id <= update.read_upto), b"")
+
+
+def _portion(book: Book, update: ReceiptUpdate) -> tuple[list[NewMessage], bytes]:
+    """Returns the next messages up to `read_upto` that are not read for certain, and where they end if not there."""
+    visible = book.visible(update.reader_id, update.conversation_id)
+    rows = [message for message in reversed(visible) if message.message_id <= update.read_upto]
+    after = update.read_after or _beginning(book, update, rows)
+    near = [message for message in rows if message.message_id > after]
+    portion = near[:_EXPANDED]
+    return portion, portion[-1].message_id if len(near) > _EXPANDED else b""
+
+
+def _beginning(book: Book, update: ReceiptUpdate, rows: list[NewMessage]) -> bytes:
+    line = book.lines[update.reader_id].get(update.conversation_id)
+    if line is None or not line.read_upto:
+        return b""
+    before = [message.message_id for message in rows if message.message_id <= line.read_upto]
+    told_again = before[-_EXPANDED - 1] if len(before) > _EXPANDED else b""
+    return min(first_unread(line.read_upto), told_again) if update.is_forced else first_unread(line.read_upto)
 
 
 def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> ReceiptState | None:
@@ -73,12 +96,8 @@ def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> ReceiptS
     return news if is_news else ReceiptState.SENT
 
 
-def _move(book: Book, update: ReceiptUpdate, told: list[MessageId], *, is_whole: bool) -> OwnReadEvent | None:
+def _move(book: Book, update: ReceiptUpdate, upto: bytes, *, is_whole: bool) -> OwnReadEvent | None:
     line = book.lines[update.reader_id].get(update.conversation_id)
-    visible = book.visible(update.reader_id, update.conversation_id)
-    upto = max(told, default=b"")
-    if is_whole:
-        upto = next((message.message_id for message in visible if message.message_id <= update.read_upto), b"")
     if line is None or not upto:
         return None
     unread = book.unread(update.reader_id, update.conversation_id, line)

@@ -6,21 +6,34 @@ from typing import Final, NamedTuple
 from svc_message.adapters.inbox_rows import own_read_of, receipt_of
 from svc_message.adapters.message_store_postgres.arrays import bools, int2s, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.model import Applied, MessageId, OwnReadEvent, ReceiptEvent, ReceiptState, ReceiptUpdate
+from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.model import NO_POSITION, Applied, MessageId, OwnReadEvent, ReceiptEvent, ReceiptState, ReceiptUpdate
+from svc_message.protocol import READ_OVERLAP_MS
 
 EVENT_IDS: Final = 40
-EXPANDED: Final = 1000
+PORTION: Final = 1000
+"""How many messages one statement goes through."""
+NOTHING: Final = "'00000000-0000-0000-0000-000000000000'::uuid"
+"""The id before every other."""
+FIRST_UNREAD: Final = f"""
+    CASE WHEN c.read_upto IS NOT NULL THEN (lpad(to_hex(greatest(
+        ('x' || lpad(encode(substring(uuid_send(c.read_upto) FROM 1 FOR 6), 'hex'), 16, '0'))::bit(64)::bigint
+        - {READ_OVERLAP_MS}, 0)), 12, '0') || repeat('0', 20))::uuid END
+"""
+"""What `first_unread` says, over `conversations c`."""
 _ID_BYTES: Final = 16
 
 # Offsets that change nothing keep look-ups as they are: joined freely, a plan that was made while the tables were small
 # may go through all receipts of a conversation.
 
-# What `read_upto` stands for: the newest message at or before it that the reader sees, and which of the 1,000 newest
-# messages up to there are the peer's and unread. Nothing that was minted more than 11 minutes before the last
-# `read_upto` can be unread: an id is accepted for the first time for 10 minutes only.
-_EXPAND: Final = b"""
-    SELECT t.n, seen.message_id, unread.ids
-    FROM unnest(%b, %b, %b, %b, %b, %b) AS t (n, reader_id, conversation_id, peer_id, read_upto, is_forced)
+# What `read_upto` stands for: the newest message at or before it that the reader sees, and which of the next 1,000
+# messages up to there are the peer's and unread, the oldest first. They begin where the portion before ended, or before
+# the place up to which everything was read by what may have been accepted late, or where what is to be told again does.
+_EXPAND: Final = woven(
+    """
+    SELECT t.n, seen.message_id, portion.last, portion.count, portion.ids
+    FROM unnest(%b, %b, %b, %b, %b, %b, %b) AS t (
+        n, reader_id, conversation_id, peer_id, read_upto, is_forced, read_after)
     CROSS JOIN LATERAL (
         SELECT m.message_id FROM messages m
         WHERE m.conversation_id = t.conversation_id AND m.message_id <= t.read_upto AND m.kind = 1
@@ -28,27 +41,36 @@ _EXPAND: Final = b"""
         ORDER BY m.message_id DESC LIMIT 1
     ) seen
     LEFT JOIN LATERAL (
-        SELECT (lpad(to_hex(greatest(
-            ('x' || lpad(encode(substring(uuid_send(c.read_upto) FROM 1 FOR 6), 'hex'), 16, '0'))::bit(64)::bigint
-            - 660000, 0)), 12, '0') || repeat('0', 20))::uuid AS message_id
-        FROM conversations c
-        WHERE c.user_id = t.reader_id AND c.conversation_id = t.conversation_id AND NOT t.is_forced
-    ) least ON true
+        SELECT {first_unread} AS message_id,
+            CASE WHEN t.is_forced THEN (
+                SELECT m.message_id FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND m.message_id <= c.read_upto
+                ORDER BY m.message_id DESC OFFSET 1000 LIMIT 1)
+            ELSE c.read_upto END AS told_again
+        FROM conversations c WHERE c.user_id = t.reader_id AND c.conversation_id = t.conversation_id
+    ) placed ON true
     CROSS JOIN LATERAL (
-        SELECT string_agg(uuid_send(near.message_id), ''::bytea) AS ids
+        SELECT (array_agg(near.message_id ORDER BY near.message_id DESC))[1] AS last, count(*) AS count,
+            string_agg(uuid_send(near.message_id), ''::bytea) FILTER (
+                WHERE near.sender_id = t.peer_id AND near.recipient_id = t.reader_id AND (t.is_forced OR NOT EXISTS (
+                    SELECT FROM receipts r
+                    WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
+                        AND r.user_id = t.reader_id AND r.state >= 3 OFFSET 0))) AS ids
         FROM (
-            SELECT m.message_id, m.sender_id, m.recipient_id, m.kind, m.is_withheld FROM messages m
+            SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
             WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
-                AND m.message_id >= coalesce(least.message_id, '00000000-0000-0000-0000-000000000000')
-            ORDER BY m.message_id DESC LIMIT 1000
+                AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after ELSE
+                    least(coalesce(placed.message_id, {nothing}), coalesce(placed.told_again, {nothing})) END
+                AND m.kind = 1
+                AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
+            ORDER BY m.message_id LIMIT {portion}
         ) near
-        WHERE near.sender_id = t.peer_id AND near.recipient_id = t.reader_id AND near.kind = 1 AND NOT near.is_withheld
-            AND (t.is_forced OR NOT EXISTS (
-                SELECT FROM receipts r
-                WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
-                    AND r.user_id = t.reader_id AND r.state >= 3 OFFSET 0))
-    ) unread
-"""
+    ) portion
+""",
+    first_unread=FIRST_UNREAD,
+    nothing=NOTHING,
+    portion=PORTION,
+)
 
 # Ids that are not the peer's messages to the reader fall out of the join with `messages`. What the peer may not know of
 # is delivered to it, and no news when it was delivered before.
@@ -141,20 +163,20 @@ _Raised = dict[int, list[tuple[ReceiptEvent, bool]]]
 
 async def apply_receipts(connections: Connections, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
     """Raises what a batch raises; at most three round trips, one when nothing was read."""
-    seen, expanded = await _expand(connections, batch)
+    seen, expanded, rest = await _expand(connections, batch)
     raised = await _raise(connections, batch, _parts(batch, expanded))
     reads = await _move(connections, batch, _places(batch, seen, raised))
     events = {n: [event for event, is_news in found if is_news] for n, found in raised.items()}
-    return [Applied(tuple(events.get(n, ())), reads.get(n)) for n in range(len(batch))]
+    return [Applied(tuple(events.get(n, ())), reads.get(n), rest.get(n, b"")) for n in range(len(batch))]
 
 
 async def _expand(
     connections: Connections, batch: Sequence[ReceiptUpdate]
-) -> tuple[dict[int, bytes], dict[int, list[MessageId]]]:
-    """Returns by update the message that `read_upto` comes down to, and the messages that it stands for."""
+) -> tuple[dict[int, bytes], dict[int, list[MessageId]], dict[int, bytes]]:
+    """Returns by update the message that `read_upto` comes down to, the messages that it stands for, and the rest."""
     named = [(n, update) for n, update in enumerate(batch) if update.read_upto and update.state is ReceiptState.READ]
     if not named:
-        return {}, {}
+        return {}, {}, {}
     updates = [update for _, update in named]
     parameters = (
         int4s([n for n, _ in named]),
@@ -163,9 +185,12 @@ async def _expand(
         uuids([update.peer_id for update in updates]),
         uuids([update.read_upto for update in updates]),
         bools([update.is_forced for update in updates]),
+        uuids([update.read_after or NO_POSITION for update in updates]),
     )
     rows = await connections.run(Statement(_EXPAND, parameters))
-    return {n: upto for n, upto, _ in rows}, {n: _split(ids or b"") for n, _, ids in rows}
+    rest = {n: last for n, upto, last, count, _ in rows if count == PORTION and last < upto}
+    seen = {n: upto for n, upto, *_ in rows} | rest
+    return seen, {n: _split(ids or b"") for n, *_, ids in rows}, rest
 
 
 def _parts(batch: Sequence[ReceiptUpdate], expanded: dict[int, list[MessageId]]) -> list[_Part]:

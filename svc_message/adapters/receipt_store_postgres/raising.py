@@ -13,7 +13,9 @@ from psycopg.types.numeric import Int8
 from svc_message.adapters.inbox_rows import ID_BYTES, own_read_of
 from svc_message.adapters.message_store_postgres.arrays import Uuid, bools, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.model import MessageId, OwnReadEvent, Position, UserId
+from svc_message.adapters.message_store_postgres.receipts import FIRST_UNREAD, NOTHING, PORTION
+from svc_message.adapters.message_store_postgres.seeing import woven
+from svc_message.model import NO_POSITION, MessageId, OwnReadEvent, Position, UserId
 from svc_message.model.group import Window
 from svc_message.model.receipt import Came, MemberAck, MemberRead, MemberReadUpdate, ReadOutcome, Unread
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
@@ -98,11 +100,12 @@ _NAMED: Final = b"""
     WHERE m.kind = 1 AND m.sender_id <> (%b)[t.slot] AND m.members_version <@ (%b::int8multirange[])[t.slot]
 """
 
-# Nothing that was minted more than 11 minutes before the last `read_upto` can be unread: an id is accepted for the
-# first time for 10 minutes only.
-_UPTO: Final = b"""
-    SELECT t.slot, seen.message_id, unread.ids
-    FROM unnest(%b, %b, %b, %b, %b::int8multirange[]) AS t (slot, user_id, conversation_id, read_upto, windows)
+# As of direct messages: the next 1,000 messages, the oldest first.
+_UPTO: Final = woven(
+    """
+    SELECT t.slot, seen.message_id, portion.last, portion.count, portion.ids
+    FROM unnest(%b, %b, %b, %b, %b::int8multirange[], %b) AS t (
+        slot, user_id, conversation_id, read_upto, windows, read_after)
     CROSS JOIN LATERAL (
         SELECT m.message_id FROM messages m
         WHERE m.conversation_id = t.conversation_id AND m.message_id <= t.read_upto AND m.kind = 1
@@ -110,26 +113,30 @@ _UPTO: Final = b"""
         ORDER BY m.message_id DESC LIMIT 1
     ) seen
     LEFT JOIN LATERAL (
-        SELECT (lpad(to_hex(greatest(
-            ('x' || lpad(encode(substring(uuid_send(c.read_upto) FROM 1 FOR 6), 'hex'), 16, '0'))::bit(64)::bigint
-            - 660000, 0)), 12, '0') || repeat('0', 20))::uuid AS message_id
+        SELECT {first_unread} AS message_id
         FROM conversations c WHERE c.user_id = t.user_id AND c.conversation_id = t.conversation_id
-    ) least ON true
+    ) placed ON true
     CROSS JOIN LATERAL (
-        SELECT string_agg(uuid_send(near.message_id) || uuid_send(near.sender_id), ''::bytea) AS ids
+        SELECT (array_agg(near.message_id ORDER BY near.message_id DESC))[1] AS last, count(*) AS count,
+            string_agg(uuid_send(near.message_id) || uuid_send(near.sender_id), ''::bytea) FILTER (
+                WHERE near.sender_id <> t.user_id AND NOT EXISTS (
+                    SELECT FROM group_receipts r
+                    WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
+                        AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)) AS ids
         FROM (
-            SELECT m.message_id, m.sender_id, m.kind, m.members_version FROM messages m
+            SELECT m.message_id, m.sender_id FROM messages m
             WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
-                AND m.message_id >= coalesce(least.message_id, '00000000-0000-0000-0000-000000000000')
-            ORDER BY m.message_id DESC LIMIT 1000
+                AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after ELSE
+                    coalesce(placed.message_id, {nothing}) END
+                AND m.kind = 1 AND m.members_version <@ t.windows
+            ORDER BY m.message_id LIMIT {portion}
         ) near
-        WHERE near.sender_id <> t.user_id AND near.kind = 1 AND near.members_version <@ t.windows
-            AND NOT EXISTS (
-                SELECT FROM group_receipts r
-                WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
-                    AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)
-    ) unread
-"""
+    ) portion
+""",
+    first_unread=FIRST_UNREAD,
+    nothing=NOTHING,
+    portion=PORTION,
+)
 
 # A place that was named by single messages counts only when nothing before it is unread.
 _MOVE: Final = b"""
@@ -232,17 +239,20 @@ async def unread(connections: Connections, batch: Sequence[MemberRead]) -> list[
         uuids([read.group_id for _, read in whole]),
         uuids([read.read_upto for _, read in whole]),
         [windows[slot - 1] for slot, _ in whole],
+        uuids([read.read_after or NO_POSITION for _, read in whole]),
     )
     ids = (uuids([message_id for message_id, _ in named]), int4s([slot for _, slot in named]), groups, users, windows)
     found, seen = await connections.run_together(Statement(_NAMED, ids), Statement(_UPTO, upto))
     messages: list[dict[MessageId, UserId]] = [{} for _ in batch]
-    places = [b""] * len(batch)
+    places, rest = [b""] * len(batch), [b""] * len(batch)
     for slot, pair in found:
         messages[slot - 1].update(_pairs(pair))
-    for slot, place, pairs in seen:
-        places[slot - 1] = place
+    for slot, place, last, count, pairs in seen:
+        if count == PORTION and last < place:
+            rest[slot - 1] = last
+        places[slot - 1] = rest[slot - 1] or place
         messages[slot - 1].update(_pairs(pairs or b""))
-    return [Unread(place, tuple(one.items())) for place, one in zip(places, messages, strict=True)]
+    return [Unread(place, tuple(one.items()), end) for place, one, end in zip(places, messages, rest, strict=True)]
 
 
 async def read(connections: Connections, batch: Sequence[MemberReadUpdate]) -> ReadOutcome:

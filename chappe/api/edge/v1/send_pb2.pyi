@@ -165,7 +165,9 @@ class SendRead(_message.Message):
     group_id: _builtins.bytes
     """That of this group."""
     read_upto: _builtins.bytes
-    """Everything up to and including this message id; empty when ids are named."""
+    """Everything up to and including this message id that is in the user's log by then, what is still on its way to this
+    device too: whoever would not say so of what it has not shown names ids. Empty when ids are named.
+    """
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Exactly these messages."""
