@@ -228,3 +228,40 @@ async def test_78_an_end_user_that_is_not_named_properly_is_refused(
 
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert words in said
+
+
+async def test_79_a_message_of_5_mb_is_refused_compressed_or_not(mesh: Mesh, issue: Issue) -> None:
+    for service in ("identity", "message", "presence"):
+        method = next(one for one in METHODS if domain_of(one) == service and not one.client_streaming)
+        door = dial_without_limits(mesh, service, issue("svc-edge"))
+
+        for content, compression in (
+            (bytes(5 * 1024 * 1024), None),
+            (bytes(64 * 1024 * 1024), grpc.Compression.Gzip),
+        ):
+            call = door.unary_unary(path_of(method), bytes, bytes)(content, timeout=10, compression=compression)
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, (service, compression)
+
+        health = door.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
+        assert await health(b"", timeout=10) is not None
+        await door.close()
+
+
+async def test_79_metadata_of_20_kb_is_refused(mesh: Mesh, issue: Issue) -> None:
+    door = dial_without_limits(mesh, "identity", issue("svc-edge"))
+
+    call = door.unary_unary(GET_PROFILE, bytes, bytes)(b"", timeout=10, metadata=[("x-long", "x" * 20_480)])
+
+    assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await door.close()
+
+
+def dial_without_limits(mesh: Mesh, service: str, files: TlsFiles) -> grpc.aio.Channel:
+    """Opens a channel of a client that keeps to no limit of its own."""
+    credentials = grpc.ssl_channel_credentials(files.ca.read_bytes(), files.key.read_bytes(), files.cert.read_bytes())
+    options = (
+        ("grpc.ssl_target_name_override", f"svc-{service}"),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.absolute_max_metadata_size", 1 << 20),
+    )
+    return grpc.aio.secure_channel(mesh.grpc[service][0], credentials, options)
