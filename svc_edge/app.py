@@ -109,8 +109,7 @@ def _watching(config: Config, sessions: Sessions, watches: GrpcWatches, monotoni
 
 def _limits(config: Config) -> Limits:
     return Limits(
-        config.frame_burst,
-        config.frame_rate,
+        Rate(config.frame_burst, config.frame_rate),
         config.send_window,
         config.receive_window,
         config.verify_interval_s,

@@ -1,4 +1,4 @@
-"""How many calls a connection may make: a token bucket for each class of calls, in the memory of its session."""
+"""How much a connection may do: token buckets, one for each class of calls, in the memory of its session."""
 
 from __future__ import annotations
 
@@ -44,13 +44,23 @@ class Bucket:
 
     def spend(self, now_s: float) -> int:
         """Takes a token and returns 0, or takes none and returns after how many milliseconds there is one."""
-        rate = self._rate
-        self._tokens = min(self._tokens + max(now_s - self._filled_s, 0.0) * rate.per_s, float(rate.burst))
-        self._filled_s = now_s
+        self._fill(now_s)
         if self._tokens >= 1.0:
             self._tokens -= 1.0
             return 0
-        return max(math.ceil((1.0 - self._tokens) / rate.per_s * 1000), 1)
+        return max(math.ceil((1.0 - self._tokens) / self._rate.per_s * 1000), 1)
+
+    def take(self, now_s: float) -> int:
+        """Takes every token that there is, for somebody who counts them itself; returns how many that are."""
+        self._fill(now_s)
+        taken = int(self._tokens)
+        self._tokens -= taken
+        return taken
+
+    def _fill(self, now_s: float) -> None:
+        rate = self._rate
+        self._tokens = min(self._tokens + max(now_s - self._filled_s, 0.0) * rate.per_s, float(rate.burst))
+        self._filled_s = now_s
 
 
 class CallBudgets:

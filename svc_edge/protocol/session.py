@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from svc_edge.errors import CloseCode, SessionClosed
 from svc_edge.model import Member, SessionId, user_tag
+from svc_edge.protocol.budget import Bucket
 from svc_edge.protocol.delivery import EARLY_VERIFY_AT, Delivery
 
 if TYPE_CHECKING:
     from svc_edge.model import Frame
     from svc_edge.ports import Door
-    from svc_edge.protocol.budget import CallBudgets
+    from svc_edge.protocol.budget import CallBudgets, Rate
     from svc_edge.protocol.looks import Looks
     from svc_edge.protocol.traced import Traced
 
@@ -51,8 +52,8 @@ class Phase(enum.IntEnum):
 class Limits(NamedTuple):
     """What one connection may do."""
 
-    frame_burst: int
-    frame_rate: int
+    frames: Rate
+    """How many frames a client may send."""
     """Per second."""
     send_window: int
     """Sends without an answer."""
@@ -74,7 +75,7 @@ class Session:
     """The state of one connection. Times are monotonic seconds."""
 
     __slots__ = (
-        "_filled_s",
+        "_frame_budget",
         "_limits",
         "_tokens",
         "address",
@@ -133,26 +134,25 @@ class Session:
         self.verified_s = self.unsure_until_s = now_s
         self.paused_since_s = self.fragment_since_s = NEVER
         self._limits = limits
-        self._tokens = limits.frame_burst
-        self._filled_s = now_s
+        self._frame_budget = Bucket(limits.frames, now_s)
+        self._tokens = self._frame_budget.take(now_s)
 
     def spend_frame(self, clock_s: float) -> None:
         """Charges one frame to the budget; raises `SessionClosed` with RATE when it is used up.
 
-        The bucket is filled up only when it is empty, so that a frame costs one subtraction.
+        Tokens are taken from the bucket by the handful, so that a frame costs one subtraction.
         """
         self._tokens -= 1
         if self._tokens >= 0:
             return
-        limits = self._limits
-        gained = min(int((clock_s - self._filled_s) * limits.frame_rate), limits.frame_burst)
-        if gained < 1:
+        self._tokens = self._frame_budget.take(clock_s) - 1
+        if self._tokens < 0:
+            burst, per_s = self._limits.frames
             detail = (
-                f"more than {limits.frame_burst} frames at once and {limits.frame_rate} in each second after that: "
+                f"more than {burst} frames at once and {per_s:g} in each second after that: "
                 "send less, and acknowledge items by the dozen"
             )
             raise SessionClosed(CloseCode.RATE, detail, reconnect_after_ms=1000)
-        self._tokens, self._filled_s = gained - 1, clock_s
 
     @property
     def is_spent(self) -> bool:

@@ -7,12 +7,15 @@ which the naive cursor ("last position seen") lost 8 to 15 % of acknowledged mes
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from chappe.runtime import conversation
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import ConversationId, MessageId, Position, UserId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chappe.runtime.clock import Clock
 
 WRITE_WINDOW_S = 4.0
@@ -52,13 +55,8 @@ class MessageKey(NamedTuple):
         return cls(Position(key[:16]), key[16:32], key[32:48], key[48:64])
 
 
-def direct_conversation(one: bytes, other: bytes) -> ConversationId:
-    """Returns the id of the direct conversation of two users: a UUIDv8 that both derive and no client supplies."""
-    low, high = (one, other) if one <= other else (other, one)
-    digest = bytearray(hashlib.sha256(b"chappe-dm" + low + high).digest()[:16])
-    digest[6] = (digest[6] & 0x0F) | 0x80
-    digest[8] = (digest[8] & 0x3F) | 0x80
-    return ConversationId(bytes(digest))
+direct_conversation = cast("Callable[[bytes, bytes], ConversationId]", conversation.direct_conversation)
+"""The id of the direct conversation of two users: a UUIDv8 that both derive and no client supplies."""
 
 
 def is_group(conversation_id: bytes) -> bool:

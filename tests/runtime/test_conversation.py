@@ -5,17 +5,15 @@ from hypothesis import strategies as st
 
 from chappe.client.mint import conversation_of
 from chappe.runtime.conversation import direct_conversation
-from svc_message import protocol as ledger
 
 ids = st.binary(min_size=16, max_size=16)
 
 
 @given(ids, ids)
-def test_edge_registry_ledger_and_client_agree(one: bytes, other: bytes) -> None:
+def test_services_and_client_agree(one: bytes, other: bytes) -> None:
     derived = direct_conversation(one, other)
 
     assert derived == direct_conversation(other, one) == conversation_of(one, other)
-    assert derived == ledger.direct_conversation(one, other)
 
 
 @given(ids, ids)

@@ -138,3 +138,18 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
     bucket = Bucket(Rate(1, 1.0), 100.0)
 
     assert [bucket.spend(100.0), bucket.spend(50.0) > 0] == [0, True]
+
+
+@given(burst=st.integers(1, 20), per_s=st.floats(0.01, 50.0), pauses=st.lists(st.floats(0.0, 5.0), max_size=30))
+def test_what_is_taken_by_the_handful_is_what_would_be_spent_one_by_one(
+    burst: int, per_s: float, pauses: list[float]
+) -> None:
+    by_handful, one_by_one, now_s = Bucket(Rate(burst, per_s), 0.0), Bucket(Rate(burst, per_s), 0.0), 0.0
+
+    for pause in pauses:
+        now_s += pause
+        spent = 0
+        while not one_by_one.spend(now_s):
+            spent += 1
+
+        assert by_handful.take(now_s) == spent

@@ -11,6 +11,7 @@ from chappe.runtime.clock import Seams
 from svc_edge.errors import Closing, SessionClosed
 from svc_edge.model import ConnectOutcome, DeviceId, InboxAnswer, Member, SessionId, SessionRef, SignInId, UserId
 from svc_edge.protocol.account import Account
+from svc_edge.protocol.budget import Rate
 from svc_edge.protocol.delivery import MAX_HELD, Delivery, Page, Reading
 from svc_edge.protocol.session import FIRST_VERIFY_JITTER_S, FIRST_VERIFY_S, Limits, Phase, Session
 from svc_edge.service.mesh import Mesh
@@ -19,7 +20,7 @@ from svc_edge.service.sign_in import SignIn
 from svc_edge.service.tokens import Revocations
 from tests.svc_fanout.fakes import SeededRandomness
 
-LIMITS = Limits(10, 5, 3, 20, 120.0, 30.0)
+LIMITS = Limits(Rate(10, 5), 3, 20, 120.0, 30.0)
 ALICE = Member(UserId(b"a" * 16), DeviceId(1), SignInId(b"s" * 16))
 
 

@@ -14,6 +14,7 @@ from chappe.runtime.app import App
 from chappe.runtime.clock import SystemRandomness
 from chappe.runtime.tracing import Lots, Root, Sampled
 from svc_edge.model import DeviceId, Member, SessionId, SignInId, UserId
+from svc_edge.protocol.budget import Rate
 from svc_edge.protocol.session import Phase, Session
 from svc_edge.protocol.traced import MOST_WAITING, Handed, Traced
 from svc_edge.service.frames import Frames
@@ -193,7 +194,7 @@ class FakeLedger:
 
 def frames_over(ledger: FakeLedger, traces: Traces) -> tuple[Frames, Session]:
     """Makes the frames' rules over a ledger, and a session that sends."""
-    limits = LIMITS._replace(frame_burst=MANY, send_window=MANY)
+    limits = LIMITS._replace(frames=Rate(MANY, 1), send_window=MANY)
     session = Session(SessionId(1), None, limits, 0.0)  # type: ignore[arg-type]  # nobody writes to its socket
     session.begin_delivery(ALICE, b"", 100)
     session.phase = Phase.LIVE
