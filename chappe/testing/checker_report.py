@@ -17,6 +17,7 @@ Guarantee = Literal[
     "retry",
     "convergence",
     "late",
+    "presence",
     "unfinished",
 ]
 
@@ -31,6 +32,7 @@ PROMISES: Mapping[Guarantee, str] = {
     "retry": "G8: any number of retries make one message, or one final no",
     "convergence": "G9: the devices of one user end up the same, and show what was edited, taken back or reacted last",
     "late": "G10: what a device that stays connected was not pushed is made good in time",
+    "presence": "G12: who is gone is shown as online for a minute at most, and nobody sees what is kept from it",
     "unfinished": "a history says when all is quiet, or nothing can be called lost",
 }
 
@@ -128,6 +130,7 @@ class Report:
             "wrong memberships": self.counts.get("membership", 0),
             "broken retries": self.counts.get("retry", 0),
             "late": self.counts.get("late", 0),
+            "wrong presences": self.counts.get("presence", 0),
             "not converged": self.counts.get("convergence", 0),
             "not judged": self.unjudged,
         }
@@ -169,7 +172,7 @@ def _words(line: Line) -> str:
     template = _PHRASES.get(line["op"], "{op}")
     values = {key: short(value) if isinstance(value, str) else value for key, value in line.items()}
     values["ids"] = _listed(line.get("ids", ()))
-    values["whom"] = _listed(line.get("members") or [line.get("whom", "")])
+    values["whom"] = _listed(line.get("members") or [line.get("whom", "")]) or "everybody"
     if line["op"] == "read" and "upto" in line:
         template = "reads all up to {upto}"
     elif line["op"] == "send" and not line["to"]:
@@ -203,6 +206,9 @@ _PHRASES: Mapping[str, str] = {
     "tick": "shows {id} as {state} (by {by})",
     "tally": "shows {id} as delivered to {delivered} and read by {read} of {of}",
     "shown": "displays {ids}",
+    "presence": "shows {whom} as {state}",
+    "conceal": "keeps its presence from {whom}",
+    "reveal": "keeps its presence no more from {whom}",
     "block": "has blocked {whom}",
     "unblock": "has lifted the block of {whom}",
     "join": "says that {whom} joined {conv} (version {version})",

@@ -27,8 +27,8 @@ class Limits:
     """A device that stays connected has what was acknowledged within this time, also when its push was lost."""
     clock_lead_ms: float = 2_500
     """A reply need not sort after a message that is further ahead of the clock than this."""
-    read_at_once: int = 500
-    """A read of all up to a message need not count for more than so many, the newest of those before it."""
+    presence_ms: float = 60_000
+    """Who comes or goes may be shown as before for this time."""
     stories: int = 20
     """Violations told for each guarantee; the counts go on."""
 

@@ -1,7 +1,7 @@
 """Judges ticks and tallies: each one true when it is shown, and none that goes back."""
 
 from chappe.testing.checker_report import short
-from chappe.testing.checker_state import Device, Findings, Limits, Message, Tally, User, with_one
+from chappe.testing.checker_state import Device, Findings, Message, Tally, User, with_one
 from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
@@ -14,10 +14,9 @@ _NOTHING = Tally(0, 0)
 class Ticks:
     """Follows `read`, `tick` and `tally`."""
 
-    def __init__(self, world: World, findings: Findings, limits: Limits) -> None:
+    def __init__(self, world: World, findings: Findings) -> None:
         self._world = world
         self._findings = findings
-        self._read_at_once = limits.read_at_once
 
     def read(self, line: Line) -> None:
         """Takes note of what a user has read: the ids named, or what this device had applied of all up to one."""
@@ -28,7 +27,7 @@ class Ticks:
             user_upto = self._world.read_upto[conv]
             user_upto[device.user] = max(upto, user_upto.get(device.user, ""))
             unread = device.unread.get(conv, ())
-            ids = sorted(id_ for id_ in unread if id_ <= upto)[-self._read_at_once :]
+            ids = [id_ for id_ in unread if id_ <= upto]
             device.unread[conv] = [id_ for id_ in unread if id_ > upto]
         for id_ in ids:
             message = self._world.messages[id_]

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
+from typing import Final
 
 from chappe.testing.checker_delivery import Delivery
 from chappe.testing.checker_groups import Groups
+from chappe.testing.checker_presence import Presence
 from chappe.testing.checker_quiet import Quiet
 from chappe.testing.checker_report import Report, Violation, tell
 from chappe.testing.checker_sending import Sending
@@ -70,9 +72,10 @@ class _Judge:
         self._findings = Findings(limits.stories)
         self._sending = Sending(self._world, self._findings, limits)
         self._delivery = Delivery(self._world, self._findings, limits)
-        self._ticks = Ticks(self._world, self._findings, limits)
+        self._ticks = Ticks(self._world, self._findings)
         self._groups = Groups(self._world)
         self._quiet = Quiet(self._world, self._findings, self._delivery, self._groups)
+        self._presence = Presence(self._world, self._findings, self._delivery.blocks, limits)
         self._lines = 0
         self._last_t = 0.0
         self._handlers = self._by_op()
@@ -97,6 +100,7 @@ class _Judge:
         """Judges what needed everything, and counts."""
         self._delivery.finish()
         self._sending.finish()
+        self._presence.finish()
         if not self._quiet.ends:
             what = "there is no end line, so nothing can be called lost; write one when all has arrived"
             self._findings.add("unfinished", self._last_t, what)
@@ -127,17 +131,29 @@ class _Judge:
             "tally": self._ticks.tally,
             "device": self._quiet.device,
             "gone": self._quiet.gone,
-            "connect": self._quiet.connect,
-            "disconnect": self._quiet.disconnect,
-            "end": self._quiet.end,
+            "connect": _both(self._quiet.connect, self._presence.connect),
+            "disconnect": _both(self._quiet.disconnect, self._presence.disconnect),
+            "end": _both(self._quiet.end, self._presence.end),
+            "presence": self._presence.presence,
+            "conceal": self._presence.conceal,
+            "reveal": self._presence.reveal,
             "join": self._groups.join,
             "leave": self._groups.leave,
             "learn": self._groups.learn,
         }
 
 
+def _both(first: Callable[[Line], None], second: Callable[[Line], None]) -> Callable[[Line], None]:
+    def follow(line: Line) -> None:
+        first(line)
+        second(line)
+
+    return follow
+
+
 _Key = str | frozenset[str] | tuple[str, str]
-"""What lines and violations have in common: an id, two users of a block, or a group and a user."""
+"""What lines and violations have in common: an id, two users of a block, or a group and a user, or one user alone."""
+_PRESENCE: Final = "presence"
 
 
 def _with_stories(batches: Iterable[Sequence[Line]], violations: Sequence[Violation]) -> tuple[Violation, ...]:
@@ -147,6 +163,8 @@ def _with_stories(batches: Iterable[Sequence[Line]], violations: Sequence[Violat
         users, group = violation.concern
         keys: list[_Key] = [*violation.ids]
         keys += [(group, user) for user in users] if group else [frozenset(users)] if users else []
+        if violation.guarantee == "presence":
+            keys += [(_PRESENCE, user) for user in users]
         for key in keys:
             concerned.setdefault(key, []).append(number)
     for line in itertools.chain.from_iterable(batches):
@@ -159,8 +177,10 @@ def _with_stories(batches: Iterable[Sequence[Line]], violations: Sequence[Violat
 
 def _keys(line: Line) -> Iterable[_Key]:
     op, user = line["op"], line["actor"].partition("/")[0]
-    if op in {"block", "unblock"}:
+    if op in {"block", "unblock", "presence"}:
         return [frozenset((user, line["whom"]))]
+    if op in {"connect", "disconnect", "conceal", "reveal"}:
+        return [(_PRESENCE, user)]
     if op in {"join", "leave"}:
         return [(line["conv"], name) for name in line.get("members") or [line["whom"]]]
     if op == "learn":

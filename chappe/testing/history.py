@@ -18,6 +18,9 @@ A `?` marks a field that may be left out. Unknown fields are ignored, unknown op
 | `read` | `conv`, `ids`? or `upto`? | my user has read these, or all up to this id |
 | `tick` | `id`, `state`, `by`? | I show this state for a message of my own user |
 | `tally` | `id`, `delivered`, `read`, `of` | I show how many of its recipients have and have read my user's message |
+| `presence` | `whom`, `state` | I show this user as online, offline or unknown from now on |
+| `conceal` | `whom`?, `at`? | my user's presence is kept from this user, or from everybody: the call has returned |
+| `reveal` | `whom`?, `at`? | it is kept no more |
 | `shown` | `conv`, `ids` | I display these messages in this order, oldest first |
 | `block` | `whom`, `at`? | a block of this user has returned; `at` is when its call was begun |
 | `unblock` | `whom`, `at`? | a block of this user has been lifted; `at` is when its call was begun |
@@ -34,6 +37,7 @@ for the user's own devices alone. `target` is the message that an edit, a revoke
 `ms` is the time by which the device sorts the message, `how` is push, sync or history. `pos` is the position in the
 inbox, empty by history; it begins with the server's time, like an id.
 `state` is delivered or read; `by` is who has it, by default the peer.
+What is shown of a presence ends with the session.
 A device that was never declared counts from its first `connect` or `send`.
 
 A group is known by its memberships: tell of everybody, whoever created it too, or its messages are not judged.
@@ -64,6 +68,7 @@ from typing import Literal, NamedTuple, NotRequired, Self, TypedDict
 Kind = Literal["message", "edit", "revoke", "reaction", "read", "hide"]
 How = Literal["push", "sync", "history"]
 TickState = Literal["delivered", "read"]
+PresenceState = Literal["online", "offline", "unknown"]
 
 
 class HistoryError(ValueError):
@@ -89,7 +94,7 @@ class Line(TypedDict):
     duplicate: bool
     reason: str
     final: bool
-    state: TickState
+    state: TickState | PresenceState
     whom: str
     device: str
     session: str

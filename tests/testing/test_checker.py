@@ -218,6 +218,22 @@ def test_a_story_tells_what_led_to_it_and_nothing_else() -> None:
     assert told == ["sends", "is", "applies", "acks", "shows", "applies"]
 
 
+def test_stories_begin_with_the_promise_that_was_broken_first_and_end_where_it_was() -> None:
+    scene = Scene().delivered(1).delivered(2).accepted(3).apply("bob/1", 2).apply("bob/1", 1).read("bob/1", 1)
+
+    report = scene.end(ticks=False).judge()
+
+    assert [violation.ids for violation in report.violations] == [(message_id(2),), (message_id(1),), (message_id(3),)]
+    assert [violation.t for violation in report.violations] == sorted(violation.t for violation in report.violations)
+    first, second, third = report.stories().split("\n\n")
+    assert [story.splitlines()[-1].split("  ")[-1] for story in (first, second)] == [
+        "..00000000/1 applies message ..00000002 from ..00000000, by push",
+        "..00000000/1 applies message ..00000001 from ..00000000, by push",
+    ]
+    assert first.startswith("DOUBLE: ")
+    assert third.startswith("LOSS: ")
+
+
 def test_a_story_about_a_block_names_the_block() -> None:
     report = BROKEN["a_delivery_through_a_block"][1].judge()
 
