@@ -24,6 +24,17 @@ class Due(NamedTuple):
     """When, on the monotonic clock; known for groups."""
 
 
+class Change(NamedTuple):
+    """What an acknowledged edit, revoke or reaction owes."""
+
+    kind: str
+    target: bytes
+    """The message."""
+    by: bytes
+    """Whose reaction it is; empty for what the message says."""
+    due: Due
+
+
 class Tally(NamedTuple):
     """How many recipients of a message to a group have it, and have read it."""
 
@@ -44,11 +55,32 @@ class Books:
         self._released: dict[tuple[bytes, str], float] = {}
         self._tallies: dict[bytes, dict[str, Tally]] = {}
         self._read: dict[bytes, set[str]] = {}
+        self._taken_back: set[bytes] = set()
+        self._standing: dict[tuple[str, bytes, bytes], bytes] = {}
+        """By what is changed, the greatest id of those that change it: the others need not arrive any more."""
 
     def stored(self, message_id: bytes, due: Due) -> None:
         """Takes note that a message was acknowledged."""
         self.acknowledged += 1
         self._open[message_id] = due
+
+    def changed(self, action_id: bytes, change: Change) -> None:
+        """Takes note that a change of a message was acknowledged."""
+        kind, target, by, due = change
+        if kind == "revoke":
+            self._taken_back.add(target)
+            for place in [place for place in self._standing if place[1] == target]:
+                self._open.pop(self._standing.pop(place), None)
+        elif target in self._taken_back or self._standing.get((kind, target, by), b"") > action_id:
+            return
+        else:
+            self._open.pop(self._standing.get((kind, target, by), b""), None)
+            self._standing[kind, target, by] = action_id
+        self._open[action_id] = due
+
+    def has(self, message_id: bytes, actor: str) -> bool:
+        """Returns whether a device has a message."""
+        return actor in self._applied.get(message_id, ())
 
     def applied(self, message_id: bytes, actor: str) -> None:
         """Takes note that a device has a message."""

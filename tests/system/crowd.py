@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from chappe.api.identity.v1 import device_service_pb2
 from chappe.cli.launcher import Mesh
+from chappe.client.destination import Destination
 from chappe.client.device import Device
 from chappe.client.door import Door
 from chappe.client.lean import LeanClient
@@ -23,11 +24,14 @@ from chappe.client.seams import system_seams
 from chappe.testing import Report, check
 from tests.system.books import Books, Due
 from tests.system.circle import Circle
-from tests.system.handset import Handset
+from tests.system.handset import Handset, Said
 from tests.system.townspeople import settle
 
 BEAT_S: Final = 0.02
 LOOK_S: Final = 0.02
+REACTIONS: Final = 0.5
+"""Of the changes; and so many are edits, the rest is taken back."""
+EDITS: Final = 0.4
 MOST_PENDING: Final = 100
 """A device with so many unanswered sends composes no more for now."""
 LONGEST_STAY_S: Final = 3.0
@@ -65,6 +69,8 @@ class CrowdTerms:
     """Messages each second, all devices together."""
     group_share: float = 0.0
     """Which part of them goes to groups, once there are some."""
+    change_share: float = 0.05
+    """How many messages are edited, reacted to or taken back for each that is sent."""
     seed: int = 1
     """For who writes to whom."""
 
@@ -268,6 +274,8 @@ class Crowd:
             # After a pause of this process the rate is kept, and what was missed is not made up for at once.
             for _ in range(min(owed, int(self.terms.rate))):
                 self._say_something()
+                if self._random.random() < self.terms.change_share:
+                    self._change_something()
             self._random.choice(self.handsets).read_some()
 
     def _say_something(self) -> None:
@@ -281,6 +289,53 @@ class Crowd:
             self.tell(handset, self._random.choice(circles))
         else:
             self.say(handset, to)
+
+    def _change_something(self) -> None:
+        handset = self._random.choice([handset for handset in self.handsets if handset.recent] or self.handsets)
+        if not handset.recent:
+            return
+        said, draw = self._random.choice(handset.recent), self._random.random()
+        content = b"change %d" % next(_numbers)
+        if draw < REACTIONS:
+            self._react(handset, said, content)
+        elif self._may_change(handset, said):
+            due = self._due_of_change(handset, said)
+            if draw < REACTIONS + EDITS:
+                handset.edit(said, due, content)
+            else:
+                handset.take_back(said, due)
+
+    def _react(self, sender: Handset, said: Said, content: bytes) -> None:
+        actors = said.due.peers | {sender.actor}
+        reactors = [one for one in self.handsets if one.actor in actors and self._may_change(one, said)]
+        if not reactors:
+            return
+        reactor = self._random.choice(reactors)
+        chat = said.chat
+        if chat.peer_id and reactor.user_id != sender.user_id:
+            chat = Destination(chat.conversation_id, sender.user_id)
+        # Now and then a reaction is taken away.
+        reactor.react(said, chat, self._due_of_change(reactor, said), content if self._random.random() < EDITS else b"")
+
+    def _may_change(self, handset: Handset, said: Said) -> bool:
+        circle = self._circle_of(said)
+        is_member = circle is None or handset.user_id in circle.members
+        knows = any(said.message_id == one.message_id for one in handset.recent) or self.books.has(
+            said.message_id, handset.actor
+        )
+        return handset.is_on and handset.pending < MOST_PENDING and is_member and knows
+
+    def _circle_of(self, said: Said) -> Circle | None:
+        return next((one for one in self.circles if one.group_id == said.chat.group_id), None)
+
+    def _due_of_change(self, handset: Handset, said: Said) -> Due:
+        """Returns who must learn of a change: whoever must have the message, and is a member still."""
+        own, circle = self.actors_of(handset.user_id), self._circle_of(said)
+        actors = said.due.peers | said.due.own
+        if circle is not None:
+            entitled = circle.entitled(handset.versions[circle.group_id])
+            actors &= frozenset(one.actor for one in self.handsets if one.user_id in entitled)
+        return Due(actors - own, own - {handset.actor}, frozenset(), said.due.group, time.monotonic())
 
     async def _come_and_go(self, circle: Circle, numbers: Sequence[int], is_over: asyncio.Event) -> None:
         turns = itertools.cycle(numbers)

@@ -1,20 +1,45 @@
 """One device of a crowd: a client, its store, its history and what it expects."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final, NamedTuple
 
-from chappe.client.changes import GroupTickRaised, ItemArrived, MessageArrived, SendRefused, Sent, TickRaised
+from chappe.client.changes import (
+    GroupTickRaised,
+    ItemArrived,
+    MessageArrived,
+    MessageEdited,
+    MessageReacted,
+    MessageRevoked,
+    SendRefused,
+    Sent,
+    TickRaised,
+)
+from chappe.client.content import SUITE_NONE
+from chappe.client.destination import Destination
 from chappe.client.device import Device
+from chappe.client.frames import edit_action, reaction_action, revoke_action
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.outgoing import Kind, Outgoing
 from chappe.client.seams import Seams, SystemClock, SystemRandomness
 from chappe.client.store_memory import LeanStore
 from chappe.testing import HistoryWriter, actor_of
-from tests.system.books import Books, Due, Tally
+from tests.system.books import Books, Change, Due, Tally
 from tests.system.counting import count
 
 LONGEST_PAUSE_S = 0.5
+RECENT: Final = 20
+"""So many of its messages a device may still change."""
+
+
+class Said(NamedTuple):
+    """A message that a device has sent."""
+
+    message_id: bytes
+    chat: Destination
+    due: Due
 
 
 class Impatient(SystemRandomness):
@@ -42,12 +67,14 @@ class Handset:
         """The newest version that it was told of each group."""
         self.refusals: Counter[str] = Counter()
         """Final refusals by reason."""
+        self.recent: deque[Said] = deque(maxlen=RECENT)
+        """The last messages that it has sent."""
         self._books = books
         self._said: dict[bytes, list[bytes]] = {}
         """By group, what it has sent."""
         self._asking: set[asyncio.Task[None]] = set()
         self._unread: dict[tuple[bytes, bool], list[bytes]] = {}
-        self._dues: dict[int, Due | list[bytes]] = {}
+        self._dues: dict[int, Due | Change | list[bytes]] = {}
 
     @property
     def user_id(self) -> bytes:
@@ -72,6 +99,7 @@ class Handset:
             counted=self._counted,
             sent=self._sent,
             refused=self._refused,
+            altered=self._altered,
             item=self._learned,
             caught_up=self._caught_up,
         )
@@ -113,6 +141,28 @@ class Handset:
         mark = self.client.mark_group_read if is_group else self.client.mark_read
         self._dues[mark(chat_id, max(message_ids)).draft] = message_ids
 
+    def edit(self, said: Said, due: Due, content: bytes) -> None:
+        """Puts other content in the place of what it has said."""
+        action = edit_action(said.chat, said.message_id, SUITE_NONE, content)
+        self._change("edit", said.chat, action, Change("edit", said.message_id, b"", due))
+
+    def take_back(self, said: Said, due: Due) -> None:
+        """Takes back what it has said."""
+        self.recent.remove(said)
+        action = revoke_action(said.chat, said.message_id, is_for_me=False)
+        self._change("revoke", said.chat, action, Change("revoke", said.message_id, b"", due))
+
+    def react(self, said: Said, chat: Destination, due: Due, content: bytes) -> None:
+        """Reacts to what somebody has said, in the chat as this user names it."""
+        action = reaction_action(chat, said.message_id, SUITE_NONE, content)
+        self._change("reaction", chat, action, Change("reaction", said.message_id, self.user_id, due))
+
+    def _change(self, kind: Kind, chat: Destination, action: bytes, change: Change) -> None:
+        if self.client is not None:
+            outgoing = Outgoing(kind, chat.peer_id, chat.conversation_id, action)
+            self.client.engine.submit(outgoing)
+            self._dues[outgoing.draft] = change
+
     async def count_again(self) -> None:
         """Asks how many have the last of its messages to each group, as somebody does who looks at the chat."""
         for group_id in self._said:
@@ -141,7 +191,11 @@ class Handset:
 
     def _sent(self, change: Sent) -> None:
         due = self._dues.pop(change.outgoing.draft)
-        if isinstance(due, Due):
+        if isinstance(due, Change):
+            self._books.changed(change.outgoing.message_id, due)
+        elif isinstance(due, Due):
+            chat = Destination(change.outgoing.conversation_id, change.outgoing.peer_id)
+            self.recent.append(Said(change.outgoing.message_id, chat, due))
             if due.group:
                 self._said.setdefault(due.group, []).append(change.outgoing.message_id)
             self._books.stored(change.outgoing.message_id, due)
@@ -149,8 +203,19 @@ class Handset:
             self._books.read(due, self.actor)
 
     def _refused(self, change: SendRefused) -> None:
+        if change.outgoing.kind in {"edit", "revoke", "reaction"}:
+            # Who has just left may not, and nobody changes what was taken back meanwhile.
+            return
         self.refusals[change.reason] += 1
         self._books.refusals[change.reason] += 1
+
+    def _altered(self, change: MessageEdited | MessageRevoked | MessageReacted) -> None:
+        if isinstance(change, MessageEdited):
+            self._books.applied(change.edit.edit_id, self.actor)
+        elif isinstance(change, MessageRevoked):
+            self._books.applied(change.revoke.revoke_id, self.actor)
+        else:
+            self._books.applied(change.reaction.reaction_id, self.actor)
 
     def _learned(self, change: ItemArrived) -> None:
         if change.item.HasField("group_change"):
