@@ -12,9 +12,10 @@ from chappe.runtime.engines.binaries import postgres_install
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.model import DeviceId, InboxQuery, Position, Verdict
 from svc_message.protocol import LedgerClock
+from svc_message.service.sight import Sight
 from svc_message.service.sync import Syncing
 from tests.svc_message.desk import Desk, event, inbox, ref
-from tests.svc_message.fakes import FakeDispatcher
+from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory
 
 NOBODY = 65534
 
@@ -52,7 +53,7 @@ async def test_a_restored_ledger_has_what_was_backed_up_and_devices_read_their_l
         contextlib.aclosing(PostgresMessageStore(engine.dsn)) as store,
     ):
         await store.raise_epoch()
-        syncing = Syncing(store, FakeDispatcher(), clock)
+        syncing = Syncing(store, Sight(FakeGroupDirectory()), FakeDispatcher(), clock)
         await syncing.start()
         found = await store.find([ref(kept), ref(lost)])
         answer = (await syncing.sync([of_a_device_that_had_both(desk, lost.position)]))[0]
