@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from svc_message.adapters.inbox_rows import messages_of
 from svc_message.adapters.message_store_postgres.arrays import int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
 from svc_message.adapters.message_store_postgres.seeing import woven
