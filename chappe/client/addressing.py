@@ -17,7 +17,7 @@ Named = Message | Chat | Group | Destination | str | bytes
 
 
 class Addressing:
-    """Finds chats; what the user calls somebody comes before what others call a group."""
+    """Finds chats. A name that means a person and a group alike means neither: nothing is sent by a guess."""
 
     def __init__(self, people: People, groups: KnownGroups, user_id: bytes) -> None:
         self._people = people
@@ -28,7 +28,7 @@ class Addressing:
         """Returns the chat that is meant.
 
         Raises:
-            UnknownPersonError: Nobody and no group is meant.
+            UnknownPersonError: Nobody and no group is meant, or a person and a group alike.
             UnknownGroupError: More than one group is meant.
         """
         match chat:
@@ -53,7 +53,10 @@ class Addressing:
             return await self._by_id(bytes.fromhex(text))
         if _NUMBER.fullmatch(text):
             return to_person(self._user_id, await self._people.resolve(text))
+        if not text:
+            raise UnknownPersonError("no chat is named; write a contact's name, +number, or a group's name or id")
         if user_id := await self._people.find(text):
+            await self._refuse_group_named(text)
             return to_person(self._user_id, user_id)
         if group_id := await self._groups.find(text):
             return to_group(group_id)
@@ -61,3 +64,11 @@ class Addressing:
             f"{text!r} is neither a contact with an account ({await self._people.some_names()}) nor a group of yours "
             f"({await self._groups.some_names()}); use a contact's name, +number, or a group's name or id"
         )
+
+    async def _refuse_group_named(self, text: str) -> None:
+        if group_ids := await self._groups.named(text):
+            groups = ", ".join(group_id.hex() for group_id in group_ids)
+            raise UnknownPersonError(
+                f"{text!r} is a contact and a group of yours; use the contact's +number, or the beginning of the id "
+                f"of the group: {groups}"
+            )

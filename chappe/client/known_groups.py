@@ -54,6 +54,8 @@ class KnownGroups:
             return group
         if _ID.fullmatch(group):
             return bytes.fromhex(group)
+        if not group.strip():
+            raise UnknownGroupError("no group is named; write its name, its id, or the beginning of its id")
         found = await self.find(group)
         if not found:
             raise UnknownGroupError(f"{group!r} is none of your groups: {await self.some_names()}")
@@ -77,6 +79,11 @@ class KnownGroups:
             ids = ", ".join(known.group_id.hex() for known in found)
             raise UnknownGroupError(f"{text!r} may be any of the groups {ids}; use the beginning of the id")
         return found[0].group_id if found else b""
+
+    async def named(self, name: str) -> list[bytes]:
+        """Returns the groups of the user that are called so, as far as this device knows."""
+        folded = name.strip().casefold()
+        return [known.group_id for known in await self._all() if known.role and known.name.casefold() == folded]
 
     async def is_known(self, group_id: bytes) -> bool:
         """Tells whether this device has heard of a group of this id."""
@@ -168,7 +175,8 @@ class KnownGroups:
 def _meant(groups: list[KnownGroup], text: str) -> list[KnownGroup]:
     """Returns the groups that a text means: by name, else by the start of the id; past ones when there is no other."""
     folded = text.strip().casefold()
-    named = [known for known in groups if known.name.casefold() == folded]
+    # A group of which no more than its id was heard has no name yet, and answers to none.
+    named = [known for known in groups if folded and known.name.casefold() == folded]
     if not named and _ID_START.fullmatch(folded):
         named = [known for known in groups if known.group_id.hex().startswith(folded)]
     return [known for known in named if known.role] or named

@@ -67,6 +67,8 @@ class People:
         text = person.strip()
         if _USER_ID.fullmatch(text):
             return bytes.fromhex(text)
+        if not text:
+            raise UnknownPersonError("nobody is named; write the name of a contact, or +number")
         if _PHONE.fullmatch(text):
             return await self._by_number(text)
         return self._by_name(text) or await self._by_fresh_name(text)
@@ -180,8 +182,9 @@ class People:
         return found[number]
 
     def _by_name(self, name: str) -> bytes:
-        folded = name.casefold()
-        found = [person for person in self._people.values() if person.contact_name.casefold() == folded]
+        # Whom the user calls nothing is remembered, too, and answers to no name.
+        folded = name.strip().casefold()
+        found = [person for person in self._people.values() if folded and person.contact_name.casefold() == folded]
         if len(found) > 1:
             numbers = ", ".join(person.phone_number or person.user_id.hex() for person in found)
             raise UnknownPersonError(f"{name!r} may be any of {numbers}; use the number")

@@ -323,6 +323,18 @@ async def test_a_name_that_a_stranger_chose_addresses_nobody(edge: SocketEdge, m
         await me.people.resolve("Bob")
 
 
+@pytest.mark.parametrize("name", ["", " ", "\t\n", "\u00a0"])
+async def test_no_name_reaches_nobody(edge: SocketEdge, me: Client, name: str) -> None:
+    edge.answers[methods.LIST_CONTACTS.name] = edge.answers[methods.LIST_GROUPS.name] = lambda _: b""
+    await me.people.resolve(PHONE)
+
+    for act in (me.send(name, "hi"), me.people.resolve(name), me.account.block(name), me.presence.of(name)):
+        with pytest.raises(UnknownPersonError, match=r"named; write .*\+number"):
+            await act
+    assert await me.people.find(name) == b""
+    assert not edge.model.stored
+
+
 async def test_a_number_is_looked_up_once(edge: SocketEdge, me: Client) -> None:
     for _ in range(3):
         assert await me.people.resolve(PHONE) == PEER

@@ -30,7 +30,7 @@ from chappe.client.device import DeviceKey
 from chappe.client.errors import UnknownGroupError, UnknownPersonError
 from chappe.client.methods import Method
 from chappe.client.profiles import About, Profile
-from tests.client.group_model import ADDED, CREATED, GROUP, UPDATED, answer, event, group_item, user
+from tests.client.group_model import ADDED, CREATED, GROUP, LEFT, UPDATED, answer, event, group_item, user
 from tests.client.model_edge import DEVICE, ME, PEER
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_api import PHONE, hello_item, next_of
@@ -110,14 +110,45 @@ async def test_a_group_is_named_by_id_start_of_id_or_name(edge: SocketEdge, me: 
     assert (where.group_id, where.conversation_id) == (GROUP, GROUP)
 
 
-async def test_a_contact_comes_before_a_group_of_the_same_name(edge: SocketEdge, me: Client) -> None:
+async def test_a_name_of_a_contact_and_of_a_group_alike_means_neither(edge: SocketEdge, me: Client) -> None:
     await hear(edge, me, event(1, CREATED, ME, name="Bob"))
     contact = contact_service_pb2.Contact(phone_number=PHONE, contact_name="Bob", user_id=PEER)
     edge.answers[methods.LIST_CONTACTS.name] = lambda _: contact_service_pb2.ListContactsResponse(
         contacts=[contact]
     ).SerializeToString()
 
+    with pytest.raises(UnknownPersonError, match=f"a contact and a group of yours; use .*{GROUP.hex()}"):
+        await me.destination("bob")
+    assert (await me.destination(GROUP.hex()[:8])).group_id == GROUP
+    assert (await me.destination(PHONE)).peer_id == PEER
+
+
+async def test_a_contact_is_meant_by_the_name_of_a_group_that_one_has_left(edge: SocketEdge, me: Client) -> None:
+    await hear(edge, me, event(1, CREATED, ME, name="Bob"))
+    await hear(edge, me, event(2, LEFT, ME, name="Bob"))
+    contact = contact_service_pb2.Contact(phone_number=PHONE, contact_name="Bob", user_id=PEER)
+    edge.answers[methods.LIST_CONTACTS.name] = lambda _: contact_service_pb2.ListContactsResponse(
+        contacts=[contact]
+    ).SerializeToString()
+
     assert (await me.destination("bob")).peer_id == PEER
+
+
+@pytest.mark.parametrize("name", ["", " "])
+async def test_no_name_means_no_group_even_one_whose_name_was_not_heard(
+    edge: SocketEdge, me: Client, name: str
+) -> None:
+    item = hello_item(1, "from a group")
+    item.message.ClearField("recipient_user_id")
+    item.message.group_id = item.message.conversation_id = GROUP
+    edge.model.log.append(item)
+    edge.push()
+    await next_of(me, Message)
+
+    with pytest.raises(UnknownGroupError, match="no group is named"):
+        await me.groups.get(name)
+    with pytest.raises(UnknownPersonError, match="no chat is named"):
+        await me.send(name, "hello")
 
 
 async def test_two_groups_of_one_name_are_told_apart_by_id(edge: SocketEdge, me: Client) -> None:
