@@ -4,14 +4,15 @@ from typing import Final
 
 import click
 
+from chappe.cli.id_start import id_start
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 _MESSAGE: Final = click.option(
     "--message",
     "start",
-    default="",
+    type=id_start,
     metavar="ID",
-    help="How its id begins, as `chappe --json history` prints it.",
+    help="How its id begins, as `chappe --json history` prints it, far enough to mean one message.",
 )
 
 
@@ -21,7 +22,7 @@ _MESSAGE: Final = click.option(
 @_MESSAGE
 @shared_options
 @pass_terminal
-def edit(terminal: Terminal, /, *, chat: str, text: str, start: str) -> None:
+def edit(terminal: Terminal, /, *, chat: str, text: str, start: str | None) -> None:
     """Put TEXT in the place of your newest message in CHAT, or of another one; for 15 minutes after it was sent."""
 
     async def work() -> None:
@@ -39,7 +40,7 @@ def edit(terminal: Terminal, /, *, chat: str, text: str, start: str) -> None:
 @click.option("--for-me", "is_for_me", is_flag=True, help="Only from your own devices; whoever wrote it.")
 @shared_options
 @pass_terminal
-def delete(terminal: Terminal, /, *, chat: str, start: str, is_for_me: bool) -> None:
+def delete(terminal: Terminal, /, *, chat: str, start: str | None, is_for_me: bool) -> None:
     """Take your newest message in CHAT back from everybody, or another one; for two days after it was sent.
 
     Admins of a group take back what anybody wrote.
@@ -60,7 +61,7 @@ def delete(terminal: Terminal, /, *, chat: str, start: str, is_for_me: bool) -> 
 @_MESSAGE
 @shared_options
 @pass_terminal
-def react(terminal: Terminal, /, *, chat: str, emoji: str, start: str) -> None:
+def react(terminal: Terminal, /, *, chat: str, emoji: str, start: str | None) -> None:
     """React with EMOJI to the newest message that others wrote in CHAT, or to another one; with "" no longer."""
 
     async def work() -> None:
@@ -78,7 +79,7 @@ def react(terminal: Terminal, /, *, chat: str, emoji: str, start: str) -> None:
 @_MESSAGE
 @shared_options
 @pass_terminal
-def reply(terminal: Terminal, /, *, chat: str, text: str, start: str) -> None:
+def reply(terminal: Terminal, /, *, chat: str, text: str, start: str | None) -> None:
     """Answer the newest message that others wrote in CHAT, or another one, with TEXT."""
 
     async def work() -> None:

@@ -13,14 +13,14 @@ Texts = Callable[[bytes, bytes], Awaitable[str]]
 """Returns the text of a message of a conversation, as far as it is known."""
 
 
-async def edit_message(terminal: Terminal, me: Client, chat: str, start: str, text: str) -> None:
+async def edit_message(terminal: Terminal, me: Client, chat: str, start: str | None, text: str) -> None:
     """Edits an own message, and says so."""
     message = await find_message(me, chat, start, is_mine, "message of yours")
     edited = await me.edit(message, text)
     terminal.show(f"edited: {text}", event="edited", id=message.id, text=text, edited_ms=edited.edited_ms)
 
 
-async def delete_message(terminal: Terminal, me: Client, chat: str, start: str, *, is_for_me: bool) -> None:
+async def delete_message(terminal: Terminal, me: Client, chat: str, start: str | None, *, is_for_me: bool) -> None:
     """Deletes a message, and says so: the newest own one, or whichever is named."""
     which, what = (is_there, "message") if start else (is_mine, "message of yours")
     message = await find_message(me, chat, start, which, what)
@@ -32,14 +32,14 @@ async def delete_message(terminal: Terminal, me: Client, chat: str, start: str, 
     terminal.show(f"deleted for {whom}: {message.text}", event="deleted", id=message.id, is_for_me=is_for_me)
 
 
-async def react_to_message(terminal: Terminal, me: Client, chat: str, start: str, emoji: str) -> None:
+async def react_to_message(terminal: Terminal, me: Client, chat: str, start: str | None, emoji: str) -> None:
     """Reacts to a message, and says so: to the newest of others, or to whichever is named."""
     message = await find_message(me, chat, start, is_there if start else is_others, "message")
     await me.react(message, emoji)
     terminal.show(f"{emoji or 'no reaction'} to: {message.text}", event="reacted", id=message.id, emoji=emoji)
 
 
-async def reply_to_message(terminal: Terminal, me: Client, chat: str, start: str, text: str) -> None:
+async def reply_to_message(terminal: Terminal, me: Client, chat: str, start: str | None, text: str) -> None:
     """Answers a message, and says so: the newest of others, or whichever is named."""
     message = await find_message(me, chat, start, is_there if start else is_others, "message")
     sent = await me.reply(message, text)

@@ -2,12 +2,13 @@
 
 import click
 
+from chappe.cli.id_start import id_start
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 
 @click.command()
 @click.argument("chat")
-@click.argument("message_id", metavar="[MESSAGE]", required=False)
+@click.argument("message_id", metavar="[MESSAGE]", required=False, type=id_start)
 @shared_options
 @pass_terminal
 def info(terminal: Terminal, /, *, chat: str, message_id: str | None) -> None:
@@ -20,6 +21,6 @@ def info(terminal: Terminal, /, *, chat: str, message_id: str | None) -> None:
         from chappe.cli.message_info import show_info
 
         async with terminal.client() as me:
-            await show_info(terminal, me, chat, message_id or "")
+            await show_info(terminal, me, chat, message_id)
 
     terminal.run(work())

@@ -7,14 +7,14 @@ from chappe.cli.times import moment
 from chappe.client import Client, Receipt, Tick
 
 
-async def show_info(terminal: Terminal, me: Client, chat: str, start: str) -> None:
+async def show_info(terminal: Terminal, me: Client, chat: str, start: str | None) -> None:
     """Shows a message and its receipts.
 
     Args:
         terminal: Where to show it.
         me: Who asks.
         chat: Where it was sent.
-        start: How its id begins; empty for the newest own message.
+        start: How its id begins; None for the newest own message.
 
     Raises:
         ClickException: There is none.
