@@ -9,6 +9,8 @@ from chappe.cli.terminal import Terminal, json_option, pass_terminal
 from chappe.cli.up import DEFAULT_DATA
 
 _ID_BYTES = 16
+_LATEST_MS = 253_370_764_800_000
+"""The beginning of the year 9999: a calendar ends with it, and the time of an id does not."""
 _COLORS = {"ledger": "green", "missing": "yellow"}
 
 
@@ -30,8 +32,22 @@ class HexId(click.ParamType[bytes]):
         return found
 
 
+class MessageId(HexId):
+    """The id of a message: a UUIDv7 whose time is one that a calendar has."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Returns the bytes of an id."""
+        found = super().convert(value, param, ctx)
+        is_uuid7 = found[6] >> 4 == 7 and found[8] >> 6 == 2  # noqa: PLR2004 - version and variant in RFC 9562
+        if not is_uuid7 or int.from_bytes(found[:6], "big") > _LATEST_MS:
+            self.fail(
+                f"{value!r} is no message's id, which is a UUIDv7; `chappe --json history` prints ids", param, ctx
+            )
+        return found
+
+
 @click.command()
-@click.argument("message_id", type=HexId(), metavar="MESSAGE_ID")
+@click.argument("message_id", type=MessageId(), metavar="MESSAGE_ID")
 @click.option("--chat", type=HexId(), metavar="ID", help="Its conversation, for the ledger; spans know it, too.")
 @click.option(
     "--data",

@@ -214,7 +214,7 @@ def test_without_a_running_system_the_sink_tells_alone(tmp_path: Path) -> None:
 
 
 def test_a_message_of_which_nothing_is_known_is_an_error_with_the_reasons(tmp_path: Path) -> None:
-    told = trace("0" * 32, "--data", str(filled(tmp_path)), "--json")
+    told = trace(f"{ID[:-4]}0000", "--data", str(filled(tmp_path)), "--json")
 
     lines = [json.loads(line) for line in told.output.splitlines()]
     assert told.exit_code == 1
@@ -228,6 +228,14 @@ def test_what_is_no_id_is_refused(given: str) -> None:
 
     assert told.exit_code == 2
     assert "32 hexadecimal digits" in told.output
+
+
+@pytest.mark.parametrize("given", ["f" * 32, "0" * 32, f"ffffffffffff7{ID[13:]}", f"{ID[:12]}4{ID[13:]}"])
+def test_an_id_that_no_message_has_is_refused_in_words(given: str) -> None:
+    told = trace(given)
+
+    assert told.exit_code == 2
+    assert "is no message's id" in told.output
 
 
 CANARY = "canary-3141592653"
