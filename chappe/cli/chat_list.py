@@ -1,10 +1,15 @@
 """How a line of the chat list looks."""
 
+from typing import Final
+
 from chappe.cli.keep_show import marks_of, words_of
 from chappe.cli.show import said, tick_sign
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
 from chappe.client import Chat, Client
+
+MOST_UNREAD: Final = 100
+"""More are not counted."""
 
 
 async def show_chat(terminal: Terminal, me: Client, chat: Chat) -> None:
@@ -12,11 +17,12 @@ async def show_chat(terminal: Terminal, me: Client, chat: Chat) -> None:
     name, last = await me.title(chat), chat.last_message
     sign = f" {tick_sign(last.tick)}" if last and last.is_mine else ""
     newest = f"{moment(last.sent_ms)}  {'me: ' if last.is_mine else ''}{said(last)}{sign}" if last else ""
-    unread = f"({chat.unread_count})" if chat.unread_count else ""
-    marks = "".join(f"  [{mark}]" for mark in marks_of(chat.settings))
-    place = {"peer": chat.peer_id.hex(), "peer_name": name}
+    unread = f"({counted(chat.unread_count)})" if chat.unread_count else ""
+    past = ["no member any more"] if chat.is_past else []
+    marks = "".join(f"  [{mark}]" for mark in (*past, *marks_of(chat.settings)))
+    place: dict[str, object] = {"peer": chat.peer_id.hex(), "peer_name": name}
     if chat.group_id:
-        place = {"group": chat.group_id.hex(), "group_name": name}
+        place = {"group": chat.group_id.hex(), "group_name": name, "is_member": not chat.is_past}
     _, kept = words_of(chat.settings)
     terminal.show(
         f"{name:<20} {unread:>6}  {newest}{marks}",
@@ -28,3 +34,8 @@ async def show_chat(terminal: Terminal, me: Client, chat: Chat) -> None:
         **kept,
         **place,
     )
+
+
+def counted(unread: int) -> str:
+    """Returns how many messages are unread; more than a hundred are not counted."""
+    return f"{MOST_UNREAD}+" if unread >= MOST_UNREAD else str(unread)

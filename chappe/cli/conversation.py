@@ -13,6 +13,7 @@ from chappe.client import (
     Client,
     Event,
     Group,
+    GroupChanged,
     GroupTickChanged,
     Message,
     NotConnectedError,
@@ -20,6 +21,7 @@ from chappe.client import (
     Tick,
     TickChanged,
 )
+from chappe.client.feed import in_order
 from chappe.client.tasks import Tasks
 
 _GATHER_S: Final = 0.1
@@ -92,15 +94,17 @@ async def listen_on(
         await tasks.aclose()
 
 
-async def newest(me: Client, chat: str, limit: int) -> list[Message]:
-    """Returns the newest messages of a chat, the oldest of them first."""
+async def newest(me: Client, chat: str, limit: int) -> list[Message | GroupChanged]:
+    """Returns the newest messages of a chat and what happened to a group between them, the oldest first."""
     found: list[Message] = []
     page = await me.history(chat, limit=min(limit, _PAGE))
     found += page.messages
     while page.next_page and len(found) < limit:
         page = await me.history(chat, limit=min(limit - len(found), _PAGE), page=page.next_page)
         found += page.messages
-    return found[::-1]
+    # What is older than the messages that are shown belongs to those that are not.
+    since_ms = found[-1].accepted_ms if found and page.next_page else 0
+    return in_order(found[::-1], await me.notices(chat, since_ms=since_ms))
 
 
 class Chats:

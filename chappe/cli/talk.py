@@ -71,7 +71,10 @@ def listen(terminal: Terminal, /, *, is_reading: bool, count: int | None, timeou
 @shared_options
 @pass_terminal
 def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
-    """Show the newest messages of a chat, named as in `chappe send`, the oldest of them first, with their ticks."""
+    """Show the newest messages of a chat, named as in `chappe send`, the oldest of them first, with their ticks.
+
+    Between the messages of a group stands what happened to it, as far as this profile was told.
+    """
 
     async def work() -> None:
         from chappe.cli.conversation import newest
@@ -79,8 +82,8 @@ def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
 
         async with terminal.client() as me:
             screen = Screen(terminal, me)
-            for message in await newest(me, chat, limit):
-                await screen.message(message)
+            for entry in await newest(me, chat, limit):
+                await screen.event(entry)
 
     terminal.run(work())
 

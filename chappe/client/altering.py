@@ -177,6 +177,8 @@ class Altering:
     def _clear(self, conversation_id: bytes, upto: bytes, until_ms: int, *, is_watermark: bool) -> None:
         if is_watermark:
             self._db.execute(_CLEAR, (upto, until_ms, conversation_id))
+        notices_gone = "DELETE FROM notices WHERE group_id = ? AND changed_ms <= ?"
+        self._db.execute(notices_gone, (conversation_id, min(until_ms, time_ms_of(upto))))
         for (message_id,) in self._db.execute(_CLEARED, (conversation_id, upto, until_ms)).fetchall():
             self._remove(message_id)
 

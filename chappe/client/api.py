@@ -19,6 +19,7 @@ from chappe.client.acts import Acts
 from chappe.client.addressing import Addressing, Named
 from chappe.client.content import Said
 from chappe.client.frames import read_action
+from chappe.client.group_views import GroupChanged
 from chappe.client.groups import Groups
 from chappe.client.host import Host
 from chappe.client.keeping import Keeping
@@ -128,6 +129,19 @@ class Client(Acts, Keeping):
         stored = await self._host.in_store(self._host.store.messages, where.conversation_id, before, limit)
         return [from_store(message, self.user_id) for message in stored]
 
+    async def notices(self, chat: Named, *, since_ms: int = 0) -> list[GroupChanged]:
+        """Returns what happened to a group, as far as this device was told; none for a chat with a person.
+
+        Args:
+            chat: Named as in `send`.
+            since_ms: Only what happened at this time or later.
+
+        Returns:
+            The newest 1,000, the oldest of them first.
+        """
+        where = await self.destination(chat)
+        return await self._known_groups.notices(where.group_id, since_ms) if where.group_id else []
+
     async def chats(self, *, limit: int = 50, is_archived: bool = False) -> list[Chat]:
         """Returns the newest chats from the server, the pinned first, then the one with the newest message.
 
@@ -141,7 +155,12 @@ class Client(Acts, Keeping):
         last = [chat.last_message for chat in chats if chat.last_message is not None]
         counted = {message.message_id: message for message in await self._receipts.counted(last)}
         return [
-            replace(chat, last_message=chat.last_message and counted[chat.last_message.message_id]) for chat in chats
+            replace(
+                chat,
+                last_message=chat.last_message and counted[chat.last_message.message_id],
+                is_past=bool(chat.group_id) and await self._known_groups.is_past(chat.group_id),
+            )
+            for chat in chats
         ]
 
     async def receipts(self, message: Message) -> list[Receipt]:

@@ -1,24 +1,29 @@
-"""The events that an application has not had yet: messages from the store, everything else from memory."""
+"""The events that an application has not had yet: from the store what a chat shows, everything else from memory."""
 
 import asyncio
+import heapq
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from chappe.client.errors import ChappeClientError
+from chappe.client.group_views import GroupChanged
 from chappe.client.people import InStore
 from chappe.client.store import LocalStore, StoredMessage
 from chappe.client.views import Event, Message
 
 CAPACITY = 10_000
-"""So many events wait in memory; messages beyond them wait in the store, everything else is dropped."""
+"""So many events wait in memory; beyond them messages and notices wait in the store, everything else is dropped."""
 
 _PAGE = 200
 
+Entry = Message | GroupChanged
+"""What a chat shows and the store keeps: a message, or the notice of what happened to a group."""
+
 
 class Feed:
-    """Gives out every message once, those first that came while nobody was listening.
+    """Gives out every message and every notice of a group once, those first that came while nobody was listening.
 
-    A message counts as had once the application asks for the next event: who is killed while showing one sees it again.
+    One counts as had once the application asks for the next event: who is killed while showing one sees it again.
     """
 
     def __init__(self, store: LocalStore, in_store: InStore, view: Callable[[StoredMessage], Message]) -> None:
@@ -26,10 +31,10 @@ class Feed:
         self._in_store = in_store
         self._view = view
         self._events: deque[Event] = deque()
-        self._stored: deque[Message] = deque()
-        self._replayed: set[bytes] = set()
+        self._stored: deque[Entry] = deque()
+        self._replayed: set[tuple[bytes, int]] = set()
         self._is_behind = True
-        """Messages are in the store that are not in memory."""
+        """Something is in the store that is not in memory."""
         self._changed = asyncio.Event()
         self._end: ChappeClientError | None = None
         self._is_ended = False
@@ -38,7 +43,7 @@ class Feed:
         """Adds an event."""
         if len(self._events) < CAPACITY:
             self._events.append(event)
-        elif isinstance(event, Message):
+        elif isinstance(event, Entry):
             self._is_behind = True
         self._changed.set()
 
@@ -62,8 +67,7 @@ class Feed:
             try:
                 yield event
             finally:
-                if isinstance(event, Message):
-                    await self._in_store(self._store.mark_seen, [event.message_id])
+                await self._mark_seen(event)
 
     async def _next(self) -> Event | None:
         while True:
@@ -85,16 +89,44 @@ class Feed:
     def _pop(self) -> Event | None:
         while self._events:
             event = self._events.popleft()
-            if not isinstance(event, Message) or event.message_id not in self._replayed:
+            if not isinstance(event, Entry) or _key(event) not in self._replayed:
                 return event
         return None
 
     async def _catch_up(self) -> None:
         # What was dropped while this reads is read again; what is in both places is passed over in memory.
         self._is_behind = False
-        stored: list[StoredMessage] = await self._in_store(self._store.unseen, _PAGE)
-        self._stored.extend(map(self._view, stored))
-        held = {event.message_id for event in self._events if isinstance(event, Message)}
-        self._replayed = (self._replayed & held) | {message.message_id for message in stored}
-        if len(stored) == _PAGE:
+        stored, notices = await self._in_store(self._unseen)
+        entries = in_order(map(self._view, stored), notices)
+        self._stored.extend(entries[:_PAGE])
+        held = {_key(event) for event in self._events if isinstance(event, Entry)}
+        self._replayed = (self._replayed & held) | {_key(entry) for entry in self._stored}
+        if len(entries) >= _PAGE:
             self._is_behind = True
+
+    def _unseen(self) -> tuple[list[StoredMessage], list[GroupChanged]]:
+        # In one go, so that nothing is stored between the two; what another process stores comes as an event, too.
+        notices = self._store.groups.unseen(_PAGE)
+        return self._store.unseen(_PAGE), notices
+
+    async def _mark_seen(self, event: Event) -> None:
+        if isinstance(event, Message):
+            await self._in_store(self._store.mark_seen, [event.message_id])
+        elif isinstance(event, GroupChanged):
+            await self._in_store(self._store.groups.mark_seen, event.group_id, event.version)
+
+
+def in_order(messages: Iterable[Message], notices: Iterable[GroupChanged]) -> list[Entry]:
+    """Returns messages and notices by time, each kind in its own order: a notice before what was said after it."""
+    said: Iterable[Entry] = messages
+    happened: Iterable[Entry] = notices
+    return list(heapq.merge(said, happened, key=moment_ms))
+
+
+def moment_ms(entry: Entry) -> int:
+    """Returns when something happened, by the clock of the servers."""
+    return entry.accepted_ms if isinstance(entry, Message) else entry.changed_ms
+
+
+def _key(entry: Entry) -> tuple[bytes, int]:
+    return (entry.message_id, 0) if isinstance(entry, Message) else (entry.group_id, entry.version)

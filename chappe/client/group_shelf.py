@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.changes import GroupTickRaised, ItemArrived, LogChange
-from chappe.client.group_views import Group, Role
+from chappe.client.group_views import Group, GroupChanged, Role, to_group_changed
 from chappe.client.membership import KnownGroup, KnownMember, changed, counted, is_complete, learned, members_after
 from chappe.client.store_file import StoreFile
 
@@ -16,6 +16,11 @@ SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.re
 WHERE excluded.delivered > delivered OR excluded.read > read
 RETURNING delivered, read, recipients
 """
+_PUT_NOTICE = "INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?)"
+_NOTICES = """
+SELECT change FROM notices WHERE group_id = ? AND changed_ms >= ? ORDER BY changed_ms DESC, version DESC LIMIT ?
+"""
+_UNSEEN_NOTICES = "SELECT change FROM notices WHERE is_seen = 0 ORDER BY changed_ms, group_id, version LIMIT ?"
 _UNCERTAIN = """
 SELECT m.message_id FROM messages m LEFT JOIN group_ticks g ON g.message_id = m.message_id
 WHERE m.conversation_id = ? AND m.sender_id = ? AND coalesce(g.read < g.recipients, 1)
@@ -87,6 +92,10 @@ class GroupWriting:
         self.put(changed(known, event, self.user_id))
         if event.version > known.event_version:
             changes.append(ItemArrived(item))
+            # Whoever changes a group knows that already.
+            is_seen = event.actor_user_id == self.user_id
+            row = (event.group_id, event.version, event.changed_ms, event.SerializeToString(), is_seen)
+            self._db.execute(_PUT_NOTICE, row)
 
     def _raise(self, receipt: item_pb2.GroupReceiptEvent) -> Iterable[GroupTickRaised]:
         for raised in counted(receipt):
@@ -125,6 +134,25 @@ class GroupShelf:
             rows = self._file.db.execute(_UNCERTAIN, (group_id, self._writing.user_id, limit))
             return [row[0] for row in rows]
 
+    def notices(self, group_id: bytes, since_ms: int, limit: int) -> list[GroupChanged]:
+        """Returns what happened to a group since a moment, the newest so many, the oldest of them first."""
+        with self._file.guard("read"):
+            rows = self._file.db.execute(_NOTICES, (group_id, since_ms, limit)).fetchall()
+        return [_notice(*row) for row in reversed(rows)]
+
+    def unseen(self, limit: int) -> list[GroupChanged]:
+        """Returns what others did to groups and was never handed to the application, by time."""
+        with self._file.guard("read"):
+            rows = self._file.db.execute(_UNSEEN_NOTICES, (limit,)).fetchall()
+        return [_notice(*row) for row in rows]
+
+    def mark_seen(self, group_id: bytes, version: int) -> None:
+        """Takes note that the application has had the change that led to this version of a group."""
+        with self._file.guard("written"), self._file.transaction():
+            self._file.db.execute(
+                "UPDATE notices SET is_seen = 1 WHERE group_id = ? AND version = ?", (group_id, version)
+            )
+
     def learn(self, group: Group) -> KnownGroup:
         """Takes an answer of the directory, unless something newer is known; returns what is known then."""
         with self._file.guard("written"), self._file.transaction():
@@ -146,3 +174,7 @@ class GroupShelf:
             known = self._writing.find(group_id)
             if known is not None:
                 self._writing.put(known._replace(role=Role.NONE))
+
+
+def _notice(change: bytes) -> GroupChanged:
+    return to_group_changed(item_pb2.GroupChangeEvent.FromString(change))

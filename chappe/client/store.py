@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.changes import LogChange, Settled
-from chappe.client.group_views import Group
+from chappe.client.group_views import Group, GroupChanged
 from chappe.client.membership import KnownGroup, KnownMember
 from chappe.client.outgoing import OutboxRow, Outgoing
 
@@ -154,6 +154,18 @@ class GroupBook(Protocol):
 
     def uncertain(self, group_id: bytes, limit: int) -> list[bytes]:
         """Returns the newest own messages to a group that not all have read, as far as this device knows."""
+        ...
+
+    def notices(self, group_id: bytes, since_ms: int, limit: int) -> list[GroupChanged]:
+        """Returns what happened to a group since a moment, the newest so many, the oldest of them first."""
+        ...
+
+    def unseen(self, limit: int) -> list[GroupChanged]:
+        """Returns what others did to groups and was never handed to the application, by time."""
+        ...
+
+    def mark_seen(self, group_id: bytes, version: int) -> None:
+        """Takes note that the application has had the change that led to this version of a group."""
         ...
 
     def learn(self, group: Group) -> KnownGroup:

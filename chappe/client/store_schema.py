@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 4
+VERSION = 5
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -80,7 +80,16 @@ CREATE TABLE answers (
 );
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = """
+-- What happened to groups; `change` is a GroupChangeEvent.
+CREATE TABLE notices (
+    group_id BLOB NOT NULL, version INTEGER NOT NULL, changed_ms INTEGER NOT NULL, change BLOB NOT NULL,
+    is_seen INTEGER NOT NULL, PRIMARY KEY (group_id, version)
+) WITHOUT ROWID;
+CREATE INDEX notices_unseen ON notices (changed_ms, group_id, version) WHERE is_seen = 0;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def version_of(db: sqlite3.Connection) -> int:

@@ -291,6 +291,8 @@ class Chat:
     unread_count: int
     read_upto: bytes
     settings: ChatSettings = ChatSettings()
+    is_past: bool = False
+    """It is a group that the user has left or was removed from, as far as this device was told."""
 
     @property
     def group_id(self) -> bytes:

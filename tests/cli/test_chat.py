@@ -24,6 +24,8 @@ from chappe.client import (
     Deleted,
     Edited,
     Expired,
+    GroupChanged,
+    GroupEvent,
     GroupTickChanged,
     Message,
     Offline,
@@ -32,6 +34,7 @@ from chappe.client import (
     PresenceChanged,
     Reacted,
     ReadOnOtherDevice,
+    Role,
     SendFailed,
     Tick,
     TickChanged,
@@ -208,6 +211,29 @@ def test_clearing_a_chat_takes_its_messages_away(state: State) -> None:
     state.apply(ChatChanged(conversation_id=HIKERS, settings=ChatSettings(cleared_upto=upto.message_id)))
 
     assert [entry for entry in open_row(state).entries if not isinstance(entry, Notice)] == []
+
+
+def test_a_notice_is_shown_once_whether_it_is_told_or_read_and_in_its_place(state: State) -> None:
+    change = GroupChanged(
+        group_id=HIKERS,
+        what=GroupEvent.REMOVED,
+        by_user_id=BOB,
+        user_ids=(state.me,),
+        name="Hikers",
+        role=Role.NONE,
+        member_count=2,
+        changed_ms=1,
+        version=77,
+    )
+    row = open_row(state)
+
+    state.add_notices(row, [change])
+    state.apply(change)
+    state.add_notices(row, [change])
+
+    told = [entry for entry in row.entries if isinstance(entry, Notice) and entry.version == 77]
+    assert [notice.text for notice in told] == [f"{state.name(BOB)} removed you"]
+    assert row.entries[0] == told[0]
 
 
 # How it looks

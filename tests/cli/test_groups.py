@@ -50,6 +50,7 @@ def test_what_was_said_in_a_group_is_in_its_history(hikers: Two) -> None:
 
     shown = alice.type("history", "Hikers", "--limit", "2").objects
 
+    assert [message["event"] for message in shown] == ["message", "message"]
     assert [(message["text"], message["is_mine"]) for message in shown] == [("two", True), ("three", True)]
 
 
@@ -155,6 +156,31 @@ def test_who_does_not_want_to_be_added_is_said_and_an_invite_does_it(hikers: Two
     assert (joined["name"], joined["role"], joined["members"]) == ("Hikers", "member", 3)
     assert (again[0].code, again[1].code) == (0, 3)
     assert "ask an admin of the group for a new one" in again[1].errors
+
+
+@pytest.mark.system
+def test_what_happened_to_a_group_is_told_later_stays_in_the_history_and_marks_the_chat(
+    hikers: Two, carol: Person
+) -> None:
+    alice, bob = hikers
+    alice.type("group", "add", "Hikers", carol.phone)
+    alice.type("send", "Hikers", "welcome")
+    alice.type("group", "remove", "Hikers", carol.phone)
+    until(lambda: not carol.type("chats").objects[0]["is_member"])
+    until(lambda: len(bob.type("history", "Hikers").objects) == 4)
+
+    told = [one for one in bob.type("listen", "--timeout", "2").objects if one["event"] in {"group_changed", "message"}]
+    again = bob.type("listen", "--timeout", "1").objects
+    kept = bob.type("history", "Hikers").objects
+    removed = carol.type("history", "Hikers", is_json=False).output
+
+    order = ["created", "added", "welcome", "removed"]
+    assert [one.get("what") or one["text"] for one in told] == order
+    assert [one for one in again if one["event"] == "group_changed"] == []
+    assert [one.get("what") or one["text"] for one in kept] == order
+    assert "Alice removed you" in removed
+    assert "[no member any more]" in carol.type("chats", is_json=False).output
+    assert "[no member any more]" not in bob.type("chats", is_json=False).output
 
 
 @pytest.mark.system

@@ -113,6 +113,12 @@ class Conductor:
         try:
             page = await self._me.history(where_of(row), limit=_PAGE, page=row.older)
             await self.learn(message.sender_id for message in page.messages)
+            if row.is_group:
+                # What is older than the page belongs to the pages before it.
+                since_ms = page.messages[-1].accepted_ms if page.messages and page.next_page else 0
+                changes = await self._me.notices(where_of(row), since_ms=since_ms)
+                await self.learn(user_id for change in changes for user_id in people_of(change))
+                self.state.add_notices(row, changes)
             self.state.add_page(row, page.messages, page.next_page)
         except (RefusedError, NotConnectedError) as error:
             self.state.message = str(error)

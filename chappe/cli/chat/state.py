@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
+from chappe.cli.chat_list import MOST_UNREAD
 from chappe.cli.sentences import sentence
 from chappe.client import (
     Chat,
@@ -30,9 +31,6 @@ from chappe.client import (
     Typist,
 )
 
-MOST_UNREAD: Final = 100
-"""More are not counted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -40,6 +38,8 @@ class Notice:
 
     text: str
     sent_ms: int
+    version: int = 0
+    """Of the group, after it; names the notice within its chat."""
 
 
 Entry = Message | Notice
@@ -145,6 +145,17 @@ class State:
         row.entries.sort(key=_order)
         row.older = next_page or None
 
+    def add_notices(self, row: Row, changes: Iterable[GroupChanged]) -> None:
+        """Takes what happened to a group; doubles are passed over."""
+        known = {entry.version for entry in row.entries if isinstance(entry, Notice)}
+        names = {**self.names, self.me: "you"}
+        row.entries += [
+            Notice(sentence(change, names), change.changed_ms, change.version)
+            for change in changes
+            if change.version not in known
+        ]
+        row.entries.sort(key=_order)
+
     def apply(self, event: Event) -> None:
         """Takes what happened."""
         handler: Callable[[State, Any], None] | None = _HANDLERS.get(type(event))
@@ -245,9 +256,7 @@ def _kept(state: State, change: ChatChanged) -> None:
 def _group(state: State, change: GroupChanged) -> None:
     row = state.row(change.group_id, b"")
     row.title = change.name
-    names = {**state.names, state.me: "you"}
-    row.entries.append(Notice(sentence(change, names), change.changed_ms))
-    row.entries.sort(key=_order)
+    state.add_notices(row, [change])
     gone, come = {GroupEvent.REMOVED, GroupEvent.LEFT}, {GroupEvent.ADDED, GroupEvent.JOINED, GroupEvent.CREATED}
     if row.members and change.what in gone:
         row.members = tuple(user_id for user_id in row.members if user_id not in change.user_ids)
