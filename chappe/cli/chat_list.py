@@ -6,7 +6,7 @@ from chappe.cli.keep_show import marks_of, words_of
 from chappe.cli.show import said, tick_sign
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
-from chappe.client import Chat, Client
+from chappe.client import Chat, Client, NotConnectedError
 
 MOST_UNREAD: Final = 100
 """More are not counted."""
@@ -34,6 +34,22 @@ async def show_chat(terminal: Terminal, me: Client, chat: Chat) -> None:
         **kept,
         **place,
     )
+
+
+async def chats_or_stored(terminal: Terminal, me: Client, limit: int, *, is_archived: bool) -> list[Chat]:
+    """Returns the chats, without a server those that the profile holds, and says so then.
+
+    Raises:
+        NotConnectedError: The profile holds none.
+    """
+    try:
+        return await me.chats(limit=limit, is_archived=is_archived)
+    except NotConnectedError as error:
+        stored = await me.stored_chats(limit=limit, is_archived=is_archived)
+        if not stored:
+            raise
+        terminal.say_offline(error)
+        return stored
 
 
 def counted(unread: int) -> str:

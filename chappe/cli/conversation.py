@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from chappe.cli.show import Screen, tick_sign
-from chappe.cli.terminal import Terminal
+from chappe.cli.terminal import WAITING, Terminal
 from chappe.client import (
     Chat,
     Client,
@@ -20,6 +20,7 @@ from chappe.client import (
     RefusedError,
     Tick,
     TickChanged,
+    WaitsInOutboxError,
 )
 from chappe.client.feed import in_order
 from chappe.client.tasks import Tasks
@@ -32,8 +33,22 @@ _MOST_CHATS: Final = 32
 async def send_once(
     terminal: Terminal, me: Client, chat: str, text: str, *, expiry_s: int | None, timeout_s: float
 ) -> Message:
-    """Sends a message and shows its tick."""
-    sent = await me.send(chat, text, expiry_s=expiry_s, timeout_s=timeout_s)
+    """Sends a message and shows its tick.
+
+    Raises:
+        Exit: No server has answered in time, and it waits in the outbox.
+    """
+    try:
+        sent = await me.send(chat, text, expiry_s=expiry_s, timeout_s=timeout_s)
+    except WaitsInOutboxError:
+        terminal.show(
+            f"waits in the outbox: no server has answered in {timeout_s:g} s; the next command of the profile "
+            f"{terminal.profile} that connects sends it",
+            event="waiting",
+            to=chat,
+            text=text,
+        )
+        raise click.exceptions.Exit(WAITING) from None
     terminal.show(
         tick_sign(Tick.SENT),
         event="sent",
@@ -105,6 +120,23 @@ async def newest(me: Client, chat: str, limit: int) -> list[Message | GroupChang
     # What is older than the messages that are shown belongs to those that are not.
     since_ms = found[-1].accepted_ms if found and page.next_page else 0
     return in_order(found[::-1], await me.notices(chat, since_ms=since_ms))
+
+
+async def newest_or_stored(terminal: Terminal, me: Client, chat: str, limit: int) -> list[Message | GroupChanged]:
+    """Returns the newest of a chat like `newest`, without a server what the profile holds, and says so then.
+
+    Raises:
+        NotConnectedError: The profile holds nothing of it.
+    """
+    try:
+        return await newest(me, chat, limit)
+    except NotConnectedError as error:
+        stored = await me.stored_history(chat, limit=limit)
+        if not stored:
+            raise
+        terminal.say_offline(error)
+        since_ms = stored[-1].accepted_ms if len(stored) == limit else 0
+        return in_order(stored[::-1], await me.notices(chat, since_ms=since_ms))
 
 
 class Chats:

@@ -3,7 +3,7 @@
 import click
 
 from chappe.cli.duration import seconds
-from chappe.cli.terminal import Terminal, pass_terminal, shared_options
+from chappe.cli.terminal import ONLINE_S, Terminal, pass_terminal, shared_options
 
 
 @click.command()
@@ -29,13 +29,14 @@ def send(
     A group may also be named by its id, or by the beginning of it.
 
     Content is not encrypted end to end yet (suite NONE): whoever runs the servers can read it.
-    Not in time means that it waits in this profile's outbox; any later command of the profile sends it.
+    Not in time, or without a server, it waits in this profile's outbox (exit code 5); the next command of the profile
+    that connects sends it.
     """
 
     async def work() -> None:
         from chappe.cli.conversation import send_once, wait_for
 
-        async with terminal.client() as me:
+        async with terminal.client(may_be_offline=True, wait_s=min(timeout_s, ONLINE_S)) as me:
             sent = await send_once(terminal, me, chat, text, expiry_s=expiry_s, timeout_s=timeout_s)
             if until is not None:
                 await wait_for(terminal, me, sent, until, timeout_s)
@@ -73,16 +74,17 @@ def listen(terminal: Terminal, /, *, is_reading: bool, count: int | None, timeou
 def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
     """Show the newest messages of a chat, named as in `chappe send`, the oldest of them first, with their ticks.
 
-    Between the messages of a group stands what happened to it, as far as this profile was told.
+    Between the messages of a group stands what happened to it, as far as this profile was told. Without a server it
+    shows what the profile holds.
     """
 
     async def work() -> None:
-        from chappe.cli.conversation import newest
+        from chappe.cli.conversation import newest_or_stored
         from chappe.cli.show import Screen
 
-        async with terminal.client() as me:
+        async with terminal.client(may_be_offline=True) as me:
             screen = Screen(terminal, me)
-            for entry in await newest(me, chat, limit):
+            for entry in await newest_or_stored(terminal, me, chat, limit):
                 await screen.event(entry)
 
     terminal.run(work())
@@ -94,13 +96,16 @@ def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
 @shared_options
 @pass_terminal
 def chats(terminal: Terminal, /, *, limit: int, is_archived: bool) -> None:
-    """List the chats, the pinned first, then the one with the newest message, with the number of unread messages."""
+    """List the chats, the pinned first, then the one with the newest message, with the number of unread messages.
+
+    Without a server it lists what the profile holds.
+    """
 
     async def work() -> None:
-        from chappe.cli.chat_list import show_chat
+        from chappe.cli.chat_list import chats_or_stored, show_chat
 
-        async with terminal.client() as me:
-            for chat in await me.chats(limit=limit, is_archived=is_archived):
+        async with terminal.client(may_be_offline=True) as me:
+            for chat in await chats_or_stored(terminal, me, limit, is_archived=is_archived):
                 await show_chat(terminal, me, chat)
 
     terminal.run(work())

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 REFUSED: Final = 3
 NO_SERVER: Final = 4
+WAITING: Final = 5
 INTERRUPTED: Final = 130
+
+ONLINE_S: Final = 10.0
+"""How long a command waits for a server."""
+_DRAIN_S: Final = 2.0
 
 DEFAULT_PROFILE: Final = "default"
 HOME: Final = "chappe.cli.home"
@@ -53,11 +58,26 @@ class Terminal:
         if not self.is_json:
             click.echo(text, err=True)
 
-    def client(self) -> "Client":
-        """Returns the device of the profile, to be entered with `async with`."""
-        from chappe.client import connect
+    @contextlib.asynccontextmanager
+    async def client(self, *, may_be_offline: bool = False, wait_s: float = ONLINE_S) -> AsyncGenerator["Client"]:
+        """Connects the device of the profile; in the end gives what waits in the outbox a moment to be answered.
 
-        return connect(self.servers, profile=self.folder)
+        Args:
+            may_be_offline: Go on without a server, with what the profile holds.
+            wait_s: How long to wait for a server where one is needed.
+        """
+        from chappe.client import ClientParts, connect
+
+        parts = ClientParts(may_start_offline=may_be_offline, online_s=wait_s)
+        async with connect(self.servers, profile=self.folder, parts=parts) as me:
+            yield me
+            await me.drained(_DRAIN_S)
+
+    def say_offline(self, error: Exception) -> None:
+        """Says that what follows is no more than what the profile holds."""
+        if self.is_json:
+            self.show("", event="offline")
+        self.note(f"offline: {error}; this is what the profile {self.profile} holds")
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a command's work to its end; its failures become one line on stderr and an exit code."""

@@ -11,6 +11,7 @@ from chappe.client.errors import (
     StoreError,
     UnknownGroupError,
     UnknownPersonError,
+    WaitsInOutboxError,
 )
 from chappe.client.group_views import (
     Group,
@@ -112,6 +113,7 @@ __all__ = [
     "Typist",
     "UnknownGroupError",
     "UnknownPersonError",
+    "WaitsInOutboxError",
     "WatchRefused",
     "connect",
     "link",

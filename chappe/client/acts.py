@@ -90,7 +90,7 @@ class Acts:
         """Sends a message; without an own `expiry_s` it disappears when the timer of the chat says."""
         version = 0
         if where.group_id:
-            version, timer_s = await self._known_groups.terms(where.group_id)
+            version, timer_s = await self._known_groups.terms(where.group_id, self._host.is_reachable)
         else:
             timer_s = await self._host.in_store(self._host.store.settings.expiry_s, where.conversation_id)
         expiry_s = timer_s if expiry_s is None else expiry_s

@@ -1,6 +1,7 @@
 """Which chat is meant: by a message of it, by a person, or by a group."""
 
 import re
+from collections.abc import Awaitable, Callable
 
 from chappe.client.destination import Destination, to_group, to_person
 from chappe.client.errors import UnknownPersonError
@@ -19,8 +20,11 @@ Named = Message | Chat | Group | Destination | str | bytes
 class Addressing:
     """Finds chats. A name that means a person and a group alike means neither: nothing is sent by a guess."""
 
-    def __init__(self, people: People, groups: KnownGroups, user_id: bytes) -> None:
+    def __init__(
+        self, people: People, groups: KnownGroups, user_id: bytes, is_reachable: Callable[[], Awaitable[bool]]
+    ) -> None:
         self._people = people
+        self._is_reachable = is_reachable
         self._groups = groups
         self._user_id = user_id
 
@@ -55,7 +59,7 @@ class Addressing:
             return to_person(self._user_id, await self._people.resolve(text))
         if not text:
             raise UnknownPersonError("no chat is named; write a contact's name, +number, or a group's name or id")
-        if user_id := await self._people.find(text):
+        if user_id := await self._person(text):
             await self._refuse_group_named(text)
             return to_person(self._user_id, user_id)
         if group_id := await self._groups.find(text):
@@ -64,6 +68,12 @@ class Addressing:
             f"{text!r} is neither a contact with an account ({await self._people.some_names()}) nor a group of yours "
             f"({await self._groups.some_names()}); use a contact's name, +number, or a group's name or id"
         )
+
+    async def _person(self, text: str) -> bytes:
+        """Returns whom the address book calls so; while no server answers, that of this device has to do for groups."""
+        if not await self._groups.named(text) or await self._is_reachable():
+            return await self._people.find(text)
+        return self._people.known(text)
 
     async def _refuse_group_named(self, text: str) -> None:
         if group_ids := await self._groups.named(text):

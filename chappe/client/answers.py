@@ -48,3 +48,15 @@ class Answers:
         if row is None:
             return None
         return RefusedError(row[2], row[3]) if row[2] else Stored(row[0], row[1])
+
+    def is_kept(self, token: bytes) -> bool:
+        """Tells whether a change is in the outbox."""
+        with self._file.guard("read"):
+            row = self._file.db.execute("SELECT 1 FROM outbox WHERE token = ? AND reason IS NULL", (token,)).fetchone()
+        return row is not None
+
+    def are_missing(self) -> bool:
+        """Tells whether anything in the outbox is to be sent."""
+        with self._file.guard("read"):
+            row = self._file.db.execute("SELECT 1 FROM outbox WHERE reason IS NULL LIMIT 1").fetchone()
+        return row is not None

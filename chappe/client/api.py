@@ -6,8 +6,10 @@ async with chappe.client.connect("ws://127.0.0.1:7000", profile="alice") as me:
         print(event)
 """
 
+import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +31,11 @@ from chappe.client.parts import ClientParts
 from chappe.client.people import People
 from chappe.client.presence import Presences
 from chappe.client.receipts import Receipts
-from chappe.client.showing import from_conversation, from_page, from_store
+from chappe.client.showing import from_conversation, from_local, from_page, from_store
 from chappe.client.views import Chat, Event, Message, Page, Receipt
+
+_MOST_UNREAD = 100
+_LOOK_S = 0.02
 
 
 def connect(address: str | Sequence[str] = "", *, profile: str | Path, parts: ClientParts | None = None) -> "Client":
@@ -78,7 +83,9 @@ class Client(Acts, Keeping):
             UnknownPersonError: Nobody and no group is meant.
             UnknownGroupError: More than one group is meant.
             RefusedError: The message was refused for good.
-            NotConnectedError: The time is over; the message stays in the outbox and is sent with the next session.
+            WaitsInOutboxError: The time is over; the message is in the outbox and is sent with the next session.
+            NotConnectedError: Who is meant is not known on this device and cannot be asked for, or nothing has the
+                message.
             SessionEndedError: An edge does not want this device any more.
         """
         return await self.say(await self.destination(chat), Said(text), expiry_s=expiry_s, timeout_s=timeout_s)
@@ -163,6 +170,29 @@ class Client(Acts, Keeping):
             for chat in chats
         ]
 
+    async def stored_chats(self, *, limit: int = 50, is_archived: bool = False) -> list[Chat]:
+        """Returns the newest chats from the local store, in the order of `chats`; counts at most 100 unread."""
+        await self._host.expire()
+        store, found = self._host.store, list[Chat]()
+        for kept in await self._host.in_store(store.chats):
+            if bool(kept.is_archived) is is_archived and len(found) < limit:
+                newest = await self._host.in_store(store.messages, kept.conversation_id, b"", _MOST_UNREAD)
+                is_past = not kept.peer_id and await self._known_groups.is_past(kept.conversation_id)
+                found.append(replace(from_local(kept, newest, self.user_id), is_past=is_past))
+        return found
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Waits until nothing in the outbox is unanswered, as long as there is a session; tells whether that is so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for _ in itertools.count():
+                    if not await self._host.in_store(self._host.store.answers.are_missing):
+                        return True
+                    if not await self._host.is_reachable():
+                        break
+                    await asyncio.sleep(_LOOK_S)
+        return False
+
     async def receipts(self, message: Message) -> list[Receipt]:
         """Returns who has an own message and who read it, the readers first.
 
@@ -194,9 +224,9 @@ class Client(Acts, Keeping):
         await self._host.start()
         self.user_id = self._host.user_id
         host = self._host
-        self.people = People(self, host.store, host.in_store, await host.known_people())
+        self.people = People(self, host.store, host.in_store, await host.in_store(host.store.people))
         self._known_groups = KnownGroups(self, host.store.groups, host.in_store)
-        self._addressing = Addressing(self.people, self._known_groups, self.user_id)
+        self._addressing = Addressing(self.people, self._known_groups, self.user_id, host.is_reachable)
         self.groups = Groups(self, self.people, self._known_groups, host.randomness)
         self.account = Account(self, self.people)
         self._receipts = Receipts(self)

@@ -26,6 +26,10 @@ class NotConnectedError(ChappeClientError):
     """There is no session now, or it ended before the answer came; what is in the outbox stays there."""
 
 
+class WaitsInOutboxError(NotConnectedError):
+    """A change was not answered in time; it is in the outbox on the disk, and the next session sends it."""
+
+
 class SessionEndedError(ChappeClientError):
     """The edge closed the session with a code that says not to come back."""
 

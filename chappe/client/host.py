@@ -1,13 +1,13 @@
 """Runs a client: has a seat at its profile and a link to the server, and a new link whenever one is lost."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from chappe.client.destination import Destination
-from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, WaitsInOutboxError
 from chappe.client.feed import Feed
 from chappe.client.link import Link, LinkLostError, Stored, Submission
 from chappe.client.methods import Answer, Method, Question
@@ -17,7 +17,6 @@ from chappe.client.presence_views import WatchRefused
 from chappe.client.profiles import folder_of
 from chappe.client.seat import Seat
 from chappe.client.showing import from_store
-from chappe.client.store import Person
 from chappe.client.store_sqlite import SqliteStore
 from chappe.client.tasks import Tasks
 from chappe.client.views import Event, Offline, Online
@@ -29,6 +28,10 @@ MOST_PATIENCE_MS = 10_000
 """A call that is told to come back later than this fails at once."""
 
 _TOKEN_BYTES = 16
+_SHORT_WAIT_S = 2.0
+"""How long whoever may work offline waits for a session before it goes by what this device knows."""
+_LOOKS = 50
+_LOOK_S = 0.02
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -41,6 +44,7 @@ class Host:
         self._seat = Seat(address, folder_of(profile), parts)
         self._parts = parts
         self._online = asyncio.Event()
+        self._is_patient = True
         self._edge = ""
         self._end: ChappeClientError | None = None
         self._tasks = Tasks()
@@ -76,7 +80,7 @@ class Host:
             await self._use(self._link)
             self._tasks.spawn(self._stay_joined(), name="share of a profile")
             if not self._parts.may_start_offline:
-                await self._wait_online()
+                await self._wait_online(self._parts.online_s)
         except BaseException:
             await self.stop()
             raise
@@ -96,16 +100,19 @@ class Host:
         """Runs a function in the thread of the store."""
         return await self._seat.in_store(function, *args, **kwargs)
 
-    async def known_people(self) -> Iterable[Person]:
-        """Returns everybody that the store remembers."""
-        return await self.in_store(self.store.people)
+    async def is_reachable(self) -> bool:
+        """Tells whether there is a session; waits a little for one."""
+        with suppress(NotConnectedError):
+            await self._wait_online(_SHORT_WAIT_S if self._parts.may_start_offline else self._parts.online_s)
+        return self._online.is_set()
 
     async def submit(self, kind: Kind, destination: Destination, action: bytes, timeout_s: float | None) -> Stored:
         """Sends a change and waits until it is durable on the server, whichever process leads meanwhile.
 
         Raises:
             RefusedError: It was refused for good.
-            NotConnectedError: The time is over.
+            WaitsInOutboxError: The time is over; the outbox on the disk has it.
+            NotConnectedError: The time is over, and nothing has it.
             SessionEndedError: An edge does not want this device any more.
         """
         submission = Submission(kind, destination, action, self.randomness.token(_TOKEN_BYTES))
@@ -116,9 +123,7 @@ class Host:
                         return await (await self._current()).submit(submission)
                     submission = submission._replace(is_retry=True)
         except TimeoutError:
-            raise NotConnectedError(
-                f"the server has not answered in {timeout_s} s; the message stays in the outbox and is sent on"
-            ) from None
+            return await _late(self, submission.token, timeout_s)
 
     async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
         """Makes a call; again when its session ended before the answer came and it may be repeated.
@@ -144,6 +149,7 @@ class Host:
         if isinstance(event, Online):
             self._edge = event.edge
             self._online.set()
+            self._is_patient = True
         elif isinstance(event, Offline):
             self._online.clear()
         elif isinstance(event, WatchRefused):
@@ -190,23 +196,43 @@ class Host:
 
     async def _call_through(self, method: Method[Question, Answer], question: Question) -> Answer:
         payload = question.SerializeToString()
-        await self._wait_online()
+        await self._wait_online(self._parts.online_s)
         try:
             return method.answer.FromString(await (await self._current()).call(method.name, payload))
         except (NotConnectedError, LinkLostError):
             if not method.is_idempotent:
                 raise NotConnectedError(f"the session ended before {method.name} was answered") from None
-        await self._wait_online()
+        await self._wait_online(self._parts.online_s)
         try:
             return method.answer.FromString(await (await self._current()).call(method.name, payload))
         except LinkLostError:
             raise NotConnectedError(f"the session ended before {method.name} was answered") from None
 
-    async def _wait_online(self) -> None:
+    async def _wait_online(self, wait_s: float) -> None:
         try:
-            async with asyncio.timeout(self._parts.online_s):
+            async with asyncio.timeout(wait_s if self._is_patient else 0):
                 await self._online.wait()
         except TimeoutError:
-            raise NotConnectedError(f"no edge has answered in {self._parts.online_s} s") from None
+            self._is_patient = not self._parts.may_start_offline
+            raise NotConnectedError(f"no edge has answered in {wait_s:g} s") from None
         if self._end is not None:
             raise self._end
+
+
+async def _late(host: Host, token: bytes, timeout_s: float | None) -> Stored:
+    """Returns the answer that has come after all, or says where a change is that has none.
+
+    Nobody is told that the outbox has it before the disk does; what was just handed over gets a moment to be stored.
+    """
+    for _ in range(_LOOKS):
+        answer = await host.in_store(host.store.answers.find, token)
+        if isinstance(answer, RefusedError):
+            raise answer
+        if answer is not None:
+            return answer
+        if await host.in_store(host.store.answers.is_kept, token):
+            raise WaitsInOutboxError(
+                f"the server has not answered in {timeout_s} s; the message stays in the outbox and is sent on"
+            )
+        await asyncio.sleep(_LOOK_S)
+    raise NotConnectedError(f"the server has not answered in {timeout_s} s, and the outbox could not take the message")

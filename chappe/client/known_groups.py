@@ -1,7 +1,7 @@
 """Which group is meant by a name, and what this device knows of it; asks the server for what it does not."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -90,10 +90,10 @@ class KnownGroups:
         """Tells whether this device has heard of a group of this id."""
         return await self._in_store(self._book.find, group_id) is not None
 
-    async def terms(self, group_id: bytes) -> Terms:
-        """Returns what a message to a group is sent with."""
+    async def terms(self, group_id: bytes, is_reachable: Callable[[], Awaitable[bool]]) -> Terms:
+        """Returns what a message to a group is sent with; by what this device knows while no server can be reached."""
         known = await self._find(group_id)
-        if known.details_version != known.version:
+        if known.details_version != known.version and await is_reachable():
             with suppress(RefusedError, NotConnectedError):
                 await self.get(group_id)
                 known = await self._find(group_id)
@@ -114,7 +114,7 @@ class KnownGroups:
             return known.name
         try:
             return (await self.get(group_id)).name
-        except RefusedError:
+        except (RefusedError, NotConnectedError):
             return group_id.hex()
 
     async def mine(self) -> list[Group]:

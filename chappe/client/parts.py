@@ -17,6 +17,9 @@ class ClientParts:
     online_s: float = 10.0
     """How long entering the client, and each call, waits for a session."""
     may_start_offline: bool = False
-    """Entering the client does not wait for an edge; what is sent waits in the outbox."""
+    """Entering the client does not wait for an edge; what is sent waits in the outbox.
+
+    Once a call has waited for a session in vain, the next ones fail at once until there is one.
+    """
     may_follow: bool = True
     """Whether this process goes through another one that leads the profile; otherwise a profile in use is refused."""

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from chappe.api.identity.v1 import contact_service_pb2, profile_service_pb2
-from chappe.client.errors import RefusedError, UnknownPersonError
+from chappe.client.errors import NotConnectedError, RefusedError, UnknownPersonError
 from chappe.client.methods import (
     ADD_CONTACT,
     BATCH_GET_PROFILES,
@@ -85,6 +86,14 @@ class People:
             user_id = self._by_name(name)
         return user_id
 
+    def known(self, name: str) -> bytes:
+        """Returns the user whom this device remembers under a contact's name; empty when there is none.
+
+        Raises:
+            UnknownPersonError: More than one is meant.
+        """
+        return self._by_name(name)
+
     async def some_names(self) -> str:
         """Returns how some of the contacts are called, to help whoever has mistyped one."""
         contacts = await self.list()
@@ -97,7 +106,7 @@ class People:
         try:
             request = profile_service_pb2.GetProfileRequest(user_id=user_id)
             profile = (await self._calling.call(GET_PROFILE, request)).profile
-        except RefusedError:
+        except (RefusedError, NotConnectedError):
             return _last_resort(user_id, self._people.get(user_id))
         await self._remember([_with_profile(self._people.get(user_id), profile)])
         return profile.profile_name or _last_resort(user_id, self._people.get(user_id))
@@ -109,10 +118,11 @@ class People:
         for start in range(0, len(unknown), _PROFILES):
             part = unknown[start : start + _PROFILES]
             request = profile_service_pb2.BatchGetProfilesRequest(user_ids=part)
-            profiles = (await self._calling.call(BATCH_GET_PROFILES, request)).profiles
-            await self._remember(
-                _with_profile(self._people.get(each.user_id), each) for each in profiles if each.profile_name
-            )
+            with suppress(NotConnectedError):
+                profiles = (await self._calling.call(BATCH_GET_PROFILES, request)).profiles
+                await self._remember(
+                    _with_profile(self._people.get(each.user_id), each) for each in profiles if each.profile_name
+                )
         return {
             user_id: _own_name(self._people.get(user_id)) or _last_resort(user_id, self._people.get(user_id))
             for user_id in wanted

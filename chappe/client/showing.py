@@ -1,5 +1,6 @@
 """Turns what the core, the store and the server know into what people see."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from chappe.api.edge.v1 import item_pb2
@@ -34,7 +35,7 @@ from chappe.client.group_views import to_group_changed
 from chappe.client.mint import time_ms_of
 from chappe.client.own_items import own_item
 from chappe.client.presence_views import from_told
-from chappe.client.store import StoredMessage
+from chappe.client.store import LocalChat, StoredMessage
 from chappe.client.views import (
     AccountChanged,
     Chat,
@@ -111,6 +112,25 @@ def from_conversation(chat: conversation_service_pb2.Conversation, user_id: byte
         unread_count=chat.unread_count,
         read_upto=chat.read_upto,
         settings=from_settings(chat.settings),
+    )
+
+
+def from_local(chat: LocalChat, newest: Sequence[StoredMessage], user_id: bytes) -> Chat:
+    """Returns one chat of the local store, with its newest messages, the newest first."""
+    unread = [one for one in newest if one.sender_id != user_id and one.message_id > chat.read_upto]
+    return Chat(
+        conversation_id=chat.conversation_id,
+        peer_id=chat.peer_id,
+        last_message=from_store(newest[0], user_id) if newest else None,
+        unread_count=len(unread),
+        read_upto=chat.read_upto,
+        settings=ChatSettings(
+            muted_until_ms=chat.muted_until_ms,
+            pinned_ms=chat.pinned_ms,
+            is_archived=bool(chat.is_archived),
+            cleared_upto=chat.cleared_upto,
+            expiry_s=chat.expiry_s,
+        ),
     )
 
 

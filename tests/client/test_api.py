@@ -1,6 +1,7 @@
 """The client for people, over a real socket to a small edge."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
@@ -26,14 +27,18 @@ from chappe.client.api import Client
 from chappe.client.content import encode_text
 from chappe.client.device import DeviceKey
 from chappe.client.errors import (
+    ChappeClientError,
     NotConnectedError,
     ProfileError,
     RefusedError,
     SessionEndedError,
+    StoreError,
     UnknownPersonError,
+    WaitsInOutboxError,
 )
 from chappe.client.parts import ClientParts
 from chappe.client.profiles import About, Profile
+from chappe.client.store_sqlite import SqliteStore
 from chappe.client.views import ChatChanged, Message, Offline, Online, SendFailed, Tick, TickChanged
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
 from tests.client.socket_edge import SocketEdge
@@ -431,3 +436,61 @@ async def test_a_link_code_makes_this_machine_a_second_device(edge: SocketEdge, 
     assert (about.user_id, about.device_id) == (ME.hex(), 2)
     with pytest.raises(ProfileError, match="already"):
         await chappe_client.link(edge.address, "abcd-2345", profile=tmp_path / "b")
+
+
+async def test_who_starts_offline_hears_that_a_message_waits_once_it_is_on_the_disk(
+    edge: SocketEdge, folder: Path
+) -> None:
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(WaitsInOutboxError, match="stays in the outbox"):
+            await me.send(PEER, "later", timeout_s=0)
+        rows = sqlite3.connect(folder / "store.db").execute("SELECT count(*) FROM outbox").fetchall()
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert await me.drained(5)
+    assert rows == [(1,)]
+    assert len(edge.model.stored) == 1
+
+
+async def test_a_message_that_nothing_has_kept_is_not_said_to_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("no space")
+
+    monkeypatch.setattr(SqliteStore, "commit", full)
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(ChappeClientError) as failed:
+            await me.send(PEER, "lost", timeout_s=0.05)
+
+    assert not isinstance(failed.value, WaitsInOutboxError)
+
+
+async def test_chats_of_the_store_are_what_the_server_would_say(edge: SocketEdge, folder: Path) -> None:
+    edge.model.log += [hello_item(number, f"{number}") for number in range(1, 4)]
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        await next_of(me, Message)
+        await me.mark_read(PEER, edge.model.log[0].message.message_id)
+
+    parts = ClientParts(may_start_offline=True, online_s=0.01)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        [chat] = await me.stored_chats()
+        archived = await me.stored_chats(is_archived=True)
+        title = await me.title(chat)
+
+    assert (chat.peer_id, chat.unread_count, chat.last_message and chat.last_message.text) == (PEER, 2, "3")
+    assert archived == []
+    assert title == PEER.hex()
+
+
+async def test_without_a_server_a_call_waits_once_and_the_next_ones_fail_at_once(folder: Path) -> None:
+    parts = ClientParts(may_start_offline=True, online_s=0.05)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(NotConnectedError):
+            await me.chats()
+        async with asyncio.timeout(5):
+            for _ in range(1000):
+                with pytest.raises(NotConnectedError):
+                    await me.chats()
