@@ -68,16 +68,17 @@ class UpSession:
             return _INTERRUPTED
         self._starting = None
         await self._lay_out_demo()
-        state_file = self._mesh.plan.data / STATE_FILE
-        state_file.write_text(json.dumps(self._state() | {"engines": self._engines()}) + "\n", encoding="utf-8")
+        self._write_state()
         # One write: whoever reads the line sees it whole.
         sys.stdout.write((json.dumps(self._state()) if self._is_json else self._text()) + "\n")
         sys.stdout.flush()
         async with Tasks() as tasks:
             if self._is_supervised:
-                Supervisor(self._mesh, tasks=tasks, clock=SystemClock(), report=self._say).start()
+                Supervisor(
+                    self._mesh, tasks=tasks, clock=SystemClock(), report=self._say, changed=self._write_state
+                ).start()
             await self._ended.wait()
-        state_file.unlink(missing_ok=True)
+        (self._mesh.plan.data / STATE_FILE).unlink(missing_ok=True)
         self._say("stopping; Ctrl-C again stops at once")
         await self._mesh.stop()
         self._say("everything has stopped; the data stays in " + _short(self._mesh.plan.data))
@@ -104,6 +105,13 @@ class UpSession:
     def _say(self, line: str) -> None:
         sys.stderr.write(f"{time.monotonic() - self._start_s:6.1f} s  {line}\n")
         sys.stderr.flush()
+
+    def _write_state(self) -> None:
+        """Keeps what is up for other commands; whoever reads the file sees it whole."""
+        path = self._mesh.plan.data / STATE_FILE
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(self._state() | {"engines": self._engines()}) + "\n", encoding="utf-8")
+        draft.replace(path)
 
     def _state(self) -> dict[str, Any]:
         return {

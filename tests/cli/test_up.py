@@ -1,6 +1,7 @@
 """`chappe up` as a process of its own, with stand-ins for the services."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Started, living, until
+from tests.cli.conftest import Started, is_alive, living, until
 
 pytestmark = pytest.mark.system
 
@@ -56,6 +57,23 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_one_starts(chappe: Callab
     until(lambda: not living(pids))
 
     assert ready(chappe(*FAKE, "--json"))["ready"] is True
+
+
+def test_the_file_of_what_is_up_follows_a_restart(chappe: Callable[..., Started], tmp_path: Path) -> None:
+    pids = ready(chappe(*FAKE, "--json"))["pids"]
+    file = tmp_path / ".chappe" / "up.json"
+
+    def pid_of(name: str) -> int:
+        pid: int = json.loads(file.read_text())["pids"][name][0]
+        return pid
+
+    os.kill(pids["message"][0], signal.SIGKILL)
+    os.kill(pids["valkey"][0], signal.SIGKILL)
+    until(lambda: pid_of("message") != pids["message"][0] and pid_of("valkey") != pids["valkey"][0])
+
+    assert is_alive(pid_of("message"))
+    assert is_alive(pid_of("valkey"))
+    assert pid_of("edge") == pids["edge"][0]
 
 
 def test_a_second_one_on_the_same_data_is_refused(chappe: Callable[..., Started]) -> None:

@@ -20,7 +20,15 @@ _STEADY_S: Final = 30.0
 class Supervisor:
     """Watches every process of a mesh; each has a pause of its own, which doubles while it keeps dying."""
 
-    def __init__(self, mesh: Mesh, *, tasks: Tasks, clock: Clock, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        *,
+        tasks: Tasks,
+        clock: Clock,
+        report: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepares.
 
         Args:
@@ -28,11 +36,13 @@ class Supervisor:
             tasks: Owns the watching: closing it ends it.
             clock: For waiting.
             report: Told what died and what became of it.
+            changed: Called when another process runs in the place of one that died.
         """
         self._mesh = mesh
         self._tasks = tasks
         self._clock = clock
         self._report = report
+        self._changed = changed
 
     def start(self) -> None:
         """Begins to watch."""
@@ -60,8 +70,10 @@ class Supervisor:
         try:
             await self._mesh.restart(name, number)
         except LaunchError as error:
+            self._changed()
             self._report(str(error))
         else:
+            self._changed()
             self._report(f"{name} answers again" if name in self._mesh.engines else f"svc_{name}-{number} serves again")
 
     def _is_running(self, name: str, number: int) -> bool:
