@@ -40,6 +40,9 @@ def register(terminal: Terminal, /, *, phone_number: str, name: str, is_replacin
             phone=phone_number,
             name=name,
         )
+        terminal.note(
+            f"a device on which {phone_number} was registered before is unlinked, and its profile of no use now"
+        )
 
     terminal.run(work())
 
@@ -114,14 +117,18 @@ def sessions(terminal: Terminal, /) -> None:
 
     async def work() -> None:
         from chappe.cli.times import moment
+        from chappe.client.profiles import read_about
 
         async with terminal.client() as me:
             found = await me.account.sessions()
+        own = read_about(terminal.folder).device_id
         for session in found:
             terminal.show(
                 f"device {session.device_id}  session {session.session_id.hex()}  "
-                f"signed in {moment(session.create_ms)}, last token {moment(session.refresh_ms)}",
+                f"signed in {moment(session.create_ms)}, last token {moment(session.refresh_ms)}"
+                f"{'  (this device)' if session.device_id == own else ''}",
                 event="session",
+                is_this_device=session.device_id == own,
                 device=session.device_id,
                 session=session.session_id.hex(),
                 create_ms=session.create_ms,
@@ -149,7 +156,10 @@ def revoke(terminal: Terminal, /, *, device: int, is_unlinking: bool) -> None:
             else:
                 await me.account.revoke(device_id=device)
         terminal.show(
-            f"device {device} is {'unlinked' if is_unlinking else 'signed out'}",
+            f"device {device} is unlinked for good"
+            if is_unlinking
+            else f"device {device} is signed out; it signs in again with its next command; "
+            "with --unlink it is taken out of the account for good",
             event="unlinked" if is_unlinking else "revoked",
             device=device,
         )

@@ -127,7 +127,9 @@ class ActScreen:
 
 
 def tail_of(message: Message) -> str:
-    """Returns what is behind the text of a message: that it was edited, and who reacted."""
-    edited = "  (edited)" if message.edited_ms else ""
+    """Returns what is behind the text of a message: that it was edited, when it disappears, and who reacted."""
+    edited = "  (edited)" if message.edited_ms and not message.revoked_ms else ""
+    if message.expires_ms:
+        edited += f"  (disappears {moment(message.expires_ms)})"
     emojis = "".join(reaction.emoji for reaction in message.reactions)
     return edited + (f"  {emojis}" if emojis else "")

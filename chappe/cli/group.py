@@ -68,6 +68,9 @@ def list_groups(terminal: Terminal, /, *, person: str | None) -> None:
             found = [each for each in found if each.group_id in shared]
         for each in found:
             board.group(each, "group")
+        if not found:
+            whose = "you are in no group" if person is None else f"there is no group that {person} is in, too"
+            terminal.note(f"{whose}; chappe group create NAME PERSON... makes one")
 
     _run(terminal, work)
 

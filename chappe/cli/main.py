@@ -19,7 +19,7 @@ from chappe.cli.people import block, contacts, unblock
 from chappe.cli.presence import presence
 from chappe.cli.settings import settings
 from chappe.cli.talk import chats, history, listen, send
-from chappe.cli.terminal import HOME, shared_options
+from chappe.cli.terminal import HOME, Terminal, json_option, pass_terminal, shared_options
 from chappe.cli.trace import trace
 from chappe.cli.up import up
 
@@ -42,9 +42,11 @@ def main(context: click.Context, /) -> None:
 
 
 @main.command()
-def version() -> None:
+@json_option
+@pass_terminal
+def version(terminal: Terminal, /) -> None:
     """Print the version."""
-    click.echo(__version__)
+    terminal.show(__version__, version=__version__)
 
 
 for command in (up, register, login, link, chat, send, listen, history, info, chats, group, contacts, presence):

@@ -1,10 +1,12 @@
 """Shows who has a message and who read it."""
 
+from contextlib import suppress
+
 from chappe.cli.finding import find_message, is_mine
 from chappe.cli.show import tick_sign
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
-from chappe.client import Client, Receipt, Tick
+from chappe.client import Client, Message, Receipt, RefusedError, Tick
 
 
 async def show_info(terminal: Terminal, me: Client, chat: str, start: str | None) -> None:
@@ -44,7 +46,27 @@ async def show_info(terminal: Terminal, me: Client, chat: str, start: str | None
         )
     missing = message.counts.recipients - len(receipts) if message.counts is not None else 1 - len(receipts)
     if missing > 0:
+        await _show_missing(terminal, me, message, {receipt.user_id for receipt in receipts}, missing)
+
+
+async def _show_missing(terminal: Terminal, me: Client, message: Message, have: set[bytes], missing: int) -> None:
+    """Shows who is still without a message: by name where the members are those to whom it was sent."""
+    wanted = {message.peer_id}
+    if message.group_id:
+        with suppress(RefusedError):
+            wanted = {member.user_id for member in await me.groups.members(message.group_id)} - {me.user_id}
+    without = sorted(wanted - have - {b""})
+    if len(without) != missing:
         terminal.note(f"  {missing} more {'have' if missing > 1 else 'has'} not got it yet")
+        return
+    names = await me.people.names_of(without)
+    for user_id in without:
+        terminal.show(
+            f"  {names[user_id]:<24} has not got it yet",
+            event="missing",
+            user=user_id.hex(),
+            name=names[user_id],
+        )
 
 
 def _how(receipt: Receipt) -> str:

@@ -5,9 +5,13 @@ import click
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 
-@click.group()
-def contacts() -> None:
-    """Keep the address book: who may then be named instead of numbered."""
+@click.group(invoke_without_command=True)
+@shared_options
+@click.pass_context
+def contacts(context: click.Context, /) -> None:
+    """Keep the address book: who may then be named instead of numbered. Without a command: list it."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_contacts)
 
 
 @contacts.command(name="list")
@@ -21,6 +25,8 @@ def list_contacts(terminal: Terminal, /) -> None:
             found = await me.people.list()
         for contact in found:
             _show_contact(terminal, contact.phone_number, contact.name, contact.user_id)
+        if not found:
+            terminal.note("the address book is empty; chappe contacts add +NUMBER NAME")
 
     terminal.run(work())
 

@@ -86,9 +86,12 @@ class Screen:
         if not message.group_id:
             place = {"peer": message.peer_id.hex(), "peer_name": chat}
         who = f"me → {chat}" if message.is_mine else f"{chat} · {sender}" if message.group_id else sender
+        quote = ""
+        if message.reply_to and not message.revoked_ms:
+            quote = f"[to: {await self._quoted(message)}] "
         counts = {} if message.counts is None else asdict(message.counts)
         self._terminal.show(
-            f"{moment(message.sent_ms)}  {who}: {said(message)}{tail_of(message)}{_sign(message)}",
+            f"{moment(message.sent_ms)}  {who}: {quote}{said(message)}{tail_of(message)}{_sign(message)}",
             event="message",
             id=message.id,
             chat=message.conversation_id.hex(),
@@ -177,6 +180,11 @@ class Screen:
         self._terminal.show(
             f"not sent: {event.reason}: {event.detail}", event="failed", reason=event.reason, detail=event.detail
         )
+
+    async def _quoted(self, message: Message) -> str:
+        """Returns what a message answers, as far as it is known here."""
+        text = await self._text(message.reply_to, message.conversation_id)
+        return "a message" if text == message.reply_to.hex() else text
 
     async def _text(self, message_id: bytes, conversation_id: bytes) -> str:
         if message_id not in self._texts:

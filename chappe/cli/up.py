@@ -17,7 +17,9 @@ DEFAULT_DATA = Path(".chappe")
 
 @click.command()
 @click.option("--port", default=DEFAULT_PORT, show_default=True, metavar="PORT", help="The first edge's port.")
-@click.option("--edges", default=0, metavar="N", help="How many edges; each further one has the next port.")
+@click.option(
+    "--edges", type=click.IntRange(min=1), metavar="N", help="How many edges; each further one has the next port."
+)
 @click.option("--replicas", default=1, show_default=True, metavar="N", help="How many processes of every service.")
 @click.option(
     "--data",
@@ -62,6 +64,7 @@ def _plan(wanted: dict[str, Any], environ: Mapping[str, str]) -> "Plan":
 
     return Plan(
         data=wanted.pop("data").absolute(),
+        edges=wanted.pop("edges") or 0,
         settings={name: value for name, value in environ.items() if name.startswith("CHAPPE_")},
         environ={name: value for name, value in environ.items() if not name.startswith("CHAPPE_")},
         **wanted,

@@ -25,8 +25,8 @@ _MOST_DIGITS = 20
 
 
 def default_root() -> Path:
-    """Returns where profiles are kept unless a path is given."""
-    return Path.home() / ".chappe" / "profiles"
+    """Returns where profiles are kept unless a path is given: below the folder that CHAPPE_HOME names, or ~/.chappe."""
+    return Path(os.environ.get("CHAPPE_HOME") or Path.home() / ".chappe") / "profiles"
 
 
 def folder_of(profile: str | Path) -> Path:

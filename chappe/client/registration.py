@@ -122,7 +122,10 @@ async def link(address: str | Sequence[str], code: str, *, profile: str | Path, 
 def _prepared(address: str | Sequence[str], profile: str | Path, *, is_replacing: bool) -> list[str]:
     addresses = addresses_of(address)
     if exists(profile) and not is_replacing:
-        raise ProfileError(f"there is a profile {profile} already; choose another name, or replace it")
+        raise ProfileError(
+            f"there is a profile {profile} already; choose another name, or replace it with all its messages: "
+            "--replace on the command line, is_replacing=True in Python"
+        )
     return addresses
 
 

@@ -84,6 +84,7 @@ def test_a_message_is_reacted_to_and_answered(people: Two) -> None:
     assert [(one["by_name"], one["emoji"]) for one in of(shown, "reacted")] == [("Bob", "👍")]
     assert [(one["text"], one["reply_to"]) for one in of(shown, "message")] == [("at noon", sent["id"])]
     assert answer["reply_to"] == sent["id"]
+    assert "Bob: [to: lunch?] at noon" in alice.type("history", bob.phone, is_json=False).output
     assert [one["emoji"] for one in history(alice, bob.phone)[0]["reactions"]] == ["👍"]
     bob.type("react", alice.phone, "")
     assert history(alice, bob.phone)[0]["reactions"] == []
@@ -139,6 +140,7 @@ def test_messages_disappear_by_the_timer_and_by_their_own_time(people: Two) -> N
 
     assert (kept["event"], kept["timer_s"]) == ("settings", 2)
     assert by_timer["expires_ms"] == by_timer["accepted_ms"] + 2000
+    assert "by itself  (disappears " in alice.type("history", bob.phone, is_json=False).output
     until(lambda: [one["text"] for one in history(bob, alice.phone)] == ["stays"])
     assert [one["text"] for one in of(heard(bob), "message")] == ["stays"]
     assert [one["timer_s"] for one in of(heard(bob), "settings")] in ([], [2, None])

@@ -14,6 +14,7 @@ from chappe.cli.chat.layout import (
     header_line,
     help_line,
     list_lines,
+    list_width,
     message_lines,
 )
 from chappe.cli.chat.state import Notice, State
@@ -266,6 +267,29 @@ def test_help_fits_wherever_the_chat_does(state: State) -> None:
 
     assert "…" not in text.replace("typing…", "")
     assert "/react EMOJI" in text
+
+
+def test_help_keeps_its_legend_on_a_terminal_of_80_by_24(state: State) -> None:
+    state.is_helping = True
+
+    screen = "\n".join(compose(state, VIEW, 80, 24))
+    chat = " ".join("".join(flat(line) for line in message_lines(state, VIEW, 80 - list_width(80) - 1, 19)).split())
+
+    assert "/quit, Ctrl-C" in screen
+    assert "pinned, muted, archived, online" in screen
+    assert "1/2: one of two" in chat
+
+
+@pytest.mark.parametrize("columns", [30, 44, 55, 80])
+@pytest.mark.parametrize("text", ["x" * 200, "yes", f"a {'y' * 33}"])
+def test_a_tick_is_never_cut(columns: int, text: str) -> None:
+    state = sample()
+    mine = replace(message(text, at(16, 50), ALICE, HIKERS), tick=Tick.READ, edited_ms=1, expires_ms=1)
+    state.apply(mine)
+
+    rows = [flat(line).rstrip() for line in all_lines(state, PLAIN, columns)]
+
+    assert rows[-1].endswith("✓✓ read")
 
 
 def test_an_empty_list_says_what_to_do() -> None:

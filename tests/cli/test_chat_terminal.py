@@ -225,6 +225,8 @@ def test_commands_are_done_and_mistakes_explained(friends: Two, opened: Callable
     terminal.shows("👍")
     terminal.type("/info\r")
     terminal.shows("nobody has it yet")
+    terminal.type("/reply I did\r")
+    terminal.shows("┃ Bob: did you see it?", "I did  ✓")
     terminal.type("/sing\r")
     terminal.shows("there is no /sing; /help lists what there is")
     terminal.type("/to nowhere\r")

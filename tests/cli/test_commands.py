@@ -60,6 +60,7 @@ def test_contacts_may_be_named(people: Two) -> None:
     sent = alice.type("send", "bobby", "by name")
 
     assert [contact["name"] for contact in alice.type("contacts", "list").objects] == ["Bobby"]
+    assert [contact["name"] for contact in alice.type("contacts").objects] == ["Bobby"]
     assert sent.code == 0
     assert alice.type("contacts", "remove", bob.phone).code == 0
     assert alice.type("contacts", "list").objects == []
@@ -96,9 +97,12 @@ def test_a_revoked_device_is_gone_from_the_sessions(people: Two) -> None:
     alice, _ = people
     [session] = alice.type("sessions").objects
 
-    revoked = alice.begin("revoke", str(session["device"]))
+    revoked = ended(alice.begin("revoke", str(session["device"])))
+    told = alice.type("revoke", str(session["device"]), is_json=False)
 
-    assert ended(revoked).code == 0
+    assert session["is_this_device"]
+    assert revoked.code == 0
+    assert "signs in again with its next command; with --unlink" in told.output
     assert alice.type("login").objects[0]["name"] == "Alice"
 
 
@@ -137,7 +141,7 @@ def test_an_interrupted_listen_says_so_by_its_exit_code(people: Two) -> None:
         (["send", "+19995550199", "hi"], 1, "has no account here"),
         (["send", "nobody", "hi"], 1, "is neither a contact with an account"),
         (["block", "nobody"], 1, "is no contact with an account"),
-        (["register", "+12025550101", "--name", "Again"], 1, "there is a profile"),
+        (["register", "+12025550101", "--name", "Again"], 1, "--replace on the command line"),
         (["link", "AAAAAAAA", "--replace"], 3, "LINK_CODE_NOT_FOUND"),
         (["--server", "nonsense", "login"], 1, "is not the address of an edge"),
         (["--server", "ws://127.0.0.1:9", "link", "AAAAAAAA", "--replace"], 4, "`chappe doctor`"),

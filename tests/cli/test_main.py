@@ -1,5 +1,6 @@
 """The command as a whole: fast to show its help, and never a traceback."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -43,6 +44,19 @@ def test_version_is_the_package_version() -> None:
     result = CliRunner().invoke(main, ["--version"])
 
     assert __version__ in result.output
+
+
+def test_the_version_is_an_object_for_programs() -> None:
+    result = CliRunner().invoke(main, ["--json", "version"])
+
+    assert json.loads(result.output) == {"version": __version__}
+
+
+def test_a_system_without_an_edge_is_refused() -> None:
+    result = CliRunner().invoke(main, ["up", "--edges", "0"])
+
+    assert result.exit_code == 2
+    assert "0 is not in the range" in result.output
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:

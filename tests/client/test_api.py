@@ -37,7 +37,7 @@ from chappe.client.errors import (
     WaitsInOutboxError,
 )
 from chappe.client.parts import ClientParts
-from chappe.client.profiles import About, Profile
+from chappe.client.profiles import About, Profile, folder_of
 from chappe.client.store_sqlite import SqliteStore
 from chappe.client.views import ChatChanged, Message, Offline, Online, SendFailed, Tick, TickChanged
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
@@ -326,6 +326,14 @@ async def test_a_name_that_a_stranger_chose_addresses_nobody(edge: SocketEdge, m
     assert await me.people.name_of(PEER) == "Bob"
     with pytest.raises(UnknownPersonError):
         await me.people.resolve("Bob")
+
+
+def test_profiles_are_found_where_the_command_line_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAPPE_HOME", str(tmp_path / "home"))
+
+    assert folder_of("alice") == tmp_path / "home" / "profiles" / "alice"
+    monkeypatch.delenv("CHAPPE_HOME")
+    assert folder_of("alice") == Path.home() / ".chappe" / "profiles" / "alice"
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t\n", "\u00a0"])

@@ -34,6 +34,7 @@ class Commands:
             "/info": self._info,
             "/edit": self._edit,
             "/delete": self._delete,
+            "/reply": self._reply,
             "/react": self._react,
             "/help": self._help,
             "/quit": self._quit,
@@ -89,6 +90,11 @@ class Commands:
             message.message_id,
             lambda one: replace(one, text="", revoked_ms=message.sent_ms, reactions=()),
         )
+
+    async def _reply(self, text: str) -> None:
+        if not text:
+            raise CommandError("/reply needs what to answer")
+        self._state.apply(await self._me.reply(self._newest(is_mine=False), text))
 
     async def _react(self, emoji: str) -> None:
         message = self._newest(is_mine=False)

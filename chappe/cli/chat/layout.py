@@ -15,15 +15,16 @@ NARROW: Final = 60
 """A terminal of fewer columns shows the list or a chat, not both."""
 KEYS: Final = "Enter send · ↑↓ chats · PgUp older · /to NAME new chat · /help · Ctrl-C quit"
 HELP: Final = (
-    ("Enter", "send what you typed; Alt-Enter begins a new line"),
-    ("↑ ↓ or Tab", "the chat above, the chat below; Alt-1 to Alt-9 the first nine"),
+    ("Enter", "send; Alt-Enter begins a new line"),
+    ("↑ ↓ or Tab", "other chats; Alt-1 to Alt-9 by number"),
     ("PgUp PgDn", "back in history, and forward again; Esc to the newest"),
-    ("/to NAME", "open a chat: a contact, a phone number, or a group"),
-    ("/info", "who has your newest message here, and who read it"),
-    ("/edit TEXT", "put TEXT in the place of your newest message"),
-    ("/delete", "take your newest message back from everyone"),
-    ("/react EMOJI", "react to the newest message of somebody else"),
-    ("/quit, Ctrl-C", "leave; what was not sent yet is sent the next time"),
+    ("/to NAME", "open a chat: contact, number or group"),
+    ("/info", "who has your newest message"),
+    ("/reply TEXT", "answer the newest of somebody else"),
+    ("/react EMOJI", "react to the newest of somebody else"),
+    ("/edit TEXT", "change your newest message"),
+    ("/delete", "take your newest message back"),
+    ("/quit, Ctrl-C", "leave; what waits is sent next time"),
     ("", ""),
     ("✓ ✓✓", "durable; all have it. Blue, or the word read: all read it. 1/2: one of two"),
     ("* ~ # ●", "pinned, muted, archived, online"),
@@ -240,13 +241,25 @@ def _entry_lines(state: State, row: Row, entry: Entry, before: Entry | None, pag
         ("mine" if entry.is_mine else "name", _left(cut(name, name_cells), name_cells + 1)),
     ]
     indent = 7 + name_cells + 1
-    tail = _tail(entry, page.view)
     body = _body(state, row, entry, page.columns - indent - 1)
-    if _cells(body[-1]) + _cells(tail) > page.columns - indent - 1:
-        body[-1:] = _broken(body[-1])
-    body[-1] = [*body[-1], *tail]
+    room = page.columns - indent - 1
+    body = _with_tail(body, entry, page.view, room)
     margins: list[Line] = [head, *[[("", " " * indent)]] * (len(body) - 1)]
     return [padded([*margin, *line], page.columns) for margin, line in zip(margins, body, strict=True)]
+
+
+def _with_tail(body: list[Line], message: Message, view: View, room: int) -> list[Line]:
+    """Returns the rows of a message with what stands behind it; a tick gets a row of its own rather than being cut."""
+    notes, signs = _notes(message), _tick(message, view)
+    tail = [*notes, *signs]
+    rows = [*body]
+    if _cells(rows[-1]) + _cells(tail) > room:
+        rows[-1:] = _broken(rows[-1])
+    if _cells(rows[-1]) + _cells(tail) > room:
+        rows.append([])
+    if _cells(tail) > room:
+        return [*rows[:-1], [*rows[-1], *notes], signs]
+    return [*rows[:-1], [*rows[-1], *tail]]
 
 
 def _cells(line: Line) -> int:
@@ -271,18 +284,21 @@ def _body(state: State, row: Row, message: Message, cells: int) -> list[Line]:
     return [*quoted, *([("", line)] for line in wrap(message.text, cells))]
 
 
-def _tail(message: Message, view: View) -> Line:
-    """Returns what stands behind a message: that it was edited, reactions, and its tick."""
-    tail: Line = []
+def _notes(message: Message) -> Line:
+    """Returns what stands behind a message before its tick: that it was edited or disappears, and reactions."""
+    notes: Line = []
     if message.edited_ms and not message.revoked_ms:
-        tail.append(("dim", " (edited)"))
+        notes.append(("dim", " (edited)"))
     if message.expires_ms:
-        tail.append(("dim", " ⏱"))
+        notes.append(("dim", " ⏱"))
     if message.reactions:
-        tail.append(("reaction", f"  {_reactions(message)}"))
-    if message.is_mine and message.tick and not message.revoked_ms:
-        tail += _signs(message, view)
-    return tail
+        notes.append(("reaction", f"  {_reactions(message)}"))
+    return notes
+
+
+def _tick(message: Message, view: View) -> Line:
+    """Returns how far an own message has come."""
+    return _signs(message, view) if message.is_mine and message.tick and not message.revoked_ms else []
 
 
 def _signs(message: Message, view: View) -> Line:
