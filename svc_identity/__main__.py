@@ -27,6 +27,13 @@ from svc_identity.service.session import SessionRules
 
 Command = Callable[[Config, argparse.Namespace], Awaitable[None]]
 
+HELP = {
+    "migrate": "brings the schema up to date",
+    "rotate-keys": "makes a new key that signs access tokens",
+    "raise-epoch": "belongs to a restore: whoever follows the changes begins anew",
+    "bot": "lets a service speak as a user",
+}
+
 
 def main(argv: list[str]) -> int:
     """Returns the exit code; a command that is misspelt ends the process with its usage."""
@@ -37,7 +44,7 @@ def main(argv: list[str]) -> int:
         "bot": _create_bot,
     }
     if not argv or argv[0] not in commands:
-        return process.run("identity", Config, build, argv, os.environ)
+        return process.run("identity", Config, build, argv, os.environ, HELP)
     arguments = _parser().parse_args(argv)
     try:
         loaded = config.load(Config, "identity", os.environ)
@@ -54,10 +61,10 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m svc_identity")
     commands = parser.add_subparsers(required=True)
-    commands.add_parser("migrate", help="brings the schema up to date")
-    commands.add_parser("rotate-keys", help="makes a new key that signs access tokens")
-    commands.add_parser("raise-epoch", help="belongs to a restore: whoever follows the changes begins anew")
-    bots = commands.add_parser("bot", help="lets a service speak as a user").add_subparsers(required=True)
+    commands.add_parser("migrate", help=HELP["migrate"])
+    commands.add_parser("rotate-keys", help=HELP["rotate-keys"])
+    commands.add_parser("raise-epoch", help=HELP["raise-epoch"])
+    bots = commands.add_parser("bot", help=HELP["bot"]).add_subparsers(required=True)
     create = bots.add_parser("create", help="makes the user of a service; one that is there already is kept")
     create.add_argument("--name", required=True, help="what others see")
     create.add_argument("--spiffe-id", required=True, help="the SPIFFE id in the certificate of the service")

@@ -60,13 +60,19 @@ async def raise_epoch(config: Config) -> list[str]:
 
 
 COMMANDS = {"migrate": migrate, "retain": retain, "replay-parked": replay_parked, "raise-epoch": raise_epoch}
+HELP = {
+    "migrate": "brings the schema up to date",
+    "retain": "lets go once of what has disappeared, and of events older than 30 days",
+    "replay-parked": "puts back entries of the journal that could not be read",
+    "raise-epoch": "belongs to a restore: devices read again what they may have missed",
+}
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit code."""
     command = COMMANDS.get(argv[0]) if len(argv) == 1 else None
     if command is None:
-        return process.run("message", Config, build, argv, os.environ)
+        return process.run("message", Config, build, argv, os.environ, HELP)
     try:
         loaded = config.load(Config, "message", os.environ)
         for line in asyncio.run(command(loaded)):

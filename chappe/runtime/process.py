@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import uvloop
 
@@ -41,13 +41,21 @@ class HasServer(Protocol):
         ...
 
 
+NO_COMMANDS: Final[Mapping[str, str]] = {}
+"""Of a program that only serves."""
+
 _Config = TypeVar("_Config", bound=HasServer)
 Build = Callable[[_Config, App], Awaitable[None]]
 """Adds a service's stores, peers and doors to its app."""
 
 
 def run(
-    service: str, config_type: type[_Config], build: Build[_Config], argv: Sequence[str], environ: Mapping[str, str]
+    service: str,
+    config_type: type[_Config],
+    build: Build[_Config],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    commands: Mapping[str, str] = NO_COMMANDS,
 ) -> int:
     """Runs a service until it is told to stop, and returns the exit code for the process.
 
@@ -59,11 +67,16 @@ def run(
         build: Adds the stores, peers and doors.
         argv: The arguments without the program's name.
         environ: Where the configuration comes from.
+        commands: What else the program does, for its help: each command with what it does.
     """
     known = {"--print-config", "--help", "-h"}
-    if any(argument not in known for argument in argv) or {"--help", "-h"} & set(argv):
-        sys.stdout.write(usage(service, config_type))
-        return EXIT_OK if set(argv) <= known else EXIT_MISCONFIGURED
+    unknown = [argument for argument in argv if argument not in known]
+    if unknown:
+        sys.stderr.write(f"there is no {unknown[0]}\n{_synopsis(service, commands)}\n--help lists all settings, too\n")
+        return EXIT_MISCONFIGURED
+    if {"--help", "-h"} & set(argv):
+        sys.stdout.write(usage(service, config_type, commands))
+        return EXIT_OK
     try:
         loaded = config.load(config_type, service, environ)
     except ConfigError as error:
@@ -76,12 +89,20 @@ def run(
         return runner.run(_run(service, loaded, build))
 
 
-def usage(service: str, config_type: type) -> str:
-    """Returns the text of --help: how to run the service and everything that can be set."""
-    lines = [f"Usage: python -m svc_{service} [--print-config] [--help]", "", "Environment:"]
+def usage(service: str, config_type: type, commands: Mapping[str, str] = NO_COMMANDS) -> str:
+    """Returns the text of --help: how to run the service, its commands, and everything that can be set."""
+    lines = [_synopsis(service, commands), "", "Environment:"]
     for setting in config.settings(config_type, service):
         lines += [f"  {setting.name}", f"      {setting.doc}"]
     return "\n".join([*lines, ""])
+
+
+def _synopsis(service: str, commands: Mapping[str, str]) -> str:
+    lines = [f"Usage: python -m svc_{service} [--print-config] [--help]{' | COMMAND' if commands else ''}"]
+    if commands:
+        lines += ["", "Commands, which do that and end:"]
+        lines += [f"  {name:<14} {what}" for name, what in commands.items()]
+    return "\n".join(lines)
 
 
 def ready_line(app: App) -> str:

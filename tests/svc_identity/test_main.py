@@ -110,6 +110,13 @@ def test_what_cannot_be_a_bot_is_refused(
     assert "svc_identity bot: " in capsys.readouterr().err
 
 
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+
+    printed = capsys.readouterr().out
+    assert all(f"\n  {command} " in printed for command in ("migrate", "rotate-keys", "raise-epoch", "bot"))
+
+
 def test_misspelt_command_shows_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bot", "make"])
