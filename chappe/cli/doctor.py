@@ -5,20 +5,17 @@ from pathlib import Path
 import click
 
 from chappe.cli.terminal import Terminal, json_option, pass_terminal
-from chappe.cli.up import DEFAULT_DATA
 
 
 @click.command()
 @click.option(
     "--data",
-    default=DEFAULT_DATA,
-    show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The data folder of `chappe up`.",
+    help="The data folder of `chappe up`; without it one that runs is looked for here, above, and in CHAPPE_HOME.",
 )
 @json_option
 @pass_terminal
-def doctor(terminal: Terminal, /, *, data: Path) -> None:
+def doctor(terminal: Terminal, /, *, data: Path | None) -> None:
     """Examine engines, services, certificates, clock and versions, and say what to do.
 
     Exit code 1 when something fails, 0 otherwise.
@@ -26,13 +23,14 @@ def doctor(terminal: Terminal, /, *, data: Path) -> None:
     import asyncio
     import sys
 
+    from chappe.cli.data_folder import find_system
     from chappe.cli.doctor_checks import Finding, examine
 
-    folder = data.absolute()
+    found = find_system(data, terminal.home)
 
     async def run() -> bool:
         has_failed = False
-        async for finding in examine(folder):
+        async for finding in examine(found.patient, found.looked_in):
             has_failed |= finding.state == "failed"
             click.echo(finding.json() if terminal.is_json else show(finding))
         return has_failed

@@ -65,11 +65,15 @@ class Patient:
             pass
 
 
-async def examine(data: Path) -> AsyncIterator[Finding]:
-    """Yields the finding of every check, the quick ones first."""
-    patient = Patient(data)
+async def examine(patient: Patient, looked_in: str) -> AsyncIterator[Finding]:
+    """Yields the finding of every check, the quick ones first.
+
+    Args:
+        patient: What is looked at.
+        looked_in: Where it was looked for, in words.
+    """
     yield _versions()
-    for finding in (*_disk(data), *_certificates(patient.pki), *_launcher(patient)):
+    for finding in (*_disk(patient.data), *_certificates(patient.pki), *_launcher(patient, looked_in)):
         yield finding
     for name, address in patient.state.get("engines", {}).items():
         yield await _engine(name, address)
@@ -126,9 +130,9 @@ def _certificates(pki: Path) -> Iterator[Finding]:
         yield Finding(check="certificates", state="ok", text=text)
 
 
-def _launcher(patient: Patient) -> Iterator[Finding]:
+def _launcher(patient: Patient, looked_in: str) -> Iterator[Finding]:
     if not patient.state:
-        text = f"no `chappe up` runs in {patient.data}"
+        text = f"no `chappe up` runs in {looked_in}"
         advice = "start it: make run; or name its folder: chappe doctor --data FOLDER"
         yield Finding(check="launcher", state="failed", text=text, advice=advice)
     else:

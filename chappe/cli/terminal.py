@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from chappe.cli.refusals import in_words
+
 if TYPE_CHECKING:
     from chappe.client import Client
 
@@ -107,7 +109,7 @@ def readable_errors() -> Generator[None]:
     try:
         yield
     except (RefusedError, SessionEndedError) as error:
-        raise Refusal(str(error)) from error
+        raise Refusal(in_words(str(error))) from error
     except NotConnectedError as error:
         raise NoServer(f"{error}. `chappe doctor` looks what is wrong here; --server names another edge") from error
     except (ChappeClientError, OSError) as error:

@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from chappe.cli.terminal import Terminal, json_option, pass_terminal
-from chappe.cli.up import DEFAULT_DATA
 
 _ID_BYTES = 16
 _LATEST_MS = 253_370_764_800_000
@@ -51,14 +50,12 @@ class MessageId(HexId):
 @click.option("--chat", type=HexId(), metavar="ID", help="Its conversation, for the ledger; spans know it, too.")
 @click.option(
     "--data",
-    default=DEFAULT_DATA,
-    show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The data folder of `chappe up`.",
+    help="The data folder of `chappe up`; without it one that runs is looked for here, above, and in CHAPPE_HOME.",
 )
 @json_option
 @pass_terminal
-def trace(terminal: Terminal, /, *, message_id: bytes, chat: bytes | None, data: Path) -> None:
+def trace(terminal: Terminal, /, *, message_id: bytes, chat: bytes | None, data: Path | None) -> None:
     """Tell what became of a message: every hop with its time since the send, and what the ledger knows.
 
     MESSAGE_ID is what `chappe --json send` and `history` print as "id". Works beside `chappe up`, which traces every
@@ -68,26 +65,32 @@ def trace(terminal: Terminal, /, *, message_id: bytes, chat: bytes | None, data:
     import asyncio
     import sys
 
-    from chappe.cli.doctor_checks import Patient
+    from chappe.cli.data_folder import find_system
     from chappe.cli.launcher.environment import TRACES
-    from chappe.cli.trace_ledger import ask
+    from chappe.cli.trace_ledger import Known, ask
+    from chappe.cli.trace_names import known_names, with_names
     from chappe.cli.trace_sink import Sink
     from chappe.cli.trace_story import Evidence, tell
 
-    folder = data.absolute()
-    sink = Sink(folder / TRACES)
+    patient, looked_in = find_system(data, terminal.home)
+    sink = Sink(patient.data / TRACES)
     hops = sink.hops(message_id.hex())
     said = next((hop.said["conversation_id"] for hop in hops if "conversation_id" in hop.said), "")
     conversation_id = chat or bytes.fromhex(said)
-    if conversation_id:
-        known = asyncio.run(ask(Patient(folder), message_id, conversation_id))
+    known: Known | str
+    if not patient.state:
+        known = f"no `chappe up` runs in {looked_in}; --data names its folder"
+    elif conversation_id:
+        known = asyncio.run(ask(patient, message_id, conversation_id))
     else:
         known = 'it finds a message by its chat only: name it with --chat, `chappe --json history` prints it as "chat"'
     evidence = Evidence(message_id.hex(), hops, known, sink.oldest_ns())
 
+    names = known_names(terminal.folder)
     for line in tell(evidence):
         at = "" if line.at_ms is None else f"{line.at_ms:+.1f} ms"
-        text = f"{at:>12}  {click.style(f'{line.source:<12}', fg=_COLORS.get(line.event))} {line.text}"
+        source = click.style(f"{line.source:<12}", fg=_COLORS.get(line.event))
+        text = f"{at:>12}  {source} {with_names(line.text, names)}"
         at_ms = None if line.at_ms is None else round(line.at_ms, 3)
         terminal.show(text, event=line.event, at_ms=at_ms, text=line.text, **line.fields)
     sys.exit(0 if hops or not isinstance(known, str) else 1)

@@ -52,7 +52,7 @@ class Known(NamedTuple):
 
 
 async def ask(patient: "Patient", message_id: bytes, conversation_id: bytes) -> Known | str:
-    """Returns what the ledger knows, or why nothing could be learnt, in words."""
+    """Returns what the ledger of a system that runs knows, or why nothing could be learnt, in words."""
     addresses = patient.state.get("grpc", {}).get("message", [])
     if not addresses:
         return f"no `chappe up` runs in {patient.data}"

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from chappe import __version__
 from chappe.cli.main import main
+from chappe.cli.refusals import in_words
 
 HELP_CPU_S = 0.15
 SLOW_MACHINE = 3
@@ -64,3 +65,16 @@ def test_a_command_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "No such command 'sing'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        ("INVALID_FIELD: message.envelope.content: must be set", "the text must not be empty"),
+        ("INVALID_FIELD: link_code: has 4 characters, the least is 8", "the code has 4 characters, the least is 8"),
+        ("INVALID_FIELD: something.new: must be set", "INVALID_FIELD: something.new: must be set"),
+        ("NOT_A_MEMBER: you left", "NOT_A_MEMBER: you left"),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_said_in_the_words_of_the_command(refusal: str, said: str) -> None:
+    assert in_words(refusal) == said

@@ -1,16 +1,23 @@
 """`chappe trace`: the story of a message, what it says of what is missing, and the real thing."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from chappe.cli.data_folder import find_system
 from chappe.cli.main import main
 from chappe.cli.trace_ledger import Known, Pointer, Receipt
+from chappe.cli.trace_names import known_names, with_names
 from chappe.cli.trace_sink import Hop, Sink
 from chappe.cli.trace_story import Evidence, Line, tell
+from chappe.client.device import DeviceKey
+from chappe.client.profiles import About, Profile
+from chappe.client.store import Person as KnownPerson
+from chappe.client.store_sqlite import SqliteStore
 from tests.cli.conftest import Person, Running, ended, until
 
 MINTED_MS = 1_795_878_755_203
@@ -219,7 +226,48 @@ def test_a_message_of_which_nothing_is_known_is_an_error_with_the_reasons(tmp_pa
     lines = [json.loads(line) for line in told.output.splitlines()]
     assert told.exit_code == 1
     assert [line["event"] for line in lines] == ["message", "missing", "missing"]
-    assert "--chat" in lines[1]["why"]
+    assert "--data" in lines[1]["why"]
+
+
+def test_without_a_folder_it_is_said_where_a_system_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    told = CliRunner().invoke(main, ["trace", ID], env={"CHAPPE_HOME": str(tmp_path / "home")})
+
+    assert told.exit_code == 1
+    for place in (f"{tmp_path / '.chappe'}", "of a folder above", f"{tmp_path / 'home'}", "--data"):
+        assert place in told.output
+
+
+def test_a_system_that_runs_is_found_from_a_folder_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".chappe").mkdir()
+    state = {"pids": {"launcher": [os.getpid()]}}
+    (tmp_path / ".chappe" / "up.json").write_text(json.dumps(state))
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "down")
+
+    found = find_system(None, tmp_path / "home")
+    named = find_system(tmp_path / "elsewhere", tmp_path / "home")
+
+    assert (found.patient.data, found.patient.state) == (tmp_path / ".chappe", state)
+    assert (named.patient.data, named.patient.state) == (tmp_path / "elsewhere", {})
+
+
+def test_people_whom_the_profile_knows_are_called_by_their_names(tmp_path: Path) -> None:
+    about = About(user_id=ALICE, device_id=1, name="Alice")
+    Profile.create(tmp_path / "alice", about, DeviceKey.generate()).close()
+    store = SqliteStore(tmp_path / "alice" / "store.db", bytes.fromhex(ALICE), 1)
+    store.remember([KnownPerson(bytes.fromhex(BOB), "+1", "Bobby", "Bob"), KnownPerson(b"\x03" * 16, "", "", "")])
+    store.close()
+
+    names = known_names(tmp_path / "alice")
+
+    assert with_names(f"from {ALICE} to {BOB} and {'03' * 16}", names) == (
+        f"from Alice ({ALICE[:8]}) to Bobby ({BOB[:8]}) and {'03' * 16}"
+    )
+    assert known_names(tmp_path / "nobody") == {}
 
 
 @pytest.mark.parametrize("given", ["abc", "z" * 32, f"{ID}00"])
