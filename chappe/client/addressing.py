@@ -8,6 +8,7 @@ from chappe.client.errors import UnknownPersonError
 from chappe.client.group_views import Group
 from chappe.client.known_groups import KnownGroups
 from chappe.client.people import People
+from chappe.client.remembered_groups import RememberedGroups
 from chappe.client.views import Chat, Message
 
 _NUMBER = re.compile(r"\+\d+")
@@ -21,9 +22,15 @@ class Addressing:
     """Finds chats. A name that means a person and a group alike means neither: nothing is sent by a guess."""
 
     def __init__(
-        self, people: People, groups: KnownGroups, user_id: bytes, is_reachable: Callable[[], Awaitable[bool]]
+        self,
+        people: People,
+        groups: KnownGroups,
+        remembered: RememberedGroups,
+        user_id: bytes,
+        is_reachable: Callable[[], Awaitable[bool]],
     ) -> None:
         self._people = people
+        self._remembered = remembered
         self._is_reachable = is_reachable
         self._groups = groups
         self._user_id = user_id
@@ -71,12 +78,12 @@ class Addressing:
 
     async def _person(self, text: str) -> bytes:
         """Returns whom the address book calls so; while no server answers, that of this device has to do for groups."""
-        if not await self._groups.named(text) or await self._is_reachable():
+        if not await self._remembered.named(text) or await self._is_reachable():
             return await self._people.find(text)
         return self._people.known(text)
 
     async def _refuse_group_named(self, text: str) -> None:
-        if group_ids := await self._groups.named(text):
+        if group_ids := await self._remembered.named(text):
             groups = ", ".join(group_id.hex() for group_id in group_ids)
             raise UnknownPersonError(
                 f"{text!r} is a contact and a group of yours; use the contact's +number, or the beginning of the id "

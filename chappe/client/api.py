@@ -31,6 +31,7 @@ from chappe.client.parts import ClientParts
 from chappe.client.people import People
 from chappe.client.presence import Presences
 from chappe.client.receipts import Receipts
+from chappe.client.remembered_groups import RememberedGroups
 from chappe.client.showing import from_conversation, from_local, from_page, from_store
 from chappe.client.views import Chat, Event, Message, Page, Receipt
 
@@ -147,7 +148,7 @@ class Client(Acts, Keeping):
             The newest 1,000, the oldest of them first.
         """
         where = await self.destination(chat)
-        return await self._known_groups.notices(where.group_id, since_ms) if where.group_id else []
+        return await self._remembered.notices(where.group_id, since_ms) if where.group_id else []
 
     async def chats(self, *, limit: int = 50, is_archived: bool = False) -> list[Chat]:
         """Returns the newest chats from the server, the pinned first, then the one with the newest message.
@@ -165,7 +166,7 @@ class Client(Acts, Keeping):
             replace(
                 chat,
                 last_message=chat.last_message and counted[chat.last_message.message_id],
-                is_past=bool(chat.group_id) and await self._known_groups.is_past(chat.group_id),
+                is_past=bool(chat.group_id) and await self._remembered.is_past(chat.group_id),
             )
             for chat in chats
         ]
@@ -177,7 +178,7 @@ class Client(Acts, Keeping):
         for kept in await self._host.in_store(store.chats):
             if bool(kept.is_archived) is is_archived and len(found) < limit:
                 newest = await self._host.in_store(store.messages, kept.conversation_id, b"", _MOST_UNREAD)
-                is_past = not kept.peer_id and await self._known_groups.is_past(kept.conversation_id)
+                is_past = not kept.peer_id and await self._remembered.is_past(kept.conversation_id)
                 found.append(replace(from_local(kept, newest, self.user_id), is_past=is_past))
         return found
 
@@ -226,7 +227,10 @@ class Client(Acts, Keeping):
         host = self._host
         self.people = People(self, host.store, host.in_store, await host.in_store(host.store.people))
         self._known_groups = KnownGroups(self, host.store.groups, host.in_store)
-        self._addressing = Addressing(self.people, self._known_groups, self.user_id, host.is_reachable)
+        self._remembered = RememberedGroups(host.store.groups, host.in_store)
+        self._addressing = Addressing(
+            self.people, self._known_groups, self._remembered, self.user_id, host.is_reachable
+        )
         self.groups = Groups(self, self.people, self._known_groups, host.randomness)
         self.account = Account(self, self.people)
         self._receipts = Receipts(self)

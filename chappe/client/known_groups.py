@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chappe.api.identity.v1 import group_pb2, group_service_pb2
 from chappe.client.errors import NotConnectedError, RefusedError, UnknownGroupError
-from chappe.client.group_views import Group, GroupChanged, Member, to_group_view, to_role
+from chappe.client.group_views import Group, Member, to_group_view, to_role
 from chappe.client.membership import KnownGroup, KnownMember
 from chappe.client.methods import GET_GROUP, LIST_GROUPS, LIST_MEMBERS
 from chappe.client.people import Calling, InStore
@@ -18,7 +18,6 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _ID_START = re.compile(r"[0-9a-f]{4,31}")
 _ID_BYTES = 16
 _MOST_NAMES = 10
-_MOST_NOTICES = 1000
 
 Named = Group | str | bytes
 """A group, its name, its id, or the beginning of its id in at least 4 hex digits."""
@@ -81,11 +80,6 @@ class KnownGroups:
             raise UnknownGroupError(f"{text!r} may be any of the groups {ids}; use the beginning of the id")
         return found[0].group_id if found else b""
 
-    async def named(self, name: str) -> list[bytes]:
-        """Returns the groups of the user that are called so, as far as this device knows."""
-        folded = name.strip().casefold()
-        return [known.group_id for known in await self._all() if known.role and known.name.casefold() == folded]
-
     async def is_known(self, group_id: bytes) -> bool:
         """Tells whether this device has heard of a group of this id."""
         return await self._in_store(self._book.find, group_id) is not None
@@ -128,16 +122,6 @@ class KnownGroups:
             token = page.next_page_token
             if not token:
                 return sorted(found, key=lambda group: (group.name.casefold(), group.group_id))
-
-    async def is_past(self, group_id: bytes) -> bool:
-        """Tells whether the user is no member of a group any more, as far as this device was told."""
-        known = await self._find(group_id)
-        return known.told_version > 0 and not known.role
-
-    async def notices(self, group_id: bytes, since_ms: int) -> list[GroupChanged]:
-        """Returns what happened to a group since a moment, as far as this device was told; the oldest first."""
-        found: list[GroupChanged] = await self._in_store(self._book.notices, group_id, since_ms, _MOST_NOTICES)
-        return found
 
     async def members(self, group_id: bytes) -> list[Member]:
         """Returns the members, the owner first, then the admins; from the server when this device is not up to date."""

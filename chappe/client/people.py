@@ -72,7 +72,7 @@ class People:
             raise UnknownPersonError("nobody is named; write the name of a contact, or +number")
         if _PHONE.fullmatch(text):
             return await self._by_number(text)
-        return self._by_name(text) or await self._by_fresh_name(text)
+        return self.known(text) or await self._by_fresh_name(text)
 
     async def find(self, name: str) -> bytes:
         """Returns the user whom the own address book calls so; empty when it calls nobody so.
@@ -80,19 +80,11 @@ class People:
         Raises:
             UnknownPersonError: More than one is meant.
         """
-        user_id = self._by_name(name)
+        user_id = self.known(name)
         if not user_id and not self._is_listed:
             await self.list()
-            user_id = self._by_name(name)
+            user_id = self.known(name)
         return user_id
-
-    def known(self, name: str) -> bytes:
-        """Returns the user whom this device remembers under a contact's name; empty when there is none.
-
-        Raises:
-            UnknownPersonError: More than one is meant.
-        """
-        return self._by_name(name)
 
     async def some_names(self) -> str:
         """Returns how some of the contacts are called, to help whoever has mistyped one."""
@@ -191,7 +183,12 @@ class People:
             raise UnknownPersonError(f"{number} has no account here")
         return found[number]
 
-    def _by_name(self, name: str) -> bytes:
+    def known(self, name: str) -> bytes:
+        """Returns the user whom this device remembers under a contact's name; empty when there is none.
+
+        Raises:
+            UnknownPersonError: More than one is meant.
+        """
         # Whom the user calls nothing is remembered, too, and answers to no name.
         folded = name.strip().casefold()
         found = [person for person in self._people.values() if folded and person.contact_name.casefold() == folded]
@@ -202,7 +199,7 @@ class People:
 
     async def _by_fresh_name(self, name: str) -> bytes:
         names = await self.some_names()
-        user_id = self._by_name(name)
+        user_id = self.known(name)
         if not user_id:
             raise UnknownPersonError(f"{name!r} is no contact with an account (contacts: {names}); use +number")
         return user_id
