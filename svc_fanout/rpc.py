@@ -45,7 +45,7 @@ class FanoutRpc(fanout_service_pb2_grpc.FanoutServiceServicer):
         self._worker = worker
         self._identity = identity
         self._tasks = tasks
-        self._streams: set[StreamServer[int, DispatchRequest, DispatchResponse]] = set()
+        self._streams: dict[StreamServer[int, DispatchRequest, DispatchResponse], None] = {}
         self._is_draining = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -58,12 +58,12 @@ class FanoutRpc(fanout_service_pb2_grpc.FanoutServiceServicer):
         stream = handler.stream = StreamServer(
             context, handler, tasks=self._tasks, credits_=DISPATCH_CREDITS, name="dispatch"
         )
-        self._streams.add(stream)
+        self._streams[stream] = None
         self._is_idle.clear()
         try:
             await stream.serve()
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             if not self._streams:
                 self._is_idle.set()
 

@@ -81,9 +81,10 @@ class Batcher(Generic[T]):
             self._wake.set()
 
     def extend(self, items: Iterable[T]) -> None:
-        """Appends items."""
+        """Appends items; none wake nobody."""
         self._items.extend(items)
-        self._wake.set()
+        if self._items:
+            self._wake.set()
 
     def add_late(self, item: T) -> None:
         """Appends an item that nobody waits for: it goes with the next batch, or in one of its own after 50 ms."""

@@ -94,7 +94,7 @@ class Replicas(Generic[Stream]):
             _log.warning("%s does not resolve: %s", self._target, error)
             return
         gone = [address for address in self.streams if address not in addresses]
-        new = [address for address in addresses if address not in self.streams]
+        new = [address for address in sorted(addresses) if address not in self.streams]
         for address in gone:
             self._tasks.spawn(self.streams.pop(address).aclose(), name=f"close {address}")
         for address in new:

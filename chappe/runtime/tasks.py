@@ -26,13 +26,14 @@ class Tasks:
         Args:
             on_crash: Told the name and the error of a task that ended with one; a process stops itself here.
         """
-        self._tasks: set[asyncio.Task[Any]] = set()
+        # A dictionary without values keeps the order, so that the same happens in every run of a simulation.
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self._on_crash = on_crash
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Starts a task and returns it; nobody needs to keep it."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._finished)
         return task
 
@@ -44,7 +45,8 @@ class Tasks:
                 task.cancel()
             # Before Python 3.12 `asyncio.wait_for`, which drivers use, could swallow a cancellation.
             done, _ = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
-            self._tasks.difference_update(done)
+            for task in done:
+                self._tasks.pop(task, None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,7 +55,7 @@ class Tasks:
         await self.aclose()
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if task.cancelled():
             return
         error = task.exception()

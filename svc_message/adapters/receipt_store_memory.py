@@ -154,7 +154,7 @@ class MemoryReceiptStore:
         return event
 
     def _note(self, came: Iterable[Came], change: Position, now_ms: int) -> None:
-        for sender_id, group_id in {(one.sender_id, one.group_id) for one in came}:
+        for sender_id, group_id in dict.fromkeys((one.sender_id, one.group_id) for one in came):
             news = self._news.get((sender_id, group_id), _News(change, -NEWS_INTERVAL_MS, _NOT_DUE))
             due_ms = min(news.due_ms, max(now_ms, news.told_ms + NEWS_INTERVAL_MS))
             self._news[sender_id, group_id] = news._replace(changed=change, due_ms=due_ms)

@@ -32,7 +32,7 @@ class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
         self._syncing = syncing
         self._identity = identity
         self._tasks = tasks
-        self._streams: set[StreamServer[Any, Any, Any]] = set()
+        self._streams: dict[StreamServer[Any, Any, Any], None] = {}
         self._is_draining = False
 
     async def Submit(  # type: ignore[override]  # written with context.read and write
@@ -44,11 +44,11 @@ class MessageRpc(message_service_pb2_grpc.MessageServiceServicer):
             raise DrainingError
         handler = SubmitStream(self._flushes, self._identity)
         stream = handler.server = StreamServer(context, handler, tasks=self._tasks, credits_=CREDITS, name="submit")
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             await stream.serve()
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
 
     async def Send(self, request: message_service_pb2.SendRequest, context: Any) -> message_service_pb2.SendResponse:
         """Sends one message of a bot; raises `DrainingError` for one that comes too late."""

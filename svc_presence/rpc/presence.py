@@ -42,7 +42,7 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
         self._answers = answers
         self._identity = identity
         self._tasks = tasks
-        self._streams: set[StreamServer[Any, Any, Any]] = set()
+        self._streams: dict[StreamServer[Any, Any, Any], None] = {}
         self._is_draining = False
         self.counters = TrackCounters()
 
@@ -58,11 +58,11 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
         handler = TrackHandler(self._desk, self._identity, self._tasks, self.counters)
         stream = StreamServer(context, handler, tasks=self._tasks, credits_=TRACK_CREDITS, name="track")
         handler.stream = stream
-        self._streams.add(stream)
+        self._streams[stream] = None
         try:
             await stream.serve()
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
 
     async def Locate(
         self, request: presence_service_pb2.LocateRequest, context: Any
