@@ -1,8 +1,6 @@
 """svc_identity as a scene needs it: who there is, who blocks whom, and changes that may be told late."""
 
-import asyncio
 import base64
-import os
 from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
@@ -14,7 +12,8 @@ from chappe.api.identity.v1 import directory_service_pb2, session_service_pb2
 from chappe.api.type.v1 import stream_pb2
 from chappe.client.device import Device, DeviceKey
 from chappe.client.tokens import Token
-from tests.mutations.faults import Gate, LeapClock
+from chappe.runtime.clock import Clock, Randomness, SystemRandomness
+from tests.mutations.faults import Gate
 
 KEY_ID = "scene"
 TOKEN_S = 900
@@ -34,11 +33,14 @@ class _Members(NamedTuple):
 class Directory:
     """Both services of svc_identity that the others call, over what is in memory."""
 
-    def __init__(self, clock: LeapClock) -> None:
+    def __init__(self, clock: Clock, randomness: Randomness | None = None, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._clock = clock
-        self._signing_key = Ed25519PrivateKey.generate()
+        self._randomness = randomness or SystemRandomness()
+        self._heartbeat_s = heartbeat_s
+        self._signing_key = Ed25519PrivateKey.from_private_bytes(self._randomness.token(32))
         self._users: dict[bytes, directory_service_pb2.DirectoryUser] = {}
-        self._watchers: list[asyncio.Queue[directory_service_pb2.DirectoryChange]] = []
+        self._devices: dict[tuple[bytes, int], Device] = {}
+        self._changes: list[directory_service_pb2.DirectoryChange] = []
         self._groups: dict[bytes, _Members] = {}
         self._versions: Counter[bytes] = Counter()
         self._is_held = False
@@ -48,7 +50,7 @@ class Directory:
 
     def enrol(self) -> Device:
         """Makes a user with one device."""
-        user_id = self._clock.wall_ms().to_bytes(6, "big") + b"\x70\x00\x80" + os.urandom(7)
+        user_id = self._new_id()
         self._users[user_id] = directory_service_pb2.DirectoryUser(
             user_id=user_id,
             state=directory_service_pb2.USER_STATE_ACTIVE,
@@ -57,7 +59,22 @@ class Directory:
             device_generations=[1],
             gives_read_receipts=True,
         )
-        return Device(user_id, 1, DeviceKey.generate())
+        return self._device(user_id, 1)
+
+    def link(self, user_id: bytes) -> Device:
+        """Gives a user another device, before anybody has asked for the user."""
+        user = self._users[user_id]
+        user.device_ids.append(len(user.device_ids) + 1)
+        user.device_generations.append(1)
+        return self._device(user_id, len(user.device_ids))
+
+    def _device(self, user_id: bytes, device_id: int) -> Device:
+        key = DeviceKey(Ed25519PrivateKey.from_private_bytes(self._randomness.token(32)))
+        device = self._devices[user_id, device_id] = Device(user_id, device_id, key)
+        return device
+
+    def _new_id(self) -> bytes:
+        return self._clock.wall_ms().to_bytes(6, "big") + b"\x70\x00\x80" + self._randomness.token(7)
 
     def token(self, device: Device) -> Token:
         """Returns an access token of a device."""
@@ -67,7 +84,7 @@ class Directory:
             "aud": "chappe-edge",
             "sub": device.user_id.hex(),
             "did": device.device_id,
-            "sid": os.urandom(16).hex(),
+            "sid": self._randomness.token(16).hex(),
             "gen": 1,
             "cnf": {"x": base64.urlsafe_b64encode(device.key.public).rstrip(b"=").decode()},
             "iat": now_s,
@@ -89,7 +106,7 @@ class Directory:
 
     def found(self, *user_ids: bytes) -> bytes:
         """Makes a group of users; the first owns it."""
-        group_id = self._clock.wall_ms().to_bytes(6, "big") + b"\x70\x00\x80" + os.urandom(7)
+        group_id = self._new_id()
         self._versions[group_id] = 1
         self._groups[group_id] = _Members(dict.fromkeys(user_ids, 1), defaultdict(list))
         return group_id
@@ -136,8 +153,7 @@ class Directory:
 
     def _tell(self, change: directory_service_pb2.DirectoryChange) -> None:
         if not self._is_held:
-            for watcher in self._watchers:
-                watcher.put_nowait(change)
+            self._changes.append(change)
 
     def __getattr__(self, name: str) -> Any:
         """Returns a method that nobody calls in a scene."""
@@ -149,6 +165,10 @@ class Directory:
         public = self._signing_key.public_key().public_bytes_raw()
         key = session_service_pb2.SigningKey(key_id=KEY_ID, public_key=public)
         return session_service_pb2.GetSigningKeysResponse(keys=[key])
+
+    async def CreateSession(self, request: Any, context: Any) -> session_service_pb2.CreateSessionResponse:
+        token = self.token(self._devices[request.user_id, request.device_id])
+        return session_service_pb2.CreateSessionResponse(access_token=token.access_token, expire_ms=token.expire_ms)
 
     async def BatchGetUsers(self, request: Any, context: Any) -> directory_service_pb2.BatchGetUsersResponse:
         unknown = directory_service_pb2.DirectoryUser(state=directory_service_pb2.USER_STATE_UNKNOWN)
@@ -196,21 +216,24 @@ class Directory:
         )
 
     async def WatchChanges(self, request_iterator: Any, context: Any) -> None:
-        changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
-        self._watchers.append(changes)
         hello = stream_pb2.StreamHello(protocol=1, peer_id="directory", boot_id=1, credits=CREDITS)
-        number = 0
-        try:
-            await context.read()
-            await context.write(directory_service_pb2.WatchChangesResponse(hello=hello))
-            while True:
-                while not changes.empty():
-                    number += 1
-                    batch = directory_service_pb2.ChangeBatch(number=number, changes=[changes.get_nowait()])
-                    await context.write(directory_service_pb2.WatchChangesResponse(batch=batch))
-                heartbeat = directory_service_pb2.ChangeHeartbeat(complete_until_ms=self._clock.wall_ms())
-                if not self._is_silent:
-                    await context.write(directory_service_pb2.WatchChangesResponse(heartbeat=heartbeat))
-                await self._clock.sleep(HEARTBEAT_S)
-        finally:
-            self._watchers.remove(changes)
+        number, sent = 0, len(self._changes)
+        first = await context.read()
+        if first.cursor:
+            sent = int.from_bytes(first.cursor, "big")
+        await context.write(directory_service_pb2.WatchChangesResponse(hello=hello))
+        while True:
+            while sent < len(self._changes):
+                number += 1
+                news, sent = self._changes[sent:], len(self._changes)
+                batch = directory_service_pb2.ChangeBatch(number=number, changes=news, cursor=_cursor_of(sent))
+                await context.write(directory_service_pb2.WatchChangesResponse(batch=batch))
+            until_ms, cursor = self._clock.wall_ms(), _cursor_of(sent)
+            heartbeat = directory_service_pb2.ChangeHeartbeat(complete_until_ms=until_ms, cursor=cursor)
+            if not self._is_silent:
+                await context.write(directory_service_pb2.WatchChangesResponse(heartbeat=heartbeat))
+            await self._clock.sleep(self._heartbeat_s)
+
+
+def _cursor_of(sent: int) -> bytes:
+    return sent.to_bytes(8, "big")

@@ -47,7 +47,7 @@ class Phone:
         self._books = books
         self._dues: dict[int, Due] = {}
         self._said: dict[bytes, list[bytes]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[bool]] = set()
 
     @property
     def user_id(self) -> bytes:

@@ -17,11 +17,11 @@ COUNT = Method(
 )
 
 
-async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes]) -> None:
-    """Asks for the last of some messages; an answer that does not come is one that comes later."""
+async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes]) -> bool:
+    """Asks for the last of some messages; returns whether there was an answer."""
     asked = message_ids[-MOST_ASKED:]
     if not asked:
-        return
+        return True
     queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in asked]
     with suppress(ChappeClientError):
         answer = await client.call(COUNT, receipt_service_pb2.BatchGetReceiptsRequest(queries=queries))
@@ -35,3 +35,5 @@ async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes
         )
         client.engine.core.outbox.batch.items.append(item_pb2.Item(group_receipt=receipt))
         client.engine.wake()
+        return True
+    return False
