@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 500
+FROM ?= 0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 	--custom-compile-command "make locks"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix protos bench mutations cover locks clean
+.PHONY: help setup run test check fix protos bench mutations simulate cover locks clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +43,9 @@ bench: $(READY) ## Starts the real processes, measures them and prints a table.
 
 mutations: $(READY) ## Takes out one repair after another; the history checker must notice each.
 	@$(BIN)/python -m tests.mutations $(ARGS)
+
+simulate: $(READY) ## Runs the mesh on simulated time, SEEDS=1000 runs FROM=0 on; what fails is shrunk and told.
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
 cover: $(READY) ## Runs every test with branch coverage.
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -16,6 +16,7 @@ COPIED = (
     "svc_presence",
     "tests/__init__.py",
     "tests/mutations",
+    "tests/simulation",
     "tests/system/books.py",
     "tests/system/counting.py",
 )

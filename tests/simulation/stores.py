@@ -1,0 +1,185 @@
+"""Stores that are somewhere else: what is asked arrives late, and an answer that does not come says nothing.
+
+A write whose answer was lost may have happened, may never happen, may happen minutes later, or in part: of the rows of
+one message some are there and some are not, as after a coordinator that died between two partitions.
+"""
+
+import asyncio
+import inspect
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.message_store_memory import MemoryMessageStore
+from svc_message.adapters.message_store_memory.book import event_of
+from svc_message.model import NewMessage
+from svc_message.model.group import NewGroupMessage
+from tests.simulation.loop import VirtualLoop
+
+TYPICAL_S = 0.002
+LATEST_S = 150.0
+"""How late a write may happen of which nobody knows any more."""
+WRITES = frozenset(
+    {
+        "accept", "act", "apply_receipts", "expand", "append_events", "declare_void", "declare_actions_void",
+        "acknowledge", "read", "checkpoint", "advance", "end", "write", "change",
+    }
+)  # fmt: skip
+REPEATABLE = frozenset({"accept", "act", "expand", "apply_receipts"})
+"""Writes that a hint to a replica may bring a second time, much later."""
+
+
+class Weather(NamedTuple):
+    """How a store behaves."""
+
+    slow: float = 0.0
+    """How many calls take long."""
+    slow_s: float = 0.0
+    """How long at most."""
+    lost: float = 0.0
+    """How many calls get no answer."""
+    torn: float = 0.0
+    """How many of the writes without an answer happen in part."""
+    doubled: float = 0.0
+    """How many writes happen a second time, late."""
+
+
+CALM = Weather(slow=0.01, slow_s=0.3)
+
+
+class Host:
+    """Where a store runs; it never dies, but it may not be reached, and it may take its time."""
+
+    def __init__(self, name: str, loop: VirtualLoop, lots: random.Random) -> None:
+        self.name = name
+        self.loop = loop
+        self.lots = lots
+        self.weather = CALM
+        self.down_until_s = 0.0
+        self._writes_from_s = 0.0
+        self._reads_from_s = 0.0
+
+    def freeze(self, seconds: float, *, is_for_reads_too: bool) -> None:
+        """Carries out what arrives only after a while, all at once."""
+        self._writes_from_s = self.loop.time() + seconds
+        if is_for_reads_too:
+            self._reads_from_s = self._writes_from_s
+
+    def arrival_s(self, *, is_write: bool) -> float:
+        """Returns when a call is carried out that leaves now."""
+        thaws_s = self._writes_from_s if is_write else self._reads_from_s
+        return max(self.loop.time() + self.delay_s(), thaws_s)
+
+    def delay_s(self) -> float:
+        """Returns how long one way takes."""
+        if self.lots.random() < self.weather.slow:
+            return self.lots.random() * self.weather.slow_s
+        return self.lots.expovariate(1 / TYPICAL_S)
+
+    def gives_up_s(self) -> float:
+        """Returns how long a caller waits for a call that gets no answer."""
+        return self.lots.uniform(0.5, 6.0)
+
+
+class Remote:
+    """A port to a store that is somewhere else; what it holds lives on when the process dies."""
+
+    def __init__(self, host: Host, inner: Any) -> None:
+        self._host = host
+        self._inner = inner
+        self._methods: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns a method that crosses the network, or another port of the same store."""
+        found = self._methods.get(name)
+        if found is None:
+            inner = getattr(self._inner, name)
+            if inspect.iscoroutinefunction(inner):
+                found = self._crossing(name, inner)
+            elif name in {"actions", "settings", "retention"}:
+                found = Remote(self._host, inner)
+            else:
+                return inner
+            self._methods[name] = found
+        return found
+
+    async def aclose(self) -> None:
+        """Keeps everything."""
+
+    def _crossing(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        host = self._host
+        is_write = name in WRITES
+
+        async def call(*args: Any, **settings: Any) -> Any:
+            weather, lots, loop = host.weather, host.lots, host.loop
+            is_down = loop.time() < host.down_until_s
+            if is_down or (weather.lost and lots.random() < weather.lost):
+                if is_write and lots.random() < 0.6:
+                    self._happen_unseen(name, method, args, is_down=is_down)
+                await asyncio.sleep(host.gives_up_s())
+                raise UnavailableError(host.name, "no answer in time")
+            if is_write and name in REPEATABLE and weather.doubled and lots.random() < weather.doubled:
+                late_s = lots.uniform(0.0, LATEST_S)
+                loop.call_later(late_s, _carry_out, method, args, settings, context=loop.world.context)
+            answer: asyncio.Future[Any] = loop.create_future()
+            arrival_s = host.arrival_s(is_write=is_write)
+            loop.call_at(arrival_s, self._arrive, method, args, settings, answer, context=loop.world.context)
+            return await answer
+
+        return call
+
+    def _arrive(self, method: Any, args: Any, settings: Any, answer: "asyncio.Future[Any]") -> None:
+        back_s, loop = self._host.delay_s(), self._host.loop
+        result = _carry_out(method, args, settings)
+        loop.call_later(back_s, _settle, answer, *result, context=loop.world.context)
+
+    def _happen_unseen(self, name: str, method: Any, args: Any, *, is_down: bool) -> None:
+        lots, loop = self._host.lots, self._host.loop
+        if name == "accept" and lots.random() < self._host.weather.torn:
+            tear, args = Tearing(self._inner, lots), args[-1:]
+            loop.call_later(lots.random() * 3, tear.accept, *args, context=loop.world.context)
+            return
+        late_s = lots.uniform(0.0, LATEST_S) if is_down or lots.random() < 0.5 else lots.random() * 3
+        loop.call_later(late_s, _carry_out, method, args, {}, context=loop.world.context)
+
+
+class Tearing:
+    """Writes some of the rows of messages."""
+
+    def __init__(self, store: Any, lots: random.Random) -> None:
+        self._book = store.book if isinstance(store, MemoryMessageStore) else store._book
+        self._lots = lots
+
+    def accept(self, batch: list[NewMessage | NewGroupMessage]) -> None:
+        """Keeps messages, each with the pointers of some of those who are entitled; of a group without its entry."""
+        for message in batch:
+            messages = self._book.messages[message.conversation_id]
+            if messages.setdefault(message.message_id, message) is not message:
+                continue
+            users = [message.sender_id]
+            if isinstance(message, NewMessage) and not message.is_withheld:
+                users = list(dict.fromkeys((*users, message.recipient_id)))
+            written = [user_id for user_id in users if self._lots.random() < 0.5]
+            self._book.append(event_of(message, message.position), *written)
+
+
+def _carry_out(method: Any, args: Any, settings: Any) -> tuple[Any, Exception | None]:
+    """Runs what a store in memory does, at once and as a whole."""
+    running = method(*args, **settings)
+    try:
+        running.send(None)
+    except StopIteration as end:
+        return end.value, None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
+        return None, error
+    raise AssertionError(f"{method} waits, and a store in memory may not")
+
+
+def _settle(answer: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
