@@ -7,6 +7,7 @@ and for nothing else.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import time
@@ -321,6 +322,7 @@ def _accept_all(_: Any) -> None:
     """Lets the messages of a stream through; its handler checks their shape."""
 
 
+@functools.cache
 def _check_of(method: str) -> Callable[[Any], None]:
     find = contract.compile_checks(contract.method_descriptor(method).input_type)
     if find is None:

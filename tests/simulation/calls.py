@@ -138,6 +138,7 @@ class Call:
 
     def __init__(self, network: Network, process: Process, serialize: Any, deserialize: Any) -> None:
         self._network = network
+        self._lots = network.lots_of(process.name)
         self._process = process
         self._serialize = serialize
         self._deserialize = deserialize
@@ -153,7 +154,7 @@ class Call:
         """Reaches for a server; one that is not there is noticed a little later."""
         loop = self._network.loop
         if server is None or server.process.is_dead:
-            loop.call_later(self._network.lots.uniform(0.0, 0.01), self.finish, GONE)
+            loop.call_later(self._lots.uniform(0.0, 0.01), self.finish, GONE)
             return
         self._there = self._network.way(self._process, server.process)
         self._back = self._network.way(server.process, self._process)
@@ -170,8 +171,8 @@ class Call:
     async def write(self, request: Any) -> None:
         self._raise_if_over()
         self.write_soon(request)
-        if self._network.lots.random() < BLOCKING:
-            await asyncio.sleep(self._network.lots.random() * BLOCKING_S)
+        if self._lots.random() < BLOCKING:
+            await asyncio.sleep(self._lots.random() * BLOCKING_S)
 
     def write_soon(self, request: Any) -> None:
         """Writes without waiting."""
@@ -350,7 +351,7 @@ class Server:
 
     def __init__(self, process: Process, door: DoorInterceptor, network: Network) -> None:
         self.process = process
-        self.lots = network.lots
+        self.lots = network.lots_of(process.name)
         self.is_serving = False
         self._door = door
         self._handlers: dict[str, Any] = {}

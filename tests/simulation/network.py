@@ -19,13 +19,22 @@ KEEPALIVE_S = 25.0
 class Network:
     """Delays, and who cannot reach whom for a while."""
 
-    def __init__(self, loop: VirtualLoop, lots: random.Random) -> None:
+    def __init__(self, loop: VirtualLoop, seed: str) -> None:
         self.loop = loop
-        self.lots = lots
+        self._seed = seed
+        # Each way has lots of its own, so that what is left out of a plan changes little elsewhere.
+        self._lots: dict[str, random.Random] = {}
         self.is_healed = False
         """Nothing is lost any more."""
         self._blocked_until_s: dict[frozenset[str], float] = {}
         self._ways: dict[Way, None] = {}
+
+    def lots_of(self, name: str) -> random.Random:
+        """Returns the lots of a part of the network."""
+        found = self._lots.get(name)
+        if found is None:
+            found = self._lots[name] = random.Random(f"{self._seed} network {name}")
+        return found
 
     def way(self, sender: Process, receiver: Process) -> "Way":
         """Returns a new way from one process to another."""
@@ -37,9 +46,9 @@ class Network:
         """Takes note that a way is used no more."""
         self._ways.pop(way, None)
 
-    def arrival_s(self, names: frozenset[str]) -> float:
+    def arrival_s(self, names: frozenset[str], lots: random.Random) -> float:
         """Returns when what is sent now arrives."""
-        draw = self.lots.random()
+        draw = lots.random()
         delay_s = SHORTEST_S + draw / 1000 if draw >= ROUGH else SHORTEST_S + draw / ROUGH * LONGEST_S
         return max(self.loop.time() + delay_s, self._blocked_until_s.get(names, 0.0))
 
@@ -59,11 +68,12 @@ class Network:
         self.is_healed = True
         self._blocked_until_s.clear()
 
-    def silence_s(self) -> float:
-        """Returns how long it takes to hear of a death."""
-        if self.lots.random() < 0.1:
-            return self.lots.uniform(RESET_S, KEEPALIVE_S)
-        return self.lots.uniform(0.0, RESET_S)
+
+def silence_s(lots: random.Random) -> float:
+    """Returns how long it takes to hear of a death."""
+    if lots.random() < 0.1:
+        return lots.uniform(RESET_S, KEEPALIVE_S)
+    return lots.uniform(0.0, RESET_S)
 
 
 class Way:
@@ -73,6 +83,7 @@ class Way:
         self.names = frozenset((sender.name, receiver.name))
         self.on_break: Callable[[], None] = _nothing
         """Told in the receiver's process that nothing will come any more."""
+        self.lots = network.lots_of(f"{sender.name} {receiver.name}")
         self._network = network
         self._receiver = receiver
         self._last_s = 0.0
@@ -84,7 +95,7 @@ class Way:
         """Calls a function in the receiver's process, when it arrives."""
         if not self._is_broken:
             loop = self._network.loop
-            self._last_s = max(self._last_s, self._network.arrival_s(self.names))
+            self._last_s = max(self._last_s, self._network.arrival_s(self.names, self.lots))
             loop.call_at(self._last_s, self._arrive, deliver, args, context=self._receiver.context)
 
     def close(self) -> None:
@@ -106,9 +117,9 @@ class Way:
 
     def _sender_died(self) -> None:
         """Loses what the sender had not got out, or not, and lets the receiver know some time later."""
-        network, loop = self._network, self._network.loop
-        heard_s = network.silence_s()
-        if network.lots.random() < 0.5:
+        loop = self._network.loop
+        heard_s = silence_s(self.lots)
+        if self.lots.random() < 0.5:
             self._is_broken = True
             self._network.forget(self)
             loop.call_later(heard_s, self.on_break, context=self._receiver.context)

@@ -3,7 +3,7 @@
 import random
 from typing import NamedTuple
 
-LOAD_S = 30.0
+LOAD_S = 25.0
 """How long people write and things go wrong; afterwards everything is mended."""
 FIRST_S = 1.0
 

@@ -169,7 +169,7 @@ class Sockets:
     async def connect(self, make_listener: Callable[[], Any], address: str, **_: Any) -> None:
         """Stands for `picows.ws_connect`; raises OSError when nobody is there."""
         place, client = urlsplit(address).netloc, present()
-        lots = self._network.lots
+        lots = self._network.lots_of(client.name)
         await asyncio.sleep(lots.uniform(0.001, 0.02))
         found = self._servers.get(place)
         if found is None or found[1].is_dead:

@@ -18,6 +18,8 @@ from svc_message.model.group import NewGroupMessage
 from tests.simulation.loop import VirtualLoop
 
 TYPICAL_S = 0.002
+GIVES_UP_S = (0.5, 6.0)
+"""How long a caller waits for a call that gets no answer."""
 LATEST_S = 150.0
 """How late a write may happen of which nobody knows any more."""
 WRITES = frozenset(
@@ -51,14 +53,23 @@ CALM = Weather(slow=0.01, slow_s=0.3)
 class Host:
     """Where a store runs; it never dies, but it may not be reached, and it may take its time."""
 
-    def __init__(self, name: str, loop: VirtualLoop, lots: random.Random) -> None:
+    def __init__(self, name: str, loop: VirtualLoop, seed: str) -> None:
         self.name = name
         self.loop = loop
-        self.lots = lots
+        self._seed = seed
+        # Each kind of call has lots of its own, so that what is left out of a plan changes little elsewhere.
+        self._lots: dict[str, random.Random] = {}
         self.weather = CALM
         self.down_until_s = 0.0
         self._writes_from_s = 0.0
         self._reads_from_s = 0.0
+
+    def lots_of(self, name: str) -> random.Random:
+        """Returns the lots of one kind of call."""
+        found = self._lots.get(name)
+        if found is None:
+            found = self._lots[name] = random.Random(f"{self._seed} {self.name} {name}")
+        return found
 
     def freeze(self, seconds: float, *, is_for_reads_too: bool) -> None:
         """Carries out what arrives only after a while, all at once."""
@@ -66,20 +77,16 @@ class Host:
         if is_for_reads_too:
             self._reads_from_s = self._writes_from_s
 
-    def arrival_s(self, *, is_write: bool) -> float:
+    def arrival_s(self, lots: random.Random, *, is_write: bool) -> float:
         """Returns when a call is carried out that leaves now."""
         thaws_s = self._writes_from_s if is_write else self._reads_from_s
-        return max(self.loop.time() + self.delay_s(), thaws_s)
+        return max(self.loop.time() + self.delay_s(lots), thaws_s)
 
-    def delay_s(self) -> float:
+    def delay_s(self, lots: random.Random) -> float:
         """Returns how long one way takes."""
-        if self.lots.random() < self.weather.slow:
-            return self.lots.random() * self.weather.slow_s
-        return self.lots.expovariate(1 / TYPICAL_S)
-
-    def gives_up_s(self) -> float:
-        """Returns how long a caller waits for a call that gets no answer."""
-        return self.lots.uniform(0.5, 6.0)
+        if lots.random() < self.weather.slow:
+            return lots.random() * self.weather.slow_s
+        return lots.expovariate(1 / TYPICAL_S)
 
 
 class Remote:
@@ -109,33 +116,33 @@ class Remote:
 
     def _crossing(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         host = self._host
-        is_write = name in WRITES
+        is_write, lots, loop = name in WRITES, host.lots_of(name), host.loop
 
         async def call(*args: Any, **settings: Any) -> Any:
-            weather, lots, loop = host.weather, host.lots, host.loop
+            weather = host.weather
             is_down = loop.time() < host.down_until_s
             if is_down or (weather.lost and lots.random() < weather.lost):
                 if is_write and lots.random() < 0.6:
                     self._happen_unseen(name, method, args, is_down=is_down)
-                await asyncio.sleep(host.gives_up_s())
+                await asyncio.sleep(lots.uniform(*GIVES_UP_S))
                 raise UnavailableError(host.name, "no answer in time")
             if is_write and name in REPEATABLE and weather.doubled and lots.random() < weather.doubled:
                 late_s = lots.uniform(0.0, LATEST_S)
                 loop.call_later(late_s, _carry_out, method, args, settings, context=loop.world.context)
             answer: asyncio.Future[Any] = loop.create_future()
-            arrival_s = host.arrival_s(is_write=is_write)
-            loop.call_at(arrival_s, self._arrive, method, args, settings, answer, context=loop.world.context)
+            arrival_s, back_s = host.arrival_s(lots, is_write=is_write), host.delay_s(lots)
+            question = method, args, settings
+            loop.call_at(arrival_s, self._arrive, question, back_s, answer, context=loop.world.context)
             return await answer
 
         return call
 
-    def _arrive(self, method: Any, args: Any, settings: Any, answer: "asyncio.Future[Any]") -> None:
-        back_s, loop = self._host.delay_s(), self._host.loop
-        result = _carry_out(method, args, settings)
-        loop.call_later(back_s, _settle, answer, *result, context=loop.world.context)
+    def _arrive(self, question: tuple[Any, Any, Any], back_s: float, answer: "asyncio.Future[Any]") -> None:
+        loop = self._host.loop
+        loop.call_later(back_s, _settle, answer, *_carry_out(*question), context=loop.world.context)
 
     def _happen_unseen(self, name: str, method: Any, args: Any, *, is_down: bool) -> None:
-        lots, loop = self._host.lots, self._host.loop
+        lots, loop = self._host.lots_of(name), self._host.loop
         if name == "accept" and lots.random() < self._host.weather.torn:
             tear, args = Tearing(self._inner, lots), args[-1:]
             loop.call_later(lots.random() * 3, tear.accept, *args, context=loop.world.context)
