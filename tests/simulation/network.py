@@ -19,8 +19,9 @@ KEEPALIVE_S = 25.0
 class Network:
     """Delays, and who cannot reach whom for a while."""
 
-    def __init__(self, loop: VirtualLoop, seed: str) -> None:
+    def __init__(self, loop: VirtualLoop, seed: str, slowness: float = 1.0) -> None:
         self.loop = loop
+        self._slowness = slowness
         self._seed = seed
         # Each way has lots of its own, so that what is left out of a plan changes little elsewhere.
         self._lots: dict[str, random.Random] = {}
@@ -49,7 +50,7 @@ class Network:
     def arrival_s(self, names: frozenset[str], lots: random.Random) -> float:
         """Returns when what is sent now arrives."""
         draw = lots.random()
-        delay_s = SHORTEST_S + draw / 1000 if draw >= ROUGH else SHORTEST_S + draw / ROUGH * LONGEST_S
+        delay_s = (SHORTEST_S + draw / 1000) * self._slowness if draw >= ROUGH else draw / ROUGH * LONGEST_S
         return max(self.loop.time() + delay_s, self._blocked_until_s.get(names, 0.0))
 
     def block(self, one: str, other: str, seconds: float) -> None:

@@ -32,6 +32,10 @@ class Plan(NamedTuple):
     groups: int
     replicas: dict[str, int]
     skew_s: float
+    ledger_s: float
+    """How long a call to the store of the ledger takes, one way, on a day like any other."""
+    network: float
+    """By how much the network is slower than the best."""
     events: tuple[Event, ...]
 
     def without(self, events: set[int]) -> "Plan":
@@ -47,8 +51,8 @@ DEEDS = {
     "edit": 2,
     "react": 2,
     "revoke": 1,
-    "leave_home": 5,
-    "crash_device": 4,
+    "leave_home": 8,
+    "crash_device": 6,
     "move": 3,
     "block": 0.5,
     "unblock": 0.5,
@@ -80,9 +84,9 @@ def draw(seed: int) -> Plan:
     """Returns the plan of a seed."""
     lots = random.Random(f"plan {seed}")
     is_mild = lots.random() < 0.15
-    users = lots.randint(2, 4)
-    deeds = [_deed(lots) for _ in range(lots.randint(15, 45))]
-    faults = [_fault(lots) for _ in range(0 if is_mild else lots.randint(1, 10))]
+    users = lots.choice((2, 2, 3, 4))
+    deeds = [_deed(lots) for _ in range(lots.randint(20, 50))]
+    faults = [_fault(lots) for _ in range(0 if is_mild else lots.randint(2, 12))]
     return Plan(
         seed=seed,
         users=users,
@@ -90,6 +94,8 @@ def draw(seed: int) -> Plan:
         groups=lots.randint(0, 2),
         replicas={name: lots.randint(1, 2) for name in ("presence", "fanout", "message", "edge")},
         skew_s=0.0 if is_mild else lots.choice((0.0, 0.1, 0.2)),
+        ledger_s=0.002 if is_mild else lots.choice((0.002, 0.03, 0.3, 0.8)),
+        network=1.0 if is_mild else lots.choice((1.0, 10.0, 100.0)),
         events=tuple(sorted((*deeds, *faults))),
     )
 
@@ -97,7 +103,7 @@ def draw(seed: int) -> Plan:
 def _deed(lots: random.Random) -> Event:
     (what,) = lots.choices(list(DEEDS), list(DEEDS.values()))
     at_s = lots.uniform(FIRST_S, LOAD_S)
-    return Event(at_s, what, lots.getrandbits(16), lots.getrandbits(16), round(lots.expovariate(1 / 8), 3))
+    return Event(at_s, what, lots.getrandbits(16), lots.getrandbits(16), round(lots.expovariate(1 / 4), 3))
 
 
 def _fault(lots: random.Random) -> Event:

@@ -50,6 +50,8 @@ def _one_of(name: str) -> Callable[[Plan], Plan]:
 
 _simpler: tuple[Callable[[Plan], Plan], ...] = (
     lambda plan: plan._replace(skew_s=0.0),
+    lambda plan: plan._replace(network=1.0),
+    lambda plan: plan._replace(ledger_s=0.002),
     lambda plan: plan._replace(second_devices=0),
     lambda plan: plan._replace(groups=min(plan.groups, 1)),
     lambda plan: plan._replace(groups=0),
@@ -63,6 +65,7 @@ def told(plan: Plan) -> Iterator[str]:
     replicas = ", ".join(f"{count} svc_{name}" for name, count in plan.replicas.items())
     yield (
         f"seed {plan.seed}: {plan.users} users, {plan.second_devices} of them with two devices, {plan.groups} groups, "
-        f"{replicas}, clocks up to {plan.skew_s:g} s wrong"
+        f"{replicas}, clocks up to {plan.skew_s:g} s wrong, {plan.ledger_s:g} s to the store, "
+        f"a network {plan.network:g} times slower than the best"
     )
     yield from map(str, plan.events)

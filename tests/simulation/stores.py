@@ -53,7 +53,8 @@ CALM = Weather(slow=0.01, slow_s=0.3)
 class Host:
     """Where a store runs; it never dies, but it may not be reached, and it may take its time."""
 
-    def __init__(self, name: str, loop: VirtualLoop, seed: str) -> None:
+    def __init__(self, name: str, loop: VirtualLoop, seed: str, typical_s: float = TYPICAL_S) -> None:
+        self.typical_s = typical_s
         self.name = name
         self.loop = loop
         self._seed = seed
@@ -86,7 +87,7 @@ class Host:
         """Returns how long one way takes."""
         if lots.random() < self.weather.slow:
             return lots.random() * self.weather.slow_s
-        return lots.expovariate(1 / TYPICAL_S)
+        return lots.expovariate(1 / self.typical_s)
 
 
 class Remote:

@@ -26,7 +26,7 @@ from tests.simulation.network import Network
 from tests.simulation.people import Handset
 from tests.simulation.plan import LOAD_S, Event, Plan
 from tests.simulation.sockets import Sockets
-from tests.simulation.stores import CALM, Host, Remote, Weather
+from tests.simulation.stores import CALM, TYPICAL_S, Host, Remote, Weather
 
 HEARTBEAT_S = 0.5
 LOOKS_S = (5.0, 9.0, 15.0, 25.0, 45.0, 85.0, 170.0)
@@ -71,12 +71,12 @@ class Town:
         self.loop = loop
         self.lines: list[Line] = []
         seed = self._seed = f"{plan.seed}"
-        self.network = Network(loop, seed)
+        self.network = Network(loop, seed, plan.network)
         self.exchange = Exchange(self.network)
         self.sockets = Sockets(self.network)
         self.grounds = Grounds(seed, loop, self.exchange, plan.skew_s)
         true_time = ProcessClock(loop)
-        self.ledger = Host("ledger", loop, seed)
+        self.ledger = Host("ledger", loop, seed, plan.ledger_s)
         self.registry = Host("registry", loop, seed)
         self.routes = MemoryPresenceStore(true_time)
         book, journal = MemoryMessageStore(true_time), MemoryJournal(true_time)
@@ -160,7 +160,7 @@ class Town:
     def _mend(self) -> None:
         self.network.heal()
         for host in (self.ledger, self.registry):
-            host.weather, host.down_until_s = CALM, 0.0
+            host.weather, host.down_until_s, host.typical_s = CALM, 0.0, TYPICAL_S
             host.freeze(0.0, is_for_reads_too=True)
         for service in self.grounds.services:
             service.clock.skew_s = 0.0
