@@ -8,6 +8,7 @@ from chappe.testing.checker_world import World
 from chappe.testing.history import Line
 
 _NO_MEMBER = "NOT_IN_CONVERSATION"
+_SKEW = "CLOCK_SKEW"
 
 
 class _TurnedAway(NamedTuple):
@@ -80,6 +81,9 @@ class Sending:
         if not line["final"] or message.is_refused:
             return
         message.is_refused = True
+        if line["reason"] == _SKEW and message.sender is not None:
+            # Its clock was put right, and nothing has an id of the time before that.
+            message.sender.last_sent = ""
         if line["reason"] == _NO_MEMBER and message.sender is not None and message.to is None:
             self._turned_away.append(_TurnedAway(message, message.sender, id_, line["t"]))
         if message.is_stored:

@@ -18,6 +18,7 @@ from chappe.runtime import channels
 from chappe.runtime.app import App
 from chappe.runtime.clock import Seams
 from chappe.runtime.config import Secret, ServerSettings
+from chappe.runtime.errors import ChappeError
 from chappe.runtime.interceptors import DoorInterceptor, Gate, Realm
 from chappe.runtime.pki import SpiffeId
 from svc_presence.adapters.directory_memory import MemoryDirectory
@@ -30,6 +31,8 @@ from tests.simulation.sockets import Sockets
 from tests.simulation.stores import Remote
 
 DRAIN_S = 3.0
+RESTART_S = 1.0
+"""So long after a start that failed the next one is tried."""
 REALM = Realm("chappe.test", "chappe", ("*",))
 
 Build = Callable[[App], Awaitable[None]]
@@ -112,8 +115,20 @@ class Service:
     async def _run(self, process: Process) -> None:
         seams = Seams(self.clock, Lots(f"{self._town.seed} {self.name} {self.boots}"))
         self.house = await House(self._service, self.address, process, seams, self._town.exchange).__aenter__()
-        await self._build(self.house)
-        await self.house.start()
+        try:
+            await self._build(self.house)
+            await self.house.start()
+        except ChappeError:
+            # Whoever runs it starts it again.
+            loop = self._town.loop
+            loop.call_later(RESTART_S, self._start_again, process, context=loop.world.context)
+            process.kill()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it would stop a process
+            self.failures.append(f"{self.name} could not start: {error!r}")
+
+    def _start_again(self, process: Process) -> None:
+        if self.process is process:
+            self.start()
 
     async def _leave(self, process: Process) -> None:
         await self.house.__aexit__(None, None, None)

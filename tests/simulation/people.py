@@ -109,7 +109,6 @@ class Handset:
         """Starts the client on what the device has stored, unless it runs."""
         if not self.is_on:
             self.boots += 1
-            self._uncounted.clear()
             process = self.process = Process(self.name)
             self._loop.spawn(process, self._run(addresses), name=self.name)
 
@@ -172,6 +171,8 @@ class Handset:
         options = ConnectionOptions(ping_s=20.0)
         parts = LeanParts(seams=seams, options=options, store=self._store, recorder=self.pen, token=self._token)
         self._client = LeanClient(self.device, addresses, callbacks, parts)
+        for group_id in self._uncounted:
+            self._loop.spawn(self.process, self._count(group_id), name=f"{self.name} counts")
         with contextlib.suppress(ChappeClientError):
             await self._client.start()
 
@@ -202,15 +203,17 @@ class Handset:
             self._count_soon(change.item.group_receipt.group_id)
 
     def _count_soon(self, group_id: bytes) -> None:
+        """Asks soon how far the messages of its user have come; a crash does not make it forget to."""
         if group_id not in self._uncounted:
             self._uncounted[group_id] = None
             self._loop.spawn(self.process, self._count(group_id), name=f"{self.name} counts")
 
     async def _count(self, group_id: bytes) -> None:
-        """Asks how far the messages of its user have come, until there is an answer."""
-        while True:
+        is_answered = False
+        while not is_answered:
             await asyncio.sleep(COUNT_S)
-            client, asked = self._client, self.mine.get(group_id, [])
-            self._uncounted.pop(group_id, None)
-            if client is None or not asked or await count(client, group_id, asked):
-                return
+            client, asked = self._client, list(self.mine.get(group_id, []))
+            is_answered = client is not None and await count(client, group_id, asked)
+            # What has come meanwhile is asked for, too.
+            is_answered = is_answered and asked == self.mine.get(group_id, [])
+        self._uncounted.pop(group_id, None)

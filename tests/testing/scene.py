@@ -45,8 +45,8 @@ class Scene:
     def stored(self, who: str, number: int, accepted_ms: int = START_MS) -> Self:
         return self.add(who, "stored", id=message_id(number), accepted_ms=accepted_ms, duplicate=False)
 
-    def refused(self, who: str, number: int, *, final: bool = True) -> Self:
-        return self.add(who, "refused", id=message_id(number), reason="STALE", final=final)
+    def refused(self, who: str, number: int, *, reason: str = "STALE", final: bool = True) -> Self:
+        return self.add(who, "refused", id=message_id(number), reason=reason, final=final)
 
     def apply(self, who: str, number: int, sender: str = "alice", **fields: Any) -> Self:
         id_ = message_id(number)

@@ -52,6 +52,9 @@ SILENT = {
     "a_retryable_no_may_be_followed_by_a_yes": (
         Scene().send("alice/1", 1).refused("alice/1", 1, final=False).stored("alice/1", 1).apply("bob/1", 1).end()
     ),
+    "an_id_of_a_time_to_come_is_given_up_for_an_earlier_one": (
+        Scene().send("alice/1", 2).refused("alice/1", 2, reason="CLOCK_SKEW").delivered(1).end()
+    ),
     "a_refused_draft_gets_a_new_id": (
         Scene().send("alice/1", 1, draft="d").refused("alice/1", 1).send("alice/1", 2, draft="d").end()
     ),
