@@ -1,4 +1,7 @@
-"""Plays one scene on the sources that it is run from: `python -m tests.mutations.play SCENE`; prints a JSON object."""
+"""Plays one scene on the sources that it is run from: `python -m tests.mutations.play SCENE`; prints a JSON object.
+
+Instead of a scene it may be so many seeds of the simulation, like "100 seeds", up to the first that fails.
+"""
 
 import asyncio
 import json
@@ -6,10 +9,23 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import chappe
 from tests.mutations.scenes import SCENES
 from tests.mutations.stage import play
+from tests.simulation.plan import draw
+from tests.simulation.town import run
+
+SEEDS = " seeds"
+
+
+class Told(NamedTuple):
+    """What came of a scene: how often each promise was broken, in a few words, and how."""
+
+    counts: dict[str, int]
+    summary: str
+    story: str
 
 
 def main(name: str) -> None:
@@ -17,11 +33,29 @@ def main(name: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     if Path.cwd() not in Path(chappe.__file__).parents:
         raise RuntimeError(f"these would be the sources at {chappe.__file__}, and not those of {Path.cwd()}")
+    counts, summary, story = simulate(int(name.split()[0])) if name.endswith(SEEDS) else play_scene(name)
+    sys.stderr.write(story + "\n")
+    print(json.dumps({"counts": counts, "summary": summary}))
+
+
+def play_scene(name: str) -> Told:
+    """Plays a scene of the table."""
     scene, engines = SCENES[name]
     with tempfile.TemporaryDirectory(prefix="chappe-scene-") as folder:
         report = asyncio.run(play(scene, engines, Path(folder)))
-    sys.stderr.write(report.stories() + "\n")
-    print(json.dumps({"counts": dict(report.counts), "summary": report.summary()}))
+    return Told(dict(report.counts), report.summary(), report.stories())
+
+
+def simulate(seeds: int) -> Told:
+    """Runs seeds of the simulation, and tells of the first that fails."""
+    for seed in range(seeds):
+        outcome = run(draw(seed))
+        if not outcome.is_good:
+            counts: dict[str, int] = {str(name): count for name, count in outcome.report.counts.items()}
+            counts |= {"failure": len(outcome.failures)}
+            story = "\n".join((f"seed {seed}", *outcome.failures, outcome.report.stories()))
+            return Told(counts, outcome.report.summary(), story)
+    return Told({}, f"{seeds} seeds", "")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import random
 from typing import NamedTuple
 
-LOAD_S = 25.0
+LOAD_S = 20.0
 """How long people write and things go wrong; afterwards everything is mended."""
 FIRST_S = 1.0
 
@@ -109,7 +109,7 @@ def _deed(lots: random.Random) -> Event:
 def _fault(lots: random.Random) -> Event:
     (what,) = lots.choices(list(FAULTS), list(FAULTS.values()))
     # Things that go wrong at the same time are worth more than things that go wrong one after another.
-    at_s = lots.choice((lots.uniform(FIRST_S, LOAD_S), lots.uniform(8.0, 16.0)))
+    at_s = lots.choice((lots.uniform(FIRST_S, LOAD_S), lots.uniform(5.0, 11.0)))
     if what == "step_clock":
         amount = lots.choice((-1, 1)) * lots.choice((0.2, 0.4, 2.0, 30.0))
     elif what in {"pause", "pause_device", "freeze_writes", "freeze"}:

@@ -379,8 +379,11 @@ class Town:
 def run(plan: Plan) -> Outcome:
     """Carries out a plan."""
     logging.disable(logging.CRITICAL)
-    with virtual_loop() as loop:
-        return loop.world.context.copy().run(_run, plan, loop)
+    try:
+        with virtual_loop() as loop:
+            return loop.world.context.copy().run(_run, plan, loop)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _run(plan: Plan, loop: VirtualLoop) -> Outcome:
