@@ -28,6 +28,7 @@ class Sessions:
     def __init__(self, seams: Seams, limits: Limits) -> None:
         self.by_id: dict[SessionId, Session] = {}
         self.by_device: dict[tuple[UserId, DeviceId], Session] = {}
+        self._arrived: dict[tuple[UserId, DeviceId], SessionId] = {}
         self.dirty: list[Session] = []
         self.closes: dict[str, int] = {}
         """Connections that ended, by close code; client for those that the client closed, lost for those that broke."""
@@ -48,6 +49,21 @@ class Sessions:
         self.plan(session)
         return session
 
+    def arrive(self, session: Session) -> bool:
+        """Takes note that a device has proved who it is; returns false when it has done so on a later connection.
+
+        How long a proof takes to check differs, so that an earlier connection may be the last to get through.
+        """
+        member = session.member
+        if member is None:
+            return True
+        device = member.user_id, member.device_id
+        latest = self._arrived.setdefault(device, session.session_id)
+        if session.session_id < latest:
+            return False
+        self._arrived[device] = session.session_id
+        return True
+
     def adopt(self, session: Session) -> Session | None:
         """Makes a signed session the one of its device and returns the one that was it before."""
         member = session.member
@@ -62,8 +78,13 @@ class Sessions:
         session.phase = Phase.CLOSED
         self.by_id.pop(session.session_id, None)
         member = session.member
-        if member and self.by_device.get((member.user_id, member.device_id)) is session:
-            del self.by_device[member.user_id, member.device_id]
+        if member is None:
+            return
+        device = member.user_id, member.device_id
+        if self.by_device.get(device) is session:
+            del self.by_device[device]
+        if self._arrived.get(device) == session.session_id:
+            del self._arrived[device]
 
     def count_close(self, code: str) -> None:
         """Counts the end of a connection."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from svc_edge.service.reading import LogReader
     from svc_edge.service.sessions import Sessions
 
+_REPLACED = Closing(CloseCode.REPLACED, "a newer connection of this device took over")
+
 _log = logging.getLogger(__name__)
 
 
@@ -120,15 +122,21 @@ class SignIn:
 
     async def _admit(self, session: Session, hello: Hello, signed: SignedHello, caller: Caller) -> None:
         claims = await self._verify(signed, caller.host)
+        if session.phase >= Phase.CLOSING:
+            # It has ended meanwhile, and a route of it would end the next one of its device.
+            return
         member = Member(claims.user_id, claims.device_id, claims.sign_in_id)
         session.begin_delivery(member, hello.cursor, hello.receive_window)
+        if not self._sessions.arrive(session):
+            session.door.close(_REPLACED)
+            return
         session.delivery.request_pass(Reading.CATCH_UP)
         session.route_nonce = signed.nonce
         await self._register(session)
         self.revocations.check(claims)
         older = self._sessions.adopt(session) if session.phase is Phase.SIGNING_IN else None
         if older is not None:
-            older.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))
+            older.door.close(_REPLACED)
 
     async def _verify(self, signed: SignedHello, host: str) -> Claims:
         key_id = key_id_of(signed.access_token)
@@ -174,7 +182,7 @@ class SignIn:
         self.carriers.arrived(ref.user_id)
         replaced = self._sessions.by_id.get(outcome.replaced_session_id)
         if replaced is not None and replaced is not session:
-            replaced.door.close(Closing(CloseCode.REPLACED, "a newer connection of this device took over"))
+            replaced.door.close(_REPLACED)
 
     def _count_anonymous(self, address: str) -> None:
         limits = self._anonymous_limits

@@ -187,9 +187,15 @@ class Client:
         self, mesh: FakeMesh, person: Person, *, cursor: bytes = b"", window: int = 0, **extra: Any
     ) -> Any:
         """Upgrades and says Hello; returns the Welcome."""
+        await self.say_hello(mesh, person, cursor=cursor, window=window, **extra)
+        self.welcome = await self.expect("welcome")
+        return self.welcome
+
+    async def say_hello(
+        self, mesh: FakeMesh, person: Person, *, cursor: bytes = b"", window: int = 0, **extra: Any
+    ) -> None:
+        """Upgrades and says Hello."""
         await self.request()
         signed = signed_hello(mesh.token(person), person.key, self.host)
         hello = client_frame_pb2.Hello(protocol=1, signed=signed, cursor=cursor, receive_window=window, **extra)
         self.send(hello=hello)
-        self.welcome = await self.expect("welcome")
-        return self.welcome

@@ -124,6 +124,9 @@ class FakeMesh(FakeWatches):
         self.confirms.set()
         self.ledger_is_up = True
         self.presence_is_up = self.identity_is_up = True
+        self.next_answer: asyncio.Event | None = None
+        """Holds the next answer about users until it is set."""
+        self.held_answers = 0
         self.horizon_ms = 0
         self.reads: list[int] = []
         self.routes: dict[tuple[bytes, int], int] = {}
@@ -331,6 +334,10 @@ class FakeMesh(FakeWatches):
         )
 
     async def BatchGetUsers(self, request: Any, context: Any) -> Any:
+        if self.next_answer is not None:
+            held, self.next_answer = self.next_answer, None
+            self.held_answers += 1
+            await held.wait()
         users = []
         for user_id in request.user_ids:
             devices = {device: gen for (user, device), gen in self.generations.items() if user == user_id}

@@ -209,3 +209,34 @@ async def test_a_newer_connection_of_a_device_closes_the_older(connect: Connect,
     closed = await older.read_close()
     assert closed.code == 4409
     assert closed.go_away is not None
+
+
+async def test_an_earlier_connection_that_was_held_up_does_not_replace_a_later_one(
+    connect: Connect, mesh: FakeMesh
+) -> None:
+    alice, earlier, later = Person.new(), connect(), connect()
+    answer = mesh.next_answer = asyncio.Event()
+    await earlier.say_hello(mesh, alice)
+    await eventually(lambda: mesh.held_answers, "svc_identity was asked")
+    await later.sign_in(mesh, alice)
+
+    answer.set()
+
+    assert (await earlier.read_close()).code == 4409
+    assert await later.ping() is not None
+
+
+async def test_an_earlier_connection_that_ended_meanwhile_does_not_replace_a_later_one(
+    connect: Connect, mesh: FakeMesh
+) -> None:
+    alice, earlier, later = Person.new(), connect(), connect()
+    answer = mesh.next_answer = asyncio.Event()
+    await earlier.say_hello(mesh, alice)
+    await eventually(lambda: mesh.held_answers, "svc_identity was asked")
+    earlier.abort()
+    welcome = await later.sign_in(mesh, alice)
+
+    answer.set()
+
+    assert await later.ping() is not None
+    assert mesh.routes[alice.user_id, alice.device_id] == welcome.session_id
