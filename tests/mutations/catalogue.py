@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutations.group_catalogue import GROUP_MUTATIONS
 from tests.mutations.mutation import Mutation
+from tests.mutations.simulated_catalogue import SIMULATED_MUTATIONS
 from tests.mutations.tree import Edit
 
 ACCEPT: Final = "svc_message/service/accept.py"
@@ -230,4 +231,5 @@ MUTATIONS: Final = (
         ),
     ),
     *GROUP_MUTATIONS,
+    *SIMULATED_MUTATIONS,
 )

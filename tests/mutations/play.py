@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import chappe
+from chappe.testing import Report
 from tests.mutations.scenes import SCENES
 from tests.mutations.stage import play
 from tests.simulation.plan import draw
@@ -33,7 +34,7 @@ def main(name: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     if Path.cwd() not in Path(chappe.__file__).parents:
         raise RuntimeError(f"these would be the sources at {chappe.__file__}, and not those of {Path.cwd()}")
-    counts, summary, story = simulate(int(name.split()[0])) if name.endswith(SEEDS) else play_scene(name)
+    counts, summary, story = simulate(int(name.split(maxsplit=1)[0])) if name.endswith(SEEDS) else play_scene(name)
     sys.stderr.write(story + "\n")
     print(json.dumps({"counts": counts, "summary": summary}))
 
@@ -43,7 +44,11 @@ def play_scene(name: str) -> Told:
     scene, engines = SCENES[name]
     with tempfile.TemporaryDirectory(prefix="chappe-scene-") as folder:
         report = asyncio.run(play(scene, engines, Path(folder)))
-    return Told(dict(report.counts), report.summary(), report.stories())
+    return Told(_by_name(report), report.summary(), report.stories())
+
+
+def _by_name(report: Report) -> dict[str, int]:
+    return {str(name): count for name, count in report.counts.items()}
 
 
 def simulate(seeds: int) -> Told:
@@ -51,8 +56,7 @@ def simulate(seeds: int) -> Told:
     for seed in range(seeds):
         outcome = run(draw(seed))
         if not outcome.is_good:
-            counts: dict[str, int] = {str(name): count for name, count in outcome.report.counts.items()}
-            counts |= {"failure": len(outcome.failures)}
+            counts = _by_name(outcome.report) | {"failure": len(outcome.failures)}
             story = "\n".join((f"seed {seed}", *outcome.failures, outcome.report.stories()))
             return Told(counts, outcome.report.summary(), story)
     return Told({}, f"{seeds} seeds", "")

@@ -48,6 +48,8 @@ class Transport:
     """One end of a WebSocket, and the socket below it."""
 
     is_close_frame_sent = False
+    upgraded: "asyncio.Future[None] | None" = None
+    """Settled when the client has the answer to its request."""
 
     def __init__(self, listener: Any, way: Way, network: Network) -> None:
         self.peer: Transport
@@ -58,11 +60,15 @@ class Transport:
         self._is_open = False
         self._is_over = False
 
-    def open(self) -> None:
-        """Lets the listener know, in the process of this end."""
+    def open(self) -> bool:
+        """Lets the listener know, in the process of this end; false when the socket is gone by now."""
         self._is_open = not self._is_over
-        if self._is_open:
-            self._listener.on_ws_connected(self)
+        if not self._is_open:
+            return False
+        self._listener.on_ws_connected(self)
+        if self.upgraded is not None and not self.upgraded.done():
+            self._way.send(_settle, self.upgraded)
+        return True
 
     @property
     def underlying_transport(self) -> "Transport":
@@ -125,6 +131,8 @@ class Transport:
         if not self._is_over:
             self._is_over = True
             self._way.close()
+            if self.upgraded is not None and not self.upgraded.done() and not isinstance(self._listener, Connection):
+                self.upgraded.set_exception(ConnectionResetError("the edge has gone"))
             if self._is_open:
                 asyncio.get_running_loop().call_soon(self._listener.on_ws_disconnected, self)
 
@@ -136,6 +144,23 @@ class Transport:
                 self.lost()
             else:
                 loop.call_later(REPLY_S, self.watch)
+
+
+async def _upgraded(ours: Transport, theirs: Transport) -> None:
+    """Waits for the answer of the edge."""
+    upgraded = ours.upgraded = theirs.upgraded = asyncio.get_running_loop().create_future()
+    ours._way.send(theirs.open)
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await upgraded
+    except TimeoutError:
+        ours.lost()
+        raise
+
+
+def _settle(upgraded: "asyncio.Future[None]") -> None:
+    if not upgraded.done():
+        upgraded.set_result(None)
 
 
 class _Listening:
@@ -175,6 +200,8 @@ class Sockets:
         if found is None or found[1].is_dead:
             raise ConnectionRefusedError(f"nobody listens at {place}")
         server, edge = found
+        if server._house.sessions.is_draining:
+            raise ConnectionRefusedError(f"{place} takes no connections any more")
         if edge.is_paused:
             await asyncio.sleep(CONNECT_S)
             raise TimeoutError(f"{place} does not answer")
@@ -184,8 +211,9 @@ class Sockets:
         theirs = Transport(connection, self._network.way(edge, client), self._network)
         ours.peer, theirs.peer = theirs, ours
         ours._way.on_break, theirs._way.on_break = theirs.lost, ours.lost
-        ours._way.send(theirs.open)
-        ours.open()
+        await _upgraded(ours, theirs)
+        if not ours.open():
+            raise ConnectionResetError(f"{place} has gone")
         ours.watch()
 
     def _close(self, name: str) -> None:
