@@ -109,6 +109,10 @@ _REGISTER: list[Any] = [
 class FakeMesh(FakeWatches):
     """svc_message, svc_presence and svc_identity with nothing behind them; its attributes say how they behave."""
 
+    next_answer: asyncio.Event | None = None
+    """Holds the next answer about users until it is set."""
+    held_answers = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.signing_key = Ed25519PrivateKey.generate()
@@ -124,9 +128,6 @@ class FakeMesh(FakeWatches):
         self.confirms.set()
         self.ledger_is_up = True
         self.presence_is_up = self.identity_is_up = True
-        self.next_answer: asyncio.Event | None = None
-        """Holds the next answer about users until it is set."""
-        self.held_answers = 0
         self.horizon_ms = 0
         self.reads: list[int] = []
         self.routes: dict[tuple[bytes, int], int] = {}
