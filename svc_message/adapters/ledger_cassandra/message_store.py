@@ -6,6 +6,7 @@ from typing import Any
 from chappe.runtime.clock import Clock, SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra import accepting, history, inboxes, receipts
+from svc_message.adapters.ledger_cassandra.acting import CassandraActionStore
 from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row
 from svc_message.adapters.ledger_cassandra.lines import Touches
@@ -45,6 +46,8 @@ class CassandraMessageStore:
         self._connection = connection
         self._bounds = Bounds(clock or SystemClock(), lead_s)
         self._touches = Touches()
+        self.actions = CassandraActionStore(connection, self._bounds)
+        """The port `ActionStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with their pointers; young first attempts without looking."""
