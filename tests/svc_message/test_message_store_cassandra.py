@@ -3,17 +3,26 @@
 import asyncio
 import itertools
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 from cassandra import OperationTimedOut
 
+from chappe.runtime import migrations_cassandra
+from chappe.runtime.cassandra import Address, CassandraSession, open_session
+from chappe.runtime.engines.cassandra import EmbeddedCassandra
 from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.ledger_cassandra import SCHEMA
+from svc_message.adapters.ledger_cassandra.actions import read_reactions
+from svc_message.adapters.ledger_cassandra.cells import LINGER_S
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Unit
+from svc_message.adapters.ledger_cassandra.copies import CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
+from svc_message.model.action import ActionKind
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 
 DAY_MS = 86_400_000
@@ -284,3 +293,54 @@ async def test_many_inboxes_are_read_in_one_call(cassandra_store: CassandraMessa
     pages = await cassandra_store.read_inbox([InboxRead(one.recipient_id, NO_POSITION, 5) for one in messages])
 
     assert [found.events for found in pages] == [[event(message)] for message in messages]
+
+
+async def left_s(session: CassandraSession, column: str, table: str) -> int | None:
+    """Returns for how long the only cell of a column is kept; None for ever."""
+    rows: Any = await asyncio.to_thread(
+        session.driver.execute,
+        f"SELECT ttl({column}) FROM {table} WHERE {column} > 0x ALLOW FILTERING",  # noqa: S608 - by constants
+    )
+    (found,) = {row[0] for row in rows}
+    return found
+
+
+async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
+    cassandra: EmbeddedCassandra, desk: Desk
+) -> None:
+    address = Address((cassandra.address,))
+    await migrations_cassandra.migrate(address, "ledger_of_its_own", SCHEMA, replicas=1)
+    session = await asyncio.to_thread(open_session, address, keyspace="ledger_of_its_own")
+    connection = Connection(session)
+    store = CassandraMessageStore(connection)
+    message = desk.write()._replace(expiry_s=60, accepted_ms=time.time_ns() // 1_000_000)
+    await store.accept([message])
+    edit, reaction = (desk.act(message, kind, b"!") for kind in (ActionKind.EDIT, ActionKind.REACTION))
+    await store.actions.act([edit, reaction])
+
+    for column, table in (("envelope", "messages"), ("edit", "messages"), ("reaction", "reactions")):
+        left = await left_s(session, column, table)
+        assert left is not None
+        assert 0 < left <= 60 + LINGER_S
+    assert await left_s(session, "header", "messages") is None
+    assert await left_s(session, "header", "actions") is None
+    await connection.aclose()
+
+
+async def test_what_was_taken_back_is_in_no_row(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, desk: Desk
+) -> None:
+    message = desk.write(b"secret")
+    await cassandra_store.accept([message])
+    actions = [desk.act(message, kind, b"secret") for kind in (ActionKind.EDIT, ActionKind.REACTION, ActionKind.REVOKE)]
+    for order in itertools.permutations(actions):
+        for action in order:
+            await cassandra_store.actions.act([desk.act_again(action)])
+    await cassandra_store.accept([desk.retry(message)])
+
+    for user in (desk.alice, desk.bob):
+        key = CopyKey(user, message.conversation_id, message.message_id)
+        copy = (await read_copies(cassandra_connection, [key], is_whole=True))[key]
+        assert (copy.envelope, copy.edit, copy.revoked_ms > 0) == (b"", None, True)
+    place = (message.conversation_id, message.message_id)
+    assert await read_reactions(cassandra_connection, [place]) == {}

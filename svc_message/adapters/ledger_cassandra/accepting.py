@@ -15,7 +15,7 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import Header, pointer_ttl_s
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
-from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, touches_of
+from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, pair, touches_of
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import Accepted, Found, MessageRef, NewMessage, Verdict
 
@@ -194,5 +194,7 @@ def _is_to_group(message: NewMessage | MessageRef) -> bool:
 def _set_void(ref: MessageRef, *, is_withdrawn: bool) -> Iterator[Write]:
     for key in _keys(ref):
         yield copies.set_void(key, is_withdrawn=is_withdrawn)
+    if not _is_to_group(ref):
+        yield pair(ref)
     for body_key in _body_keys(ref):
         yield set_body_void(body_key, is_withdrawn=is_withdrawn)

@@ -9,19 +9,27 @@ from svc_message.adapters.ledger_cassandra.cells import (
     Rank,
     body_bucket_of,
     envelope_of,
+    integer,
     list_of_ids,
+    ordered,
     smallint,
     stamp,
     time_of_earliest,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, chunks
+from svc_message.adapters.ledger_cassandra.copies import Copy, after_id, chunks
 from svc_message.model import ConversationId, MessageId
 
 _NAMED: Final = """
     SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted, envelope FROM bodies
     WHERE conversation_id = ? AND bucket = ? AND message_id IN ?
 """
+_BUCKETS: Final = "SELECT bucket FROM bounds WHERE conversation_id = ?"
+_BEFORE: Final = """
+    SELECT uuid_as_blob(message_id), header, is_void FROM bodies
+    WHERE conversation_id = ? AND bucket = ? AND message_id < ? LIMIT ?
+"""
+_SEARCHED: Final = 20
 _SET_VOID: Final = """
     UPDATE bodies USING TIMESTAMP ? SET is_void = ? WHERE conversation_id = ? AND bucket = ? AND message_id = ?
 """
@@ -55,6 +63,26 @@ async def read_bodies(connection: Connection, keys: Iterable[BodyKey]) -> dict[B
             copy = copy_of(row)
             found[BodyKey(group_id, copy.message_id)] = copy
     return found
+
+
+async def newest_body(connection: Connection, group_id: ConversationId, upto: bytes) -> bytes:
+    """Returns the newest message to a group at or before an id; empty for none."""
+    (buckets,) = await connection.read([Read(_BUCKETS, (group_id,))])
+    before = ordered(after_id(upto) or b"\xff" * 16)
+    for bucket in sorted({row[0] for row in buckets if row[0] <= body_bucket_of(upto)}, reverse=True):
+        found = await _newest_in(connection, (group_id, smallint(bucket)), before)
+        if found:
+            return found
+    return b""
+
+
+async def _newest_in(connection: Connection, partition: tuple[bytes, bytes], before: bytes) -> bytes:
+    while True:
+        (rows,) = await connection.read([Read(_BEFORE, (*partition, before, integer(_SEARCHED)))])
+        found: bytes = next((message_id for message_id, header, is_void in rows if header and not is_void), b"")
+        if found or len(rows) < _SEARCHED:
+            return found
+        before = rows[-1][0]
 
 
 def copy_of(row: Row) -> Copy:

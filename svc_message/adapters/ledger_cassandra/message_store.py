@@ -10,6 +10,9 @@ from svc_message.adapters.ledger_cassandra.acting import CassandraActionStore
 from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row
 from svc_message.adapters.ledger_cassandra.lines import Touches
+from svc_message.adapters.ledger_cassandra.retention import CassandraRetentionStore
+from svc_message.adapters.ledger_cassandra.settings import CassandraSettingStore
+from svc_message.adapters.ledger_cassandra.traces import CassandraTraceStore
 from svc_message.model import (
     Accepted,
     Applied,
@@ -48,6 +51,12 @@ class CassandraMessageStore:
         self._touches = Touches()
         self.actions = CassandraActionStore(connection, self._bounds)
         """The port `ActionStore` on the same book."""
+        self.settings = CassandraSettingStore(connection, self._bounds, self._touches.forget)
+        """The port `SettingStore` on the same book."""
+        self.retention = CassandraRetentionStore()
+        """The port `RetentionStore` on the same book."""
+        self.traces = CassandraTraceStore(connection, self._bounds)
+        """The port `TraceStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with their pointers; young first attempts without looking."""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, read_copies, read_stretches
+from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import (
@@ -107,7 +107,7 @@ async def _expand(
         line = lines[_place(update)]
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
             after = b"" if update.is_forced else _earlier(line.read_upto, LATE_MS)
-            stretches[n] = Stretch(*_place(update), line.buckets, after, _next(update.read_upto))
+            stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
     found = await read_stretches(connection, list(stretches.values()), EXPANDED)
     expanded = [_Expanded(b"", ())] * len(batch)
     for n, copies in zip(stretches, found, strict=True):
@@ -285,9 +285,3 @@ def _earlier(message_id: bytes, by_ms: int) -> bytes:
     if not message_id:
         return b""
     return max(int.from_bytes(message_id[:6], "big") - by_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(9)
-
-
-def _next(message_id: bytes) -> bytes:
-    """Returns the bytes after an id, so that what lies before them includes it; empty after the last."""
-    number = int.from_bytes(message_id, "big") + 1
-    return number.to_bytes(16, "big") if number < 2**128 else b""
