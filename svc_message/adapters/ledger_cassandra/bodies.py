@@ -20,10 +20,12 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Read, R
 from svc_message.adapters.ledger_cassandra.copies import Copy, after_id, chunks
 from svc_message.model import ConversationId, MessageId
 
-_NAMED: Final = """
-    SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted, envelope FROM bodies
-    WHERE conversation_id = ? AND bucket = ? AND message_id IN ?
-"""
+LIGHT: Final = "SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted"
+WHOLE: Final = f"{LIGHT}, envelope"
+_PARTITION: Final = "FROM bodies WHERE conversation_id = ? AND bucket = ?"
+BETWEEN: Final = f"{_PARTITION} AND message_id > ? AND message_id < ?"
+_NAMED: Final = f"{WHOLE} {_PARTITION} AND message_id IN ?"
+_NAMED_LIGHT: Final = f"{LIGHT} {_PARTITION} AND message_id IN ?"
 _BUCKETS: Final = "SELECT bucket FROM bounds WHERE conversation_id = ?"
 _BEFORE: Final = """
     SELECT uuid_as_blob(message_id), header, is_void FROM bodies
@@ -47,13 +49,14 @@ class BodyKey(NamedTuple):
         return smallint(body_bucket_of(self.message_id))
 
 
-async def read_bodies(connection: Connection, keys: Iterable[BodyKey]) -> dict[BodyKey, Copy]:
-    """Reads the messages that are there, as everybody sees them."""
+async def read_bodies(connection: Connection, keys: Iterable[BodyKey], *, is_whole: bool = True) -> dict[BodyKey, Copy]:
+    """Reads the messages that are there, as everybody sees them; with what they say when they are asked for whole."""
     partitions: dict[tuple[ConversationId, bytes], dict[MessageId, None]] = {}
     for key in keys:
         partitions.setdefault((key.conversation_id, key.bucket), {})[key.message_id] = None
+    query = _NAMED if is_whole else _NAMED_LIGHT
     reads = [
-        (place[0], Read(_NAMED, (*place, list_of_ids(chunk))))
+        (place[0], Read(query, (*place, list_of_ids(chunk))))
         for place, ids in partitions.items()
         for chunk in chunks(ids)
     ]
@@ -86,8 +89,8 @@ async def _newest_in(connection: Connection, partition: tuple[bytes, bytes], bef
 
 
 def copy_of(row: Row) -> Copy:
-    """Reads a row as everybody sees it."""
-    message_id, header, is_void, edit, revoked, is_reacted, envelope = row
+    """Reads a row as everybody sees it, with its envelope or without."""
+    message_id, header, is_void, edit, revoked, is_reacted, *envelope = row
     return Copy(
         message_id,
         Header.read(header) if header else None,
@@ -99,7 +102,7 @@ def copy_of(row: Row) -> Copy:
         delivered_ms=0,
         read_ms=0,
         is_read_told=True,
-        envelope=envelope_of(envelope),
+        envelope=envelope_of(envelope[0]) if envelope else b"",
     )
 
 
