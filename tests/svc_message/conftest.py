@@ -17,14 +17,18 @@ from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.ledger_cassandra import SCHEMA as CASSANDRA_SCHEMA
 from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
+from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
+from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from tests.svc_message.cassandra_exceptions import EXCEPTIONS
 from tests.svc_message.desk import Book, Desk
-from tests.svc_message.group_desk import Books, GroupDesk, spoil_memory, spoil_postgres
+from tests.svc_message.group_desk import Books, GroupDesk, spoil_cassandra, spoil_memory, spoil_postgres
 from tests.svc_message.plans import Eavesdropper
 
 
@@ -120,7 +124,16 @@ async def postgres_books(ledger_dsn: str, postgres_store: PostgresMessageStore) 
         await opened.aclose()
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture
+def cassandra_books(cassandra_connection: Connection, cassandra_store: CassandraMessageStore) -> Books:
+    """Returns everything that keeps groups on Cassandra."""
+    shards = Shards()
+    groups, journal = CassandraGroupStore(cassandra_connection, shards), CassandraJournal(cassandra_connection, shards)
+    receipts = CassandraReceiptStore(cassandra_connection)
+    return Books(cassandra_store, groups, journal, receipts, spoil_cassandra(cassandra_connection))
+
+
+@pytest.fixture(params=["memory", "postgres", "cassandra"])
 def books(request: pytest.FixtureRequest) -> Books:
     """Returns the book and the journal, of every kind that there is."""
     if request.param == "memory":
@@ -128,7 +141,7 @@ def books(request: pytest.FixtureRequest) -> Books:
         store, journal = MemoryMessageStore(clock), MemoryJournal(clock)
         receipts = MemoryReceiptStore(store)
         return Books(store, MemoryGroupStore(store, journal), journal, receipts, spoil_memory(journal))
-    found: Books = request.getfixturevalue("postgres_books")
+    found: Books = request.getfixturevalue(f"{request.param}_books")
     return found
 
 

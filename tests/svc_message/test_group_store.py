@@ -59,7 +59,7 @@ async def test_what_is_found_is_completed_as_the_first_decision_was(books: Books
 async def test_a_batch_may_hold_what_is_new_and_what_is_found(books: Books, group_desk: GroupDesk) -> None:
     old, new, taken = group_desk.say(), group_desk.say(), group_desk.say(b"first")
     await books.groups.accept(group_desk.shard, [old, taken])
-    other = group_desk.say(b"second", message_id=taken.message_id)
+    other = group_desk.say_again(group_desk.say(b"second", message_id=taken.message_id))
 
     answers = await books.groups.accept(group_desk.shard, [group_desk.say_again(old), new, other])
 
@@ -70,7 +70,7 @@ async def test_a_void_id_is_never_accepted(books: Books, group_desk: GroupDesk) 
     message = group_desk.say()
     assert await books.store.declare_void([group_ref(message)]) == [True]
 
-    answers = await books.groups.accept(group_desk.shard, [message])
+    answers = await books.groups.accept(group_desk.shard, [group_desk.say_again(message)])
 
     assert [answer.verdict for answer in answers] == [Verdict.VOID]
     assert await inbox(books.store, group_desk.alice) == []
