@@ -35,14 +35,14 @@ async def migrate(config: Config) -> list[str]:
 
 async def replay_parked(config: Config) -> list[str]:
     """Puts parked entries back into the journal, where a running ledger adopts them; returns what to tell."""
-    async with open_book(config) as book:
+    async with open_book(config, SystemClock()) as book:
         count = await book.journal.replay(Shard(secrets.randbits(64)))
     return [f"replayed {count} entries"]
 
 
 async def retain(config: Config) -> list[str]:
     """Makes one pass of the retention; returns what to tell."""
-    async with open_book(config, timeout_s=60) as book:
+    async with open_book(config, SystemClock(), timeout_s=60) as book:
         clock = LedgerClock(SystemClock(), secrets.token_bytes(8))
         await compare(book.messages, clock, SystemClock())
         removed, woken, inboxes = await Retaining(book.retention, clock).everything()
@@ -51,8 +51,8 @@ async def retain(config: Config) -> list[str]:
 
 async def raise_epoch(config: Config) -> list[str]:
     """Begins a new epoch of a ledger that was restored; returns what to tell."""
-    async with contextlib.aclosing(PostgresMessageStore(dsn_of(config), writers=1, readers=1)) as store:
-        epoch = await store.raise_epoch()
+    async with open_book(config, SystemClock()) as book:
+        epoch = await book.raise_epoch()
     return [f"the epoch is {epoch}; ledgers learn of it when they start"]
 
 

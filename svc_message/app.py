@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,6 @@ from chappe.api.message.v1 import (
     trace_service_pb2_grpc,
 )
 from chappe.runtime import channels, migrations
-from chappe.runtime.app import StartError
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.streams import Identity
 from svc_message.adapters.cassandra_keyspace import open_ledger
@@ -24,6 +22,12 @@ from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
+from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
+from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
+from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.timings import StoreTimings
@@ -58,12 +62,13 @@ from svc_message.worker.retain import retain
 from svc_message.worker.tell import tell_for_ever
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     import grpc.aio
 
     from chappe.runtime.app import App
     from chappe.runtime.batching import Batcher
+    from chappe.runtime.clock import Clock
     from svc_message.config import Config
     from svc_message.ports import ActionStore, MessageStore, RetentionStore, SettingStore, TraceStore
     from svc_message.ports.group import GroupStore, Journal
@@ -119,13 +124,16 @@ class Book(NamedTuple):
     traced_receipts: ReceiptStore
     """For operators, whose questions hold up nobody."""
     timings: StoreTimings
+    raise_epoch: Callable[[], Awaitable[int]]
+    """Begins a new epoch, as a restore has to, and returns it."""
 
 
-def open_book(config: Config, *, timeout_s: float = 5.0) -> contextlib.AbstractAsyncContextManager[Book]:
+def open_book(config: Config, clock: Clock, *, timeout_s: float = 5.0) -> contextlib.AbstractAsyncContextManager[Book]:
     """Opens the ledger's book in the store that the settings name.
 
     Args:
         config: The settings.
+        clock: The process's clock.
         timeout_s: After how long a silent store counts as gone.
 
     Raises:
@@ -133,7 +141,9 @@ def open_book(config: Config, *, timeout_s: float = 5.0) -> contextlib.AbstractA
         SchemaOutdatedError: The schema is behind; names the command that migrates.
         UnavailableError: The store does not answer.
     """
-    return _open_cassandra(config) if config.ledger is Ledger.CASSANDRA else _open_postgres(config, timeout_s)
+    if config.ledger is Ledger.CASSANDRA:
+        return _open_cassandra(config, clock, timeout_s)
+    return _open_postgres(config, timeout_s)
 
 
 @contextlib.asynccontextmanager
@@ -166,24 +176,36 @@ async def _open_postgres(config: Config, timeout_s: float) -> AsyncGenerator[Boo
             traces,
             traced_receipts,
             timings,
+            store.raise_epoch,
         )
 
 
 @contextlib.asynccontextmanager
-async def _open_cassandra(config: Config) -> AsyncGenerator[Book]:
-    """Yields the book in Cassandra."""
-    session = await open_ledger(config.cassandra)
-    await asyncio.to_thread(session.close)
-    raise StartError(
-        f"the ledger cannot be kept whole in {config.ledger.value} yet; set CHAPPE_MESSAGE_LEDGER=postgres and "
-        "CHAPPE_MESSAGE_STORE_DSN"
-    )
-    yield
+async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> AsyncGenerator[Book]:
+    """Yields the book in Cassandra, of which every part uses the same session."""
+    timings = StoreTimings()
+    connection = Connection(await open_ledger(config.cassandra, timeout_s=timeout_s), timings=timings)
+    async with contextlib.aclosing(connection):
+        store, shards = CassandraMessageStore(connection, clock=clock), Shards(clock)
+        receipts = CassandraReceiptStore(connection, clock=clock)
+        yield Book(
+            store,
+            store.actions,
+            store.settings,
+            store.retention,
+            CassandraGroupStore(connection, shards, clock=clock),
+            CassandraJournal(connection, shards, clock=clock),
+            receipts,
+            store.traces,
+            receipts,
+            timings,
+            store.raise_epoch,
+        )
 
 
 async def _add_book(config: Config, app: App) -> Book:
     name = config.ledger.value
-    book = await app.add_store(open_book(config), name=name)
+    book = await app.add_store(open_book(config, app.seams.clock), name=name)
     app.health.add(name, book.messages.ready)
     metrics, writes, reads = app.metrics, book.timings.writes, book.timings.reads
     metrics.histogram("store_write_seconds", "How long a write to the store took, waiting included.", writes.seconds)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from svc_message.model.action import ActionKind
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 
 DAY_MS = 86_400_000
+OWN_KEYSPACE = "ledger_of_its_own"
 
 
 class Cut:
@@ -305,14 +306,34 @@ async def left_s(session: CassandraSession, column: str, table: str) -> int | No
     return found
 
 
-async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
-    cassandra: EmbeddedCassandra, desk: Desk
-) -> None:
+@pytest.fixture(scope="module")
+def own_address(cassandra: EmbeddedCassandra) -> Address:
+    """Returns the address of a cluster with a keyspace of these tests' own."""
     address = Address((cassandra.address,))
-    await migrations_cassandra.migrate(address, "ledger_of_its_own", SCHEMA, replicas=1)
-    session = await asyncio.to_thread(open_session, address, keyspace="ledger_of_its_own")
-    connection = Connection(session)
-    store = CassandraMessageStore(connection)
+    asyncio.run(migrations_cassandra.migrate(address, OWN_KEYSPACE, SCHEMA, replicas=1))
+    return address
+
+
+@pytest.fixture
+async def own_session(own_address: Address) -> AsyncIterator[CassandraSession]:
+    session = await asyncio.to_thread(open_session, own_address, keyspace=OWN_KEYSPACE)
+    yield session
+    await asyncio.to_thread(session.close)
+
+
+async def test_an_epoch_that_is_begun_is_greater_than_any_before(own_session: CassandraSession) -> None:
+    store = CassandraMessageStore(Connection(own_session))
+
+    first, second = await store.raise_epoch(), await store.raise_epoch()
+
+    assert 1 < first < second == await store.epoch()
+    assert abs(first - time.time()) < 5
+
+
+async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
+    own_session: CassandraSession, desk: Desk
+) -> None:
+    session, store = own_session, CassandraMessageStore(Connection(own_session))
     message = desk.write()._replace(expiry_s=60, accepted_ms=time.time_ns() // 1_000_000)
     await store.accept([message])
     edit, reaction = (desk.act(message, kind, b"!") for kind in (ActionKind.EDIT, ActionKind.REACTION))
@@ -324,7 +345,6 @@ async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
         assert 0 < left <= 60 + LINGER_S
     assert await left_s(session, "header", "messages") is None
     assert await left_s(session, "header", "actions") is None
-    await connection.aclose()
 
 
 async def test_what_was_taken_back_is_in_no_row(

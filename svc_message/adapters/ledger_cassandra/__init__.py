@@ -30,11 +30,12 @@ LOGGED):
   for what stands. A revoke deletes the reactions of its message in one statement.
 - change: P lines, B cells of both lines at the time of the position, pointers.
 - expire, forget, wake: nothing; cells and events end by themselves, and what is archived is compared when it is listed.
-- GroupStore.accept: for retries P body; B body, sender's pointer, bound; then, when these are there, B the shard when it
-  was not begun for 5 s and a slot every ten minutes; B entries of the journal. act: as for direct messages, then the
-  same entries. expand: B pointers, then lines.
-- GroupStore.read_page: P bounds of each time of the reader, P line, P bodies of a bucket or more, P the reader's rows, P
-  reactions. read_chats: the same of many groups at once, of each the newest two bodies and what is after read_upto.
+- GroupStore.accept: for retries P body; B body, sender's pointer, bound; then, when these are there, B the shard when
+  it was not begun for 5 s and a slot every ten minutes; B entries of the journal. act: as for direct messages, then
+  the same entries. expand: B pointers, then lines.
+- GroupStore.read_page: P bounds of each time of the reader, P line, P bodies of a bucket or more, P the reader's
+  rows, P reactions. read_chats: the same of many groups at once, of each the newest two bodies and what is after
+  read_upto.
 - checkpoint, adopt, advance, end: one row of journal_shards, all of them in one partition. read: P the slots of the
   shard, P each since the mark, then what the entries are about.
 - acknowledge, read: P bodies, P the member's rows, once a minute P news; B group_receipts, news, pointers; then, when

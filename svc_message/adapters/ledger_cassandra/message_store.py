@@ -8,7 +8,8 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra import accepting, history, inboxes, receipts
 from svc_message.adapters.ledger_cassandra.acting import CassandraActionStore
 from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
-from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row
+from svc_message.adapters.ledger_cassandra.cells import bigint
+from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row, Write
 from svc_message.adapters.ledger_cassandra.lines import Touches
 from svc_message.adapters.ledger_cassandra.retention import CassandraRetentionStore
 from svc_message.adapters.ledger_cassandra.settings import CassandraSettingStore
@@ -31,6 +32,7 @@ from svc_message.model import (
 )
 
 _EPOCH = "SELECT epoch FROM ledger WHERE id = ?"
+_RAISE = "UPDATE ledger USING TIMESTAMP ? SET epoch = ? WHERE id = ?"
 _CLOCK = "SELECT to_unix_timestamp(now()) FROM ledger WHERE id = ?"
 _ONLY = (b"\x00",)
 
@@ -97,6 +99,16 @@ class CassandraMessageStore:
         """Returns the epoch of the ledger."""
         (rows,) = await self._connection.read([Read(_EPOCH, _ONLY)])
         return int(_only(rows))
+
+    async def raise_epoch(self) -> int:
+        """Begins a new epoch, as a restore has to, and returns it.
+
+        It is the time in seconds, so that two restores of one backup never begin the same epoch. It is its own write
+        timestamp: the greatest stands.
+        """
+        epoch = max(await self.epoch() + 1, int(await self.clock_ms()) // 1000)
+        await self._connection.write([[Write(_RAISE, _ONLY, (bigint(epoch), bigint(epoch), *_ONLY))]])
+        return epoch
 
     async def clock_ms(self) -> float:
         """Returns the wall clock of the node that answers, Unix milliseconds."""
