@@ -27,6 +27,7 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from tests.svc_message.cassandra_exceptions import EXCEPTIONS
+from tests.svc_message.cut import Cut
 from tests.svc_message.desk import Book, Desk
 from tests.svc_message.group_desk import Books, GroupDesk, spoil_cassandra, spoil_memory, spoil_postgres
 from tests.svc_message.plans import Eavesdropper
@@ -82,6 +83,12 @@ def cassandra_connection(cassandra: EmbeddedCassandra, ledger_keyspace: str) -> 
     connection = Connection(open_session(CassandraAddress((cassandra.address,)), keyspace=ledger_keyspace))
     yield connection
     asyncio.run(connection.aclose())
+
+
+@pytest.fixture
+def cut(cassandra_connection: Connection) -> Cut:
+    """Returns a connection to the same keyspace of which rows may be lost."""
+    return Cut(cassandra_connection)
 
 
 @pytest.fixture

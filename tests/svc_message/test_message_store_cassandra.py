@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,44 +17,17 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra import SCHEMA
 from svc_message.adapters.ledger_cassandra.actions import read_reactions
 from svc_message.adapters.ledger_cassandra.cells import LINGER_S
-from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Unit
+from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.copies import CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
 from svc_message.model.action import ActionKind
+from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 
 DAY_MS = 86_400_000
 OWN_KEYSPACE = "ledger_of_its_own"
-
-
-class Cut:
-    """A connection of which a test takes away what it likes."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.lost: Callable[[Unit], Unit] = lambda unit: unit
-        """What arrives of a unit; after it has lost something the outcome is unknown."""
-        self.before_write: Callable[[], Awaitable[object]] | None = None
-
-    async def write(self, units: Iterable[Unit]) -> None:
-        meanwhile, self.before_write = self.before_write, None
-        if meanwhile is not None:
-            await meanwhile()
-        wanted = list(units)
-        arriving = [self.lost(unit) for unit in wanted]
-        await self._connection.write(arriving)
-        if arriving != wanted:
-            raise UnavailableError("Cassandra ledger", "cut")
-
-    async def read(self, reads: Sequence[Read]) -> list[list[Row]]:
-        return await self._connection.read(reads)
-
-
-@pytest.fixture
-def cut(cassandra_connection: Connection) -> Cut:
-    return Cut(cassandra_connection)
 
 
 @pytest.fixture
