@@ -23,11 +23,7 @@ from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.ledger_cassandra.connection import Connection
-from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
-from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
-from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
-from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.timings import StoreTimings
@@ -186,18 +182,17 @@ async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> Asy
     timings = StoreTimings()
     connection = Connection(await open_ledger(config.cassandra, timeout_s=timeout_s), timings=timings)
     async with contextlib.aclosing(connection):
-        store, shards = CassandraMessageStore(connection, clock=clock), Shards(clock)
-        receipts = CassandraReceiptStore(connection, clock=clock)
+        store = CassandraMessageStore(connection, clock=clock)
         yield Book(
             store,
             store.actions,
             store.settings,
             store.retention,
-            CassandraGroupStore(connection, shards, clock=clock),
-            CassandraJournal(connection, shards, clock=clock),
-            receipts,
+            store.groups,
+            store.journal,
+            store.receipts,
             store.traces,
-            receipts,
+            store.receipts,
             timings,
             store.raise_epoch,
         )

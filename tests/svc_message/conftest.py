@@ -17,11 +17,7 @@ from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.ledger_cassandra import SCHEMA as CASSANDRA_SCHEMA
 from svc_message.adapters.ledger_cassandra.connection import Connection
-from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
-from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
-from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
-from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
@@ -134,10 +130,8 @@ async def postgres_books(ledger_dsn: str, postgres_store: PostgresMessageStore) 
 @pytest.fixture
 def cassandra_books(cassandra_connection: Connection, cassandra_store: CassandraMessageStore) -> Books:
     """Returns everything that keeps groups on Cassandra."""
-    shards = Shards()
-    groups, journal = CassandraGroupStore(cassandra_connection, shards), CassandraJournal(cassandra_connection, shards)
-    receipts = CassandraReceiptStore(cassandra_connection)
-    return Books(cassandra_store, groups, journal, receipts, spoil_cassandra(cassandra_connection))
+    store = cassandra_store
+    return Books(store, store.groups, store.journal, store.receipts, spoil_cassandra(cassandra_connection))
 
 
 @pytest.fixture(params=["memory", "postgres", "cassandra"])

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra.connection import Connection, Unit
 from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
 from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
-from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, MessageId, PageRead, Position, UserId, Verdict
 from svc_message.model.action import ActionKind
@@ -31,33 +31,33 @@ Losing = Callable[[Unit], Unit]
 
 
 @pytest.fixture
-def shards() -> Shards:
-    """Returns what the process of the test has begun."""
-    return Shards()
-
-
-@pytest.fixture
-def groups(cut: Cut, shards: Shards) -> CassandraGroupStore:
+def cut_store(cut: Cut) -> CassandraMessageStore:
     """Returns a store over a connection that may be cut."""
-    return CassandraGroupStore(cut, shards)  # type: ignore[arg-type]  # it stands for a connection
+    return CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
 
 
 @pytest.fixture
-def journal(cut: Cut, shards: Shards) -> CassandraJournal:
-    """Returns the journal of the same process."""
-    return CassandraJournal(cut, shards)  # type: ignore[arg-type]  # the same
+def groups(cut_store: CassandraMessageStore) -> CassandraGroupStore:
+    """Returns its part for groups."""
+    return cut_store.groups
 
 
 @pytest.fixture
-def receipts(cut: Cut) -> CassandraReceiptStore:
-    """Returns a store over the same connection."""
-    return CassandraReceiptStore(cut)  # type: ignore[arg-type]  # the same
+def journal(cut_store: CassandraMessageStore) -> CassandraJournal:
+    """Returns its journal."""
+    return cut_store.journal
 
 
 @pytest.fixture
-def others(cassandra_connection: Connection) -> CassandraReceiptStore:
-    """Returns the store of another process."""
-    return CassandraReceiptStore(cassandra_connection)
+def receipts(cut_store: CassandraMessageStore) -> CassandraReceiptStore:
+    """Returns its part for receipts."""
+    return cut_store.receipts
+
+
+@pytest.fixture
+def others(cassandra_store: CassandraMessageStore) -> CassandraReceiptStore:
+    """Returns that of another process."""
+    return cassandra_store.receipts
 
 
 def losing(table: str) -> Losing:
@@ -188,9 +188,9 @@ async def test_a_shard_that_its_process_ends_while_it_writes_is_begun_anew(
 
 
 async def test_a_shard_whose_process_wakes_up_is_not_ended_by_who_adopted_it(
-    cut: Cut, journal: CassandraJournal, group_desk: GroupDesk, cassandra_connection: Connection
+    cut: Cut, journal: CassandraJournal, group_desk: GroupDesk, cassandra_store: CassandraMessageStore
 ) -> None:
-    owner = CassandraJournal(cassandra_connection, Shards())
+    owner = cassandra_store.journal
     await owner.checkpoint(group_desk.shard, NO_POSITION)
     cut.before_write = lambda: owner.checkpoint(group_desk.shard, NO_POSITION)
 
@@ -375,3 +375,23 @@ async def test_receipts_of_a_large_group_are_counted(
 def hours(desk: GroupDesk) -> list[bytes]:
     """Mints ids of three hours."""
     return [desk.uuid7(START_MS - n * 3_600_000) for n in range(3)]
+
+
+class LateClock(SystemClock):
+    """A clock that is two hours late."""
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() - 7_200_000
+
+
+async def test_one_comparison_with_the_stores_clock_counts_for_groups_too(
+    cassandra_connection: Connection, group_desk: GroupDesk
+) -> None:
+    store, message = CassandraMessageStore(cassandra_connection, clock=LateClock()), group_desk.say()
+    with pytest.raises(ClockUntrustedError):
+        await store.groups.accept(group_desk.shard, [message])
+
+    await store.clock_ms()
+
+    (answer,) = await store.groups.accept(group_desk.shard, [message])
+    assert answer.verdict is Verdict.STORED

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from chappe.runtime.clock import Clock, SystemClock
 from svc_message.adapters.ledger_cassandra import expanding, group_accepting, group_acting, group_reading
-from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.model import PageRead, StoredMessage, UserId
@@ -24,20 +23,17 @@ from svc_message.model.group import (
 class CassandraGroupStore:
     """The port `GroupStore` on Cassandra, over a connection that others may share."""
 
-    def __init__(
-        self, connection: Connection, shards: Shards, *, clock: Clock | None = None, lead_s: float = LEAD_S
-    ) -> None:
+    def __init__(self, connection: Connection, bounds: Bounds, shards: Shards) -> None:
         """Prepares; nothing is dialled.
 
         Args:
             connection: To the cluster.
+            bounds: What lies too far ahead is refused.
             shards: What this process has begun; its `Journal` has the same.
-            clock: As in `CassandraMessageStore`.
-            lead_s: The same.
         """
         self._connection = connection
         self._shards = shards
-        self._bounds = Bounds(clock or SystemClock(), lead_s)
+        self._bounds = bounds
         self._known_bounds = group_accepting.KnownBounds()
         self._touches = expanding.GroupTouches()
 

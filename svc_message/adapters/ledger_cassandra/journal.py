@@ -6,8 +6,7 @@ Nothing is deleted while a shard is in use. Who reads begins H before the mark, 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from chappe.runtime.clock import Clock, SystemClock
-from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import bigint, integer, ordered, stamp_of_position
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
 from svc_message.adapters.ledger_cassandra.entries import COLUMNS, EntryRow, decode
@@ -57,20 +56,17 @@ class _State(NamedTuple):
 class CassandraJournal:
     """The port `Journal` on Cassandra."""
 
-    def __init__(
-        self, connection: Connection, shards: Shards, *, clock: Clock | None = None, lead_s: float = LEAD_S
-    ) -> None:
+    def __init__(self, connection: Connection, bounds: Bounds, shards: Shards) -> None:
         """Prepares; nothing is dialled.
 
         Args:
             connection: To the cluster.
+            bounds: What lies too far ahead is refused.
             shards: What this process has begun; its `GroupStore` has the same.
-            clock: As in `CassandraMessageStore`.
-            lead_s: The same.
         """
         self._connection = connection
         self._shards = shards
-        self._bounds = Bounds(clock or SystemClock(), lead_s)
+        self._bounds = bounds
 
     async def checkpoint(self, shard: Shard, mark: Position) -> None:
         """Begins a shard, or says that its process lives."""

@@ -10,9 +10,13 @@ from svc_message.adapters.ledger_cassandra.acting import CassandraActionStore
 from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
 from svc_message.adapters.ledger_cassandra.cells import bigint
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row, Write
+from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
+from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.lines import Touches
+from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
 from svc_message.adapters.ledger_cassandra.retention import CassandraRetentionStore
 from svc_message.adapters.ledger_cassandra.settings import CassandraSettingStore
+from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.adapters.ledger_cassandra.traces import CassandraTraceStore
 from svc_message.model import (
     Accepted,
@@ -59,6 +63,13 @@ class CassandraMessageStore:
         """The port `RetentionStore` on the same book."""
         self.traces = CassandraTraceStore(connection, self._bounds)
         """The port `TraceStore` on the same book."""
+        shards = Shards(clock)
+        self.groups = CassandraGroupStore(connection, self._bounds, shards)
+        """The port `GroupStore` on the same book."""
+        self.journal = CassandraJournal(connection, self._bounds, shards)
+        """The port `Journal` on the same book."""
+        self.receipts = CassandraReceiptStore(connection, self._bounds)
+        """The port `ReceiptStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with their pointers; young first attempts without looking."""

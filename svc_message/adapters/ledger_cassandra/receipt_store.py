@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from chappe.runtime.clock import Clock, SystemClock
 from svc_message.adapters.ledger_cassandra import group_receipts, tallies
-from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.model import Position, UserId
@@ -25,16 +24,15 @@ from svc_message.model.receipt import (
 class CassandraReceiptStore:
     """The port `ReceiptStore` on Cassandra, over a connection that others may share."""
 
-    def __init__(self, connection: Connection, *, clock: Clock | None = None, lead_s: float = LEAD_S) -> None:
+    def __init__(self, connection: Connection, bounds: Bounds) -> None:
         """Prepares; nothing is dialled.
 
         Args:
             connection: To the cluster.
-            clock: As in `CassandraMessageStore`.
-            lead_s: The same.
+            bounds: What lies too far ahead is refused.
         """
         self._connection = connection
-        self._bounds = Bounds(clock or SystemClock(), lead_s)
+        self._bounds = bounds
         self._news = NewsDesk(connection)
 
     async def acknowledge(self, batch: Sequence[MemberAck], change: Position, recorded_ms: int) -> list[Came]:
