@@ -23,6 +23,7 @@ from svc_message.adapters.ledger_cassandra.message_store import CassandraMessage
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
 from svc_message.model.action import ActionKind
+from svc_message.model.setting import SettingChange
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 
@@ -318,6 +319,23 @@ async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
         assert 0 < left <= 60 + LINGER_S
     assert await left_s(session, "header", "messages") is None
     assert await left_s(session, "header", "actions") is None
+
+
+async def test_what_another_process_archived_comes_back_though_its_line_was_not_moved(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, desk: Desk
+) -> None:
+    other = CassandraMessageStore(cassandra_connection)
+    late = desk.write(message_id=desk.uuid7(START_MS - 300_000))
+    await cassandra_store.accept([late])
+    update = desk.keep(SettingChange(is_archived=True))
+    await other.settings.change(update, NO_POSITION)
+    assert (await other.list_chats(desk.bob, None, 10)).chats == []
+
+    # Within a minute of the first, which moved the line: this one does not.
+    await cassandra_store.accept([desk.write(message_id=desk.uuid7(START_MS - 299_000))])
+
+    (chat,) = (await other.list_chats(desk.bob, None, 10)).chats
+    assert not chat.settings.is_archived
 
 
 async def test_what_was_taken_back_is_in_no_row(

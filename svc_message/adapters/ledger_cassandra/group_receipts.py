@@ -13,13 +13,12 @@ from svc_message.adapters.ledger_cassandra.cells import HOUR_MS, Header, Rank, b
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, after_id, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
-from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.lines import LATE_MS, Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.receipts import (
     DELIVERED,
     EXPANDED,
-    LATE_MS,
     OWN_READ,
     READ,
     earlier,

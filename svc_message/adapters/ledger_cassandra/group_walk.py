@@ -11,11 +11,10 @@ from svc_message.adapters.ledger_cassandra.bodies import BETWEEN, LIGHT, WHOLE, 
 from svc_message.adapters.ledger_cassandra.cells import bigint, body_bucket_of, integer, ordered, smallint
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
+from svc_message.adapters.ledger_cassandra.lines import LATE_MS
 from svc_message.model import ConversationId, UserId
 from svc_message.model.group import Window
 
-LATE_MS: Final = 660_000
-"""Ids and versions may be out of order by so much: 10 minutes and what clocks and copies of groups may be off."""
 BUCKETS_AT_ONCE: Final = 3
 """What lies in more buckets is read bucket by bucket: the first of them holds enough, nearly always."""
 _FIRST_ID: Final = bytes(16)

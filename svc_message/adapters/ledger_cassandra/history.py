@@ -7,7 +7,7 @@ from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reacti
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, newest_of, read_stretches, walk
-from svc_message.adapters.ledger_cassandra.lines import TOUCH_INTERVAL_MS, Line, read_lines, read_list
+from svc_message.adapters.ledger_cassandra.lines import LATE_MS, TOUCH_INTERVAL_MS, Line, read_lines, read_list
 from svc_message.model import (
     NO_POSITION,
     Chat,
@@ -112,8 +112,11 @@ async def list_chats(
 
 
 async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
-    """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute."""
-    if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS or not line.buckets:
+    """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute.
+
+    A line is as old as the id of its message, which may have been accepted late.
+    """
+    if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS + LATE_MS or not line.buckets:
         return line
     (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
     header = Copy.of(rows[0]).header if rows else None

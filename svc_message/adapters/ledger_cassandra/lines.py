@@ -18,6 +18,8 @@ from svc_message.model.setting import Settings
 
 TOUCH_INTERVAL_MS: Final = 60_000
 TOUCHES_KEPT: Final = 200_000
+LATE_MS: Final = 660_000
+"""How old an id may be when it is accepted first: 10 minutes, and what clocks may be off."""
 
 _COLUMNS: Final = """
     SELECT uuid_as_blob(conversation_id), uuid_as_blob(peer_id), last_ms, buckets, uuid_as_blob(read_upto),

@@ -12,7 +12,7 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
-from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.lines import LATE_MS, Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import (
     Applied,
@@ -27,9 +27,6 @@ from svc_message.model import (
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
-LATE_MS: Final = 660_000
-"""Nothing that was minted so long before the last `read_upto` can be unread: an id is accepted for the first time for
-10 minutes only."""
 
 _RECEIPT: Final = Struct("!hq16s")
 OWN_READ: Final = Struct("!16si")
