@@ -26,6 +26,7 @@ _PARTITION: Final = "FROM bodies WHERE conversation_id = ? AND bucket = ?"
 BETWEEN: Final = f"{_PARTITION} AND message_id > ? AND message_id < ?"
 _NAMED: Final = f"{WHOLE} {_PARTITION} AND message_id IN ?"
 _NAMED_LIGHT: Final = f"{LIGHT} {_PARTITION} AND message_id IN ?"
+_LAST: Final = f"{LIGHT} {_PARTITION} LIMIT 1"
 _BUCKETS: Final = "SELECT bucket FROM bounds WHERE conversation_id = ?"
 _BEFORE: Final = """
     SELECT uuid_as_blob(message_id), header, is_void FROM bodies
@@ -66,6 +67,16 @@ async def read_bodies(connection: Connection, keys: Iterable[BodyKey], *, is_who
             copy = copy_of(row)
             found[BodyKey(group_id, copy.message_id)] = copy
     return found
+
+
+async def last_body(connection: Connection, group_id: ConversationId) -> Copy | None:
+    """Reads the message to a group with the greatest id, as everybody sees it; without what it says."""
+    (buckets,) = await connection.read([Read(_BUCKETS, (group_id,))])
+    if not buckets:
+        return None
+    place = (group_id, smallint(max(row[0] for row in buckets)))
+    (rows,) = await connection.read([Read(_LAST, place)])
+    return copy_of(rows[0]) if rows else None
 
 
 async def newest_body(connection: Connection, group_id: ConversationId, upto: bytes) -> bytes:
