@@ -9,7 +9,9 @@ import pytest
 
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
-from svc_message.adapters.ledger_cassandra.connection import Connection, Unit
+from svc_message.adapters.ledger_cassandra.cells import LINGER_S
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Unit
+from svc_message.adapters.ledger_cassandra.group_receipts import receipts_of
 from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
 from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
@@ -375,6 +377,24 @@ async def test_receipts_of_a_large_group_are_counted(
 def hours(desk: GroupDesk) -> list[bytes]:
     """Mints ids of three hours."""
     return [desk.uuid7(START_MS - n * 3_600_000) for n in range(3)]
+
+
+async def test_receipts_of_what_disappears_do_so_too(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, group_desk: GroupDesk
+) -> None:
+    stays, goes = group_desk.say(), group_desk.say()._replace(expiry_s=600)
+    await cassandra_store.groups.accept(group_desk.shard, [stays, goes])
+    await cassandra_store.receipts.acknowledge([acked(group_desk, stays, goes)], group_desk.position(), START_MS)
+    left = """
+        SELECT ttl(delivered_ms) FROM group_receipts WHERE conversation_id = ? AND hour = ? AND message_id = ?
+    """
+
+    partition = receipts_of(group_desk.group_id, stays.message_id, 2)
+    found = await cassandra_connection.read([Read(left, (*partition, one.message_id)) for one in (stays, goes)])
+
+    ((forever,),), ((left_s,),) = found
+    assert forever is None
+    assert 0 < left_s <= 600 + LINGER_S
 
 
 class LateClock(SystemClock):

@@ -9,7 +9,16 @@ from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import HOUR_MS, Header, Rank, bigint, boolean, integer, stamp
+from svc_message.adapters.ledger_cassandra.cells import (
+    HOUR_MS,
+    Header,
+    Rank,
+    bigint,
+    boolean,
+    integer,
+    stamp,
+    time_to_live_s,
+)
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, after_id, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
@@ -30,11 +39,11 @@ LARGE_GROUP: Final = 256
 """With so many recipients a message's receipts are in a partition of an hour and not of a day."""
 
 _RAISE_DELIVERED: Final = """
-    UPDATE group_receipts USING TIMESTAMP ? SET delivered_ms = ?
+    UPDATE group_receipts USING TIMESTAMP ? AND TTL ? SET delivered_ms = ?
     WHERE conversation_id = ? AND hour = ? AND message_id = ? AND user_id = ?
 """
 _RAISE_READ: Final = """
-    UPDATE group_receipts USING TIMESTAMP ? SET read_ms = ?
+    UPDATE group_receipts USING TIMESTAMP ? AND TTL ? SET read_ms = ?
     WHERE conversation_id = ? AND hour = ? AND message_id = ? AND user_id = ?
 """
 
@@ -69,11 +78,12 @@ async def acknowledge(
     """Raises what a batch raises, at a position and a time."""
     position, recorded_ms = change
     bounds.check(position)
+    now_ms = bounds.now_ms()
     bodies = await _bodies(connection, [(ack.group_id, ack.message_ids) for ack in batch])
     headers = {
         CopyKey(ack.user_id, ack.group_id, message_id): header
         for ack in batch
-        for message_id, header in _named(ack, bodies, bounds.now_ms())
+        for message_id, header in _named(ack, bodies, now_ms)
     }
     own = await read_copies(connection, headers)
     raised = [
@@ -83,7 +93,7 @@ async def acknowledge(
     ]
     came = list(dict.fromkeys(map(_came, raised)))
     notes = await news.note([(one.sender_id, one.group_id) for one in came], position, recorded_ms)
-    await connection.write([*[list(_for_sender(one)) for one in raised], *notes.units])
+    await connection.write([*[list(_for_sender(one, now_ms)) for one in raised], *notes.units])
     news.noted(notes)
     await connection.write([list(_for_member(one)) for one in raised])
     return came
@@ -120,14 +130,15 @@ async def read(
     if not batch:
         return ReadOutcome([], [])
     bounds.check(*[update.position for update in batch])
-    raised = await _read(connection, batch, bounds.now_ms())
-    own_reads = await _move(connection, batch, {one.key for one in raised}, bounds.now_ms())
+    now_ms = bounds.now_ms()
+    raised = await _read(connection, batch, now_ms)
+    own_reads = await _move(connection, batch, {one.key for one in raised}, now_ms)
     came = list(dict.fromkeys(_came(one) for one in raised if one.is_told or not one.was_delivered))
     latest = max(batch, key=lambda update: update.position)
     notes = await news.note([(one.sender_id, one.group_id) for one in came], latest.position, latest.recorded_ms)
     told = [one for one in own_reads if one is not None]
     pointers = [[_pointer(one)] for one in told]
-    await connection.write([*[list(_for_sender(one)) for one in raised], *notes.units, *pointers])
+    await connection.write([*[list(_for_sender(one, now_ms)) for one in raised], *notes.units, *pointers])
     news.noted(notes)
     moves = [[move(one.user_id, one.conversation_id, one.read_upto)] for one in told]
     await connection.write([*[list(_for_member(one)) for one in raised], *moves])
@@ -251,16 +262,17 @@ def _came(one: _Raised) -> Came:
     return Came(one.header.sender_id, one.key.conversation_id, one.key.message_id)
 
 
-def _for_sender(one: _Raised) -> Iterator[Write]:
-    """Yields the cells that the sender may know."""
+def _for_sender(one: _Raised, now_ms: int) -> Iterator[Write]:
+    """Yields the cells that the sender may know; those of a message that disappears do so, too."""
     user_id, group_id, message_id = one.key
     partition = receipts_of(group_id, message_id, one.header.recipient_count)
-    recorded = bigint(one.recorded_ms)
+    ttl, recorded = integer(time_to_live_s(one.header.expires_ms, now_ms)), bigint(one.recorded_ms)
     if not one.was_delivered:
         stamped = stamp(message_id, Rank.DELIVERED)
-        yield Write(_RAISE_DELIVERED, partition, (stamped, recorded, *partition, message_id, user_id))
+        yield Write(_RAISE_DELIVERED, partition, (stamped, ttl, recorded, *partition, message_id, user_id))
     if one.is_read and one.is_told:
-        yield Write(_RAISE_READ, partition, (stamp(message_id, Rank.READ), recorded, *partition, message_id, user_id))
+        stamped = stamp(message_id, Rank.READ)
+        yield Write(_RAISE_READ, partition, (stamped, ttl, recorded, *partition, message_id, user_id))
 
 
 def _for_member(one: _Raised) -> Iterator[Write]:
