@@ -7,7 +7,6 @@ read again what they may have missed; ledgers learn of it when they start.
 """
 
 import asyncio
-import contextlib
 import os
 import secrets
 import sys
@@ -18,9 +17,8 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
 from svc_message.adapters.cassandra_keyspace import migrate_ledger
-from svc_message.adapters.journal_postgres import PostgresJournal
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
-from svc_message.app import build, dsn_of
+from svc_message.adapters.message_store_postgres import SCHEMA
+from svc_message.app import build, open_book
 from svc_message.config import Config, Ledger
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
@@ -37,25 +35,24 @@ async def migrate(config: Config) -> list[str]:
 
 async def replay_parked(config: Config) -> list[str]:
     """Puts parked entries back into the journal, where a running ledger adopts them; returns what to tell."""
-    async with contextlib.aclosing(PostgresJournal(dsn_of(config))) as journal:
-        count = await journal.replay(Shard(secrets.randbits(64)))
+    async with open_book(config, SystemClock()) as book:
+        count = await book.journal.replay(Shard(secrets.randbits(64)))
     return [f"replayed {count} entries"]
 
 
 async def retain(config: Config) -> list[str]:
     """Makes one pass of the retention; returns what to tell."""
-    dsn = dsn_of(config)
-    async with contextlib.aclosing(PostgresMessageStore(dsn, writers=1, readers=1, timeout_s=60)) as store:
+    async with open_book(config, SystemClock(), timeout_s=60) as book:
         clock = LedgerClock(SystemClock(), secrets.token_bytes(8))
-        await compare(store, clock, SystemClock())
-        removed, woken, inboxes = await Retaining(store.retention, clock).everything()
+        await compare(book.messages, clock, SystemClock())
+        removed, woken, inboxes = await Retaining(book.retention, clock).everything()
     return [f"removed {removed} rows, brought {woken} conversations back, looked through {inboxes} inboxes"]
 
 
 async def raise_epoch(config: Config) -> list[str]:
     """Begins a new epoch of a ledger that was restored; returns what to tell."""
-    async with contextlib.aclosing(PostgresMessageStore(dsn_of(config), writers=1, readers=1)) as store:
-        epoch = await store.raise_epoch()
+    async with open_book(config, SystemClock()) as book:
+        epoch = await book.raise_epoch()
     return [f"the epoch is {epoch}; ledgers learn of it when they start"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,6 @@ from chappe.api.message.v1 import (
     trace_service_pb2_grpc,
 )
 from chappe.runtime import channels, migrations
-from chappe.runtime.app import StartError
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.streams import Identity
 from svc_message.adapters.cassandra_keyspace import open_ledger
@@ -24,8 +22,11 @@ from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.journal_postgres import PostgresJournal
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, StoreTimings
+from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
+from svc_message.adapters.timings import StoreTimings
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.config import Ledger
 from svc_message.model.group import Shard
@@ -57,23 +58,23 @@ from svc_message.worker.retain import retain
 from svc_message.worker.tell import tell_for_ever
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     import grpc.aio
 
     from chappe.runtime.app import App
     from chappe.runtime.batching import Batcher
+    from chappe.runtime.clock import Clock
     from svc_message.config import Config
-    from svc_message.ports import ActionStore, MessageStore
-    from svc_message.ports.group import GroupStore
+    from svc_message.ports import ActionStore, MessageStore, RetentionStore, SettingStore, TraceStore
+    from svc_message.ports.group import GroupStore, Journal
     from svc_message.ports.receipt import ReceiptStore
 
 
 async def build(config: Config, app: App) -> None:
     """Adds the parts of the ledger to its app; raises `SchemaOutdatedError` naming the command that migrates."""
-    dsn = await _checked(config)
-    opened = await _open_store(config, app)
-    store: MessageStore = opened
+    book = await _add_book(config, app)
+    store = book.messages
     directory = await app.add_peer(_directory(config, app), name="svc_identity")
     app.health.add("svc_identity", directory.ready)
     dispatcher = await app.add_peer(_dispatcher(config, app), name="svc_fanout")
@@ -84,16 +85,16 @@ async def build(config: Config, app: App) -> None:
     syncing = Syncing(store, parts.sight, dispatcher, clock)
     await syncing.start()
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
-    flushes = _flushes(config, app, parts, opened.actions)
-    groups = await _add_groups(config, app, parts, flushes, opened.actions)
+    flushes = _flushes(config, app, parts, book.actions)
+    groups = await _add_groups(config, app, parts, flushes, book)
     door = MessageRpc(flushes, syncing, Speaking(directory.bots, directory), _identity(app), tasks=app.tasks)
     reading = Reading(store, groups.store, parts.sight)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
     app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
-    keeping = Keeping(opened.settings, directory, directory.groups, dispatcher, clock)
+    keeping = Keeping(book.settings, directory, directory.groups, dispatcher, clock)
     conversations = ConversationRpc(reading, keeping)
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, conversations)
-    _retain(config, app, opened, clock)
+    _retain(config, app, book.retention, clock)
 
     async def say_goodbye() -> None:
         # What was accepted until its end is still expanded.
@@ -101,40 +102,111 @@ async def build(config: Config, app: App) -> None:
         await groups.worker.drain()
 
     app.on_drain(say_goodbye)
-    await _add_traces(dsn, app)
+    _add_traces(app, book)
     _add_metrics(app, flushes, parts)
 
 
-async def _checked(config: Config) -> str:
-    """Returns the address of the ledger's database, whose schema is this program's."""
+class Book(NamedTuple):
+    """Everything that one store keeps of the ledger."""
+
+    messages: MessageStore
+    actions: ActionStore
+    settings: SettingStore
+    retention: RetentionStore
+    groups: GroupStore
+    journal: Journal
+    receipts: ReceiptStore
+    traces: TraceStore
+    traced_receipts: ReceiptStore
+    """For operators, whose questions hold up nobody."""
+    timings: StoreTimings
+    raise_epoch: Callable[[], Awaitable[int]]
+    """Begins a new epoch, as a restore has to, and returns it."""
+
+
+def open_book(config: Config, clock: Clock, *, timeout_s: float = 5.0) -> contextlib.AbstractAsyncContextManager[Book]:
+    """Opens the ledger's book in the store that the settings name.
+
+    Args:
+        config: The settings.
+        clock: The process's clock.
+        timeout_s: After how long a silent store counts as gone.
+
+    Raises:
+        StartError: The store is not fit for a ledger; says what to do.
+        SchemaOutdatedError: The schema is behind; names the command that migrates.
+        UnavailableError: The store does not answer.
+    """
     if config.ledger is Ledger.CASSANDRA:
-        session = await open_ledger(config.cassandra)
-        await asyncio.to_thread(session.close)
-    dsn = dsn_of(config)
+        return _open_cassandra(config, clock, timeout_s)
+    return _open_postgres(config, timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def _open_postgres(config: Config, timeout_s: float) -> AsyncGenerator[Book]:
+    """Yields the book in PostgreSQL.
+
+    Raises:
+        SchemaOutdatedError: The schema is behind; names the command that migrates.
+    """
+    dsn, timings = config.store_dsn.reveal(), StoreTimings()
     await migrations.check(dsn, SCHEMA)
-    return dsn
-
-
-def dsn_of(config: Config) -> str:
-    """Returns the address of the PostgreSQL in which the ledger is; raises `StartError` if it is to be elsewhere."""
-    if config.ledger is not Ledger.POSTGRES:
-        raise StartError(
-            f"the ledger cannot be kept whole in {config.ledger.value} yet; set CHAPPE_MESSAGE_LEDGER=postgres and "
-            "CHAPPE_MESSAGE_STORE_DSN"
+    async with contextlib.AsyncExitStack() as opened:
+        writers, readers = config.store_writers, config.store_readers
+        store = PostgresMessageStore(dsn, writers=writers, readers=readers, timeout_s=timeout_s, timings=timings)
+        groups = PostgresGroupStore(
+            dsn, writers=config.store_group_writers, expanders=config.store_expanders, readers=readers
         )
-    return config.store_dsn.reveal()
+        journal, receipts = PostgresJournal(dsn), PostgresReceiptStore(dsn)
+        traces, traced_receipts = PostgresTraceStore(dsn), PostgresReceiptStore(dsn)
+        for part in (store, groups, journal, receipts, traces, traced_receipts):
+            await opened.enter_async_context(contextlib.aclosing(part))
+        yield Book(
+            store,
+            store.actions,
+            store.settings,
+            store.retention,
+            groups,
+            journal,
+            receipts,
+            traces,
+            traced_receipts,
+            timings,
+            store.raise_epoch,
+        )
 
 
-async def _open_store(config: Config, app: App) -> PostgresMessageStore:
+@contextlib.asynccontextmanager
+async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> AsyncGenerator[Book]:
+    """Yields the book in Cassandra, of which every part uses the same session."""
     timings = StoreTimings()
-    writers, readers = config.store_writers, config.store_readers
-    store = PostgresMessageStore(config.store_dsn.reveal(), writers=writers, readers=readers, timings=timings)
-    await app.add_store(contextlib.aclosing(store), name="postgres", check=store.ready)
-    metrics, writes, reads = app.metrics, timings.writes, timings.reads
-    metrics.histogram("store_write_seconds", "How long a write to PostgreSQL took, waiting included.", writes.seconds)
-    metrics.histogram("store_read_seconds", "How long a read from PostgreSQL took, waiting included.", reads.seconds)
+    connection = Connection(await open_ledger(config.cassandra, timeout_s=timeout_s), timings=timings)
+    async with contextlib.aclosing(connection):
+        store = CassandraMessageStore(connection, clock=clock)
+        yield Book(
+            store,
+            store.actions,
+            store.settings,
+            store.retention,
+            store.groups,
+            store.journal,
+            store.receipts,
+            store.traces,
+            store.receipts,
+            timings,
+            store.raise_epoch,
+        )
+
+
+async def _add_book(config: Config, app: App) -> Book:
+    name = config.ledger.value
+    book = await app.add_store(open_book(config, app.seams.clock), name=name)
+    app.health.add(name, book.messages.ready)
+    metrics, writes, reads = app.metrics, book.timings.writes, book.timings.reads
+    metrics.histogram("store_write_seconds", "How long a write to the store took, waiting included.", writes.seconds)
+    metrics.histogram("store_read_seconds", "How long a read from the store took, waiting included.", reads.seconds)
     metrics.counter("store_failures", "Statements whose outcome is unknown.", lambda: writes.failures + reads.failures)
-    return store
+    return book
 
 
 class _Parts(NamedTuple):
@@ -147,8 +219,8 @@ class _Parts(NamedTuple):
     clock: LedgerClock
 
 
-def _retain(config: Config, app: App, store: PostgresMessageStore, clock: LedgerClock) -> None:
-    retaining = Retaining(store.retention, clock)
+def _retain(config: Config, app: App, store: RetentionStore, clock: LedgerClock) -> None:
+    retaining = Retaining(store, clock)
     app.tasks.spawn(retain(retaining, app.seams.clock, config.retention_interval_s), name="retain")
 
 
@@ -171,30 +243,24 @@ class _Groups(NamedTuple):
     worker: JournalWorker
 
 
-async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes, actions: ActionStore) -> _Groups:
-    dsn, shard = config.store_dsn.reveal(), Shard(app.boot_id)
-    opened = PostgresGroupStore(
-        dsn, writers=config.store_group_writers, expanders=config.store_expanders, readers=config.store_readers
-    )
-    store: GroupStore = await app.add_store(contextlib.aclosing(opened), name="groups")
-    journal = await app.add_store(contextlib.aclosing(PostgresJournal(dsn)), name="journal")
+async def _add_groups(config: Config, app: App, parts: _Parts, flushes: Flushes, book: Book) -> _Groups:
+    store, shard = book.groups, Shard(app.boot_id)
     expanding = Expanding(store, parts.directory.groups, parts.dispatcher, parts.clock)
-    worker = JournalWorker(expanding, journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
+    worker = JournalWorker(expanding, book.journal, shard, clock=parts.clock, seams=app.seams, tasks=app.tasks)
     await worker.start()
     accepting = GroupAccepting(Stores(parts.store, store), parts.directory.groups, parts.clock, worker, shard)
-    recording = await _add_receipts(dsn, app, parts)
+    recording = _add_receipts(book.receipts, app, parts)
     ways, windows = Ways(worker, shard, parts.dispatcher), Windows(config.edit_window_s, config.revoke_window_s)
     rules = GroupActionRules(store, Groups(parts.directory.groups, parts.sight), ways, parts.clock, windows)
-    acting = Acting(actions, rules, parts.clock)
+    acting = Acting(book.actions, rules, parts.clock)
     direct = Recording(parts.store, parts.directory, parts.dispatcher, parts.clock)
     flushes.groups = GroupFlushes(GroupRules(accepting, acting, recording, direct), flushes, app.tasks)
     _add_group_metrics(app, flushes, worker)
     return _Groups(store, worker)
 
 
-async def _add_receipts(dsn: str, app: App, parts: _Parts) -> GroupRecording:
+def _add_receipts(receipts: ReceiptStore, app: App, parts: _Parts) -> GroupRecording:
     _, directory, sight, dispatcher, clock = parts
-    receipts: ReceiptStore = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts")
     telling = Telling(receipts, directory, dispatcher, clock)
     app.tasks.spawn(tell_for_ever(telling, app.seams.clock), name="tell")
     door = ReceiptRpc(ReceiptReading(receipts, directory))
@@ -212,10 +278,8 @@ def _add_group_metrics(app: App, flushes: Flushes, worker: JournalWorker) -> Non
     metrics.gauge("open_entries", "Entries of the journal that are not expanded yet.", lambda: worker.begun)
 
 
-async def _add_traces(dsn: str, app: App) -> None:
-    traces = await app.add_store(contextlib.aclosing(PostgresTraceStore(dsn)), name="traces")
-    receipts = await app.add_store(contextlib.aclosing(PostgresReceiptStore(dsn)), name="receipts for traces")
-    reading = TraceReading([traces], receipts)
+def _add_traces(app: App, book: Book) -> None:
+    reading = TraceReading([book.traces], book.traced_receipts)
     app.add_door(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, TraceRpc(reading))
 
 

@@ -24,15 +24,20 @@ def address_of(settings: "CassandraSettings") -> Address:
     )
 
 
-async def open_ledger(settings: "CassandraSettings") -> CassandraSession:
+async def open_ledger(settings: "CassandraSettings", *, timeout_s: float = 10.0) -> CassandraSession:
     """Returns a session in the keyspace of the ledger, which is up to date and kept by a cluster that is fit for it.
+
+    Args:
+        settings: Where it is.
+        timeout_s: After how long an answer that has not come counts as unknown.
 
     Raises:
         StartError: The driver, the keyspace or the cluster is not fit; says what to do.
         SchemaOutdatedError: The keyspace lacks migrations; names the command.
         UnavailableError: The cluster does not answer.
     """
-    session = await asyncio.to_thread(open_session, address_of(settings), keyspace=settings.cassandra_keyspace)
+    keyspace = settings.cassandra_keyspace
+    session = await asyncio.to_thread(open_session, address_of(settings), keyspace=keyspace, timeout_s=timeout_s)
     try:
         await migrations_cassandra.check(session, SCHEMA)
         await check_cluster(session, may_lose=settings.cassandra_may_lose)

@@ -23,8 +23,9 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from tests.svc_message.cassandra_exceptions import EXCEPTIONS
+from tests.svc_message.cut import Cut
 from tests.svc_message.desk import Book, Desk
-from tests.svc_message.group_desk import Books, GroupDesk, spoil_memory, spoil_postgres
+from tests.svc_message.group_desk import Books, GroupDesk, spoil_cassandra, spoil_memory, spoil_postgres
 from tests.svc_message.plans import Eavesdropper
 
 
@@ -81,6 +82,12 @@ def cassandra_connection(cassandra: EmbeddedCassandra, ledger_keyspace: str) -> 
 
 
 @pytest.fixture
+def cut(cassandra_connection: Connection) -> Cut:
+    """Returns a connection to the same keyspace of which rows may be lost."""
+    return Cut(cassandra_connection)
+
+
+@pytest.fixture
 def cassandra_store(cassandra_connection: Connection) -> CassandraMessageStore:
     """Returns the store on Cassandra."""
     return CassandraMessageStore(cassandra_connection)
@@ -120,7 +127,14 @@ async def postgres_books(ledger_dsn: str, postgres_store: PostgresMessageStore) 
         await opened.aclose()
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture
+def cassandra_books(cassandra_connection: Connection, cassandra_store: CassandraMessageStore) -> Books:
+    """Returns everything that keeps groups on Cassandra."""
+    store = cassandra_store
+    return Books(store, store.groups, store.journal, store.receipts, spoil_cassandra(cassandra_connection))
+
+
+@pytest.fixture(params=["memory", "postgres", "cassandra"])
 def books(request: pytest.FixtureRequest) -> Books:
     """Returns the book and the journal, of every kind that there is."""
     if request.param == "memory":
@@ -128,7 +142,7 @@ def books(request: pytest.FixtureRequest) -> Books:
         store, journal = MemoryMessageStore(clock), MemoryJournal(clock)
         receipts = MemoryReceiptStore(store)
         return Books(store, MemoryGroupStore(store, journal), journal, receipts, spoil_memory(journal))
-    found: Books = request.getfixturevalue("postgres_books")
+    found: Books = request.getfixturevalue(f"{request.param}_books")
     return found
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import psycopg
 
 from svc_message.adapters.journal_memory import MemoryJournal
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
 from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId, MessageRef, Position, UserId
 from svc_message.model.action import ActionKind, NewAction
 from svc_message.model.group import DirectoryGroup, Entry, Expansion, NewGroupMessage, Shard, Touch
@@ -14,6 +15,20 @@ from svc_message.ports.group import GroupStore, Journal
 from svc_message.ports.receipt import ReceiptStore
 from svc_message.protocol import content_hash
 from tests.svc_message.desk import START_MS, Book, Desk, stranger
+
+_ENTRIES = (
+    (
+        "SELECT shard, slot FROM journal WHERE pos = ? ALLOW FILTERING",
+        "UPDATE journal SET kind = ? WHERE shard = ? AND slot = ? AND pos = ?",
+        (8, 4),
+    ),
+    (
+        "SELECT ring, shard FROM journal_parked WHERE pos = ? ALLOW FILTERING",
+        "UPDATE journal_parked SET kind = ? WHERE ring = ? AND shard = ? AND pos = ?",
+        (1, 8),
+    ),
+)
+"""How entries are found and changed on Cassandra, and how many bytes the parts of their partition keys have."""
 
 
 class Books(NamedTuple):
@@ -144,6 +159,27 @@ def spoil_postgres(dsn: str) -> Callable[[Position], Awaitable[Callable[[], Awai
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             for table in (b"journal", b"journal_parked"):
                 await connection.execute(b"UPDATE " + table + b" SET kind = %s WHERE pos = %s", (kind, position.hex()))
+
+    async def spoil(position: Position) -> Callable[[], Awaitable[None]]:
+        await set_kind(99, position)
+
+        async def mend() -> None:
+            await set_kind(1, position)
+
+        return mend
+
+    return spoil
+
+
+def spoil_cassandra(connection: Connection) -> Callable[[Position], Awaitable[Callable[[], Awaitable[None]]]]:
+    """Returns what gives entries a kind that a later program may know."""
+
+    async def set_kind(kind: int, position: Position) -> None:
+        for find, change, sizes in _ENTRIES:
+            (rows,) = await connection.read([Read(find, (position,))])
+            for row in rows:
+                key = tuple(n.to_bytes(size, "big", signed=True) for n, size in zip(row, sizes, strict=True))
+                await connection.write([[Write(change, key, (bytes((kind,)), *key, position))]])
 
     async def spoil(position: Position) -> Callable[[], Awaitable[None]]:
         await set_kind(99, position)

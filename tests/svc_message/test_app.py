@@ -1,4 +1,4 @@
-"""The whole ledger on a real PostgreSQL, between a svc_identity, a svc_fanout and edges behind real gRPC."""
+"""The whole ledger on real stores, between a svc_identity, a svc_fanout and edges behind real gRPC."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from chappe.runtime.app import App
 from chappe.runtime.clock import Seams, SystemClock, SystemRandomness, system_seams
 from chappe.runtime.config import ConfigError, Secret, ServerSettings, load
 from chappe.runtime.engines import EmbeddedPostgres, databases
+from chappe.runtime.engines.cassandra import EmbeddedCassandra
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError
 from chappe.runtime.pki import SpiffeId
+from svc_message import config
 from svc_message.__main__ import main
 from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build
-from svc_message.config import Config
+from svc_message.config import CassandraSettings, Config
 from svc_message.model import UserId
 from tests.svc_message.desk import stranger
 from tests.svc_message.doors import ALICE, Edge, Request
@@ -46,8 +48,8 @@ class WrongClock(SystemClock):
 class Ledger:
     """A ledger and its surroundings."""
 
-    def __init__(self, stack: contextlib.AsyncExitStack, dsn: str) -> None:
-        self.stack, self.dsn = stack, dsn
+    def __init__(self, stack: contextlib.AsyncExitStack, **settings: Any) -> None:
+        self.stack, self.settings = stack, settings
         self.identity, self.fanout = FakeIdentity(), FakeFanout()
         self.bob = stranger()
         self.identity.versions[self.bob] = 1
@@ -63,17 +65,17 @@ class Ledger:
         self.stack.push_async_callback(server.stop, None)
         await self.fanout.server.start()
         self.stack.push_async_callback(self.fanout.server.stop, None)
-        config = Config(
+        settings = Config(
             server=ServerSettings(),
-            store_dsn=Secret(self.dsn),
+            **self.settings,
             identity_target=address,
             fanout_target=self.fanout.address,
             retention_interval_s=1,
         )
-        self.app = App("message", config.server, seams=seams or system_seams(), identify=lambda _: edge())
+        self.app = App("message", settings.server, seams=seams or system_seams(), identify=lambda _: edge())
         await self.stack.enter_async_context(self.running)
         await self.running.enter_async_context(self.app)
-        await build(config, self.app)
+        await build(settings, self.app)
         await self.app.start()
         self.channel = await self.stack.enter_async_context(grpc.aio.insecure_channel(self.app.address))
         await self.fanout.until(lambda: bool(self.fanout.contexts))
@@ -97,9 +99,31 @@ def edge() -> SpiffeId:
 
 
 @pytest.fixture
-async def ledger(ledger_dsn: str) -> AsyncIterator[Ledger]:
+def in_postgres(ledger_dsn: str) -> dict[str, Any]:
+    """Returns the settings of a ledger in PostgreSQL."""
+    return {"store_dsn": Secret(ledger_dsn)}
+
+
+@pytest.fixture
+def in_cassandra(cassandra: EmbeddedCassandra, ledger_keyspace: str) -> dict[str, Any]:
+    """Returns the settings of a ledger in Cassandra."""
+    settings = CassandraSettings(
+        cassandra_hosts=(cassandra.address,), cassandra_keyspace=ledger_keyspace, cassandra_may_lose=True
+    )
+    return {"ledger": config.Ledger.CASSANDRA, "cassandra": settings}
+
+
+@pytest.fixture(params=["postgres", "cassandra"])
+def in_store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Returns the settings of a ledger in every store, one after the other."""
+    found: dict[str, Any] = request.getfixturevalue(f"in_{request.param}")
+    return found
+
+
+@pytest.fixture
+async def ledger(in_store: dict[str, Any]) -> AsyncIterator[Ledger]:
     async with contextlib.AsyncExitStack() as stack:
-        yield Ledger(stack, ledger_dsn)
+        yield Ledger(stack, **in_store)
 
 
 async def test_a_message_is_stored_hinted_and_read_with_the_same_bytes(ledger: Ledger) -> None:
@@ -118,7 +142,13 @@ async def test_a_message_is_stored_hinted_and_read_with_the_same_bytes(ledger: L
     assert list(ledger.fanout.batches[-1].user_ids) == [ALICE]
 
 
-async def test_what_disappears_is_emptied_while_the_ledger_runs(ledger: Ledger) -> None:
+async def test_what_disappears_is_emptied_while_the_ledger_runs(ledger_dsn: str, in_postgres: dict[str, Any]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await see_something_disappear(Ledger(stack, **in_postgres), ledger_dsn)
+
+
+async def see_something_disappear(ledger: Ledger, dsn: str) -> None:
+    """Writes what disappears, and looks until it is emptied."""
     await ledger.start()
     stream = await ledger.submit()
     send = send_pb2.Send.FromString(stream.say(1, b"hush", to=ledger.bob))
@@ -130,7 +160,7 @@ async def test_what_disappears_is_emptied_while_the_ledger_runs(ledger: Ledger) 
     found = f"SELECT kind, envelope FROM messages WHERE message_id = '{send.message_id.hex()}'"  # noqa: S608 - of hex digits
 
     async def is_emptied() -> None:
-        if (await query(ledger.dsn, found)) != [(14, b"")]:
+        if (await query(dsn, found)) != [(14, b"")]:
             raise UnavailableError("ledger", "it is still there")
 
     await within(10, is_emptied)
@@ -199,7 +229,7 @@ async def test_a_schema_that_is_missing_names_the_command(ledger_engine: Embedde
     found = await databases(ledger_engine.dsn, ["svc_message_fresh"])
     async with contextlib.AsyncExitStack() as stack:
         with pytest.raises(SchemaOutdatedError, match="python -m svc_message"):
-            await Ledger(stack, found["svc_message_fresh"]).start()
+            await Ledger(stack, store_dsn=Secret(found["svc_message_fresh"])).start()
 
 
 def test_the_schema_is_brought_up_to_date_by_a_command(
@@ -243,6 +273,27 @@ def test_an_epoch_is_begun_by_a_command(
     told = capsys.readouterr()
     assert "run: python -m svc_message migrate" in told.err
     assert "the epoch is " in told.out
+
+
+@pytest.mark.parametrize(("command", "told"), [("replay-parked", "replayed "), ("retain", "removed 0 rows")])
+def test_commands_work_on_cassandra_too(
+    in_cassandra: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    told: str,
+) -> None:
+    settings = in_cassandra["cassandra"]
+    monkeypatch.setenv("CHAPPE_MESSAGE_LEDGER", "cassandra")
+    monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_HOSTS", ",".join(settings.cassandra_hosts))
+    monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_KEYSPACE", settings.cassandra_keyspace)
+    monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_MAY_LOSE", "true")
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+
+    assert main([command]) == 0
+
+    assert capsys.readouterr().out.startswith(told)
 
 
 def test_a_missing_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

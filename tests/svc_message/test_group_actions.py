@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from svc_message.model import NO_POSITION, MessageEvent, PageRead, Position, StoredMessage, UserId, Verdict
 from svc_message.model.action import Acted, ActionKind, ActionRef, NewAction, Target, event_of
 from svc_message.model.group import Entry, Expansion, NewGroupMessage, Window
@@ -129,10 +131,8 @@ async def test_what_was_declared_void_has_no_entry(books: Books, group_desk: Gro
     assert await entries(books, group_desk) == []
 
 
-async def test_what_does_not_stand_any_more_is_told_by_pointers_alone(
-    postgres_books: Books, group_desk: GroupDesk
-) -> None:
-    books = postgres_books
+@pytest.mark.parametrize("books", ["postgres", "cassandra"], indirect=True)
+async def test_what_does_not_stand_any_more_is_told_by_pointers_alone(books: Books, group_desk: GroupDesk) -> None:
     message, other = await said(books, group_desk), await said(books, group_desk)
     old, new = group_desk.do(message, EDIT, b"old"), group_desk.do(message, EDIT, b"new")
     reaction, revoke = group_desk.do(other, REACTION, b"+1"), group_desk.do(other, REVOKE)

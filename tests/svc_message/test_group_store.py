@@ -19,6 +19,8 @@ from svc_message.model import (
 from svc_message.model.action import ActionKind
 from svc_message.model.group import Expansion, GroupAccepted, GroupLine, NewGroupMessage, Window
 from svc_message.model.receipt import MemberAck, MemberReadUpdate, ReadMessage
+from svc_message.model.setting import SettingChange
+from svc_message.protocol import position_at
 from tests.svc_message.desk import START_MS, inbox, stranger
 from tests.svc_message.group_desk import Books, GroupDesk, entry_of, group_ref, placed
 
@@ -59,7 +61,7 @@ async def test_what_is_found_is_completed_as_the_first_decision_was(books: Books
 async def test_a_batch_may_hold_what_is_new_and_what_is_found(books: Books, group_desk: GroupDesk) -> None:
     old, new, taken = group_desk.say(), group_desk.say(), group_desk.say(b"first")
     await books.groups.accept(group_desk.shard, [old, taken])
-    other = group_desk.say(b"second", message_id=taken.message_id)
+    other = group_desk.say_again(group_desk.say(b"second", message_id=taken.message_id))
 
     answers = await books.groups.accept(group_desk.shard, [group_desk.say_again(old), new, other])
 
@@ -70,7 +72,7 @@ async def test_a_void_id_is_never_accepted(books: Books, group_desk: GroupDesk) 
     message = group_desk.say()
     assert await books.store.declare_void([group_ref(message)]) == [True]
 
-    answers = await books.groups.accept(group_desk.shard, [message])
+    answers = await books.groups.accept(group_desk.shard, [group_desk.say_again(message)])
 
     assert [answer.verdict for answer in answers] == [Verdict.VOID]
     assert await inbox(books.store, group_desk.alice) == []
@@ -374,3 +376,21 @@ async def test_what_is_hidden_or_cleared_is_on_no_page_of_a_group(books: Books, 
     assert await chats_of(books, group_desk, bob, Window(1, 0)) == ([b"1"], 2)
     shown = [event.envelope for event in await inbox(books.store, bob) if isinstance(event, MessageEvent)]
     assert shown == [b"0", b"1"]
+
+
+async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: Books, group_desk: GroupDesk) -> None:
+    bob, first = group_desk.bob, group_desk.say()
+    await books.groups.accept(group_desk.shard, [first])
+    await books.groups.expand([group_desk.expand(first)], [group_desk.touch(first)])
+    archive = group_desk.keep(SettingChange(is_archived=True), user=bob)
+    group = archive._replace(conversation_id=group_desk.group_id, peer_id=UserId(group_desk.group_id))
+    await books.store.settings.change(group, NO_POSITION)
+    assert (await books.store.list_chats(bob, None, 10)).chats == []
+
+    second = group_desk.say()
+    await books.groups.accept(group_desk.shard, [second])
+    await books.groups.expand([group_desk.expand(second)], [group_desk.touch(second)])
+    await books.store.retention.wake(START_MS, position_at(START_MS - 1000))
+
+    (chat,) = (await books.store.list_chats(bob, None, 10)).chats
+    assert not chat.settings.is_archived

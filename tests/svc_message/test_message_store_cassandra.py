@@ -3,48 +3,32 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from cassandra import OperationTimedOut
 
+from chappe.runtime import migrations_cassandra
+from chappe.runtime.cassandra import Address, CassandraSession, open_session
+from chappe.runtime.engines.cassandra import EmbeddedCassandra
 from chappe.runtime.errors import UnavailableError
-from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Unit
+from svc_message.adapters.ledger_cassandra import SCHEMA
+from svc_message.adapters.ledger_cassandra.actions import read_reactions
+from svc_message.adapters.ledger_cassandra.cells import LINGER_S
+from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.copies import CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
+from svc_message.model.action import ActionKind
+from svc_message.model.setting import SettingChange
+from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 
 DAY_MS = 86_400_000
-
-
-class Cut:
-    """A connection of which a test takes away what it likes."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.lost: Callable[[Unit], Unit] = lambda unit: unit
-        """What arrives of a unit; after it has lost something the outcome is unknown."""
-        self.before_write: Callable[[], Awaitable[object]] | None = None
-
-    async def write(self, units: Iterable[Unit]) -> None:
-        meanwhile, self.before_write = self.before_write, None
-        if meanwhile is not None:
-            await meanwhile()
-        wanted = list(units)
-        arriving = [self.lost(unit) for unit in wanted]
-        await self._connection.write(arriving)
-        if arriving != wanted:
-            raise UnavailableError("Cassandra ledger", "cut")
-
-    async def read(self, reads: Sequence[Read]) -> list[list[Row]]:
-        return await self._connection.read(reads)
-
-
-@pytest.fixture
-def cut(cassandra_connection: Connection) -> Cut:
-    return Cut(cassandra_connection)
+OWN_KEYSPACE = "ledger_of_its_own"
 
 
 @pytest.fixture
@@ -284,3 +268,90 @@ async def test_many_inboxes_are_read_in_one_call(cassandra_store: CassandraMessa
     pages = await cassandra_store.read_inbox([InboxRead(one.recipient_id, NO_POSITION, 5) for one in messages])
 
     assert [found.events for found in pages] == [[event(message)] for message in messages]
+
+
+async def left_s(session: CassandraSession, column: str, table: str) -> int | None:
+    """Returns for how long the only cell of a column is kept; None for ever."""
+    rows: Any = await asyncio.to_thread(
+        session.driver.execute,
+        f"SELECT ttl({column}) FROM {table} WHERE {column} > 0x ALLOW FILTERING",  # noqa: S608 - by constants
+    )
+    (found,) = {row[0] for row in rows}
+    return found
+
+
+@pytest.fixture(scope="module")
+def own_address(cassandra: EmbeddedCassandra) -> Address:
+    """Returns the address of a cluster with a keyspace of these tests' own."""
+    address = Address((cassandra.address,))
+    asyncio.run(migrations_cassandra.migrate(address, OWN_KEYSPACE, SCHEMA, replicas=1))
+    return address
+
+
+@pytest.fixture
+async def own_session(own_address: Address) -> AsyncIterator[CassandraSession]:
+    session = await asyncio.to_thread(open_session, own_address, keyspace=OWN_KEYSPACE)
+    yield session
+    await asyncio.to_thread(session.close)
+
+
+async def test_an_epoch_that_is_begun_is_greater_than_any_before(own_session: CassandraSession) -> None:
+    store = CassandraMessageStore(Connection(own_session))
+
+    first, second = await store.raise_epoch(), await store.raise_epoch()
+
+    assert 1 < first < second == await store.epoch()
+    assert abs(first - time.time()) < 5
+
+
+async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
+    own_session: CassandraSession, desk: Desk
+) -> None:
+    session, store = own_session, CassandraMessageStore(Connection(own_session))
+    message = desk.write()._replace(expiry_s=60, accepted_ms=time.time_ns() // 1_000_000)
+    await store.accept([message])
+    edit, reaction = (desk.act(message, kind, b"!") for kind in (ActionKind.EDIT, ActionKind.REACTION))
+    await store.actions.act([edit, reaction])
+
+    for column, table in (("envelope", "messages"), ("edit", "messages"), ("reaction", "reactions")):
+        left = await left_s(session, column, table)
+        assert left is not None
+        assert 0 < left <= 60 + LINGER_S
+    assert await left_s(session, "header", "messages") is None
+    assert await left_s(session, "header", "actions") is None
+
+
+async def test_what_another_process_archived_comes_back_though_its_line_was_not_moved(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, desk: Desk
+) -> None:
+    other = CassandraMessageStore(cassandra_connection)
+    late = desk.write(message_id=desk.uuid7(START_MS - 300_000))
+    await cassandra_store.accept([late])
+    update = desk.keep(SettingChange(is_archived=True))
+    await other.settings.change(update, NO_POSITION)
+    assert (await other.list_chats(desk.bob, None, 10)).chats == []
+
+    # Within a minute of the first, which moved the line: this one does not.
+    await cassandra_store.accept([desk.write(message_id=desk.uuid7(START_MS - 299_000))])
+
+    (chat,) = (await other.list_chats(desk.bob, None, 10)).chats
+    assert not chat.settings.is_archived
+
+
+async def test_what_was_taken_back_is_in_no_row(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, desk: Desk
+) -> None:
+    message = desk.write(b"secret")
+    await cassandra_store.accept([message])
+    actions = [desk.act(message, kind, b"secret") for kind in (ActionKind.EDIT, ActionKind.REACTION, ActionKind.REVOKE)]
+    for order in itertools.permutations(actions):
+        for action in order:
+            await cassandra_store.actions.act([desk.act_again(action)])
+    await cassandra_store.accept([desk.retry(message)])
+
+    for user in (desk.alice, desk.bob):
+        key = CopyKey(user, message.conversation_id, message.message_id)
+        copy = (await read_copies(cassandra_connection, [key], is_whole=True))[key]
+        assert (copy.envelope, copy.edit, copy.revoked_ms > 0) == (b"", None, True)
+    place = (message.conversation_id, message.message_id)
+    assert await read_reactions(cassandra_connection, [place]) == {}

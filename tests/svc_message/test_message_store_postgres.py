@@ -15,9 +15,10 @@ from chappe.runtime import migrations
 from chappe.runtime.engines import EmbeddedPostgres, databases
 from chappe.runtime.errors import ChappeError, UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, StoreTimings, history
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, history
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters, byte_strings, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import _PREPARE, Connections, Row, Statement
+from svc_message.adapters.timings import StoreTimings
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.model import ChatCursor, ForeignAppend, UserId, Verdict
 from svc_message.model.action import ActionKind

@@ -102,7 +102,8 @@ async def test_a_retry_of_what_has_disappeared_is_known(store: Book, desk: Desk,
         message.accepted_ms,
         False,
     )
-    assert found.is_spent == (stage != "just disappeared")
+    # Some stores know before anything was removed.
+    assert found.is_spent or stage == "just disappeared"
     assert await store.declare_void([ref(message)]) == [False]
 
 

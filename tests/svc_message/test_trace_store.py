@@ -11,6 +11,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.group_store_memory import MemoryGroupStore
 from svc_message.adapters.journal_memory import MemoryJournal
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
@@ -59,13 +60,18 @@ async def postgres_book(ledger_dsn: str, postgres_store: PostgresMessageStore) -
     await traces.aclose()
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture
+def cassandra_book(cassandra_store: CassandraMessageStore) -> Book:
+    return Book(cassandra_store, cassandra_store.traces)
+
+
+@pytest.fixture(params=["memory", "postgres", "cassandra"])
 def book(request: pytest.FixtureRequest) -> Book:
     """Returns every book there is, one after the other."""
     if request.param == "memory":
         messages = MemoryMessageStore(SystemClock())
         return Book(messages, MemoryTraceStore(messages))
-    found: Book = request.getfixturevalue("postgres_book")
+    found: Book = request.getfixturevalue(f"{request.param}_book")
     return found
 
 
@@ -139,6 +145,8 @@ async def test_a_message_to_a_group_is_told_with_its_size_and_the_place_in_its_s
     traces: TraceStore = PostgresTraceStore(ledger_dsn)
     if isinstance(books.store, MemoryMessageStore):
         traces = MemoryTraceStore(books.store)
+    elif isinstance(books.store, CassandraMessageStore):
+        traces = books.store.traces
 
     found = await traces.read_trace(TraceQuery(message.group_id, message.message_id))
 

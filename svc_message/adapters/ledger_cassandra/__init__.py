@@ -10,7 +10,8 @@ docs/adr/009-the-ledger-on-cassandra.md. All ports share one `Connection`. What 
   list_chats), `receipts` (apply_receipts), put together in `message_store`.
 - `ActionStore`: `acting`. `SettingStore`: `settings`. `RetentionStore`: `retention`. `TraceStore`: `traces`.
 - `GroupStore`: `group_accepting`, `group_acting`, `expanding`, `group_reading`, put together in `group_store`.
-  `Journal`: `journal`.
+  `group_walk`: goes through the messages of a group that one member sees.
+- `Journal`: `journal`, with `entries` (their rows, and what they are about) and `shards` (beginning them).
 - `ReceiptStore`: `group_receipts` (acknowledge, unread, read), `tallies`, `news`, put together in `receipt_store`.
 
 What the ports ask for, and the statements that it becomes (P: one partition is read, B: rows in batches that are not
@@ -29,12 +30,17 @@ LOGGED):
   for what stands. A revoke deletes the reactions of its message in one statement.
 - change: P lines, B cells of both lines at the time of the position, pointers.
 - expire, forget, wake: nothing; cells and events end by themselves, and what is archived is compared when it is listed.
-- GroupStore.accept: for retries P body; B the shard when it was not begun for 5 s; B body, sender's pointer, bound;
-  then, when these are there, B entries of the journal. expand: B pointers, then lines.
-- checkpoint, adopt, advance, end: one row of journal_shards, all of them in one partition. read: P each ten minutes
-  since the mark, then what the entries are about.
-- acknowledge, read: P bodies, P the member's rows; B the member's rows, group_receipts, news. tally, list_receipts: P
-  the slice of a message. claim_news: P the minutes that are due, P each of what is found there; B it.
+- GroupStore.accept: for retries P body; B body, sender's pointer, bound; then, when these are there, B the shard when
+  it was not begun for 5 s and a slot every ten minutes; B entries of the journal. act: as for direct messages, then
+  the same entries. expand: B pointers, then lines.
+- GroupStore.read_page: P bounds of each time of the reader, P line, P bodies of a bucket or more, P the reader's
+  rows, P reactions. read_chats: the same of many groups at once, of each the newest two bodies and what is after
+  read_upto.
+- checkpoint, adopt, advance, end: one row of journal_shards, all of them in one partition. read: P the slots of the
+  shard, P each since the mark, then what the entries are about.
+- acknowledge, read: P bodies, P the member's rows, once a minute P news; B group_receipts, news, pointers; then, when
+  these are there, B the member's rows, which decide what is raised, and lines. unread: P bounds, P bodies. tally,
+  list_receipts: P the slice of a message. claim_news: P the minutes that are due, P each of what is found there; B it.
 - read_trace: P pair or body, P rows, P inboxes from its acceptance on.
 """
 

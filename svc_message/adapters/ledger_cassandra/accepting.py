@@ -15,9 +15,9 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import Header, pointer_ttl_s
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
-from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, touches_of
+from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, pair, touches_of
 from svc_message.adapters.ledger_cassandra.pointers import Place
-from svc_message.model import Accepted, Found, MessageRef, NewMessage, UserId, Verdict
+from svc_message.model import Accepted, Found, MessageRef, NewMessage, Verdict
 
 BLIND_AGE_MS: Final = 10_000
 """How old the id of a first attempt may be that is written without looking."""
@@ -121,15 +121,9 @@ def _rows(message: NewMessage, header: Header, now_ms: int) -> Iterator[Write]:
     cells = (header.cell(), header.envelope_cell(message.envelope))
     place = Place(message.position)
     ttl_s = pointer_ttl_s(header.expires_ms, now_ms)
-    for user_id in _seers(header):
+    for user_id in header.seers:
         yield from copies.store(CopyKey(user_id, conversation_id, message_id), header, cells, now_ms)
         yield place.message(user_id, conversation_id, message_id, ttl_s)
-
-
-def _seers(header: Header) -> tuple[UserId, ...]:
-    if header.is_withheld or header.recipient_id == header.sender_id:
-        return (header.sender_id,)
-    return (header.sender_id, header.recipient_id)
 
 
 def _touching(message: NewMessage, header: Header) -> Touching:
@@ -200,5 +194,7 @@ def _is_to_group(message: NewMessage | MessageRef) -> bool:
 def _set_void(ref: MessageRef, *, is_withdrawn: bool) -> Iterator[Write]:
     for key in _keys(ref):
         yield copies.set_void(key, is_withdrawn=is_withdrawn)
+    if not _is_to_group(ref):
+        yield pair(ref)
     for body_key in _body_keys(ref):
         yield set_body_void(body_key, is_withdrawn=is_withdrawn)

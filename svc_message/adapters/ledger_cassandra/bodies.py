@@ -9,19 +9,30 @@ from svc_message.adapters.ledger_cassandra.cells import (
     Rank,
     body_bucket_of,
     envelope_of,
+    integer,
     list_of_ids,
+    ordered,
     smallint,
     stamp,
     time_of_earliest,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, chunks
+from svc_message.adapters.ledger_cassandra.copies import Copy, after_id, chunks
 from svc_message.model import ConversationId, MessageId
 
-_NAMED: Final = """
-    SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted, envelope FROM bodies
-    WHERE conversation_id = ? AND bucket = ? AND message_id IN ?
+LIGHT: Final = "SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted"
+WHOLE: Final = f"{LIGHT}, envelope"
+_PARTITION: Final = "FROM bodies WHERE conversation_id = ? AND bucket = ?"
+BETWEEN: Final = f"{_PARTITION} AND message_id > ? AND message_id < ?"
+_NAMED: Final = f"{WHOLE} {_PARTITION} AND message_id IN ?"
+_NAMED_LIGHT: Final = f"{LIGHT} {_PARTITION} AND message_id IN ?"
+_LAST: Final = f"{LIGHT} {_PARTITION} LIMIT 1"
+_BUCKETS: Final = "SELECT bucket FROM bounds WHERE conversation_id = ?"
+_BEFORE: Final = """
+    SELECT uuid_as_blob(message_id), header, is_void FROM bodies
+    WHERE conversation_id = ? AND bucket = ? AND message_id < ? LIMIT ?
 """
+_SEARCHED: Final = 20
 _SET_VOID: Final = """
     UPDATE bodies USING TIMESTAMP ? SET is_void = ? WHERE conversation_id = ? AND bucket = ? AND message_id = ?
 """
@@ -39,13 +50,14 @@ class BodyKey(NamedTuple):
         return smallint(body_bucket_of(self.message_id))
 
 
-async def read_bodies(connection: Connection, keys: Iterable[BodyKey]) -> dict[BodyKey, Copy]:
-    """Reads the messages that are there, as everybody sees them."""
+async def read_bodies(connection: Connection, keys: Iterable[BodyKey], *, is_whole: bool = True) -> dict[BodyKey, Copy]:
+    """Reads the messages that are there, as everybody sees them; with what they say when they are asked for whole."""
     partitions: dict[tuple[ConversationId, bytes], dict[MessageId, None]] = {}
     for key in keys:
         partitions.setdefault((key.conversation_id, key.bucket), {})[key.message_id] = None
+    query = _NAMED if is_whole else _NAMED_LIGHT
     reads = [
-        (place[0], Read(_NAMED, (*place, list_of_ids(chunk))))
+        (place[0], Read(query, (*place, list_of_ids(chunk))))
         for place, ids in partitions.items()
         for chunk in chunks(ids)
     ]
@@ -57,9 +69,39 @@ async def read_bodies(connection: Connection, keys: Iterable[BodyKey]) -> dict[B
     return found
 
 
+async def last_body(connection: Connection, group_id: ConversationId) -> Copy | None:
+    """Reads the message to a group with the greatest id, as everybody sees it; without what it says."""
+    (buckets,) = await connection.read([Read(_BUCKETS, (group_id,))])
+    if not buckets:
+        return None
+    place = (group_id, smallint(max(row[0] for row in buckets)))
+    (rows,) = await connection.read([Read(_LAST, place)])
+    return copy_of(rows[0]) if rows else None
+
+
+async def newest_body(connection: Connection, group_id: ConversationId, upto: bytes) -> bytes:
+    """Returns the newest message to a group at or before an id; empty for none."""
+    (buckets,) = await connection.read([Read(_BUCKETS, (group_id,))])
+    before = ordered(after_id(upto) or b"\xff" * 16)
+    for bucket in sorted({row[0] for row in buckets if row[0] <= body_bucket_of(upto)}, reverse=True):
+        found = await _newest_in(connection, (group_id, smallint(bucket)), before)
+        if found:
+            return found
+    return b""
+
+
+async def _newest_in(connection: Connection, partition: tuple[bytes, bytes], before: bytes) -> bytes:
+    while True:
+        (rows,) = await connection.read([Read(_BEFORE, (*partition, before, integer(_SEARCHED)))])
+        found: bytes = next((message_id for message_id, header, is_void in rows if header and not is_void), b"")
+        if found or len(rows) < _SEARCHED:
+            return found
+        before = rows[-1][0]
+
+
 def copy_of(row: Row) -> Copy:
-    """Reads a row as everybody sees it."""
-    message_id, header, is_void, edit, revoked, is_reacted, envelope = row
+    """Reads a row as everybody sees it, with its envelope or without."""
+    message_id, header, is_void, edit, revoked, is_reacted, *envelope = row
     return Copy(
         message_id,
         Header.read(header) if header else None,
@@ -71,7 +113,7 @@ def copy_of(row: Row) -> Copy:
         delivered_ms=0,
         read_ms=0,
         is_read_told=True,
-        envelope=envelope_of(envelope),
+        envelope=envelope_of(envelope[0]) if envelope else b"",
     )
 
 

@@ -119,6 +119,13 @@ class Header(NamedTuple):
         """From when on nobody sees the message; 0 when it stays."""
         return expires_at(self.accepted_ms, self.expiry_s)
 
+    @property
+    def seers(self) -> tuple[UserId, ...]:
+        """Who has a row of a direct message."""
+        if self.is_withheld or self.recipient_id == self.sender_id:
+            return (self.sender_id,)
+        return (self.sender_id, self.recipient_id)
+
 
 def envelope_of(cell: bytes | None) -> bytes:
     """Reads the content of a message; empty when it was taken back."""

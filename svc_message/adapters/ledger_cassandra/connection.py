@@ -27,8 +27,8 @@ from cassandra.query import (
 
 from chappe.runtime.cassandra import CassandraSession
 from chappe.runtime.errors import UnavailableError
-from chappe.runtime.metrics import SECONDS, Histogram
 from chappe.runtime.tracing import part
+from svc_message.adapters.timings import StoreTimings, Timings
 
 DEPENDENCY: Final = "Cassandra ledger"
 UNSET: Final[Any] = UNSET_VALUE
@@ -67,33 +67,23 @@ Group = Sequence[Unit]
 """Units that travel together."""
 
 
-class Timings:
-    """How long calls took, and how many had an unknown outcome."""
-
-    def __init__(self) -> None:
-        self.seconds = Histogram(SECONDS)
-        self.failures = 0
-
-
 class Connection:
     """A session whose driver finds nodes again that were gone.
 
     Whatever the driver raises becomes an `UnavailableError`: what was to be written may or may not be there.
     """
 
-    def __init__(
-        self, session: CassandraSession, *, writes: Timings | None = None, reads: Timings | None = None
-    ) -> None:
+    def __init__(self, session: CassandraSession, *, timings: StoreTimings | None = None) -> None:
         """Takes a session that was opened in the keyspace of the ledger.
 
         Args:
             session: It, which `aclose` closes.
-            writes: Counts how long it takes to write.
-            reads: Counts how long it takes to read.
+            timings: Counts how long it takes.
         """
+        timings = timings or StoreTimings()
         self._session = session
-        self._writes = writes or Timings()
-        self._reads = reads or Timings()
+        self._writes = timings.writes
+        self._reads = timings.reads
         self._prepared: dict[str, PreparedStatement] = {}
 
     async def write(self, units: Iterable[Unit]) -> None:

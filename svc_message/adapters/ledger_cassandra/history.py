@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reactions
+from svc_message.adapters.ledger_cassandra.bodies import last_body
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, newest_of, read_stretches, walk
-from svc_message.adapters.ledger_cassandra.lines import TOUCH_INTERVAL_MS, Line, read_lines, read_list
+from svc_message.adapters.ledger_cassandra.lines import LATE_MS, TOUCH_INTERVAL_MS, Line, read_lines, read_list
 from svc_message.model import (
     NO_POSITION,
     Chat,
@@ -20,6 +21,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import Reaction
+from svc_message.protocol import is_group
 
 REACTIONS_SHOWN: Final = 50
 UNREAD_SHOWN: Final = 100
@@ -112,12 +114,19 @@ async def list_chats(
 
 
 async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
-    """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute."""
-    if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS or not line.buckets:
+    """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute.
+
+    A line is as old as the id of its message, which may have been accepted late.
+    """
+    if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS + LATE_MS:
         return line
-    (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
-    header = Copy.of(rows[0]).header if rows else None
-    is_later = header is not None and header.accepted_ms > line.archived_ms
+    last: Copy | None = None
+    if is_group(line.conversation_id):
+        last = await last_body(connection, line.conversation_id)
+    elif line.buckets:
+        (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
+        last = Copy.of(rows[0]) if rows else None
+    is_later = last is not None and last.header is not None and last.header.accepted_ms > line.archived_ms
     return line._replace(archived_ms=0) if is_later else line
 
 

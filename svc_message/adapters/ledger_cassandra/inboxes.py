@@ -244,6 +244,8 @@ def _action(placed: _Placed, pointed: _Pointed) -> Event | None:
     if action is None or action.deed is None or action.is_void:
         return None
     deed = action.deed
+    if 0 < deed.expires_ms <= pointed.now_ms:
+        return None
     place = (row.position, row.item_id, row.conversation_id, deed.message_id, deed.user_id, deed.device_id)
     if deed.kind in {ActionKind.REVOKE, ActionKind.HIDE}:
         return RevokeEvent(*place, deed.accepted_ms, deed.kind is ActionKind.HIDE, deed.expires_ms)

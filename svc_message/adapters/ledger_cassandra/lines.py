@@ -13,11 +13,13 @@ from svc_message.adapters.ledger_cassandra.cells import (
     stamp_of_id,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
-from svc_message.model import ConversationId, MessageId, UserId
+from svc_message.model import ConversationId, MessageId, MessageRef, UserId
 from svc_message.model.setting import Settings
 
 TOUCH_INTERVAL_MS: Final = 60_000
 TOUCHES_KEPT: Final = 200_000
+LATE_MS: Final = 660_000
+"""How old an id may be when it is accepted first: 10 minutes, and what clocks may be off."""
 
 _COLUMNS: Final = """
     SELECT uuid_as_blob(conversation_id), uuid_as_blob(peer_id), last_ms, buckets, uuid_as_blob(read_upto),
@@ -31,6 +33,7 @@ _TOUCH: Final = """
     WHERE user_id = ? AND conversation_id = ?
 """
 _MOVE: Final = "UPDATE conversations USING TIMESTAMP ? SET read_upto = ? WHERE user_id = ? AND conversation_id = ?"
+_PAIR_OF: Final = "SELECT uuid_as_blob(one_id), uuid_as_blob(other_id) FROM pairs WHERE conversation_id = ?"
 _PAIR: Final = "INSERT INTO pairs (conversation_id, one_id, other_id) VALUES (?, ?, ?) USING TIMESTAMP ?"
 
 
@@ -118,7 +121,7 @@ class Touches:
         if not message.is_withheld and message.recipient_id != message.sender_id:
             lines.append(touch(message.recipient_id, message.sender_id, message))
         if known is None:
-            lines.append(_pair(message))
+            lines.append(pair(message))
         return lines
 
     def done(self, messages: Sequence[Touching]) -> None:
@@ -145,6 +148,12 @@ async def read_list(connection: Connection, user_id: UserId) -> list[Line]:
     return [Line.of(row) for row in rows]
 
 
+async def read_pairs(connection: Connection, conversation_ids: Sequence[ConversationId]) -> list[tuple[UserId, ...]]:
+    """Returns who is in direct conversations, in order; nobody in one that is not known."""
+    found = await connection.read([Read(_PAIR_OF, (one,)) for one in conversation_ids])
+    return [tuple(map(UserId, rows[0])) if rows else () for rows in found]
+
+
 def touch(user_id: UserId, peer_id: UserId, message: Touching) -> Write:
     """Returns what moves a conversation up in one list; it stays where a later message has put it."""
     message_id, conversation_id = message.message_id, message.conversation_id
@@ -159,7 +168,8 @@ def move(user_id: UserId, conversation_id: ConversationId, read_upto: bytes) -> 
     return Write(_MOVE, (user_id,), (stamp_of_id(read_upto), read_upto, user_id, conversation_id))
 
 
-def _pair(message: Touching) -> Write:
+def pair(message: Touching | MessageRef) -> Write:
+    """Returns what says who is in the conversation of a direct message."""
     one, other = sorted((message.sender_id, message.recipient_id))
     conversation_id = message.conversation_id
     values = (conversation_id, one, other, stamp(message.message_id, Rank.SENT))

@@ -6,9 +6,18 @@ from typing import Any
 from chappe.runtime.clock import Clock, SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra import accepting, history, inboxes, receipts
+from svc_message.adapters.ledger_cassandra.acting import CassandraActionStore
 from svc_message.adapters.ledger_cassandra.bounds import LEAD_S, Bounds
-from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row
+from svc_message.adapters.ledger_cassandra.cells import bigint
+from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Read, Row, Write
+from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
+from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.lines import Touches
+from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
+from svc_message.adapters.ledger_cassandra.retention import CassandraRetentionStore
+from svc_message.adapters.ledger_cassandra.settings import CassandraSettingStore
+from svc_message.adapters.ledger_cassandra.shards import Shards
+from svc_message.adapters.ledger_cassandra.traces import CassandraTraceStore
 from svc_message.model import (
     Accepted,
     Applied,
@@ -27,6 +36,7 @@ from svc_message.model import (
 )
 
 _EPOCH = "SELECT epoch FROM ledger WHERE id = ?"
+_RAISE = "UPDATE ledger USING TIMESTAMP ? SET epoch = ? WHERE id = ?"
 _CLOCK = "SELECT to_unix_timestamp(now()) FROM ledger WHERE id = ?"
 _ONLY = (b"\x00",)
 
@@ -45,6 +55,21 @@ class CassandraMessageStore:
         self._connection = connection
         self._bounds = Bounds(clock or SystemClock(), lead_s)
         self._touches = Touches()
+        self.actions = CassandraActionStore(connection, self._bounds)
+        """The port `ActionStore` on the same book."""
+        self.settings = CassandraSettingStore(connection, self._bounds, self._touches.forget)
+        """The port `SettingStore` on the same book."""
+        self.retention = CassandraRetentionStore()
+        """The port `RetentionStore` on the same book."""
+        self.traces = CassandraTraceStore(connection, self._bounds)
+        """The port `TraceStore` on the same book."""
+        shards = Shards(clock)
+        self.groups = CassandraGroupStore(connection, self._bounds, shards)
+        """The port `GroupStore` on the same book."""
+        self.journal = CassandraJournal(connection, self._bounds, shards)
+        """The port `Journal` on the same book."""
+        self.receipts = CassandraReceiptStore(connection, self._bounds)
+        """The port `ReceiptStore` on the same book."""
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with their pointers; young first attempts without looking."""
@@ -85,6 +110,16 @@ class CassandraMessageStore:
         """Returns the epoch of the ledger."""
         (rows,) = await self._connection.read([Read(_EPOCH, _ONLY)])
         return int(_only(rows))
+
+    async def raise_epoch(self) -> int:
+        """Begins a new epoch, as a restore has to, and returns it.
+
+        It is the time in seconds, so that two restores of one backup never begin the same epoch. It is its own write
+        timestamp: the greatest stands.
+        """
+        epoch = max(await self.epoch() + 1, int(await self.clock_ms()) // 1000)
+        await self._connection.write([[Write(_RAISE, _ONLY, (bigint(epoch), bigint(epoch), *_ONLY))]])
+        return epoch
 
     async def clock_ms(self) -> float:
         """Returns the wall clock of the node that answers, Unix milliseconds."""

@@ -57,9 +57,17 @@ class Place:
             raise ValueError("a change id is not 16 bytes long")
         return self._row(user_id, FOREIGN, NO_ID, append.change_id, INBOX_TTL_S, append.change_id + append.item)
 
-    def row(self, user_id: UserId, kind: int, conversation_id: bytes, item_id: bytes, data: bytes = b"") -> Write:
+    def row(
+        self,
+        user_id: UserId,
+        kind: int,
+        conversation_id: bytes,
+        item_id: bytes,
+        data: bytes = b"",
+        ttl_s: int = INBOX_TTL_S,
+    ) -> Write:
         """Returns any other row; without data it has none."""
-        return self._row(user_id, kind, conversation_id, item_id, INBOX_TTL_S, data or UNSET)
+        return self._row(user_id, kind, conversation_id, item_id, ttl_s, data or UNSET)
 
     def _row(
         self, user_id: UserId, kind: int, conversation_id: bytes, item_id: bytes, ttl_s: int, data: bytes = UNSET

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, read_copies, read_stretches
-from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
+from svc_message.adapters.ledger_cassandra.lines import LATE_MS, Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import (
     Applied,
@@ -27,17 +27,14 @@ from svc_message.model import (
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
-LATE_MS: Final = 660_000
-"""Nothing that was minted so long before the last `read_upto` can be unread: an id is accepted for the first time for
-10 minutes only."""
 
 _RECEIPT: Final = Struct("!hq16s")
-_OWN_READ: Final = Struct("!16si")
-_DELIVERED: Final = """
+OWN_READ: Final = Struct("!16si")
+DELIVERED: Final = """
     UPDATE messages USING TIMESTAMP ? SET delivered_ms = ?
     WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
 """
-_READ: Final = """
+READ: Final = """
     UPDATE messages USING TIMESTAMP ? SET read_ms = ?, is_read_told = ?
     WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
 """
@@ -106,8 +103,8 @@ async def _expand(
     for n, update in enumerate(batch):
         line = lines[_place(update)]
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
-            after = b"" if update.is_forced else _earlier(line.read_upto, LATE_MS)
-            stretches[n] = Stretch(*_place(update), line.buckets, after, _next(update.read_upto))
+            after = b"" if update.is_forced else earlier(line.read_upto, LATE_MS)
+            stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
     found = await read_stretches(connection, list(stretches.values()), EXPANDED)
     expanded = [_Expanded(b"", ())] * len(batch)
     for n, copies in zip(stretches, found, strict=True):
@@ -266,11 +263,11 @@ def _rows(
             partition = (user_id, conversation_id, key.bucket)
             if not one.copy.delivered_ms:
                 values = (stamp(one.message_id, Rank.DELIVERED), recorded, *partition, one.message_id)
-                yield Write(_DELIVERED, partition, values)
+                yield Write(DELIVERED, partition, values)
             if is_read and (one.is_told or user_id == reader_id):
                 told = TRUE if one.is_told else FALSE
                 yield Write(
-                    _READ, partition, (stamp(one.message_id, Rank.READ), recorded, told, *partition, one.message_id)
+                    READ, partition, (stamp(one.message_id, Rank.READ), recorded, told, *partition, one.message_id)
                 )
     for event in events:
         data = _RECEIPT.pack(event.state, event.recorded_ms, reader_id) + b"".join(event.message_ids)
@@ -278,16 +275,11 @@ def _rows(
     if own_read is not None:
         upto = own_read.read_upto
         yield move(reader_id, conversation_id, upto)
-        yield place.own_read(reader_id, conversation_id, upto, _OWN_READ.pack(upto, update.reader_device_id))
+        yield place.own_read(reader_id, conversation_id, upto, OWN_READ.pack(upto, update.reader_device_id))
 
 
-def _earlier(message_id: bytes, by_ms: int) -> bytes:
+def earlier(message_id: bytes, by_ms: int) -> bytes:
+    """Returns the least id of a time so long before that of an id; empty before none."""
     if not message_id:
         return b""
     return max(int.from_bytes(message_id[:6], "big") - by_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(9)
-
-
-def _next(message_id: bytes) -> bytes:
-    """Returns the bytes after an id, so that what lies before them includes it; empty after the last."""
-    number = int.from_bytes(message_id, "big") + 1
-    return number.to_bytes(16, "big") if number < 2**128 else b""

@@ -12,9 +12,10 @@ from chappe.runtime import migrations
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.message_store_postgres import accepting, history, inboxes, receipts
 from svc_message.adapters.message_store_postgres.acting import PostgresActionStore
-from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement, Timings
+from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, Connections, Statement
 from svc_message.adapters.message_store_postgres.retention import PostgresRetentionStore
 from svc_message.adapters.message_store_postgres.settings import PostgresSettingStore
+from svc_message.adapters.timings import StoreTimings
 from svc_message.model import (
     Accepted,
     Applied,
@@ -34,14 +35,6 @@ from svc_message.model import (
 
 SCHEMA: Final = Path(__file__).resolve().parents[2] / "schema"
 """The migrations of the ledger, for `chappe.runtime.migrations.migrate`."""
-
-
-class StoreTimings:
-    """How long writing and reading took."""
-
-    def __init__(self) -> None:
-        self.writes = Timings()
-        self.reads = Timings()
 
 
 class PostgresMessageStore:

@@ -11,10 +11,10 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 
 from chappe.runtime.errors import UnavailableError
-from chappe.runtime.metrics import SECONDS, Histogram
 from chappe.runtime.postgres import TidyConnection
 from chappe.runtime.tracing import part
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters
+from svc_message.adapters.timings import Timings
 
 DEPENDENCY: Final = "PostgreSQL ledger"
 
@@ -39,14 +39,6 @@ class Statement(NamedTuple):
     query: bytes
     """A constant of this package, so that it is prepared once for each connection."""
     parameters: tuple[object, ...] = ()
-
-
-class Timings:
-    """How long statements took, with the wait for a connection, and how many had an unknown outcome."""
-
-    def __init__(self) -> None:
-        self.seconds = Histogram(SECONDS)
-        self.failures = 0
 
 
 class Connections:

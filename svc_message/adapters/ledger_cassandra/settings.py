@@ -1,0 +1,138 @@
+"""Changes how users keep their conversations, and tells their devices.
+
+What a change sets is written at the time of its position, so that changes stand in the order of their positions
+whatever comes first. The lines of two people are changed together, and not as one: who asks again completes it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from svc_message.adapters.inbox_rows import SETTING
+from svc_message.adapters.ledger_cassandra.bodies import newest_body
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
+from svc_message.adapters.ledger_cassandra.cells import NO_ID, bigint, integer, stamp_of_id, stamp_of_position
+from svc_message.adapters.ledger_cassandra.connection import Connection, Write
+from svc_message.adapters.ledger_cassandra.copies import Stretch, after_id, read_stretches
+from svc_message.adapters.ledger_cassandra.lines import Line, read_lines
+from svc_message.adapters.ledger_cassandra.pointers import Place
+from svc_message.model import UserId
+from svc_message.model.setting import Changed, SettingEvent, SettingUpdate
+from svc_message.protocol import is_group
+
+_SEARCHED: Final = 100
+_SET: Final = "UPDATE conversations USING TIMESTAMP ? SET {} = ? WHERE user_id = ? AND conversation_id = ?"
+# By the name of the field of a line.
+_COLUMNS: Final = (
+    "peer_id",
+    "muted_until_ms",
+    "pinned_ms",
+    "archived_ms",
+    "expiry_s",
+    "cleared_upto",
+    "cleared_ms",
+    "cleared_floor",
+)
+_QUERIES: Final = {"settings_position": _SET.format("settings_pos")} | {name: _SET.format(name) for name in _COLUMNS}
+_GREATEST: Final = {"cleared_upto", "cleared_floor"}
+"""Of these the greatest stands, and not the latest."""
+
+
+class CassandraSettingStore:
+    """The port `SettingStore` on Cassandra."""
+
+    def __init__(self, connection: Connection, bounds: Bounds, forget: Callable[[bytes], None]) -> None:
+        """Prepares; nothing is dialled.
+
+        Args:
+            connection: To the cluster.
+            bounds: Refuses what lies too far ahead.
+            forget: Called with a conversation that was archived: its next message is to bring it back. What other
+                processes leave out for a minute is found when lists are read.
+        """
+        self._connection = connection
+        self._bounds = bounds
+        self._forget = forget
+
+    async def change(self, update: SettingUpdate, floor: bytes) -> Changed | None:
+        """Changes the lines of everyone it reaches and appends the events, written together."""
+        self._bounds.check(update.position)
+        users = list(dict.fromkeys((update.user_id, update.peer_id) if update.reaches_peer else (update.user_id,)))
+        places = [(user_id, update.conversation_id) for user_id in users]
+        found = await read_lines(self._connection, places)
+        if found[0] is None and not update.may_begin:
+            return None
+        if any(line is not None and line.settings_position >= update.position for line in found):
+            return Changed(is_stored=False, events=())
+        lines = [line or _new_line(user_id, update) for user_id, line in zip(users, found, strict=True)]
+        cleared = await self._cleared(update, lines[0])
+        values = [
+            _own(line, update, cleared, floor) if user_id == update.user_id else _peers(line, update)
+            for user_id, line in zip(users, lines, strict=True)
+        ]
+        rows = [row for user_id, changed in zip(users, values, strict=True) for row in _rows(user_id, update, changed)]
+        await self._connection.write([rows])
+        if update.change.is_archived:
+            self._forget(update.conversation_id)
+        events = [
+            SettingEvent(update.position, user_id, update.conversation_id, line._replace(**changed).settings())
+            for user_id, line, changed in zip(users, lines, values, strict=True)
+        ]
+        return Changed(is_stored=True, events=tuple(events))
+
+    async def _cleared(self, update: SettingUpdate, line: Line) -> bytes:
+        """Returns the newest message at or before the place that is to be cleared; empty for none."""
+        asked = update.change.cleared_upto
+        if asked is None:
+            return b""
+        if is_group(update.conversation_id):
+            return await newest_body(self._connection, update.conversation_id, asked)
+        before = after_id(asked)
+        while True:
+            stretch = Stretch(update.user_id, update.conversation_id, line.buckets, before=before)
+            (copies,) = await read_stretches(self._connection, [stretch], _SEARCHED)
+            for copy in copies:
+                if copy.header is not None and not copy.is_void:
+                    return copy.message_id
+            if len(copies) < _SEARCHED:
+                return b""
+            before = copies[-1].message_id
+
+
+def _new_line(user_id: UserId, update: SettingUpdate) -> Line:
+    peer_id = update.peer_id if user_id == update.user_id else update.user_id
+    return Line(update.conversation_id, peer_id, 0, ())
+
+
+def _peers(line: Line, update: SettingUpdate) -> dict[str, Any]:
+    """Returns what a change sets in any line that it reaches."""
+    values: dict[str, Any] = {"settings_position": update.position, "peer_id": line.peer_id}
+    if update.change.expiry_s is not None:
+        values["expiry_s"] = update.change.expiry_s
+    return values
+
+
+def _own(line: Line, update: SettingUpdate, cleared: bytes, floor: bytes) -> dict[str, Any]:
+    """Returns what a change sets in the line of its user."""
+    change, values = update.change, _peers(line, update)
+    if change.muted_until_ms is not None:
+        values["muted_until_ms"] = change.muted_until_ms
+    if change.is_pinned is not None:
+        values["pinned_ms"] = (line.pinned_ms or update.changed_ms) if change.is_pinned else 0
+    if change.is_archived is not None:
+        # Ids may be a little ahead of our clock: what is on the list now is not what brings it back.
+        values["archived_ms"] = max(update.changed_ms, line.last_ms) if change.is_archived else 0
+    if cleared:
+        upto = max(line.cleared_upto, cleared)
+        values["cleared_ms"] = update.changed_ms
+        values["cleared_upto"] = upto
+        values["cleared_floor"] = max(line.cleared_floor, min(floor, upto))
+    return values
+
+
+def _rows(user_id: UserId, update: SettingUpdate, values: dict[str, Any]) -> Iterator[Write]:
+    place, at = (user_id, update.conversation_id), stamp_of_position(update.position)
+    for name, value in values.items():
+        cell: bytes = integer(value) if name == "expiry_s" else bigint(value) if isinstance(value, int) else value
+        stamp = stamp_of_id(cell) if name in _GREATEST else at
+        yield Write(_QUERIES[name], (user_id,), (stamp, cell, *place))
+    yield Place(update.position).row(user_id, SETTING, update.conversation_id, NO_ID)

@@ -1,0 +1,111 @@
+"""The ledger on three nodes: some are killed while people write, and nothing that was acknowledged is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from chappe.runtime import migrations_cassandra
+from chappe.runtime.cassandra import Address, open_session
+from chappe.runtime.engines.cassandra import EmbeddedCassandraCluster
+from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.ledger_cassandra import SCHEMA
+from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.model import NewMessage
+from tests.svc_message.desk import Desk, ids, inbox, page
+
+BATCHES = 60
+BATCH = 8
+WRITERS = 4
+
+
+@pytest.fixture
+async def store(cassandra_cluster: EmbeddedCassandraCluster) -> AsyncIterator[CassandraMessageStore]:
+    """Returns a store of which every row is on three nodes."""
+    address = Address(tuple(cassandra_cluster.addresses))
+    await migrations_cassandra.migrate(address, "ledger", SCHEMA, replicas=3)
+    connection = Connection(await asyncio.to_thread(open_session, address, keyspace="ledger"))
+    yield CassandraMessageStore(connection)
+    await connection.aclose()
+
+
+class Writers:
+    """People who write, and send again what was not acknowledged, as their outboxes do."""
+
+    def __init__(self, store: CassandraMessageStore, desk: Desk) -> None:
+        self._store, self._desk = store, desk
+        self.acknowledged: list[NewMessage] = []
+        self.refused = 0
+        self._some = asyncio.Event()
+
+    async def write(self, batches: int) -> None:
+        """Writes so many batches, several at a time."""
+        left = iter(range(batches))
+        async with asyncio.timeout(120):
+            await asyncio.gather(*(self._write(left) for _ in range(WRITERS)))
+
+    async def _write(self, left: Iterator[int]) -> None:
+        for _ in left:
+            messages = [self._desk.write(b"%d" % n) for n in range(BATCH)]
+            while True:
+                try:
+                    await self._store.accept(messages)
+                    break
+                except UnavailableError:
+                    self.refused += 1
+                    messages = [self._desk.retry(message) for message in messages]
+                    await asyncio.sleep(0.1)
+            self.acknowledged += messages
+            if len(self.acknowledged) >= BATCHES * BATCH // 3:
+                self._some.set()
+
+    async def until_some(self) -> None:
+        """Returns once a third is acknowledged."""
+        await self._some.wait()
+
+
+async def everything_is_there(store: CassandraMessageStore, desk: Desk, written: Writers) -> None:
+    """Looks for what was acknowledged in both inboxes and in the history of both."""
+    acknowledged = set(ids(written.acknowledged))
+    assert len(acknowledged) == BATCHES * BATCH
+    for user in (desk.alice, desk.bob):
+        assert {event.message_id for event in await inbox(store, user)} == acknowledged  # type: ignore[union-attr]  # messages alone
+        assert set(ids(await page(store, user, written.acknowledged[0], limit=BATCHES * BATCH))) == acknowledged
+
+
+async def test_sending_goes_on_while_one_node_of_three_is_killed(
+    cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
+) -> None:
+    written = Writers(store, desk)
+    writing = asyncio.gather(written.write(BATCHES))
+    await written.until_some()
+
+    await cassandra_cluster.nodes[1].kill()
+    await writing
+
+    await everything_is_there(store, desk, written)
+    await cassandra_cluster.nodes[1].start()
+    await cassandra_cluster.until_whole()
+
+
+async def test_what_was_acknowledged_is_there_after_all_nodes_were_killed_at_once(
+    cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
+) -> None:
+    written = Writers(store, desk)
+    await written.write(BATCHES)
+
+    await cassandra_cluster.kill()
+    with pytest.raises(UnavailableError):
+        await store.accept([desk.write()])
+    await cassandra_cluster.start()
+
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await everything_is_there(store, desk, written)
+            except UnavailableError:
+                # The driver looks for nodes that were gone now and then.
+                await asyncio.sleep(0.2)
+            else:
+                return
