@@ -22,9 +22,10 @@ from tests.svc_message.group_desk import group_of
 from tests.svc_message.test_directory_grpc import Rig, rig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from chappe.api.edge.v1 import server_frame_pb2
+    from svc_message.model import Found, MessageRef
 
 __all__ = ["rig"]
 
@@ -129,11 +130,22 @@ async def test_blocks_and_groups_apply_to_bots(doors: Doors) -> None:
     assert reason(outside.refused) == "NOT_IN_CONVERSATION"
 
 
-async def test_requests_at_the_same_time_gather_in_one_flush(doors: Doors) -> None:
+async def test_requests_gather_while_a_flush_is_under_way(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, flushes = doors.store.find, doors.flushes.unsure
+    under_way: list[MessageRef] = []
+
+    async def look_slowly(refs: Sequence[MessageRef]) -> list[Found | None]:
+        under_way.extend(refs)
+        async with asyncio.timeout(10):
+            while len(under_way) + flushes.pending < 20:
+                await settle()
+        return await look(refs)
+
+    monkeypatch.setattr(doors.store, "find", look_slowly)
     responses = await asyncio.gather(*(say(doors, request(doors, number)) for number in range(20)))
 
     assert len({response.stored.message_id for response in responses}) == 20
-    assert doors.flushes.unsure.flushed_batches < 20
+    assert flushes.flushed_batches < 10
 
 
 @pytest.mark.parametrize("request_id", [b"\x01" * 16, b"\x01" * 6 + b"\x70\x00" + b"\x00" * 8])
