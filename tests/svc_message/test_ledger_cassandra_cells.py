@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
+    AFTER_ALL,
     DAY_MS,
     LINGER_S,
     Edit,
@@ -19,6 +20,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     ordered,
     pointer_ttl_s,
     stamp,
+    stamp_of_action,
     stamp_of_id,
     stamp_of_position,
     time_of_earliest,
@@ -112,6 +114,15 @@ def test_later_positions_are_never_written_at_an_earlier_time(one: bytes, other:
     early, late = sorted((one, other))
 
     assert stamp_of_position(early) <= stamp_of_position(late)
+
+
+@given(uuid7s, uuid7s)
+def test_what_a_greater_action_sets_is_written_later_and_nothing_after_what_takes_it_away(
+    one: bytes, other: bytes
+) -> None:
+    early, late = sorted((one, other))
+
+    assert stamp_of_action(early) <= stamp_of_action(late) < AFTER_ALL
 
 
 @given(ids, uuid7s)
