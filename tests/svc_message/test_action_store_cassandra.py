@@ -8,12 +8,15 @@ import pytest
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra.connection import Connection, Unit, Write
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
-from svc_message.model import NewMessage, StoredMessage, UserId, Verdict
+from svc_message.model import NO_POSITION, NewMessage, StoredMessage, UserId, Verdict
 from svc_message.model.action import ActionKind, NewAction, event_of
 from svc_message.model.setting import SettingChange
 from tests.svc_message.cut import Cut
-from tests.svc_message.desk import START_MS, Desk, action_ref, inbox, page
+from tests.svc_message.desk import START_MS, Desk, action_ref, event, inbox, page
 from tests.svc_message.fakes import ManualClock
+from tests.svc_message.group_desk import Books, GroupDesk
+from tests.svc_message.test_group_actions import entries, said
+from tests.svc_message.test_group_actions import page as group_page
 
 EDIT, REVOKE, HIDE, REACTION = ActionKind
 EXPIRY_S = 600
@@ -73,6 +76,40 @@ async def test_what_ends_by_itself_is_taken_back_for_ever(
         stored = await seen(cut_store, user, message)
         assert (stored.message.envelope, stored.message.revoked_ms) == (b"", revoke.accepted_ms)
         assert stored.reactions == ()
+
+
+async def test_an_action_that_was_declared_void_while_it_was_written_has_no_effect(
+    cut: Cut, cut_store: CassandraMessageStore, cassandra_store: CassandraMessageStore, desk: Desk
+) -> None:
+    message = desk.write()
+    await cut_store.accept([message])
+    edit = desk.act(message, EDIT, b"refused")
+    cut.before_write = lambda: cassandra_store.actions.declare_actions_void([action_ref(edit)])
+
+    with pytest.raises(UnavailableError, match="void"):
+        await cut_store.actions.act([edit])
+
+    (answer,) = await cut_store.actions.act([desk.act_again(edit)])
+    assert answer.verdict is Verdict.VOID
+    for user in (desk.alice, desk.bob):
+        assert (await seen(cut_store, user, message)).message == event(message)._replace(position=NO_POSITION)
+        assert await inbox(cut_store, user) == [event(message)]
+
+
+async def test_nor_has_one_on_a_message_of_a_group(
+    cut: Cut, cut_store: CassandraMessageStore, cassandra_books: Books, group_desk: GroupDesk
+) -> None:
+    message = await said(cassandra_books, group_desk)
+    edit, reaction = group_desk.do(message, EDIT, b"refused"), group_desk.do(message, REACTION, b":)")
+    refs = [action_ref(edit), action_ref(reaction)]
+    cut.before_write = lambda: cut_store.actions.declare_actions_void(refs)
+
+    with pytest.raises(UnavailableError, match="void"):
+        await cut_store.groups.act(group_desk.shard, [edit, reaction])
+
+    (stored,) = await group_page(cassandra_books, group_desk, group_desk.alice)
+    assert (stored.message.envelope, stored.reactions) == (message.envelope, ())
+    assert await entries(cassandra_books, group_desk) == []
 
 
 async def test_a_void_that_meets_its_action_is_withdrawn(
