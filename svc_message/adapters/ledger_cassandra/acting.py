@@ -3,6 +3,7 @@
 The cells of messages are written so that the outcome is the same in whatever order actions come, see `changes`.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -166,12 +167,13 @@ async def _look(connection: Connection, refs: Sequence[ActionRef], batch: Sequen
         for message_id in (ref.message_id, ref.action_id)
     }
     reacted = {(a.conversation_id, a.message_id) for a in batch if a.kind is ActionKind.REACTION}
-    return _Looked(
-        await read_actions(connection, [ActionKey(ref.conversation_id, ref.action_id) for ref in refs]),
-        await read_copies(connection, keys),
-        await read_bodies(connection, bodies),
-        await read_reactions(connection, reacted),
+    found = await asyncio.gather(
+        read_actions(connection, [ActionKey(ref.conversation_id, ref.action_id) for ref in refs]),
+        read_copies(connection, keys),
+        read_bodies(connection, bodies),
+        read_reactions(connection, reacted),
     )
+    return _Looked(*found)
 
 
 def _sight(ref: ActionRef, looked: _Looked, now_ms: int) -> Sight:
