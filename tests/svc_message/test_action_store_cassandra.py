@@ -57,6 +57,25 @@ async def test_the_greatest_stands_of_what_ends_by_itself_whatever_clocks_say(
         assert [reaction.envelope for reaction in stored.reactions] == [b"2"]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("ahead_ms", [-2000, 2000])
+async def test_of_two_contents_that_end_by_themselves_the_earlier_stands_whole(
+    cassandra_connection: Connection, desk: Desk, order: tuple[int, int], ahead_ms: int
+) -> None:
+    stores = [
+        CassandraMessageStore(cassandra_connection, clock=ManualClock(START_MS + moved_ms))
+        for moved_ms in (0, ahead_ms)
+    ]
+    first = desk.write(b"aa earlier")._replace(expiry_s=EXPIRY_S)
+    second = desk.write(b"zz later", message_id=first.message_id)._replace(expiry_s=EXPIRY_S)
+
+    for n in order:
+        await stores[n].accept([(first, second)[n]])
+
+    for user in (desk.alice, desk.bob):
+        assert (await seen(stores[0], user, first)).message.envelope == b"aa earlier"
+
+
 @pytest.mark.parametrize("is_revoked_first", [True, False])
 async def test_what_ends_by_itself_is_taken_back_for_ever(
     cut: Cut, cut_store: CassandraMessageStore, desk: Desk, *, is_revoked_first: bool

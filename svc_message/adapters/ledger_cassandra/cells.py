@@ -42,7 +42,7 @@ class Rank(enum.IntEnum):
     """What a cell adds to the time of its message: of two writes into one cell the higher rank wins."""
 
     SENT = 0
-    """header and envelope, by every attempt alike."""
+    """header and envelope, by every attempt alike; an envelope that ends by itself is written before it."""
     DELIVERED = 10
     READ = 20
     CHANGED = 100
@@ -187,6 +187,17 @@ def stamp_of_action(action_id: bytes) -> bytes:
     last wins, whatever bytes it begins with, and ends are worked out in whole seconds at every write.
     """
     return stamp_of_position(action_id)
+
+
+def stamp_of_content(message_id: bytes, accepted_ms: int) -> bytes:
+    """Returns the write timestamp of an envelope that ends by itself: the earlier it was accepted, the later it is.
+
+    So that of two attempts the earlier stands, as everywhere, whatever their ends are. It lies before everything else
+    that is written of the message: its id may be ahead of our clock by an hour.
+    """
+    sent_ms = int.from_bytes(message_id[:6], "big")
+    lateness_ms = max(accepted_ms - sent_ms + HOUR_MS, 0)
+    return _LONG.pack(max(sent_ms * 1000 + Rank.SENT - lateness_ms, 0))
 
 
 def bigint(value: int) -> bytes:
