@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -275,25 +276,41 @@ def test_an_epoch_is_begun_by_a_command(
     assert "the epoch is " in told.out
 
 
-@pytest.mark.parametrize(("command", "told"), [("replay-parked", "replayed "), ("retain", "removed 0 rows")])
-def test_commands_work_on_cassandra_too(
-    in_cassandra: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
-    told: str,
-) -> None:
+@pytest.fixture
+def configured_for_cassandra(in_cassandra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets what commands read."""
     settings = in_cassandra["cassandra"]
     monkeypatch.setenv("CHAPPE_MESSAGE_LEDGER", "cassandra")
     monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_HOSTS", ",".join(settings.cassandra_hosts))
     monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_KEYSPACE", settings.cassandra_keyspace)
+    monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_REPLICAS", "1")
     monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_MAY_LOSE", "true")
     monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
     monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
 
+
+@pytest.mark.parametrize(("command", "told"), [("replay-parked", "replayed "), ("retain", "removed 0 rows")])
+@pytest.mark.usefixtures("configured_for_cassandra")
+def test_commands_work_on_cassandra_too(capsys: pytest.CaptureFixture[str], command: str, told: str) -> None:
     assert main([command]) == 0
 
     assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.usefixtures("configured_for_cassandra")
+def test_an_epoch_is_begun_by_a_command_on_cassandra_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of its own: an epoch is one for the whole keyspace.
+    monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_KEYSPACE", "ledger_restored")
+    before_s = int(time.time())
+
+    assert [main(["raise-epoch"]), main(["migrate"]), main(["raise-epoch"]), main(["raise-epoch"])] == [1, 0, 0, 0]
+
+    told = capsys.readouterr()
+    assert "has no keyspace ledger_restored" in told.err
+    epochs = [int(line.split()[3].rstrip(";")) for line in told.out.splitlines() if line.startswith("the epoch is ")]
+    assert before_s - 1 <= epochs[0] < epochs[1]
 
 
 def test_a_missing_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
+    AFTER_ALL,
     DAY_MS,
+    HOUR_MS,
     LINGER_S,
     Edit,
     Header,
@@ -19,6 +21,8 @@ from svc_message.adapters.ledger_cassandra.cells import (
     ordered,
     pointer_ttl_s,
     stamp,
+    stamp_of_action,
+    stamp_of_content,
     stamp_of_id,
     stamp_of_position,
     time_of_earliest,
@@ -112,6 +116,28 @@ def test_later_positions_are_never_written_at_an_earlier_time(one: bytes, other:
     early, late = sorted((one, other))
 
     assert stamp_of_position(early) <= stamp_of_position(late)
+
+
+@given(uuid7s, uuid7s)
+def test_what_a_greater_action_sets_is_written_later_and_nothing_after_what_takes_it_away(
+    one: bytes, other: bytes
+) -> None:
+    early, late = sorted((one, other))
+
+    assert stamp_of_action(early) <= stamp_of_action(late) < AFTER_ALL
+
+
+@given(uuid7s, times, times)
+def test_of_content_that_ends_by_itself_the_earlier_is_written_later_and_before_everything_else(
+    message_id: bytes, one_ms: int, other_ms: int
+) -> None:
+    early_ms, late_ms = sorted((one_ms, other_ms))
+    early, late = stamp_of_content(message_id, early_ms), stamp_of_content(message_id, late_ms)
+
+    assert late <= early <= stamp(message_id, Rank.SENT)
+    sent_ms = int.from_bytes(message_id[:6], "big")
+    if sent_ms - HOUR_MS <= early_ms < late_ms <= sent_ms + 30 * DAY_MS and sent_ms > 30 * DAY_MS:
+        assert late < early
 
 
 @given(ids, uuid7s)

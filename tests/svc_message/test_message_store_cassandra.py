@@ -304,6 +304,16 @@ async def test_an_epoch_that_is_begun_is_greater_than_any_before(own_session: Ca
     assert abs(first - time.time()) < 5
 
 
+async def test_an_epoch_that_was_inserted_by_hand_is_followed_by_a_greater_one(own_session: CassandraSession) -> None:
+    store = CassandraMessageStore(Connection(own_session))
+    for statement in ("TRUNCATE ledger", "INSERT INTO ledger (id, epoch) VALUES (0, 7)"):
+        await asyncio.to_thread(own_session.driver.execute, statement)
+
+    raised = await store.raise_epoch()
+
+    assert await store.epoch() == raised > 7
+
+
 async def test_content_ends_by_itself_and_what_a_retry_is_known_by_stays(
     own_session: CassandraSession, desk: Desk
 ) -> None:

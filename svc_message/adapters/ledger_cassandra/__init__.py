@@ -26,8 +26,9 @@ LOGGED):
   of each conversation, P lines and reactions of what needs them.
 - read_page: P line, P rows of a bucket or more, P reactions of what has some. list_chats: P all lines of the user, then
   for each line of the window P the newest row, and P the rows after read_upto where there may be unread ones.
-- sight: P action, P row under its id, P row of its message. act: the same, B action, changed cells, pointers; P again
-  for what stands. A revoke deletes the reactions of its message in one statement.
+- sight: P action, P row under its id, P row of its message. act: the same; for what is new B action, P action, whether
+  it was declared void meanwhile; B changed cells, pointers. A revoke deletes the reactions of its message in one
+  statement.
 - change: P lines, B cells of both lines at the time of the position, pointers.
 - expire, forget, wake: nothing; cells and events end by themselves, and what is archived is compared when it is listed.
 - GroupStore.accept: for retries P body; B body, sender's pointer, bound; then, when these are there, B the shard when

@@ -3,6 +3,7 @@
 The cells of messages are written so that the outcome is the same in whatever order actions come, see `changes`.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class Carried(NamedTuple):
     deed: Deed | None
     """None when it is refused."""
     rows: list[Write]
-    """To be written as a whole, before the answer; none when it is refused."""
+    """To be written before the answer, the action's own first; none when it is refused."""
     is_new: bool
 
 
@@ -102,8 +103,7 @@ class CassandraActionStore:
     async def act(self, batch: Sequence[NewAction]) -> list[Acted]:
         """Makes actions durable with what follows from them."""
         carried = await carry_out(self._connection, self._bounds, batch)
-        await self._connection.write([one.rows for one in carried])
-        await check_not_void(self._connection, carried)
+        await write_out(self._connection, carried)
         return [one.acted for one in carried]
 
     async def declare_actions_void(self, refs: Sequence[ActionRef]) -> list[bool]:
@@ -139,12 +139,21 @@ async def carry_out(connection: Connection, bounds: Bounds, batch: Sequence[NewA
     ]
 
 
-async def check_not_void(connection: Connection, carried: Sequence[Carried]) -> None:
-    """Makes sure that what was not there, and is now, was not declared void meanwhile."""
-    keys = [ActionKey(one.action.conversation_id, one.action.action_id) for one in carried if one.is_new]
-    found = await read_actions(connection, keys)
+async def write_out(connection: Connection, carried: Sequence[Carried]) -> None:
+    """Writes what is carried out: first that there are these actions, and what follows when none of them is void.
+
+    Who declares an action void writes that and looks for it then, so one of the two finds the other: nobody ever sees
+    an effect of what is void.
+
+    Raises:
+        UnavailableError: The outcome is unknown, or one of them was declared void meanwhile.
+    """
+    new = [one for one in carried if one.is_new]
+    await connection.write([one.rows[:1] for one in new])
+    found = await read_actions(connection, [ActionKey(one.action.conversation_id, one.action.action_id) for one in new])
     if any(one.is_void for one in found.values()):
         raise UnavailableError(DEPENDENCY, "an id is being declared void at this moment; send again")
+    await connection.write([one.rows[1:] if one.is_new else one.rows for one in carried])
 
 
 async def _look(connection: Connection, refs: Sequence[ActionRef], batch: Sequence[NewAction] = ()) -> _Looked:
@@ -158,12 +167,13 @@ async def _look(connection: Connection, refs: Sequence[ActionRef], batch: Sequen
         for message_id in (ref.message_id, ref.action_id)
     }
     reacted = {(a.conversation_id, a.message_id) for a in batch if a.kind is ActionKind.REACTION}
-    return _Looked(
-        await read_actions(connection, [ActionKey(ref.conversation_id, ref.action_id) for ref in refs]),
-        await read_copies(connection, keys),
-        await read_bodies(connection, bodies),
-        await read_reactions(connection, reacted),
+    found = await asyncio.gather(
+        read_actions(connection, [ActionKey(ref.conversation_id, ref.action_id) for ref in refs]),
+        read_copies(connection, keys),
+        read_bodies(connection, bodies),
+        read_reactions(connection, reacted),
     )
+    return _Looked(*found)
 
 
 def _sight(ref: ActionRef, looked: _Looked, now_ms: int) -> Sight:

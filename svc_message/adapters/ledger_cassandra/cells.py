@@ -31,6 +31,8 @@ _LONG: Final = Struct("!q")
 _INT: Final = Struct("!i")
 _SHORT: Final = Struct("!h")
 
+AFTER_ALL: Final = _LONG.pack(2**62)
+"""The write timestamp of what takes edits and reactions away for ever: later than that of any action."""
 TRUE: Final = b"\x01"
 FALSE: Final = b"\x00"
 NO_ID: Final = bytes(_ID_BYTES)
@@ -40,13 +42,13 @@ class Rank(enum.IntEnum):
     """What a cell adds to the time of its message: of two writes into one cell the higher rank wins."""
 
     SENT = 0
-    """header and envelope, by every attempt alike."""
+    """header and envelope, by every attempt alike; an envelope that ends by itself is written before it."""
     DELIVERED = 10
     READ = 20
     CHANGED = 100
-    """edit, reaction, is_hidden, is_reacted: cells with an id in front, or only ever true."""
+    """is_hidden, is_reacted: only ever true."""
     TAKEN_BACK = 990
-    """What is empty for ever: envelope, edit and reactions of what was revoked. And when that was."""
+    """What is empty for ever: the envelope of what was revoked. And when that was."""
     VOID = 995
     WITHDRAWN = 996
     """is_void that turned out to have come too late."""
@@ -176,6 +178,26 @@ def stamp_of_position(position: bytes) -> bytes:
     """Returns the write timestamp of what is to stand by its position: the microseconds of a UUIDv7."""
     fraction = int.from_bytes(position[6:8], "big") & 0xFFF
     return _LONG.pack(int.from_bytes(position[:6], "big") * 1000 + fraction * 1000 // 4096)
+
+
+def stamp_of_action(action_id: bytes) -> bytes:
+    """Returns the write timestamp of an edit or a reaction, of which the greatest id is to stand.
+
+    Not of the message, as other cells have it: where two cells of one timestamp end by themselves, the one that ends
+    last wins, whatever bytes it begins with, and ends are worked out in whole seconds at every write.
+    """
+    return stamp_of_position(action_id)
+
+
+def stamp_of_content(message_id: bytes, accepted_ms: int) -> bytes:
+    """Returns the write timestamp of an envelope that ends by itself: the earlier it was accepted, the later it is.
+
+    So that of two attempts the earlier stands, as everywhere, whatever their ends are. It lies before everything else
+    that is written of the message: its id may be ahead of our clock by an hour.
+    """
+    sent_ms = int.from_bytes(message_id[:6], "big")
+    lateness_ms = max(accepted_ms - sent_ms + HOUR_MS, 0)
+    return _LONG.pack(max(sent_ms * 1000 + Rank.SENT - lateness_ms, 0))
 
 
 def bigint(value: int) -> bytes:

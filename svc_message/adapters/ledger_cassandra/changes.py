@@ -10,6 +10,7 @@ from typing import Final
 from svc_message.adapters.ledger_cassandra.actions import Deed
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey
 from svc_message.adapters.ledger_cassandra.cells import (
+    AFTER_ALL,
     TRUE,
     Edit,
     Rank,
@@ -19,6 +20,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     integer,
     smallint,
     stamp,
+    stamp_of_action,
 )
 from svc_message.adapters.ledger_cassandra.connection import Write
 from svc_message.adapters.ledger_cassandra.copies import CopyKey
@@ -30,13 +32,13 @@ _COPY: Final = "WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND mes
 _BODY: Final = "WHERE conversation_id = ? AND bucket = ? AND message_id = ?"
 _EDIT: Final = "USING TIMESTAMP ? AND TTL ? SET edit = ?"
 _REACTED: Final = "USING TIMESTAMP ? AND TTL ? SET is_reacted = ?"
-_REVOKE: Final = "USING TIMESTAMP ? SET revoked = ?, envelope = ?, edit = ?"
+_REVOKE: Final = "USING TIMESTAMP ? SET revoked = ?, envelope = ?"
+_EMPTY_EDIT: Final = "USING TIMESTAMP ? SET edit = ?"
 _HIDE: Final = f"UPDATE messages USING TIMESTAMP ? SET is_hidden = ? {_COPY}"  # noqa: S608 - constants
-_EMPTY_EDIT: Final = f"UPDATE messages USING TIMESTAMP ? SET edit = ? {_COPY}"  # noqa: S608 - constants
 _QUERIES: Final = {
     (kind, change): f"UPDATE {table} {change} {where}"
     for kind, table, where in ((CopyKey, "messages", _COPY), (BodyKey, "bodies", _BODY))
-    for change in (_EDIT, _REACTED, _REVOKE)
+    for change in (_EDIT, _REACTED, _REVOKE, _EMPTY_EDIT)
 }
 _REACT: Final = """
     INSERT INTO reactions (conversation_id, bucket, message_id, user_id, is_withheld, reaction)
@@ -49,23 +51,23 @@ _FORGET_REACTIONS: Final = """
 
 def edit(key: RowKey, change: Edit, ttl_s: int) -> Write:
     """Returns what puts an edit into a row; the greatest stands."""
-    return _write(_EDIT, key, Rank.CHANGED, (integer(ttl_s), change.cell()))
+    return _write(_EDIT, key, stamp_of_action(change.action_id), (integer(ttl_s), change.cell()))
 
 
 def mark_reacted(key: RowKey, ttl_s: int) -> Write:
     """Returns what lets readers of a row look for reactions."""
-    return _write(_REACTED, key, Rank.CHANGED, (integer(ttl_s), TRUE))
+    return _write(_REACTED, key, stamp(key.message_id, Rank.CHANGED), (integer(ttl_s), TRUE))
 
 
-def revoke(key: RowKey, accepted_ms: int) -> Write:
-    """Returns what takes a row's content away for ever."""
-    return _write(_REVOKE, key, Rank.TAKEN_BACK, (earliest(accepted_ms), b"", b""))
+def revoke(key: RowKey, accepted_ms: int) -> Iterator[Write]:
+    """Yields what takes a row's content away for ever."""
+    yield _write(_REVOKE, key, stamp(key.message_id, Rank.TAKEN_BACK), (earliest(accepted_ms), b""))
+    yield empty_edit(key)
 
 
-def empty_edit(key: CopyKey) -> Write:
-    """Returns what takes an edit away that its user alone has seen."""
-    partition = (key.user_id, key.conversation_id, key.bucket)
-    return Write(_EMPTY_EDIT, partition, (stamp(key.message_id, Rank.TAKEN_BACK), b"", *partition, key.message_id))
+def empty_edit(key: RowKey) -> Write:
+    """Returns what takes an edit away for ever."""
+    return _write(_EMPTY_EDIT, key, AFTER_ALL, (b"",))
 
 
 def hide(key: CopyKey) -> Write:
@@ -78,13 +80,13 @@ def react(conversation_id: ConversationId, deed: Deed, reaction: Edit, ttl_s: in
     """Returns what puts a user's reaction in its place; the greatest stands."""
     partition = (conversation_id, smallint(bucket_of(deed.message_id)))
     row = (*partition, deed.message_id, deed.user_id, boolean(deed.is_withheld), reaction.cell())
-    return Write(_REACT, partition, (*row, stamp(deed.message_id, Rank.CHANGED), integer(ttl_s)))
+    return Write(_REACT, partition, (*row, stamp_of_action(reaction.action_id), integer(ttl_s)))
 
 
 def forget_reactions(conversation_id: ConversationId, message_id: MessageId) -> Write:
     """Returns what takes all reactions to a message away, those that come later too."""
     partition = (conversation_id, smallint(bucket_of(message_id)))
-    return Write(_FORGET_REACTIONS, partition, (stamp(message_id, Rank.TAKEN_BACK), *partition, message_id))
+    return Write(_FORGET_REACTIONS, partition, (AFTER_ALL, *partition, message_id))
 
 
 def changes_of(
@@ -107,13 +109,14 @@ def changes_of(
     elif deed.kind is deed.kind.HIDE:
         yield hide(CopyKey(deed.user_id, conversation_id, deed.message_id))
     else:
-        yield from (revoke(key, deed.accepted_ms) for key in keys)
+        for key in keys:
+            yield from revoke(key, deed.accepted_ms)
         if not deed.is_withheld:
             yield forget_reactions(conversation_id, deed.message_id)
 
 
-def _write(change: str, key: RowKey, rank: Rank, values: tuple[bytes, ...]) -> Write:
+def _write(change: str, key: RowKey, at: bytes, values: tuple[bytes, ...]) -> Write:
     user = (key.user_id,) if isinstance(key, CopyKey) else ()
     partition = (*user, key.conversation_id, key.bucket)
-    stamped = (stamp(key.message_id, rank), *values, *partition, key.message_id)
+    stamped = (at, *values, *partition, key.message_id)
     return Write(_QUERIES[type(key), change], partition, stamped)

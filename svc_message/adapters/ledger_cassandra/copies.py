@@ -14,6 +14,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     ordered,
     smallint,
     stamp,
+    stamp_of_content,
     time_of_earliest,
     time_to_live_s,
 )
@@ -246,7 +247,8 @@ def store(key: CopyKey, header: Header, cells: tuple[bytes, bytes], now_ms: int)
     header_cell, envelope_cell = cells
     yield Write(_STORE_HEADER, partition, (*partition, message_id, header_cell, sent))
     ttl = integer(time_to_live_s(header.expires_ms, now_ms))
-    yield Write(_STORE_ENVELOPE, partition, (sent, ttl, envelope_cell, *partition, message_id))
+    at = stamp_of_content(message_id, header.accepted_ms)
+    yield Write(_STORE_ENVELOPE, partition, (at, ttl, envelope_cell, *partition, message_id))
 
 
 def set_void(key: CopyKey, *, is_withdrawn: bool = False) -> Write:

@@ -20,6 +20,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     pointer_ttl_s,
     smallint,
     stamp,
+    stamp_of_content,
     time_to_live_s,
 )
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Write
@@ -175,7 +176,8 @@ def _rows(message: NewGroupMessage, header: Header, now_ms: int) -> Iterator[Wri
     if header.expiry_s:
         yield Write(_STORE_HEADER, partition, (*partition, message_id, header.cell(), sent))
         ttl = integer(time_to_live_s(header.expires_ms, now_ms))
-        yield Write(_STORE_ENVELOPE, partition, (sent, ttl, envelope, *partition, message_id))
+        at = stamp_of_content(message_id, header.accepted_ms)
+        yield Write(_STORE_ENVELOPE, partition, (at, ttl, envelope, *partition, message_id))
     else:
         yield Write(_STORE, partition, (*partition, message_id, header.cell(), envelope, sent))
     ttl_s = pointer_ttl_s(header.expires_ms, now_ms)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from svc_message.adapters.inbox_rows import ACTION
-from svc_message.adapters.ledger_cassandra.acting import Carried, carry_out, check_not_void
+from svc_message.adapters.ledger_cassandra.acting import Carried, carry_out, write_out
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.entries import EntryRow
@@ -18,8 +18,7 @@ async def act(
 ) -> list[Acted]:
     """Makes actions durable, and then their entries: whoever reads one finds what it is about."""
     carried = await carry_out(connection, bounds, batch)
-    await connection.write([one.rows for one in carried])
-    await check_not_void(connection, carried)
+    await write_out(connection, carried)
     await enter(connection, shards, shard, list(_entries(carried)))
     return [one.acted for one in carried]
 

@@ -114,11 +114,12 @@ class CassandraMessageStore:
     async def raise_epoch(self) -> int:
         """Begins a new epoch, as a restore has to, and returns it.
 
-        It is the time in seconds, so that two restores of one backup never begin the same epoch. It is its own write
-        timestamp: the greatest stands.
+        It is the time in seconds, so that two restores of one backup never begin the same epoch. It is written at the
+        end of that second: the greatest stands, and none that somebody has inserted by hand until now hides it.
         """
         epoch = max(await self.epoch() + 1, int(await self.clock_ms()) // 1000)
-        await self._connection.write([[Write(_RAISE, _ONLY, (bigint(epoch), bigint(epoch), *_ONLY))]])
+        stamp = bigint(epoch * 1_000_000 + 999_999)
+        await self._connection.write([[Write(_RAISE, _ONLY, (stamp, bigint(epoch), *_ONLY))]])
         return epoch
 
     async def clock_ms(self) -> float:
