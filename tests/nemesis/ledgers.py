@@ -1,0 +1,28 @@
+"""The stores in which a run may keep its messages, each with the faults that only it knows."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from tests.nemesis.faults import Fault
+from tests.nemesis.wiring import Wiring
+
+
+class Ledger(NamedTuple):
+    """One kind of store."""
+
+    name: str
+    faults: Callable[[Wiring], Iterator[Fault]]
+    """What can be done to its nodes beyond what is done to PostgreSQL and Valkey, which are always there."""
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment of the services, without the settings of whoever runs the tests."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("CHAPPE_")}
+
+
+def _no_more(_wiring: Wiring) -> Iterator[Fault]:
+    yield from ()
+
+
+LEDGERS: Final[Mapping[str, Ledger]] = {"postgres": Ledger("postgres", _no_more)}

@@ -1,0 +1,138 @@
+"""One run: the whole system, many people who talk, one fault after another, and what came of it."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from chappe.cli.launcher import Mesh, Plan
+from chappe.testing import Report
+from tests.nemesis.failover import ValkeyPair
+from tests.nemesis.faults import Fault, catalogue
+from tests.nemesis.figures import Acks, Figures
+from tests.nemesis.ledgers import Ledger
+from tests.nemesis.schedule import draw
+from tests.nemesis.wiring import WiredMesh, Wiring
+from tests.system.crowd import Crowd, CrowdTerms, NotInTimeError
+from tests.system.scenarios import HASTY
+
+WARM_UP: Final = 100
+"""Messages acknowledged before the first fault."""
+BACK: Final = 20
+"""So many more must be acknowledged for a fault to be over."""
+BACK_WITHIN_S: Final = 30.0
+CALM_S: Final = 1.0
+EXPECTED: Final = frozenset({"NOT_IN_CONVERSATION"})
+"""Final refusals that are right: members come and go."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """How a run is made."""
+
+    ledger: Ledger
+    data: Path
+    """An empty folder."""
+    seed: int
+    seconds: float
+    """About how long faults are made; starting and settling come on top."""
+    users: int = 20
+    rate: float = 120.0
+    """Messages each second, of everybody together."""
+    only: str = ""
+    """A part of the names of the faults to draw from."""
+
+
+class Window(NamedTuple):
+    """A fault and its time, in milliseconds of wall time."""
+
+    fault: Fault
+    begun_ms: float
+    ended_ms: float
+    """When what was hurt is whole again."""
+    resumed_s: float
+    """How long it took from there until somebody's message was acknowledged; infinite when it did not in time."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run."""
+
+    terms: Terms
+    report: Report
+    windows: list[tuple[Window, Figures]]
+    whole: Figures
+    refusals: dict[str, int] = field(default_factory=dict[str, int])
+    """Final refusals that nobody should have got."""
+
+    @property
+    def never_resumed(self) -> list[str]:
+        """The faults after which nothing was acknowledged for too long."""
+        return [window.fault.name for window, _ in self.windows if window.resumed_s == float("inf")]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was lost, doubled or out of order, and sending always went on."""
+        return self.report.is_silent and not self.never_resumed and not self.refusals and self.report.unjudged == 0
+
+
+async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
+    """Runs once; raises `LaunchError` when the system does not even start."""
+    lots = random.Random(terms.seed)
+    plan = Plan(data=terms.data, edges=2, replicas=2, settings=HASTY, environ=terms.ledger.environ)
+    start_s = time.monotonic()
+
+    def tell(text: str) -> None:
+        say(f"[{time.monotonic() - start_s:6.1f} s] {text}")
+
+    async with _stage(plan) as (wiring, pair):
+        faults = [fault for fault in catalogue(wiring, pair, lots) if terms.only in fault.name]
+        faults += [fault for fault in terms.ledger.faults(wiring) if terms.only in fault.name]
+        drawn = draw(faults, lots, terms.seconds)
+        devices = [2 if number % 4 == 0 else 1 for number in range(terms.users)]
+        crowd_terms = CrowdTerms(devices=devices, rate=terms.rate, group_share=0.4, seed=terms.seed)
+        async with Crowd(wiring.mesh, "nemesis", crowd_terms) as crowd:
+            tell(f"{len(crowd.handsets)} devices of {terms.users} people are there; {len(drawn)} faults to come")
+            busy, _ = await crowd.circle(*range(8)), await crowd.circle(*range(4, 16))
+            windows = []
+            async with crowd.talking(), crowd.coming_and_going(busy, 6, 7):
+                await crowd.acknowledged(WARM_UP)
+                for fault in drawn:
+                    tell(fault.name)
+                    windows.append(await _suffer(crowd, fault))
+                    tell(f"    resumed after {windows[-1].resumed_s:.2f} s; {crowd.books.acknowledged} acknowledged")
+                    await asyncio.sleep(CALM_S)
+            tell("all is whole; waiting until all is quiet")
+            report = await crowd.verdict()
+            refusals = {reason: n for reason, n in crowd.books.refusals.items() if reason not in EXPECTED}
+            acks = Acks.read(sorted((terms.data / "histories").glob("nemesis-*/*.jsonl")))
+    figures = [(window, acks.within(window.begun_ms, window.ended_ms + CALM_S * 1000)) for window in windows]
+    whole = acks.within(acks.sent_ms[0], acks.stored_ms[-1])
+    return Outcome(terms, report, figures, whole, refusals)
+
+
+@asynccontextmanager
+async def _stage(plan: Plan) -> AsyncGenerator[tuple[Wiring, ValkeyPair]]:
+    async with Wiring(plan) as wiring:
+        mesh: Mesh = WiredMesh(wiring, lambda _: None)
+        async with mesh, ValkeyPair(wiring, plan.data / "valkey-replica") as pair:
+            yield wiring, pair
+
+
+async def _suffer(crowd: Crowd, fault: Fault) -> Window:
+    begun_ms = time.time() * 1000
+    await fault.begin()
+    await asyncio.sleep(fault.hold_s)
+    await fault.end()
+    ended_ms, ended_s = time.time() * 1000, time.monotonic()
+    try:
+        await crowd.acknowledged(1, BACK_WITHIN_S)
+        resumed_s = time.monotonic() - ended_s
+        await crowd.acknowledged(BACK, BACK_WITHIN_S)
+    except NotInTimeError:
+        resumed_s = float("inf")
+    return Window(fault, begun_ms, ended_ms, resumed_s)

@@ -1,0 +1,167 @@
+"""All lines between the parties of a system, each through a wire: who talks to whom, and where each is told to dial."""
+
+import json
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+from urllib.parse import quote, unquote
+
+from psycopg.conninfo import conninfo_to_dict
+
+from chappe.cli.launcher import SERVICES, Mesh, Plan
+from chappe.cli.launcher.plan import Ports
+from tests.nemesis.wire import Address, Wire
+
+CLOCK_FOLDER: Final = Path(__file__).parent / "clock"
+_OFFSET: Final = struct.Struct("<q")
+_CALLS: Final = {
+    "edge": ("message", "presence", "identity"),
+    "message": ("fanout", "identity"),
+    "fanout": ("presence", "edge"),
+    "presence": ("identity",),
+    "identity": ("message",),
+}
+"""Who dials whom."""
+_DATABASES: Final = {"message": "chappe_ledger", "identity": "chappe_identity"}
+
+
+class Cable(NamedTuple):
+    """All wires from one party to the processes of another: what a fault of the network is about."""
+
+    name: str
+    wires: tuple[Wire, ...]
+
+
+class Wiring:
+    """The wires of one system, made before it is started, and the clocks of its processes.
+
+    An async context manager: `plan` is there inside, and the mesh of that plan must be given to `mesh`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Prepares for a plan without ports."""
+        self.plan = plan
+        self.mesh: Mesh
+        self.cables: dict[str, Cable] = {}
+        self.valkey_socket = ""
+        """Where svc_presence's wire leads; empty for the engine of the mesh."""
+        self._folder: Path
+        self._ports = Ports(plan)
+        self._stack = AsyncExitStack()
+
+    @property
+    def clients(self) -> Cable:
+        """From clients to each edge."""
+        return self.cables["client-edge"]
+
+    def set_clock(self, service: str, number: int, offset_s: float) -> None:
+        """Sets how far the wall clock of a process is ahead of the machine's."""
+        path = self._folder / f"{service}-{number}.clock"
+        with path.open("r+b") as file:
+            file.write(_OFFSET.pack(int(offset_s * 1e9)))
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._lay()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _lay(self) -> None:
+        # The path of a Unix socket is short.
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="chn-")))
+        self._ports.take()
+        # The block stays claimed: the mesh takes its ports by number, and other launchers pass it over.
+        self._stack.callback(self._ports.close)
+        settings: dict[str, str] = {}
+        for client, services in _CALLS.items():
+            for service in services:
+                cable = await self._cable(client, service)
+                name = f"CHAPPE_{client.upper()}_{service.upper()}_TARGET"
+                settings[name] = ",".join(wire.address for wire in cable.wires)
+        await self._lay_to_stores(settings)
+        edges = [await self._wire("client-edge", _at(self._ports.ws(number))) for number in self._numbers("edge")]
+        self._add("client-edge", edges)
+        for service in SERVICES:
+            for number in self._numbers(service):
+                self._equip(service, number)
+        environ = {**self.plan.environ, "PYTHONPATH": str(CLOCK_FOLDER), "NEMESIS_FOLDER": str(self._folder)}
+        self.plan = Plan(
+            data=self.plan.data,
+            port=self._ports.first,
+            edges=self.plan.edges,
+            replicas=self.plan.replicas,
+            settings={**self.plan.settings, **settings},
+            environ=environ,
+            is_traced=False,
+        )
+
+    async def _lay_to_stores(self, settings: dict[str, str]) -> None:
+        for service, database in _DATABASES.items():
+            folder = self._folder / service
+            folder.mkdir()
+            path = str(folder / ".s.PGSQL.5432")
+            self._add(f"{service}-postgres", [await self._wire(f"{service}-postgres", self._postgres, path)])
+            dsn = f"postgresql://{database}@/{database}?host={quote(str(folder))}&port=5432"
+            settings[f"CHAPPE_{service.upper()}_STORE_DSN"] = dsn
+        path = str(self._folder / "valkey.sock")
+        self._add("presence-valkey", [await self._wire("presence-valkey", self._valkey, path)])
+        settings["CHAPPE_PRESENCE_REDIS_URL"] = f"unix://{quote(path)}"
+
+    async def _cable(self, client: str, service: str) -> Cable:
+        name = f"{client}-{service}"
+        ports = (self._ports.grpc(service, number) for number in self._numbers(service))
+        return self._add(name, [await self._wire(name, _at(port)) for port in ports])
+
+    async def _wire(self, name: str, upstream: Callable[[], Address], path: str = "") -> Wire:
+        return await self._stack.enter_async_context(Wire(name, upstream, path))
+
+    def _add(self, name: str, wires: list[Wire]) -> Cable:
+        self.cables[name] = Cable(name, tuple(wires))
+        return self.cables[name]
+
+    def _equip(self, service: str, number: int) -> None:
+        """Writes what only this process is told, and its clock."""
+        own = {}
+        if service == "edge":
+            own["CHAPPE_EDGE_ADVERTISE"] = self.cables["fanout-edge"].wires[number].address
+        (self._folder / f"{service}-{number}.json").write_text(json.dumps(own), encoding="utf-8")
+        (self._folder / f"{service}-{number}.clock").write_bytes(_OFFSET.pack(0))
+
+    def _numbers(self, service: str) -> Iterator[int]:
+        return iter(range(self.plan.count(service)))
+
+    def _postgres(self) -> Address:
+        parts = conninfo_to_dict(self.mesh.foundation.postgres.dsn)
+        return f"{parts['host']}/.s.PGSQL.{parts['port']}"
+
+    def _valkey(self) -> Address:
+        return self.valkey_socket or unquote(self.mesh.foundation.valkey.url.removeprefix("unix://"))
+
+
+class WiredMesh(Mesh):
+    """A mesh whose clients come through wires too."""
+
+    def __init__(self, wiring: Wiring, report: Callable[[str], None]) -> None:
+        super().__init__(wiring.plan, report)
+        self._wiring = wiring
+        wiring.mesh = self
+
+    @property
+    def ws(self) -> list[str]:
+        """Where clients are to connect: one wire for each edge."""
+        return [f"ws://{wire.address}" for wire in self._wiring.clients.wires]
+
+
+def _at(port: int) -> Callable[[], Address]:
+    return lambda: ("127.0.0.1", port)
