@@ -246,6 +246,23 @@ def test_events_are_shown_once_and_acknowledged_by_count(desk: Desk) -> None:
     assert desk.store.load().cursor == (5).to_bytes(4, "big")
 
 
+def test_what_was_stored_and_not_acknowledged_before_a_crash_comes_again_and_is_shown_once(desk: Desk) -> None:
+    item = message_item(1)
+    desk.edge.log.append(item)
+    desk.edge.push(0, 1)
+    desk.receive()
+    desk.commit()
+    desk.show()
+    assert desk.edge.acked == 0
+
+    desk.start()
+    desk.connect()
+    desk.settle()
+
+    assert desk.arrived() == [item.message.message_id]
+    assert desk.edge.acked == 1
+
+
 def test_an_ack_of_an_earlier_connection_is_not_sent_on_the_next(desk: Desk) -> None:
     desk.edge.log += [message_item(1)]
     desk.edge.push(0, 1)

@@ -131,12 +131,18 @@ def _networks(wiring: Wiring, lots: random.Random) -> Iterator[Fault]:
         "is half open": Wire.forget,
     }
     for cable, (harm, hurt) in itertools.product(wiring.cables.values(), harms.items()):
-        yield _network("network", f"{cable.name} {harm}", HURT_S, cable, hurt)
+        if lots.random() < 0.5:
+            yield _network("network", f"{cable.name} {harm}", HURT_S, cable, hurt)
+        else:
+            yield _network("network", f"one of {cable.name} {harm}", HURT_S, _one(cable, lots), hurt)
     for cable in wiring.cables.values():
         harm = lots.choice(["is parted", "loses answers", "is half open"])
         # Of several, one: a cable that is gone altogether for so long is an outage that nobody survives unharmed.
-        one = Cable(cable.name, (lots.choice(cable.wires),))
-        yield _network("silence", f"one of {cable.name} {harm} for long", SILENT_S, one, harms[harm])
+        yield _network("silence", f"one of {cable.name} {harm} for long", SILENT_S, _one(cable, lots), harms[harm])
+
+
+def _one(cable: Cable, lots: random.Random) -> Cable:
+    return Cable(cable.name, (lots.choice(cable.wires),))
 
 
 def _network(kind: str, name: str, hold_s: float, cable: Cable, hurt: Callable[[Wire], object]) -> Fault:

@@ -26,6 +26,8 @@ BACK: Final = 20
 """So many more must be acknowledged for a fault to be over."""
 BACK_WITHIN_S: Final = 30.0
 CALM_S: Final = 1.0
+READY_WITHIN_S: Final = 120.0
+"""How long a process may take to start on a machine that has much else to do."""
 EXPECTED: Final = frozenset({"NOT_IN_CONVERSATION"})
 """Final refusals that are right: members come and go."""
 
@@ -83,7 +85,15 @@ class Outcome:
 async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
     """Runs once; raises `LaunchError` when the system does not even start."""
     lots = random.Random(terms.seed)
-    plan = Plan(data=terms.data, edges=2, replicas=2, settings=HASTY, environ=terms.ledger.environ)
+    plan = Plan(
+        data=terms.data,
+        edges=2,
+        replicas=2,
+        settings=HASTY,
+        environ=terms.ledger.environ,
+        ready_timeout_s=READY_WITHIN_S,
+        is_traced=False,
+    )
     start_s = time.monotonic()
 
     def tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Schedules are drawn from a seed: the same one gives the same, every kind comes in turn, and nothing takes too long."""
+"""Schedules are drawn from a seed: the same one gives the same, every kind comes in turn, nothing takes too long."""
 
 import random
 

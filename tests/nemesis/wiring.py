@@ -1,5 +1,6 @@
 """All lines between the parties of a system, each through a wire: who talks to whom, and where each is told to dial."""
 
+import dataclasses
 import json
 import struct
 import tempfile
@@ -52,6 +53,9 @@ class Wiring:
         self._folder: Path
         self._ports = Ports(plan)
         self._stack = AsyncExitStack()
+        self._own: dict[tuple[str, int], dict[str, str]] = {
+            (service, number): {} for service in SERVICES for number in range(plan.count(service))
+        }
 
     @property
     def clients(self) -> Cable:
@@ -89,34 +93,31 @@ class Wiring:
                 cable = await self._cable(client, service)
                 name = f"CHAPPE_{client.upper()}_{service.upper()}_TARGET"
                 settings[name] = ",".join(wire.address for wire in cable.wires)
-        await self._lay_to_stores(settings)
+        await self._lay_to_stores()
         edges = [await self._wire("client-edge", _at(self._ports.ws(number))) for number in self._numbers("edge")]
         self._add("client-edge", edges)
-        for service in SERVICES:
-            for number in self._numbers(service):
-                self._equip(service, number)
+        self._equip()
         environ = {**self.plan.environ, "PYTHONPATH": str(CLOCK_FOLDER), "NEMESIS_FOLDER": str(self._folder)}
-        self.plan = Plan(
-            data=self.plan.data,
-            port=self._ports.first,
-            edges=self.plan.edges,
-            replicas=self.plan.replicas,
-            settings={**self.plan.settings, **settings},
-            environ=environ,
-            is_traced=False,
-        )
+        settings = {**self.plan.settings, **settings}
+        self.plan = dataclasses.replace(self.plan, port=self._ports.first, settings=settings, environ=environ)
 
-    async def _lay_to_stores(self, settings: dict[str, str]) -> None:
+    async def _lay_to_stores(self) -> None:
+        """Gives every process wires of its own: one of several that is cut off from its store is a harm by itself."""
         for service, database in _DATABASES.items():
-            folder = self._folder / service
-            folder.mkdir()
-            path = str(folder / ".s.PGSQL.5432")
-            self._add(f"{service}-postgres", [await self._wire(f"{service}-postgres", self._postgres, path)])
-            dsn = f"postgresql://{database}@/{database}?host={quote(str(folder))}&port=5432"
-            settings[f"CHAPPE_{service.upper()}_STORE_DSN"] = dsn
-        path = str(self._folder / "valkey.sock")
-        self._add("presence-valkey", [await self._wire("presence-valkey", self._valkey, path)])
-        settings["CHAPPE_PRESENCE_REDIS_URL"] = f"unix://{quote(path)}"
+            wires = []
+            for number in self._numbers(service):
+                folder = self._folder / f"{service}-{number}"
+                folder.mkdir()
+                wires.append(await self._wire(f"{service}-postgres", self._postgres, str(folder / ".s.PGSQL.5432")))
+                dsn = f"postgresql://{database}@/{database}?host={quote(str(folder))}&port=5432"
+                self._own[service, number][f"CHAPPE_{service.upper()}_STORE_DSN"] = dsn
+            self._add(f"{service}-postgres", wires)
+        wires = []
+        for number in self._numbers("presence"):
+            path = str(self._folder / f"valkey-{number}.sock")
+            wires.append(await self._wire("presence-valkey", self._valkey, path))
+            self._own["presence", number]["CHAPPE_PRESENCE_REDIS_URL"] = f"unix://{quote(path)}"
+        self._add("presence-valkey", wires)
 
     async def _cable(self, client: str, service: str) -> Cable:
         name = f"{client}-{service}"
@@ -130,13 +131,13 @@ class Wiring:
         self.cables[name] = Cable(name, tuple(wires))
         return self.cables[name]
 
-    def _equip(self, service: str, number: int) -> None:
-        """Writes what only this process is told, and its clock."""
-        own = {}
-        if service == "edge":
-            own["CHAPPE_EDGE_ADVERTISE"] = self.cables["fanout-edge"].wires[number].address
-        (self._folder / f"{service}-{number}.json").write_text(json.dumps(own), encoding="utf-8")
-        (self._folder / f"{service}-{number}.clock").write_bytes(_OFFSET.pack(0))
+    def _equip(self) -> None:
+        """Writes what each process alone is told, and its clock."""
+        for number, wire in enumerate(self.cables["fanout-edge"].wires):
+            self._own["edge", number]["CHAPPE_EDGE_ADVERTISE"] = wire.address
+        for (service, number), own in self._own.items():
+            (self._folder / f"{service}-{number}.json").write_text(json.dumps(own), encoding="utf-8")
+            (self._folder / f"{service}-{number}.clock").write_bytes(_OFFSET.pack(0))
 
     def _numbers(self, service: str) -> Iterator[int]:
         return iter(range(self.plan.count(service)))
