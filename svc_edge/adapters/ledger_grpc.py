@@ -38,6 +38,12 @@ _ID_HEAD = b"\x0a\x10"
 _SWEEP_INTERVAL_S = 0.5
 _ITEM_OVERHEAD_BYTES = 64
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
+_REFUSED = Verdict.REFUSED.value
+_UNWELL = {error_reason_pb2.ERROR_REASON_CLOCK_UNTRUSTED, error_reason_pb2.ERROR_REASON_DEPENDENCY_UNAVAILABLE}
+"""Reasons that are the replica's and not the Send's: another one may well take it."""
+_SPARED_SWEEPS = 2
+_SPARED_BURDEN = 1_000_000
+"""More than any number of unanswered items."""
 
 
 class _Item:
@@ -64,6 +70,13 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
         self._ledger = ledger
         self._identity = identity
         self.unanswered: dict[int, _Item] = {}
+        self.spared = 0
+        """For how many more sweeps others are preferred, because it has refused what another may take."""
+
+    @property
+    def burden(self) -> int:
+        """Returns what speaks against handing it the next item."""
+        return len(self.unanswered) + (_SPARED_BURDEN if self.spared else 0)
 
     def hello(self) -> message_service_pb2.SubmitRequest:
         return message_service_pb2.SubmitRequest(hello=self._identity.hello(0))
@@ -107,6 +120,9 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
             item = take(item_id, None)
             if item is not None:
                 listener.confirmed(item.session_id, item_id)
+        # One that refuses at once never has anything unanswered, and would be handed everything.
+        if _REFUSED in results.verdicts and any(map(_tells_of_trouble, results.frames)):
+            self.spared = _SPARED_SWEEPS
         self._ledger.traces.answered(results.item_ids, results.verdicts)
         self._ledger.traces.confirmed(results.acked_item_ids)
 
@@ -119,7 +135,10 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
 
 
 class GrpcLedger:
-    """Hands items to the replica that has the fewest unanswered; resends what a stream that ended left open."""
+    """Hands items to the replica that has the fewest unanswered; resends what a stream that ended left open.
+
+    A replica that refuses because of its own clock, store or peers is spared for a second while there is another one.
+    """
 
     listener: LedgerListener
 
@@ -233,7 +252,7 @@ class GrpcLedger:
             self._submit(item)
 
     def _submit(self, item: _Item) -> None:
-        lane = _least_pending(self._lanes)
+        lane = _least_burdened(self._lanes)
         if lane is not None:
             lane.unanswered[item.item_id] = item
             lane.client.add(item)
@@ -261,6 +280,8 @@ class GrpcLedger:
     async def _sweep(self) -> None:
         while True:
             await self._clock.sleep(_SWEEP_INTERVAL_S)
+            for lane in self._lanes:
+                lane.spared = max(0, lane.spared - 1)
             oldest_s = self._clock.monotonic_s() - WAIT_LIMIT_S
             if self._waiting and self._waiting[0].since_s < oldest_s:
                 self._give_up(oldest_s)
@@ -298,12 +319,17 @@ def _refusal(send: bytes, now_ms: int) -> tuple[Verdict, bytes]:
     return Verdict.REFUSED, server_frame_pb2.ServerFrame(send_nack=nack).SerializeToString()
 
 
-def _least_pending(lanes: list[_Lane]) -> _Lane | None:
+def _least_burdened(lanes: list[_Lane]) -> _Lane | None:
     best = None
     for lane in lanes:
-        if lane.client.is_accepting and (best is None or len(lane.unanswered) < len(best.unanswered)):
+        if lane.client.is_accepting and (best is None or lane.burden < best.burden):
             best = lane
     return best
+
+
+def _tells_of_trouble(frame: bytes) -> bool:
+    answer = server_frame_pb2.ServerFrame.FromString(frame)
+    return answer.send_nack.is_retryable and answer.send_nack.reason in _UNWELL
 
 
 def _weigh(item: _Item) -> int:

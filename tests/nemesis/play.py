@@ -43,6 +43,7 @@ class Terms:
     seconds: float
     """About how long faults are made; starting and settling come on top."""
     users: int = 20
+    """At least 8: so many are in the group in which members come and go."""
     rate: float = 120.0
     """Messages each second, of everybody together."""
     only: str = ""
@@ -107,7 +108,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
         crowd_terms = CrowdTerms(devices=devices, rate=terms.rate, group_share=0.4, seed=terms.seed)
         async with Crowd(wiring.mesh, "nemesis", crowd_terms) as crowd:
             tell(f"{len(crowd.handsets)} devices of {terms.users} people are there; {len(drawn)} faults to come")
-            busy, _ = await crowd.circle(*range(8)), await crowd.circle(*range(4, 16))
+            busy, _ = await crowd.circle(*range(8)), await crowd.circle(*range(terms.users))
             windows = []
             async with crowd.talking(), crowd.coming_and_going(busy, 6, 7):
                 await crowd.acknowledged(WARM_UP)

@@ -112,6 +112,8 @@ class FakeMesh(FakeWatches):
     next_answer: asyncio.Event | None = None
     """Holds the next answer about users until it is set."""
     held_answers = 0
+    ledger_complaint = 0
+    """Why every Send is refused for now; 0 while none is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,6 +244,10 @@ class FakeMesh(FakeWatches):
             send = send_pb2.Send.FromString(data)
         except Exception:  # noqa: BLE001 - whatever the parser says
             return message_service_pb2.SUBMIT_VERDICT_MALFORMED, server_frame_pb2.ServerFrame()
+        if self.ledger_complaint:
+            reason = error_reason_pb2.ErrorReason.ValueType(self.ledger_complaint)
+            nack = server_frame_pb2.SendNack(message_id=send.message_id, reason=reason, is_retryable=True)
+            return message_service_pb2.SUBMIT_VERDICT_REFUSED, server_frame_pb2.ServerFrame(send_nack=nack)
         self.stored.append(send)
         if not send.message.envelope.content:
             nack = server_frame_pb2.SendNack(
