@@ -49,7 +49,7 @@ _SPARED_BURDEN = 1_000_000
 class _Item:
     """A Send or an acknowledgement that has no answer yet."""
 
-    __slots__ = ("is_ack", "item_id", "member", "payload", "resends", "session_id", "since_s")
+    __slots__ = ("is_ack", "item_id", "member", "payload", "resends", "session_id", "since_s", "was_handed_on")
 
     def __init__(self, item_id: int, session_id: SessionId, member: Member, payload: bytes, *, is_ack: bool) -> None:
         self.item_id = item_id
@@ -59,6 +59,7 @@ class _Item:
         self.is_ack = is_ack
         self.resends = 0
         self.since_s = 0.0
+        self.was_handed_on = False
 
 
 class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_service_pb2.SubmitResponse]):
@@ -112,19 +113,35 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
         if kind != "results":
             return
         results, take, listener = response.results, self.unanswered.pop, self._ledger.listener
+        went_on: set[int] = set()
         for item_id, verdict, frame in zip(results.item_ids, results.verdicts, results.frames, strict=True):
             item = take(item_id, None)
-            if item is not None:
+            if item is None:
+                continue
+            if verdict == _REFUSED and self._goes_elsewhere(item, frame):
+                went_on.add(item_id)
+            else:
                 listener.answered(item.session_id, _VERDICTS[verdict], frame)
         for item_id in results.acked_item_ids:
             item = take(item_id, None)
             if item is not None:
                 listener.confirmed(item.session_id, item_id)
-        # One that refuses at once never has anything unanswered, and would be handed everything.
-        if _REFUSED in results.verdicts and any(map(_tells_of_trouble, results.frames)):
-            self.spared = _SPARED_SWEEPS
-        self._ledger.traces.answered(results.item_ids, results.verdicts)
+        self._ledger.traces.answered(results.item_ids, results.verdicts, but=went_on)
         self._ledger.traces.confirmed(results.acked_item_ids)
+
+    def _goes_elsewhere(self, item: _Item, frame: bytes) -> bool:
+        """Spares this replica if its refusal tells of trouble of its own, and hands the item to another one, once."""
+        if not _tells_of_trouble(frame):
+            return False
+        # One that refuses at once never has anything unanswered, and would be handed everything.
+        self.spared = _SPARED_SWEEPS
+        other = _least_burdened(self._ledger.lanes)
+        if item.was_handed_on or other is None or other.spared:
+            return False
+        item.was_handed_on = True
+        item.resends += 1
+        self._ledger.resubmit([item])
+        return True
 
     def closed(self, unsent: list[_Item], *, is_clean: bool) -> None:  # noqa: ARG002 - resent either way
         items, self.unanswered = self.unanswered, {}
@@ -137,7 +154,8 @@ class _Lane(DialHandler[_Item, message_service_pb2.SubmitRequest, message_servic
 class GrpcLedger:
     """Hands items to the replica that has the fewest unanswered; resends what a stream that ended left open.
 
-    A replica that refuses because of its own clock, store or peers is spared for a second while there is another one.
+    A replica that refuses because of its own clock, store or peers is spared for a second while there is another one,
+    and what it has refused goes there: a client would come back with it only after some seconds.
     """
 
     listener: LedgerListener
@@ -165,7 +183,8 @@ class GrpcLedger:
         self._tasks = tasks
         self._seams = seams
         self._clock: Clock = seams.clock
-        self._lanes: list[_Lane] = []
+        self.lanes: list[_Lane] = []
+        """One for each replica."""
         self._waiting: deque[_Item] = deque()
         self._last_id = 0
         self._replicas: Replicas[Any] = Replicas(target, self._connect, tasks=tasks, clock=seams.clock)
@@ -188,7 +207,7 @@ class GrpcLedger:
     @property
     def is_reachable(self) -> bool:
         """Whether items go out at the moment."""
-        return any(lane.client.is_accepting for lane in self._lanes)
+        return any(lane.client.is_accepting for lane in self.lanes)
 
     def send(self, session_id: SessionId, member: Member, send: bytes, root: Root | None = None) -> None:
         """Hands over a serialised Send; the answer comes to the listener, and ends the root of its trace."""
@@ -252,7 +271,7 @@ class GrpcLedger:
             self._submit(item)
 
     def _submit(self, item: _Item) -> None:
-        lane = _least_burdened(self._lanes)
+        lane = _least_burdened(self.lanes)
         if lane is not None:
             lane.unanswered[item.item_id] = item
             lane.client.add(item)
@@ -270,17 +289,17 @@ class GrpcLedger:
             f"submit to {address}", stub.Submit, lane, tasks=self._tasks, seams=self._seams, weigh=_weigh
         )
         lane.client.batcher.timings = self.timings
-        self._lanes.append(lane)
+        self.lanes.append(lane)
         return lane.client
 
     def _forget_lanes(self) -> None:
         clients = set(self._replicas.streams.values())
-        self._lanes = [lane for lane in self._lanes if lane.client in clients or lane.unanswered]
+        self.lanes = [lane for lane in self.lanes if lane.client in clients or lane.unanswered]
 
     async def _sweep(self) -> None:
         while True:
             await self._clock.sleep(_SWEEP_INTERVAL_S)
-            for lane in self._lanes:
+            for lane in self.lanes:
                 lane.spared = max(0, lane.spared - 1)
             oldest_s = self._clock.monotonic_s() - WAIT_LIMIT_S
             if self._waiting and self._waiting[0].since_s < oldest_s:

@@ -8,7 +8,7 @@ from chappe.api.type.v1 import stream_pb2
 from svc_edge.model import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from chappe.runtime.tracing import Root, Sampled
 
@@ -39,11 +39,11 @@ class LedgerTraces:
             for sampled in acks[item_id]
         ]
 
-    def answered(self, item_ids: Sequence[int], verdicts: Sequence[int]) -> None:
-        """Ends the traces of Sends that were answered."""
+    def answered(self, item_ids: Sequence[int], verdicts: Sequence[int], but: Collection[int] = ()) -> None:
+        """Ends the traces of Sends that were answered; those of some of them go on."""
         if self.sends:
             for item_id, verdict in zip(item_ids, verdicts, strict=True):
-                root = self.sends.pop(item_id, None)
+                root = None if item_id in but else self.sends.pop(item_id, None)
                 if root is not None:
                     root.end(verdict=Verdict(verdict).name.lower())
 
