@@ -13,6 +13,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check fix protos bench mutations simulate cover locks clean
+.PHONY: help setup run test check fix protos bench nemesis mutations cover locks clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ protos: $(READY) ## Writes chappe/api, docs/api.md and docs/errors.md from the c
 
 bench: $(READY) ## Starts the real processes, measures them and prints a table.
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+nemesis: $(READY) ## Hurts a whole system for ten minutes while people talk; the history checker judges.
+	@$(BIN)/python -m tests.nemesis $(ARGS)
 
 mutations: $(READY) ## Takes out one repair after another; the history checker must notice each.
 	@$(BIN)/python -m tests.mutations $(ARGS)
