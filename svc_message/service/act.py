@@ -175,10 +175,13 @@ class Acting:
     async def _refuse_for_ever(
         self, refused: list[tuple[ActionCandidate, Refused]], answers: _Answers
     ) -> list[ActionCandidate]:
-        """Refuses, after declaring void what may have been sent before; returns those that were there after all."""
-        retries = [c for c, _ in refused if c.request.attempt > 1]
-        voided = await self._store.declare_actions_void([c.ref for c in retries]) if retries else []
-        there = {c.slot: c for c, is_void in zip(retries, voided, strict=True) if not is_void}
+        """Refuses, after declaring it void for every attempt; returns those that were there after all.
+
+        Of a first attempt too: a second one may be under way, and by then things may be such that it would be taken.
+        """
+        candidates = [c for c, _ in refused]
+        voided = await self._store.declare_actions_void([c.ref for c in candidates]) if candidates else []
+        there = {c.slot: c for c, is_void in zip(candidates, voided, strict=True) if not is_void}
         for candidate, answer in refused:
             if candidate.slot not in there:
                 answers[candidate.slot] = answer

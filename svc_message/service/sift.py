@@ -89,13 +89,15 @@ class Sifting:
     async def refuse_for_ever(
         self, refused: list[tuple[Candidate[A], Refused]], answers: list[Answer | None]
     ) -> list[Candidate[A]]:
-        """Refuses, after declaring void what may have been sent before; returns those that were there after all.
+        """Refuses, after declaring it void for every attempt; returns those that were there after all.
+
+        Of a first attempt too: a second one may be under way, and by then things may be such that it would be taken.
 
         While it cannot be declared void no such answer may leave: the client would send the same under a new id.
         """
-        retries = [c for c, _ in refused if c.request.attempt > 1]
-        voided = await self._store.declare_void([c.ref for c in retries]) if retries else []
-        there = {c.slot: c for c, is_void in zip(retries, voided, strict=True) if not is_void}
+        candidates = [c for c, _ in refused]
+        voided = await self._store.declare_void([c.ref for c in candidates]) if candidates else []
+        there = {c.slot: c for c, is_void in zip(candidates, voided, strict=True) if not is_void}
         for candidate, answer in refused:
             if candidate.slot not in there:
                 answers[candidate.slot] = answer

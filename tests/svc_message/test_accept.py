@@ -220,6 +220,16 @@ async def test_a_recipient_that_does_not_exist_is_refused_after_asking_the_direc
     assert ledger.directory.reads == 1
 
 
+async def test_a_refusal_of_the_first_attempt_holds_for_a_later_one_that_is_under_way(ledger: Ledger) -> None:
+    early = ledger.request(age_ms=-FUTURE_BOUND_MS - 10)
+    assert reasons(await ledger.send(early)) == ["CLOCK_SKEW"]
+
+    ledger.clock.pass_s(1)
+
+    assert reasons(await ledger.send(early._replace(attempt=2))) == ["STALE_MESSAGE_ID"]
+    assert await ledger.inbox(BOB) == []
+
+
 async def test_a_blocked_sender_sees_one_tick_and_the_recipient_nothing(ledger: Ledger) -> None:
     ledger.directory.block(BOB, ALICE)
 

@@ -233,6 +233,17 @@ async def test_a_retry_that_was_never_stored_is_judged_as_things_are_now(ledger:
     assert reasons(await ledger.send(request._replace(attempt=3))) == ["STALE_MESSAGE_ID"]
 
 
+async def test_a_refusal_of_the_first_attempt_holds_for_a_later_one_that_is_under_way(ledger: GroupLedger) -> None:
+    ledger.directory.add(group_of(GROUP, ALICE, version=9))
+    request = ledger.request(user=BOB)
+
+    assert reasons(await ledger.send(request)) == ["NOT_IN_CONVERSATION"]
+
+    ledger.directory.add(group_of(GROUP, ALICE, BOB, version=10))
+    assert reasons(await ledger.send(request._replace(attempt=2))) == ["STALE_MESSAGE_ID"]
+    assert not ledger.promised()
+
+
 async def test_other_content_under_a_taken_id_is_a_conflict(ledger: GroupLedger) -> None:
     request = ledger.request()
     await ledger.send(request)
