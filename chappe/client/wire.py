@@ -73,7 +73,11 @@ class Wire(picows.WSListener):
     def close(self, code: int = 1000, detail: str = "") -> None:
         """Ends the connection; harmless when it has ended."""
         transport = self._transport
-        if transport is not None and not transport.is_close_frame_sent:
+        if transport is None:
+            # One that breaks with the end of its handshake: picows tells neither that it began nor that it ended.
+            if not self.closed.done():
+                self.closed.set_result(Closed(code, detail))
+        elif not transport.is_close_frame_sent:
             self._close = Closed(code, detail)
             # picows names the codes of the standard only; the number is what counts.
             transport.send_close(picows.WSCloseCode(code), detail.encode())

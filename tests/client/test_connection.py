@@ -19,6 +19,7 @@ from chappe.client.lean import Callbacks, LeanClient, LeanParts
 from chappe.client.methods import CREATE_SESSION, GET_PROFILE
 from chappe.client.seams import Seams, SystemRandomness
 from chappe.client.tokens import Token
+from chappe.client.wire import Closed, Wire
 from tests.client.fakes import ToldClock
 from tests.client.model_edge import DEVICE, ME, PEER, frame, message_item
 from tests.client.socket_edge import SocketEdge
@@ -267,3 +268,15 @@ async def test_an_address_that_is_none_is_said_to_be_none() -> None:
         await someone.client.start()
 
     await someone.client.close()
+
+
+async def test_a_connection_that_broke_with_its_handshake_has_an_end() -> None:
+    class Nobody:
+        def frame_arrived(self, data: bytes, *, is_last: bool) -> None:
+            """Nothing comes."""
+
+    wire = Wire("edge:1", Nobody())
+
+    wire.close(1001, "no Welcome came")
+
+    assert wire.closed.result() == Closed(1001, "no Welcome came")

@@ -44,6 +44,7 @@ def tell(outcome: Outcome) -> str:
     lines += [f"{outcome.whole}: everything", f"{outcome.terms.ledger.name}: {outcome.report.summary()}"]
     lines += [f"after {name} nothing was acknowledged any more" for name in outcome.never_resumed]
     lines += [f"{count} messages were refused for good: {reason}" for reason, count in outcome.refusals.items()]
+    lines += [f"{actor} has given up for good: {why}" for actor, why in outcome.gone.items()]
     verdict = "the checker is silent" if outcome.is_good else "NOT GOOD"
     return "\n".join([*lines, f"{outcome.terms.ledger.name}: {verdict} (seed {outcome.terms.seed})"])
 

@@ -4,12 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from chappe.cli.launcher import Mesh, Plan
+from chappe.client.errors import NotConnectedError
 from chappe.testing import Report
 from tests.nemesis.failover import ValkeyPair
 from tests.nemesis.faults import Fault, catalogue
@@ -17,6 +18,7 @@ from tests.nemesis.figures import Acks, Figures
 from tests.nemesis.ledgers import Ledger
 from tests.nemesis.schedule import draw
 from tests.nemesis.wiring import WiredMesh, Wiring
+from tests.system.circle import Circle
 from tests.system.crowd import Crowd, CrowdTerms, NotInTimeError
 from tests.system.scenarios import HASTY
 
@@ -71,6 +73,8 @@ class Outcome:
     whole: Figures
     refusals: dict[str, int] = field(default_factory=dict[str, int])
     """Final refusals that nobody should have got."""
+    gone: dict[str, str] = field(default_factory=dict[str, str])
+    """Devices that have given up for good, and why."""
 
     @property
     def never_resumed(self) -> list[str]:
@@ -80,7 +84,8 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether nothing was lost, doubled or out of order, and sending always went on."""
-        return self.report.is_silent and not self.never_resumed and not self.refusals and self.report.unjudged == 0
+        broken = self.never_resumed or self.refusals or self.gone or self.report.unjudged
+        return self.report.is_silent and not broken
 
 
 async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
@@ -110,7 +115,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
             tell(f"{len(crowd.handsets)} devices of {terms.users} people are there; {len(drawn)} faults to come")
             busy, _ = await crowd.circle(*range(8)), await crowd.circle(*range(terms.users))
             windows = []
-            async with crowd.talking(), crowd.coming_and_going(busy, 6, 7):
+            async with crowd.talking(), _coming_and_going(crowd, busy):
                 await crowd.acknowledged(WARM_UP)
                 for fault in drawn:
                     tell(fault.name)
@@ -118,12 +123,13 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
                     tell(f"    resumed after {windows[-1].resumed_s:.2f} s; {crowd.books.acknowledged} acknowledged")
                     await asyncio.sleep(CALM_S)
             tell("all is whole; waiting until all is quiet")
+            gone = _gone(crowd)
             report = await crowd.verdict()
             refusals = {reason: n for reason, n in crowd.books.refusals.items() if reason not in EXPECTED}
             acks = Acks.read(sorted((terms.data / "histories").glob("nemesis-*/*.jsonl")))
     figures = [(window, acks.within(window.begun_ms, window.ended_ms + CALM_S * 1000)) for window in windows]
     whole = acks.within(acks.sent_ms[0], acks.stored_ms[-1])
-    return Outcome(terms, report, figures, whole, refusals)
+    return Outcome(terms, report, figures, whole, refusals, gone)
 
 
 @asynccontextmanager
@@ -132,6 +138,19 @@ async def _stage(plan: Plan) -> AsyncGenerator[tuple[Wiring, ValkeyPair]]:
         mesh: Mesh = WiredMesh(wiring, lambda _: None)
         async with mesh, ValkeyPair(wiring, plan.data / "valkey-replica") as pair:
             yield wiring, pair
+
+
+@asynccontextmanager
+async def _coming_and_going(crowd: Crowd, circle: Circle) -> AsyncGenerator[None]:
+    """Lets members come and go; when their owner has given up, that is told with the others that have."""
+    with suppress(NotConnectedError):
+        async with crowd.coming_and_going(circle, 6, 7):
+            yield
+
+
+def _gone(crowd: Crowd) -> dict[str, str]:
+    runs = {handset.actor: handset.client._run for handset in crowd.handsets if handset.client is not None}
+    return {actor: repr(run.exception()) for actor, run in runs.items() if run is not None and run.done()}
 
 
 async def _suffer(crowd: Crowd, fault: Fault) -> Window:
