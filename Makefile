@@ -12,8 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 	--custom-compile-command "make locks"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix protos bench mutations simulate cover locks clean
-.PHONY: help setup run test check fix protos bench nemesis mutations cover locks clean
+.PHONY: help setup run test check fix protos bench nemesis mutations simulate cover locks clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
