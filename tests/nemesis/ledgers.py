@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from tests.nemesis.faults import Fault
+import psutil
+
+from tests.nemesis.faults import FROZEN_S, OUTAGE_S, Fault
 from tests.nemesis.wiring import Wiring
 
 
@@ -12,6 +14,7 @@ class Ledger(NamedTuple):
     """One kind of store."""
 
     name: str
+    """As the launcher calls it."""
     faults: Callable[[Wiring], Iterator[Fault]]
     """What can be done to its nodes beyond what is done to PostgreSQL and Valkey, which are always there."""
 
@@ -25,4 +28,25 @@ def _no_more(_wiring: Wiring) -> Iterator[Fault]:
     yield from ()
 
 
-LEDGERS: Final[Mapping[str, Ledger]] = {"postgres": Ledger("postgres", _no_more)}
+def _one_node(wiring: Wiring) -> Iterator[Fault]:
+    mesh = wiring.mesh
+
+    def node() -> psutil.Process:
+        return psutil.Process(mesh.engines["cassandra"].pid)
+
+    async def freeze() -> None:
+        node().suspend()
+
+    async def thaw() -> None:
+        node().resume()
+
+    yield Fault(
+        "ledger", "kill -9 cassandra", OUTAGE_S, lambda: mesh.kill("cassandra"), lambda: mesh.restart("cassandra")
+    )
+    yield Fault("ledger", "SIGSTOP cassandra", FROZEN_S, freeze, thaw)
+
+
+LEDGERS: Final[Mapping[str, Ledger]] = {
+    "postgres": Ledger("postgres", _no_more),
+    "cassandra": Ledger("cassandra", _one_node),
+}

@@ -95,6 +95,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
         data=terms.data,
         edges=2,
         replicas=2,
+        ledger=terms.ledger.name,
         settings=HASTY,
         environ=terms.ledger.environ,
         ready_timeout_s=READY_WITHIN_S,

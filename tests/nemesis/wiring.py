@@ -104,6 +104,9 @@ class Wiring:
     async def _lay_to_stores(self) -> None:
         """Gives every process wires of its own: one of several that is cut off from its store is a harm by itself."""
         for service, database in _DATABASES.items():
+            if service == "message" and self.plan.ledger != "postgres":
+                # A driver that follows its cluster's own addresses goes round a wire.
+                continue
             wires = []
             for number in self._numbers(service):
                 folder = self._folder / f"{service}-{number}"
