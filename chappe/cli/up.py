@@ -29,6 +29,13 @@ DEFAULT_DATA = Path(".chappe")
     help="Where everything is kept between runs.",
 )
 @click.option(
+    "--ledger",
+    default="postgres",
+    show_default=True,
+    type=click.Choice(["postgres", "cassandra"]),
+    help="The engine that keeps the messages; Cassandra is fetched once, and needs Java 17.",
+)
+@click.option(
     "--restart/--no-restart", "is_supervised", default=True, help="Whether what dies is started again; it is."
 )
 @click.option("--demo", "is_demo", is_flag=True, help="Make three people who know each other, a group, and chats.")
