@@ -214,6 +214,17 @@ async def test_pages_go_on_in_older_buckets(cassandra_store: CassandraMessageSto
     assert [one.message.envelope for one in oldest] == [b"7", b"8", b"9", b"10"]
 
 
+async def test_a_read_goes_through_all_buckets(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
+    messages = [desk.write(message_id=desk.uuid7(START_MS - n * 40 * DAY_MS)) for n in reversed(range(12))]
+    await cassandra_store.accept(messages)
+
+    (applied,) = await cassandra_store.apply_receipts([desk.read(upto=messages[-1].message_id)])
+
+    assert sorted(i for told in applied.receipt_events for i in told.message_ids) == ids(messages)
+    assert applied.own_read is not None
+    assert (applied.own_read.read_upto, applied.rest) == (messages[-1].message_id, b"")
+
+
 async def test_bounds_that_are_no_ids_lie_where_their_bytes_do(
     cassandra_store: CassandraMessageStore, desk: Desk
 ) -> None:

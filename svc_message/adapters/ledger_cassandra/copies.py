@@ -22,6 +22,8 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Read, R
 from svc_message.model import ConversationId, MessageEvent, MessageId, Position, UserId
 
 IDS_IN_READ: Final = 100
+BUCKETS_AT_ONCE: Final = 3
+"""Of a stretch in more buckets the next are read only when these hold too little."""
 _FIRST_ID: Final = bytes(16)
 _LAST_ID: Final = b"\xff" * 16
 
@@ -37,6 +39,7 @@ _BETWEEN: Final = f"{_PARTITION} AND message_id > ? AND message_id < ?"
 _NEWEST: Final = f"SELECT {_WHOLE} {_BETWEEN} LIMIT ?"
 _NEWEST_LIGHT: Final = f"SELECT {_LIGHT} {_BETWEEN} LIMIT ?"
 _OLDEST: Final = f"SELECT {_WHOLE} {_BETWEEN} ORDER BY message_id ASC LIMIT ?"
+_OLDEST_LIGHT: Final = f"SELECT {_LIGHT} {_BETWEEN} ORDER BY message_id ASC LIMIT ?"
 
 _STORE: Final = """
     INSERT INTO messages (user_id, conversation_id, bucket, message_id, header, envelope) VALUES (?, ?, ?, ?, ?, ?)
@@ -209,18 +212,25 @@ async def walk(
             start, end = (rows[-1][0], end) if is_oldest_first else (start, rows[-1][0])
 
 
-async def read_stretches(connection: Connection, stretches: Sequence[Stretch], limit: int) -> list[list[Copy]]:
-    """Reads the newest rows of many stretches at once, without their envelopes, so many of each at most."""
-    reads = [(n, _light(stretch, bucket, limit)) for n, stretch in enumerate(stretches) for bucket in stretch.within()]
+async def read_stretches(
+    connection: Connection, stretches: Sequence[Stretch], limit: int, *, is_oldest_first: bool = False
+) -> list[list[Copy]]:
+    """Reads rows of many stretches at once, without their envelopes, so many of each at most, in order."""
+    query, step = (_OLDEST_LIGHT, -1) if is_oldest_first else (_NEWEST_LIGHT, 1)
+    left = {n: stretch.within()[::step] for n, stretch in enumerate(stretches)}
     found: list[list[Copy]] = [[] for _ in stretches]
-    for (n, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
-        found[n] += map(Copy.of, rows[: limit - len(found[n])])
+    while left:
+        places = [(n, bucket) for n, buckets in left.items() for bucket in buckets[:BUCKETS_AT_ONCE]]
+        reads = [_light(query, stretches[n], bucket, limit) for n, bucket in places]
+        for (n, _), rows in zip(places, await connection.read(reads), strict=True):
+            found[n] += map(Copy.of, rows[: limit - len(found[n])])
+        left = {n: more for n, buckets in left.items() if len(found[n]) < limit and (more := buckets[BUCKETS_AT_ONCE:])}
     return found
 
 
-def _light(stretch: Stretch, bucket: int, limit: int) -> Read:
+def _light(query: str, stretch: Stretch, bucket: int, limit: int) -> Read:
     place = (stretch.user_id, stretch.conversation_id, smallint(bucket))
-    return Read(_NEWEST_LIGHT, (*place, *stretch.bounds(), integer(limit)))
+    return Read(query, (*place, *stretch.bounds(), integer(limit)))
 
 
 def newest_of(place: tuple[UserId, ConversationId, int], limit: int) -> Read:

@@ -4,10 +4,11 @@ How far a message has come with a member stands on the member's own row as it is
 as that may know. The own row decides what is raised, so it is written last: what failed before is written again.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
+from svc_message.adapters.ledger_cassandra.bodies import BETWEEN, LIGHT, BodyKey, read_bodies
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
     HOUR_MS,
@@ -16,28 +17,27 @@ from svc_message.adapters.ledger_cassandra.cells import (
     bigint,
     boolean,
     integer,
+    smallint,
     stamp,
     time_to_live_s,
 )
-from svc_message.adapters.ledger_cassandra.connection import Connection, Write
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, after_id, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
-from svc_message.adapters.ledger_cassandra.lines import LATE_MS, Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.adapters.ledger_cassandra.pointers import Place
-from svc_message.adapters.ledger_cassandra.receipts import (
-    DELIVERED,
-    EXPANDED,
-    OWN_READ,
-    READ,
-    earlier,
-)
+from svc_message.adapters.ledger_cassandra.receipts import DELIVERED, EXPANDED, OWN_READ, READ
 from svc_message.model import ConversationId, MessageId, OwnReadEvent, Position, UserId
 from svc_message.model.receipt import Came, MemberAck, MemberRead, MemberReadUpdate, ReadOutcome, Unread
+from svc_message.protocol import first_unread
 
 LARGE_GROUP: Final = 256
 """With so many recipients a message's receipts are in a partition of an hour and not of a day."""
 
+_NEAR: Final = 20
+"""How many rows are read at once where the newest is wanted."""
+_OLDEST_LIGHT: Final = f"{LIGHT} {BETWEEN} ORDER BY message_id ASC LIMIT ?"
 _RAISE_DELIVERED: Final = """
     UPDATE group_receipts USING TIMESTAMP ? AND TTL ? SET delivered_ms = ?
     WHERE conversation_id = ? AND hour = ? AND message_id = ? AND user_id = ?
@@ -49,6 +49,16 @@ _RAISE_READ: Final = """
 
 _Place = tuple[UserId, ConversationId]
 """A member in a group."""
+
+
+class _Onward(Walk):
+    """Messages without what they say, the oldest first."""
+
+    __slots__ = ()
+
+    def read(self, sight: Sight, bucket: int, bounds: tuple[bytes, bytes]) -> Read:
+        """Returns what reads messages of a bucket."""
+        return Read(_OLDEST_LIGHT, (sight.group_id, smallint(bucket), *bounds, integer(self.rows)))
 
 
 class _Raised(NamedTuple):
@@ -100,26 +110,24 @@ async def acknowledge(
 
 
 async def unread(connection: Connection, bounds: Bounds, batch: Sequence[MemberRead]) -> list[Unread]:
-    """Looks up what reads stand for."""
+    """Looks up what reads stand for: each for the next 1,000 messages up to its place, the oldest first."""
     now_ms = bounds.now_ms()
     bodies = await _bodies(connection, [(read.group_id, read.message_ids) for read in batch])
     whole = [read for read in batch if read.read_upto]
     seen = await sights(connection, [(read.user_id, read.group_id, read.windows) for read in whole])
     lines = await read_lines(connection, [(read.user_id, read.group_id) for read in whole])
-    ways = [
-        Walk(EXPANDED, earlier(line.read_upto, LATE_MS) if line else b"", after_id(read.read_upto), is_whole=False)
-        for read, line in zip(whole, lines, strict=True)
-    ]
-    asked = list(zip(seen, ways, strict=True))
-    found = iter(zip(asked, await read_many(connection, asked), strict=True))
+    portions = await asyncio.gather(
+        *[_portion(connection, *one) for one in zip(seen, whole, lines, strict=True)],
+    )
+    found = iter(zip(seen, portions, strict=True))
     answers: list[Unread] = []
     for read in batch:
-        upto, messages = b"", {name: header.sender_id for name, header in _named(read, bodies, now_ms)}
+        upto, rest, messages = b"", b"", {name: header.sender_id for name, header in _named(read, bodies, now_ms)}
         if read.read_upto:
-            (sight, way), copies = next(found)
-            upto = await _newest(connection, sight, way, (copies, now_ms))
+            sight, (copies, rest) = next(found)
+            upto = await _newest(connection, sight, rest or read.read_upto, (copies, now_ms))
             messages |= {one.message_id: header.sender_id for one, header in _unread_of(read.user_id, copies, now_ms)}
-        answers.append(Unread(upto, tuple(messages.items())))
+        answers.append(Unread(upto, tuple(messages.items()), rest))
     return answers
 
 
@@ -218,13 +226,27 @@ async def _bodies(
     return await read_bodies(connection, keys, is_whole=False)
 
 
-async def _newest(connection: Connection, sight: Sight, way: Walk, found: tuple[Sequence[Copy], int]) -> bytes:
-    """Returns the newest message before an end, one of those that were found nearly always."""
+async def _portion(
+    connection: Connection, sight: Sight, asked: MemberRead, line: Line | None
+) -> tuple[list[Copy], bytes]:
+    """Returns the messages of a portion, and where it ended when there are more."""
+    start = first_unread(line.read_upto) if line is not None and line.read_upto else b""
+    way = _Onward(EXPANDED + 1, asked.read_after or start, after_id(asked.read_upto), is_oldest_first=True)
+    copies: list[Copy] = []
+    async for copy in walk(connection, sight, way):
+        if len(copies) == EXPANDED:
+            return copies, copies[-1].message_id
+        copies.append(copy)
+    return copies, b""
+
+
+async def _newest(connection: Connection, sight: Sight, end: bytes, found: tuple[Sequence[Copy], int]) -> bytes:
+    """Returns the newest message of a portion, or else the newest up to its end."""
     copies, now_ms = found
-    there = next((copy for copy in copies if copy.is_there(now_ms)), None)
-    if there is not None or not way.after:
-        return there.message_id if there is not None else b""
-    async for copy in walk(connection, sight, way._replace(after=b"")):
+    there = next((copy for copy in reversed(copies) if copy.is_there(now_ms)), None)
+    if there is not None:
+        return there.message_id
+    async for copy in walk(connection, sight, Walk(_NEAR, before=after_id(end), is_whole=False)):
         if copy.is_there(now_ms):
             return copy.message_id
     return b""

@@ -12,7 +12,7 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
-from svc_message.adapters.ledger_cassandra.lines import LATE_MS, Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import (
     Applied,
@@ -24,9 +24,11 @@ from svc_message.model import (
     ReceiptUpdate,
     UserId,
 )
+from svc_message.protocol import first_unread
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
+"""How many messages one update goes through."""
 
 _RECEIPT: Final = Struct("!hq16s")
 OWN_READ: Final = Struct("!16si")
@@ -44,11 +46,13 @@ _Place = tuple[UserId, ConversationId]
 
 
 class _Expanded(NamedTuple):
-    """What the `read_upto` of an update stands for."""
+    """What one portion of the `read_upto` of an update stands for."""
 
     upto: bytes
-    """The newest message that the reader sees, at or before it; empty for none."""
+    """The newest message of the portion that the reader sees; empty for none."""
     message_ids: tuple[MessageId, ...]
+    rest: bytes
+    """Where the portion ended; empty when it was the last."""
 
 
 class _Raised(NamedTuple):
@@ -81,7 +85,10 @@ async def apply_receipts(connection: Connection, bounds: Bounds, batch: Sequence
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
     units = [list(_rows(*one)) for one in zip(batch, raised, told, own_reads, strict=True)]
     await connection.write(units)
-    return [Applied(tuple(events), own_read) for events, own_read in zip(told, own_reads, strict=True)]
+    return [
+        Applied(tuple(events), own_read, one.rest)
+        for events, own_read, one in zip(told, own_reads, expanded, strict=True)
+    ]
 
 
 def _place(update: ReceiptUpdate) -> _Place:
@@ -98,22 +105,47 @@ async def _lines(connection: Connection, batch: Sequence[ReceiptUpdate], places:
 async def _expand(
     connection: Connection, batch: Sequence[ReceiptUpdate], lines: dict[_Place, Line | None], now_ms: int
 ) -> list[_Expanded]:
-    """Finds for each update what `read_upto` comes down to, and what is unread among the 1,000 newest up to there."""
+    """Finds for each update what is unread among the next 1,000 messages up to `read_upto`, the oldest first.
+
+    They begin where the portion before ended, or before the place up to which everything was read by what may have been
+    accepted late, or where what is to be told again does.
+    """
     stretches: dict[int, Stretch] = {}
     for n, update in enumerate(batch):
         line = lines[_place(update)]
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
-            after = b"" if update.is_forced else earlier(line.read_upto, LATE_MS)
+            after = update.read_after or (first_unread(line.read_upto) if line.read_upto else b"")
             stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
-    found = await read_stretches(connection, list(stretches.values()), EXPANDED)
-    expanded = [_Expanded(b"", ())] * len(batch)
+    for n, after in (await _told_again(connection, batch, stretches, lines)).items():
+        stretches[n] = stretches[n]._replace(after=min(stretches[n].after, after))
+    # One more than a portion holds says that there is a rest.
+    found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
+    expanded = [_Expanded(b"", (), b"")] * len(batch)
     for n, copies in zip(stretches, found, strict=True):
         expanded[n] = _expanded(batch[n], copies, now_ms)
     return expanded
 
 
-def _expanded(update: ReceiptUpdate, copies: Iterable[Copy], now_ms: int) -> _Expanded:
-    there = [copy for copy in copies if copy.is_there(now_ms)]
+async def _told_again(
+    connection: Connection,
+    batch: Sequence[ReceiptUpdate],
+    stretches: dict[int, Stretch],
+    lines: dict[_Place, Line | None],
+) -> dict[int, bytes]:
+    """Returns for the first portions of forced updates what the last 1,000 messages up to the place read come after."""
+    read = {
+        n: stretch._replace(after=b"", before=after_id(min(line.read_upto, batch[n].read_upto)))
+        for n, stretch in stretches.items()
+        if batch[n].is_forced and not batch[n].read_after and (line := lines[_place(batch[n])]) and line.read_upto
+    }
+    found = await read_stretches(connection, list(read.values()), EXPANDED + 1)
+    return {
+        n: copies[EXPANDED].message_id if len(copies) > EXPANDED else b"" for n, copies in zip(read, found, strict=True)
+    }
+
+
+def _expanded(update: ReceiptUpdate, copies: Sequence[Copy], now_ms: int) -> _Expanded:
+    there = [copy for copy in copies[:EXPANDED] if copy.is_there(now_ms)]
     ids = [
         copy.message_id
         for copy in there
@@ -121,7 +153,8 @@ def _expanded(update: ReceiptUpdate, copies: Iterable[Copy], now_ms: int) -> _Ex
         and copy.header.sender_id == update.peer_id
         and (update.is_forced or not copy.read_ms)
     ]
-    return _Expanded(there[0].message_id if there else b"", tuple(ids))
+    rest = copies[EXPANDED - 1].message_id if len(copies) > EXPANDED else b""
+    return _Expanded(there[-1].message_id if there else b"", tuple(ids), rest)
 
 
 def _winners(batch: Sequence[ReceiptUpdate], expanded: Sequence[_Expanded]) -> dict[int, list[MessageId]]:
@@ -276,10 +309,3 @@ def _rows(
         upto = own_read.read_upto
         yield move(reader_id, conversation_id, upto)
         yield place.own_read(reader_id, conversation_id, upto, OWN_READ.pack(upto, update.reader_device_id))
-
-
-def earlier(message_id: bytes, by_ms: int) -> bytes:
-    """Returns the least id of a time so long before that of an id; empty before none."""
-    if not message_id:
-        return b""
-    return max(int.from_bytes(message_id[:6], "big") - by_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(9)
