@@ -5,9 +5,15 @@ import time
 import psycopg
 import pytest
 
+from chappe.runtime.clock import SystemClock
+from svc_message.adapters.ledger_cassandra.bodies import BodyKey
+from svc_message.adapters.ledger_cassandra.cells import LINGER_S
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.model import NO_POSITION, Departure, Event, InboxRead, MessageEvent, PageRead, StoredMessage, UserId
 from svc_message.model.action import ActionKind, EditEvent, NewAction, ReactionEvent, event_of
 from svc_message.model.group import Expansion, GroupLine, NewGroupMessage, Window
+from tests.svc_message.cut import Cut
 from tests.svc_message.group_desk import Books, GroupDesk
 
 EDIT, REVOKE, HIDE, REACTION = ActionKind
@@ -94,6 +100,19 @@ async def test_what_stood_is_the_same_in_whatever_order_edits_come(
     assert (await page(books, group_desk, LEFT)).message.envelope == b"middle"
     assert (await page(books, group_desk, WHOLE)).message.envelope == b"great"
     assert [says(event) for event in await inbox(books, group_desk, 2) if isinstance(event, EditEvent)] == [b"middle"]
+
+
+async def test_a_retry_of_a_later_version_repeats_the_first_decision(books: Books, group_desk: GroupDesk) -> None:
+    message = await said(books, group_desk)
+    edit = group_desk.do(message, EDIT, b"before")._replace(group_version=1)
+    again = edit._replace(position=group_desk.position(), group_version=2)
+    late = group_desk.do(message, EDIT, b"after")._replace(group_version=2)
+    await done(books, group_desk, edit, again, late)
+    late_again = late._replace(position=group_desk.position(), group_version=1)
+    await done(books, group_desk, late_again)
+
+    assert (await page(books, group_desk, LEFT)).message.envelope == b"before"
+    assert (await page(books, group_desk, WHOLE)).message.envelope == b"after"
 
 
 async def test_edits_of_one_batch_are_kept_by_version(books: Books, group_desk: GroupDesk) -> None:
@@ -225,6 +244,71 @@ async def test_what_was_said_before_disappears_with_its_message(
 
     while time.time() * 1000 < now_ms + 110 or await contents_left(ledger_dsn, message):
         await postgres_books.store.retention.expire(1000, NO_POSITION)
+
+
+async def test_nothing_on_cassandra_holds_what_was_taken_back(
+    cut: Cut, cassandra_books: Books, cassandra_connection: Connection, group_desk: GroupDesk
+) -> None:
+    message = await said(cassandra_books, group_desk)
+    edit = group_desk.do(message, EDIT, b"after")._replace(group_version=2)
+    reaction = group_desk.do(message, REACTION, b"+1")._replace(group_version=2)
+    await done(cassandra_books, group_desk, edit, reaction)
+    assert await kept(cassandra_connection, message) == [None, None]
+    revoke = group_desk.do(message, REVOKE)._replace(group_version=2)
+
+    async def meanwhile() -> None:
+        await cassandra_books.groups.act(group_desk.shard, [revoke])
+
+    cut.before_write = meanwhile
+    late = group_desk.do(message, EDIT, b"late")._replace(group_version=3)
+    await CassandraMessageStore(cut).groups.act(group_desk.shard, [late])  # type: ignore[arg-type]  # it stands for one
+
+    assert await kept(cassandra_connection, message) == []
+    assert (await page(cassandra_books, group_desk, LEFT)).message.envelope == b""
+
+
+async def test_what_was_said_before_ends_on_cassandra_with_its_message(
+    cassandra_books: Books, cassandra_connection: Connection, group_desk: GroupDesk
+) -> None:
+    message = await said(cassandra_books, group_desk, expiry_s=600, accepted_ms=int(time.time() * 1000))
+    await done(
+        cassandra_books,
+        group_desk,
+        group_desk.do(message, EDIT, b"after")._replace(group_version=2),
+        group_desk.do(message, REACTION, b"+1")._replace(group_version=2),
+    )
+
+    left_s = await kept(cassandra_connection, message)
+
+    assert len(left_s) == 2
+    assert all(one is not None and 0 < one <= 600 + LINGER_S for one in left_s)
+
+
+class FastClock(SystemClock):
+    """A clock that is five seconds ahead: what it lets end does so earlier."""
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + 5000
+
+
+async def test_the_greatest_edit_of_a_version_stands_on_cassandra_whichever_ends_last(
+    cassandra_books: Books, cassandra_connection: Connection, group_desk: GroupDesk
+) -> None:
+    message = await said(cassandra_books, group_desk, expiry_s=600, accepted_ms=int(time.time() * 1000))
+    small, great = (group_desk.do(message, EDIT, text)._replace(group_version=1) for text in (b"small", b"great"))
+
+    await CassandraMessageStore(cassandra_connection, clock=FastClock()).groups.act(group_desk.shard, [great])
+    await cassandra_books.groups.act(group_desk.shard, [small])
+
+    assert (await page(cassandra_books, group_desk, LEFT)).message.envelope == b"great"
+
+
+async def kept(connection: Connection, message: NewGroupMessage) -> list[int | None]:
+    """Returns of what a message said once for how many seconds it is kept; None for ever."""
+    query = "SELECT ttl(content) FROM group_contents WHERE conversation_id = ? AND bucket = ? AND message_id = ?"
+    key = BodyKey(message.group_id, message.message_id)
+    (rows,) = await connection.read([Read(query, (key.conversation_id, key.bucket, key.message_id))])
+    return [left_s for (left_s,) in rows]
 
 
 async def contents_left(dsn: str, message: NewGroupMessage) -> int:

@@ -23,6 +23,7 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import Edit, pointer_ttl_s, time_to_live_s
 from svc_message.adapters.ledger_cassandra.changes import RowKey, changes_of, empty_edit
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Write
+from svc_message.adapters.ledger_cassandra.contents import forget_contents, keep
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import ConversationId, MessageId, UserId, Verdict
@@ -238,14 +239,18 @@ def _changes(action: NewAction, deed: Deed, copy: Copy | None, now_ms: int) -> I
         return
     conversation_id, message_id, header = action.conversation_id, deed.message_id, copy.header
     rows: list[RowKey] = [CopyKey(deed.user_id, conversation_id, message_id)]
-    if not deed.is_withheld and is_group(conversation_id):
-        rows = [BodyKey(conversation_id, message_id)]
-        if deed.kind is ActionKind.REVOKE:
-            yield empty_edit(CopyKey(header.sender_id, conversation_id, message_id))
-    elif not deed.is_withheld:
-        rows = [CopyKey(user_id, conversation_id, message_id) for user_id in header.seers]
     change = Edit(action.action_id, deed.accepted_ms, action.envelope)
     ttl_s = time_to_live_s(header.expires_ms, now_ms)
+    if not deed.is_withheld and is_group(conversation_id):
+        body = BodyKey(conversation_id, message_id)
+        rows = [body]
+        if deed.kind is ActionKind.REVOKE:
+            yield empty_edit(CopyKey(header.sender_id, conversation_id, message_id))
+            yield forget_contents(body)
+        elif deed.kind is not ActionKind.HIDE:
+            yield keep(body, deed, change, ttl_s)
+    elif not deed.is_withheld:
+        rows = [CopyKey(user_id, conversation_id, message_id) for user_id in header.seers]
     yield from changes_of(conversation_id, deed, change, (rows, ttl_s))
 
 

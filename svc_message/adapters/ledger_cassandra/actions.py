@@ -14,6 +14,7 @@ _LATEST: Final = 2**63 - 1
 _NOBODY: Final = bytes(16)
 # The earliest acceptance first, so that of several first attempts it wins whole.
 _HEADER: Final = Struct("!Q16sBB16s16s16sIQ")
+_GROUP_HEADER: Final = Struct("!Q16sBB16s16s16sIQQ")
 _NAMED: Final = """
     SELECT uuid_as_blob(action_id), header, is_void FROM actions
     WHERE conversation_id = ? AND bucket = ? AND action_id IN ?
@@ -55,6 +56,8 @@ class Deed(NamedTuple):
     device_id: DeviceId
     expires_ms: int
     """Of the message; 0 when it stays."""
+    group_version: int = 0
+    """Of the group when it was done; 0 in a direct conversation."""
 
     @classmethod
     def of(cls, action: NewAction, expires_ms: int) -> "Deed":
@@ -69,19 +72,26 @@ class Deed(NamedTuple):
             action.peer_id,
             action.device_id,
             expires_ms,
+            action.group_version,
         )
 
     @classmethod
     def read(cls, cell: bytes) -> "Deed":
         """Reads the cell of an action."""
-        left_ms, hashed, kind, withheld, message, user, peer, device, expires_ms = _HEADER.unpack(cell)
+        version = 0
+        if len(cell) == _HEADER.size:
+            left_ms, hashed, kind, withheld, message, user, peer, device, expires_ms = _HEADER.unpack(cell)
+        else:
+            left_ms, hashed, kind, withheld, message, user, peer, device, expires_ms, version = _GROUP_HEADER.unpack(
+                cell
+            )
         peer_id = None if peer == _NOBODY else UserId(peer)
-        kind = ActionKind(kind)
-        return cls(_LATEST - left_ms, hashed, kind, withheld == 1, message, user, peer_id, DeviceId(device), expires_ms)
+        place = (message, user, peer_id, DeviceId(device))
+        return cls(_LATEST - left_ms, hashed, ActionKind(kind), withheld == 1, *place, expires_ms, version)
 
     def cell(self) -> bytes:
         """Writes the cell."""
-        return _HEADER.pack(
+        common = (
             _LATEST - self.accepted_ms,
             self.content_hash,
             self.kind,
@@ -92,6 +102,9 @@ class Deed(NamedTuple):
             self.device_id,
             self.expires_ms,
         )
+        if not self.group_version:
+            return _HEADER.pack(*common)
+        return _GROUP_HEADER.pack(*common, self.group_version)
 
 
 class StoredAction(NamedTuple):

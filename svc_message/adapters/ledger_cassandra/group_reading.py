@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from typing import Final
 
+from svc_message.adapters.ledger_cassandra.actions import Reactions
+from svc_message.adapters.ledger_cassandra.bodies import BodyKey
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import NO_ID
 from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.contents import read_contents
 from svc_message.adapters.ledger_cassandra.copies import Copy
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, read_newest, sights, walk
 from svc_message.adapters.ledger_cassandra.history import UNREAD_SEARCHED, UNREAD_SHOWN, shows, stored
 from svc_message.adapters.ledger_cassandra.lines import Line, read_lines
-from svc_message.model import ConversationId, PageRead, StoredMessage, UserId
+from svc_message.model import ConversationId, MessageId, PageRead, StoredMessage, UserId
 from svc_message.model.group import GroupChat, GroupLine, Window
 
 _NEWEST_SEARCHED: Final = 2
@@ -34,7 +37,7 @@ async def read_page(
                 break
     if is_oldest_first:
         found.reverse()
-    return await stored(connection, read.owner_id, [(read.conversation_id, copy) for copy in found])
+    return await _stored(connection, read.owner_id, [(sight, copy) for copy in found])
 
 
 async def read_chats(
@@ -52,12 +55,37 @@ async def read_chats(
         for (_, sight, line), copies in zip(chats, first, strict=True)
     ]
     unread = await _unread(connection, [chat[1:] for chat in chats], newest, now_ms)
-    shown = [(sight.group_id, copy) for (_, sight, _), copy in zip(chats, newest, strict=True) if copy is not None]
-    messages = iter(await stored(connection, owner_id, shown))
+    shown = [(sight, copy) for (_, sight, _), copy in zip(chats, newest, strict=True) if copy is not None]
+    messages = iter(await _stored(connection, owner_id, shown))
     answers = [GroupChat(None, 0)] * len(lines)
     for (n, _, _), copy, count in zip(chats, newest, unread, strict=True):
         answers[n] = GroupChat(None if copy is None else next(messages), count)
     return answers
+
+
+async def _stored(
+    connection: Connection, reader_id: UserId, copies: Sequence[tuple[Sight, Copy]]
+) -> list[StoredMessage]:
+    """Returns messages with reactions, in order; of who has left the group, as they stood then.
+
+    Nothing is withheld in a group, so that all edits are in its body.
+    """
+    left = {
+        BodyKey(sight.group_id, copy.message_id): sight.left_version
+        for sight, copy in copies
+        if sight.left_version and not copy.revoked_ms and (copy.edit is not None or copy.is_reacted)
+    }
+    contents = await read_contents(connection, left)
+    stood: dict[tuple[ConversationId, MessageId], Reactions] = {
+        key: contents.reactions(key, version) for key, version in left.items()
+    }
+    shown = [(BodyKey(sight.group_id, copy.message_id), copy) for sight, copy in copies]
+    return await stored(
+        connection,
+        reader_id,
+        [(key.conversation_id, contents.body(key, copy, left[key]) if key in left else copy) for key, copy in shown],
+        stood,
+    )
 
 
 async def _newest_of(connection: Connection, sight: Sight, line: Line, first: tuple[list[Copy], int]) -> Copy | None:

@@ -13,7 +13,7 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Read, R
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.lines import LATE_MS
 from svc_message.model import ConversationId, UserId
-from svc_message.model.group import Window
+from svc_message.model.group import Window, left_version_of
 
 BUCKETS_AT_ONCE: Final = 3
 """What lies in more buckets is read bucket by bucket: the first of them holds enough, nearly always."""
@@ -49,6 +49,8 @@ class Sight(NamedTuple):
     user_id: UserId
     group_id: ConversationId
     ranges: tuple[Range, ...]
+    left_version: int
+    """The first version without the member after its last time, 0 while that lasts."""
 
     def shows(self, body: Copy) -> bool:
         """Tells whether a message was for the member."""
@@ -101,7 +103,10 @@ async def sights(
             low = _moved(min(row[2] for row in inside), -LATE_MS)
             high = _moved(behind[0][0], LATE_MS) if behind else ordered(_LAST_ID)
             ranges[n].append(Range(window, frozenset(row[1] for row in inside), low, high))
-    return [Sight(user_id, group_id, tuple(ranges[n])) for n, (user_id, group_id, _) in enumerate(asked)]
+    return [
+        Sight(user_id, group_id, tuple(ranges[n]), left_version_of(windows))
+        for n, (user_id, group_id, windows) in enumerate(asked)
+    ]
 
 
 async def walk(connection: Connection, sight: Sight, way: Walk) -> AsyncIterator[Copy]:

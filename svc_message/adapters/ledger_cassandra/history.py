@@ -1,6 +1,6 @@
 """Reads pages of conversations and windows of chat lists."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reactions
@@ -15,6 +15,7 @@ from svc_message.model import (
     ChatCursor,
     ChatPage,
     ConversationId,
+    MessageId,
     PageRead,
     ReceiptState,
     StoredMessage,
@@ -28,6 +29,7 @@ UNREAD_SHOWN: Final = 100
 UNREAD_SEARCHED: Final = 1000
 _NEWEST_SEARCHED: Final = 2
 """How many rows are read where the newest is wanted: the first is it, nearly always."""
+_NONE_STOOD: Final[Mapping[tuple[ConversationId, MessageId], Reactions]] = {}
 
 
 class _Shown(NamedTuple):
@@ -63,15 +65,18 @@ def shows(line: Line, copy: Copy, now_ms: int) -> bool:
 
 
 async def stored(
-    connection: Connection, reader_id: UserId, copies: Sequence[tuple[ConversationId, Copy]]
+    connection: Connection,
+    reader_id: UserId,
+    copies: Sequence[tuple[ConversationId, Copy]],
+    stood: Mapping[tuple[ConversationId, MessageId], Reactions] = _NONE_STOOD,
 ) -> list[StoredMessage]:
-    """Returns messages with how far they have come, and with reactions, in order."""
+    """Returns messages with how far they have come, and with reactions, in order; `stood` are those not to be read."""
     reacted = [
         (conversation_id, copy.message_id)
         for conversation_id, copy in copies
-        if copy.is_reacted and not copy.revoked_ms
+        if copy.is_reacted and not copy.revoked_ms and (conversation_id, copy.message_id) not in stood
     ]
-    reactions = await read_reactions(connection, reacted)
+    reactions = {**await read_reactions(connection, reacted), **stood}
     return [
         StoredMessage(
             copy.event(conversation_id, NO_POSITION),

@@ -25,6 +25,7 @@ from svc_message.adapters.inbox_rows import (
 )
 from svc_message.adapters.ledger_cassandra.actions import (
     ActionKey,
+    Deed,
     Reactions,
     StoredAction,
     read_actions,
@@ -32,8 +33,9 @@ from svc_message.adapters.ledger_cassandra.actions import (
 )
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies, with_own
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import integer, ordered, smallint
+from svc_message.adapters.ledger_cassandra.cells import Edit, integer, ordered, smallint
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read
+from svc_message.adapters.ledger_cassandra.contents import Contents, read_contents
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.lines import Line, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
@@ -53,6 +55,8 @@ from svc_message.model.setting import SettingEvent
 from svc_message.protocol import is_group
 
 ROWS_APPENDED: Final = 4096
+_LATER: Final = frozenset({ActionKind.EDIT, ActionKind.REACTION})
+"""What may say something that who has left is not to see."""
 
 _COLUMNS: Final = """
     SELECT uuid_as_blob(pos), kind, uuid_as_blob(conversation_id), uuid_as_blob(item_id), data FROM inbox
@@ -77,6 +81,8 @@ class _Row(NamedTuple):
 
 _Placed = tuple[UserId, _Row]
 """A row of a user's inbox."""
+_Departures = dict[tuple[UserId, ConversationId], int]
+"""The versions of groups in which users left them."""
 
 
 class _Pointed(NamedTuple):
@@ -86,19 +92,41 @@ class _Pointed(NamedTuple):
     copies: dict[CopyKey, Copy]
     reactions: dict[tuple[ConversationId, MessageId], Reactions]
     lines: dict[tuple[UserId, ConversationId], Line]
+    departures: _Departures
+    contents: Contents
+    """Of what is shown to who has left."""
     now_ms: int
+
+    def reaction(self, user_id: UserId, conversation_id: ConversationId, deed: Deed) -> Edit | None:
+        """Returns the reaction of whoever did a deed, as a reader sees it."""
+        place = BodyKey(conversation_id, deed.message_id)
+        if left_version := self.departures.get((user_id, conversation_id)):
+            return self.contents.reactions(place, left_version).get((deed.user_id, False))
+        return self.reactions.get(place, {}).get((deed.user_id, deed.is_withheld))
+
+    def alters_group(self, user_id: UserId, row: _Row) -> bool:
+        """Tells whether a row is about an edit of a message to a group, a reaction, or a message that was edited."""
+        if not is_group(row.conversation_id):
+            return False
+        if row.kind == ACTION:
+            action = self.actions.get(ActionKey(row.conversation_id, row.item_id))
+            return action is not None and action.deed is not None and action.deed.kind in _LATER
+        copies = [self.copies.get(key) for key in _copy_keys(user_id, row, self.actions)]
+        return any(copy is not None and copy.edit is not None for copy in copies)
 
 
 async def read_inbox(connection: Connection, bounds: Bounds, reads: Sequence[InboxRead]) -> list[InboxPage]:
     """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
     pages = [_cut(read, rows) for read, rows in zip(reads, await _rows(connection, bounds, reads), strict=True)]
     placed = [(read.user_id, row) for read, (rows, _) in zip(reads, pages, strict=True) for row in rows]
-    pointed = await _pointed(connection, placed, bounds.now_ms())
+    departures = {(read.user_id, one.group_id): one.left_version for read in reads for one in read.departures}
+    pointed = await _pointed(connection, placed, departures, bounds.now_ms())
     return [
         InboxPage(
             list(chain.from_iterable(_events((read.user_id, row), pointed) for row in rows)),
             has_more,
             rows[-1].position if rows else NO_POSITION,
+            frozenset(row.conversation_id for row in rows if pointed.alters_group(read.user_id, row)),
         )
         for read, (rows, has_more) in zip(reads, pages, strict=True)
     ]
@@ -157,7 +185,7 @@ def _cut(read: InboxRead, rows: list[_Row]) -> tuple[list[_Row], bool]:
     return rows, False
 
 
-async def _pointed(connection: Connection, placed: Sequence[_Placed], now_ms: int) -> _Pointed:
+async def _pointed(connection: Connection, placed: Sequence[_Placed], departures: _Departures, now_ms: int) -> _Pointed:
     actions = await read_actions(
         connection, [ActionKey(row.conversation_id, row.item_id) for _, row in placed if row.kind == ACTION]
     )
@@ -169,25 +197,33 @@ async def _pointed(connection: Connection, placed: Sequence[_Placed], now_ms: in
     ]
     changed = list({(user_id, row.conversation_id) for user_id, row in placed if row.kind == SETTING})
     lines = await read_lines(connection, changed)
+    left = [BodyKey(*key[1:]) for key in keys if key[:2] in departures]
+    contents = await read_contents(connection, left)
     return _Pointed(
         actions,
-        await _seen(connection, keys),
+        await _seen(connection, keys, departures, contents),
         await read_reactions(connection, reacted),
         {place: line for place, line in zip(changed, lines, strict=True) if line is not None},
+        departures,
+        contents,
         now_ms,
     )
 
 
-async def _seen(connection: Connection, keys: Iterable[CopyKey]) -> dict[CopyKey, Copy]:
+async def _seen(
+    connection: Connection, keys: Iterable[CopyKey], departures: _Departures, contents: Contents
+) -> dict[CopyKey, Copy]:
     """Reads messages as each of their readers sees them; those of groups are read once for all of them."""
     wanted = list(keys)
     found = await read_copies(connection, wanted, is_whole=True)
     of_groups = [key for key in wanted if is_group(key.conversation_id)]
     bodies = await read_bodies(connection, {BodyKey(key.conversation_id, key.message_id) for key in of_groups})
     for key in of_groups:
-        body = bodies.get(BodyKey(key.conversation_id, key.message_id))
-        own = found.pop(key, None)
+        place = BodyKey(key.conversation_id, key.message_id)
+        body, own = bodies.get(place), found.pop(key, None)
         if body is not None:
+            if left_version := departures.get((key.user_id, key.conversation_id)):
+                body = contents.body(place, body, left_version)
             found[key] = with_own(body, own)
     return found
 
@@ -254,8 +290,7 @@ def _action(placed: _Placed, pointed: _Pointed) -> Event | None:
         return None
     standing = copy.edit
     if deed.kind is ActionKind.REACTION:
-        reactions = pointed.reactions.get((row.conversation_id, deed.message_id), {})
-        standing = reactions.get((deed.user_id, deed.is_withheld))
+        standing = pointed.reaction(user_id, row.conversation_id, deed)
     if standing is None or standing.action_id != row.item_id:
         return None
     make = EditEvent if deed.kind is ActionKind.EDIT else ReactionEvent
