@@ -167,6 +167,10 @@ class GatedMessageStore:
     async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
         return await self._inner.find(refs)
 
+    async def raise_epoch(self) -> int:
+        """Raises: no scene restores a ledger."""
+        raise NotImplementedError
+
     async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
         return await self._inner.declare_void(refs)
 

@@ -118,6 +118,11 @@ class MemoryMessageStore:
         """Returns the epoch of the ledger."""
         return self._epoch
 
+    async def raise_epoch(self) -> int:
+        """Begins a new epoch, as a restore has to, and returns it."""
+        self._epoch += 1
+        return self._epoch
+
     async def clock_ms(self) -> float:
         """Returns the store's own wall clock, Unix milliseconds."""
         return float(self._clock.wall_ms())
