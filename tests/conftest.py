@@ -1,8 +1,9 @@
 """Fixtures of every test."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,18 +38,25 @@ def cassandra_install() -> CassandraInstall:
     return CassandraInstall(cache_of(os.environ), report=print)
 
 
+@contextlib.contextmanager
+def started(engine: EmbeddedCassandra | EmbeddedCassandraCluster) -> Generator[None]:
+    """Holds Cassandra up; no test's event loop lasts as long, so it is started and stopped in a loop of its own."""
+    with asyncio.Runner() as runner:
+        runner.run(engine.start())
+        try:
+            yield
+        finally:
+            runner.run(engine.stop())
+
+
 @pytest.fixture(scope="session")
 def cassandra(
     cassandra_install: CassandraInstall, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedCassandra]:
     """One node for all tests of a worker; each keeps to a keyspace, or to ids, of its own."""
     node = EmbeddedCassandra(tmp_path_factory.mktemp("cassandra"), cassandra_install, options=THROW_AWAY)
-    with asyncio.Runner() as runner:
-        runner.run(node.start())
-        try:
-            yield node
-        finally:
-            runner.run(node.stop())
+    with started(node):
+        yield node
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +65,5 @@ def cassandra_cluster(
 ) -> Iterator[EmbeddedCassandraCluster]:
     """Three nodes for the tests of a module, which may kill one as long as they start it again."""
     cluster = EmbeddedCassandraCluster(tmp_path_factory.mktemp("three"), cassandra_install, report=print)
-    with asyncio.Runner() as runner:
-        runner.run(cluster.start())
-        try:
-            yield cluster
-        finally:
-            runner.run(cluster.stop())
+    with started(cluster):
+        yield cluster

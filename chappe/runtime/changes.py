@@ -16,6 +16,8 @@ from chappe.runtime.errors import from_rpc_error
 from chappe.runtime.streams import DialHandler, Identity, StreamClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chappe.runtime.clock import Seams
     from chappe.runtime.tasks import Tasks
 
@@ -65,7 +67,7 @@ class ChangeStream(StreamClient[int, _Request, _Response]):
 class _Follower(DialHandler[int, _Request, _Response]):
     """Hands changes on, and keeps the cursor. What it sends are grants, as numbers of changes."""
 
-    def __init__(self, identity: Identity, listener: ChangeListener, grant: Any) -> None:
+    def __init__(self, identity: Identity, listener: ChangeListener, grant: Callable[[int], None]) -> None:
         self._identity = identity
         self._listener = listener
         self._grant = grant

@@ -14,8 +14,6 @@ SEED = 3
 SECONDS = 40.0
 RESUMES_WITHIN_S = 5.0
 """Sending resumes so soon after the return of what there is only one of."""
-LATE_S = 2.0
-"""The 99th percentile of the answers stays below it while one of several is killed."""
 
 
 def judge(outcome: Outcome) -> None:

@@ -88,6 +88,12 @@ def cut(cassandra_connection: Connection) -> Cut:
 
 
 @pytest.fixture
+def cut_store(cut: Cut) -> CassandraMessageStore:
+    """Returns a store over a connection that may be cut."""
+    return CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
+
+
+@pytest.fixture
 def cassandra_store(cassandra_connection: Connection) -> CassandraMessageStore:
     """Returns the store on Cassandra."""
     return CassandraMessageStore(cassandra_connection)

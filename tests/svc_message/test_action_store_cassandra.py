@@ -22,12 +22,6 @@ EDIT, REVOKE, HIDE, REACTION = ActionKind
 EXPIRY_S = 600
 
 
-@pytest.fixture
-def cut_store(cut: Cut) -> CassandraMessageStore:
-    """Returns a store over a connection that may be cut."""
-    return CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
-
-
 async def seen(store: CassandraMessageStore, owner: UserId, message: NewMessage) -> StoredMessage:
     """Returns a message as a page of its owner shows it."""
     (stored,) = await page(store, owner, message)

@@ -33,12 +33,6 @@ Losing = Callable[[Unit], Unit]
 
 
 @pytest.fixture
-def cut_store(cut: Cut) -> CassandraMessageStore:
-    """Returns a store over a connection that may be cut."""
-    return CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
-
-
-@pytest.fixture
 def groups(cut_store: CassandraMessageStore) -> CassandraGroupStore:
     """Returns its part for groups."""
     return cut_store.groups

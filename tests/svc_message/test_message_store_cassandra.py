@@ -31,12 +31,6 @@ DAY_MS = 86_400_000
 OWN_KEYSPACE = "ledger_of_its_own"
 
 
-@pytest.fixture
-def cut_store(cut: Cut) -> CassandraMessageStore:
-    """Returns a store over a connection that may be cut."""
-    return CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
-
-
 async def seen(store: CassandraMessageStore, desk: Desk, message: NewMessage) -> list[bytes]:
     """Returns what both sides see of a conversation: they see the same."""
     both = [[one.message.envelope for one in await page(store, who, message)] for who in (desk.alice, desk.bob)]
