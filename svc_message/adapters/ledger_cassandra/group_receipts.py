@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from svc_message.adapters.ledger_cassandra.bodies import BETWEEN, LIGHT, BodyKey, read_bodies
+from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
     HOUR_MS,
@@ -17,11 +17,10 @@ from svc_message.adapters.ledger_cassandra.cells import (
     bigint,
     boolean,
     integer,
-    smallint,
     stamp,
     time_to_live_s,
 )
-from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
+from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, after_id, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
@@ -37,7 +36,6 @@ LARGE_GROUP: Final = 256
 
 _NEAR: Final = 20
 """How many rows are read at once where the newest is wanted."""
-_OLDEST_LIGHT: Final = f"{LIGHT} {BETWEEN} ORDER BY message_id ASC LIMIT ?"
 _RAISE_DELIVERED: Final = """
     UPDATE group_receipts USING TIMESTAMP ? AND TTL ? SET delivered_ms = ?
     WHERE conversation_id = ? AND hour = ? AND message_id = ? AND user_id = ?
@@ -49,16 +47,6 @@ _RAISE_READ: Final = """
 
 _Place = tuple[UserId, ConversationId]
 """A member in a group."""
-
-
-class _Onward(Walk):
-    """Messages without what they say, the oldest first."""
-
-    __slots__ = ()
-
-    def read(self, sight: Sight, bucket: int, bounds: tuple[bytes, bytes]) -> Read:
-        """Returns what reads messages of a bucket."""
-        return Read(_OLDEST_LIGHT, (sight.group_id, smallint(bucket), *bounds, integer(self.rows)))
 
 
 class _Raised(NamedTuple):
@@ -231,7 +219,8 @@ async def _portion(
 ) -> tuple[list[Copy], bytes]:
     """Returns the messages of a portion, and where it ended when there are more."""
     start = first_unread(line.read_upto) if line is not None and line.read_upto else b""
-    way = _Onward(EXPANDED + 1, asked.read_after or start, after_id(asked.read_upto), is_oldest_first=True)
+    before = after_id(asked.read_upto)
+    way = Walk(EXPANDED + 1, asked.read_after or start, before, is_oldest_first=True, is_whole=False)
     copies: list[Copy] = []
     async for copy in walk(connection, sight, way):
         if len(copies) == EXPANDED:

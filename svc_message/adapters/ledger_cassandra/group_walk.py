@@ -32,6 +32,7 @@ _BOUND_AFTER: Final = """
 _NEWEST: Final = f"{WHOLE} {BETWEEN} LIMIT ?"
 _NEWEST_LIGHT: Final = f"{LIGHT} {BETWEEN} LIMIT ?"
 _OLDEST: Final = f"{WHOLE} {BETWEEN} ORDER BY message_id ASC LIMIT ?"
+_OLDEST_LIGHT: Final = f"{LIGHT} {BETWEEN} ORDER BY message_id ASC LIMIT ?"
 
 
 class Range(NamedTuple):
@@ -82,7 +83,8 @@ class Walk(NamedTuple):
 
     def read(self, sight: Sight, bucket: int, bounds: tuple[bytes, bytes]) -> Read:
         """Returns what reads messages of a bucket."""
-        query = _OLDEST if self.is_oldest_first else _NEWEST if self.is_whole else _NEWEST_LIGHT
+        whole, light = (_OLDEST, _OLDEST_LIGHT) if self.is_oldest_first else (_NEWEST, _NEWEST_LIGHT)
+        query = whole if self.is_whole else light
         return Read(query, (sight.group_id, smallint(bucket), *bounds, integer(self.rows)))
 
 
