@@ -71,7 +71,7 @@ class EmbeddedCassandraCluster:
         return [node.address for node in self.nodes]
 
     async def start(self) -> None:
-        """Returns once a write that every node must take succeeds; idempotent.
+        """Returns once a write that every node must take succeeds through each; idempotent.
 
         Raises:
             EngineError: if a node does not start or they do not find each other; it says why.
@@ -89,7 +89,7 @@ class EmbeddedCassandraCluster:
             raise
 
     async def until_whole(self) -> None:
-        """Returns once a write that every node must take succeeds: what nodes say of each other may be yesterday's.
+        """Returns once a write that every node must take succeeds through each: what they say may be yesterday's.
 
         Raises:
             EngineError: if that takes too long.
@@ -97,14 +97,15 @@ class EmbeddedCassandraCluster:
         why = "no node answers"
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                while True:
+                unasked = self.addresses
+                while unasked:
                     try:
-                        async with connected(self.nodes[0].address) as connection:
+                        async with connected(unasked[0]) as connection:
                             await connection.query(_WRITE_EVERYWHERE, Consistency.ALL)
-                            return
+                            unasked = unasked[1:]
                     except CqlError as error:
                         why = str(error)
-                    await asyncio.sleep(_ASK_EVERY_S)
+                        await asyncio.sleep(_ASK_EVERY_S)
         except TimeoutError as error:
             logs = ", ".join(str(node.log) for node in self.nodes)
             raise EngineError(f"the nodes of Cassandra do not find each other: {why}; their logs are {logs}") from error
