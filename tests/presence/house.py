@@ -184,8 +184,8 @@ class House:
         while not condition():
             assert self.clock.monotonic_s() - begun_s < most_s, f"not within {most_s} s"
             self.clock.leap(STEP_S)
-            for _ in range(3):
-                await asyncio.sleep(0.003)
+            # The world needs some real time to notice: frames cross sockets between one leap and the next.
+            await asyncio.sleep(0.025)
         return self.clock.monotonic_s() - begun_s
 
     async def _open(self, replica: Process) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from wcwidth import wcswidth, wcwidth
+from wcwidth import wcwidth
 
 Fragment = tuple[str, str]
 """A style and a text that has it."""
@@ -11,8 +11,8 @@ Line = list[Fragment]
 
 
 def width(text: str) -> int:
-    """Returns how many cells a text takes."""
-    return max(0, wcswidth(text))
+    """Returns how many cells a text takes, letter by letter as prompt_toolkit draws it, whatever stands beside it."""
+    return sum(max(0, wcwidth(letter)) for letter in text)
 
 
 def plain(text: str) -> str:
