@@ -239,7 +239,8 @@ def virtual_loop() -> Iterator[VirtualLoop]:
             loop.set_exception_handler(_ignore)
             loop.end()
             loop.close()
-            gc.collect()
+            while gc.collect():
+                pass
             sys.unraisablehook = hook
         gc.unfreeze()
         if was_enabled:
