@@ -8,11 +8,12 @@ FROM ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make locks"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix protos bench nemesis mutations simulate cover locks clean
+.PHONY: help setup run test check fix protos bench nemesis mutations simulate locks clean
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +25,8 @@ run: $(READY) ## Starts the whole system on embedded engines and prints where it
 	@$(BIN)/chappe up $(ARGS)
 
 test: $(READY) ## Runs every test, on real engines and real processes too.
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not system" $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -m system $(ARGS) || test $$? -eq 5
+	@$(TEST) --cov --cov-report= -m "not system" $(ARGS) || test $$? -eq 5
+	@$(TEST) -m system $(ARGS) || test $$? -eq 5
 
 check: $(READY) ## Runs the fast gates: lint, types, architecture, contracts, freshness, house style.
 	@$(BIN)/python tests/check.py $(ARGS)
@@ -49,9 +50,6 @@ mutations: $(READY) ## Takes out one repair after another; the history checker m
 
 simulate: $(READY) ## Runs the mesh on simulated time, SEEDS=1000 runs FROM=0 on; what fails is shrunk and told.
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
-
-cover: $(READY) ## Runs every test with branch coverage.
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 locks: $(READY) ## Resolves the dependencies of pyproject.toml into locks/; ARGS=--upgrade takes newer ones.
 	@$(COMPILE) $(ARGS) pyproject.toml --extra dev -o locks/dev.txt

@@ -101,14 +101,14 @@ class Flushes:
         self.traces = Traces()
         """Follows drawn messages; the composition root sets one that makes spans."""
         self.messages: Batcher[Item] = Batcher(
-            self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES
+            self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES, is_paced=True
         )
         self.unsure: Batcher[Item] = Batcher(
             self._flush_unsure, tasks, name="look up", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.reads: Batcher[Item] = Batcher(self._flush_reads, tasks, name="read")
         self.actions: Batcher[Item] = Batcher(self._flush_actions, tasks, name="act", weigh=_SIZE)
-        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
+        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge", is_paced=True)
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = self.refuse
         self.acks.on_failure = give_up

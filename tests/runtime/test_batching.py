@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from chappe.runtime.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batcher
+from chappe.runtime import batching
+from chappe.runtime.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, UNPACED_ITEMS, Batcher
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.tasks import Tasks
 
@@ -50,6 +51,41 @@ async def test_items_gather_while_a_flush_is_in_flight() -> None:
         await batcher.drain()
 
         assert sink.batches == [[0], [1, 2, 3]]
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_items_that_come_soon_after_a_flush_gather_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "PACE_S", 0.1)
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test", is_paced=True)
+        batcher.add(0)
+        await sink.arrived.wait()
+
+        for item in (1, 2, 3):
+            batcher.add(item)
+            await _turns(5)
+        await batcher.drain()
+
+        assert sink.batches == [[0], [1, 2, 3]]
+
+
+async def test_many_items_are_flushed_however_soon_after_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "PACE_S", 3600)
+    async with Tasks() as tasks:
+        sink = Sink()
+        batcher = Batcher(sink.flush, tasks, name="test", is_paced=True)
+        batcher.add(0)
+        await sink.arrived.wait()
+
+        batcher.extend(range(UNPACED_ITEMS))
+        await batcher.drain()
+
+        assert sink.batches == [[0], list(range(UNPACED_ITEMS))]
 
 
 async def test_a_batch_has_at_most_512_items_and_order_is_kept() -> None:
