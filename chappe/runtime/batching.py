@@ -52,7 +52,6 @@ class Batcher(Generic[T]):
         limit: Callable[[], int] | None = None,
         weigh: Callable[[T], int] | None = None,
         parallel: int = 1,
-        is_paced: bool = False,
     ) -> None:
         """Starts the flushers.
 
@@ -64,12 +63,10 @@ class Batcher(Generic[T]):
             limit: How many items may be flushed now, for flow control; call `wake` when it rises.
             weigh: The bytes of an item, when batches are to stay under 256 KiB.
             parallel: How many flushes may be in flight.
-            is_paced: Whether small batches follow each other by at least `PACE_S`.
         """
         self._flush = flush
         self._limit = limit
         self._weigh = weigh
-        self._is_paced = is_paced
         self._items: list[T] = []
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -77,6 +74,8 @@ class Batcher(Generic[T]):
         self._in_flight = 0
         self.on_failure: Callable[[list[T]], None] | None = None
         """Takes the batch of a flush that failed by a bug; without it the batch is gone."""
+        self.is_paced = False
+        """Whether small batches follow each other by at least `PACE_S`."""
         self.flushed_batches = 0
         self.flushed_items = 0
         self.timings: FlushTimings | None = None
@@ -147,7 +146,7 @@ class Batcher(Generic[T]):
                 self._late.cancel()
                 self._late = None
             while self._items:
-                if self._is_paced:
+                if self.is_paced:
                     await self._pace()
                 batch = self._cut()
                 if not batch:

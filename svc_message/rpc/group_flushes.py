@@ -53,17 +53,18 @@ class GroupFlushes:
         self._rules = rules
         self._flushes = flushes
         self.messages: Batcher[Item] = Batcher(
-            self._flush_messages, tasks, name="accept for groups", weigh=_SIZE, parallel=PARALLEL_FLUSHES, is_paced=True
+            self._flush_messages, tasks, name="accept for groups", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.unsure: Batcher[Item] = Batcher(
             self._flush_unsure, tasks, name="look up for groups", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.reads: Batcher[Item] = Batcher(self._flush_reads, tasks, name="read in groups")
         self.actions: Batcher[Item] = Batcher(self._flush_actions, tasks, name="act in groups", weigh=_SIZE)
-        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge in groups", is_paced=True)
+        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge in groups")
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = flushes.refuse
         self.acks.on_failure = give_up
+        self.messages.is_paced = self.acks.is_paced = True
 
     def add(self, item: Item) -> None:
         """Takes a message to a group, an action on one, or a read of one."""

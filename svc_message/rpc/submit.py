@@ -101,17 +101,18 @@ class Flushes:
         self.traces = Traces()
         """Follows drawn messages; the composition root sets one that makes spans."""
         self.messages: Batcher[Item] = Batcher(
-            self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES, is_paced=True
+            self._flush_messages, tasks, name="accept", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.unsure: Batcher[Item] = Batcher(
             self._flush_unsure, tasks, name="look up", weigh=_SIZE, parallel=PARALLEL_FLUSHES
         )
         self.reads: Batcher[Item] = Batcher(self._flush_reads, tasks, name="read")
         self.actions: Batcher[Item] = Batcher(self._flush_actions, tasks, name="act", weigh=_SIZE)
-        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge", is_paced=True)
+        self.acks: Batcher[AckItem] = Batcher(self._flush_acks, tasks, name="acknowledge")
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = self.refuse
         self.acks.on_failure = give_up
+        self.messages.is_paced = self.acks.is_paced = True
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been answered, or given up."""

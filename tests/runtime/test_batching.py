@@ -62,7 +62,8 @@ async def test_items_that_come_soon_after_a_flush_gather_for_the_next(monkeypatc
     monkeypatch.setattr(batching, "PACE_S", 0.1)
     async with Tasks() as tasks:
         sink = Sink()
-        batcher = Batcher(sink.flush, tasks, name="test", is_paced=True)
+        batcher = Batcher(sink.flush, tasks, name="test")
+        batcher.is_paced = True
         batcher.add(0)
         await sink.arrived.wait()
 
@@ -78,7 +79,8 @@ async def test_many_items_are_flushed_however_soon_after_a_flush(monkeypatch: py
     monkeypatch.setattr(batching, "PACE_S", 3600)
     async with Tasks() as tasks:
         sink = Sink()
-        batcher = Batcher(sink.flush, tasks, name="test", is_paced=True)
+        batcher = Batcher(sink.flush, tasks, name="test")
+        batcher.is_paced = True
         batcher.add(0)
         await sink.arrived.wait()
 

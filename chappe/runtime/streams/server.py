@@ -60,7 +60,8 @@ class StreamServer(Generic[Item, Request, Response]):
         self._farewell = ""
         self._is_draining = False
         self._is_closed = False
-        self._batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name, is_paced=True)
+        self._batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name)
+        self._batcher.is_paced = True
 
     @property
     def is_closed(self) -> bool:
