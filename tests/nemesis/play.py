@@ -14,10 +14,10 @@ from chappe.client.errors import NotConnectedError
 from chappe.testing import Report
 from tests.nemesis.failover import ValkeyPair
 from tests.nemesis.faults import Fault, catalogue
-from tests.nemesis.figures import Acks, Figures
 from tests.nemesis.ledgers import Ledger
 from tests.nemesis.schedule import draw
 from tests.nemesis.wiring import WiredMesh, Wiring
+from tests.system.acks import Acks, Figures
 from tests.system.circle import Circle
 from tests.system.crowd import Crowd, CrowdTerms, NotInTimeError
 from tests.system.scenarios import HASTY

@@ -22,6 +22,7 @@ from chappe.client.methods import START_LINK
 from chappe.client.registration import enrol, join
 from chappe.client.seams import system_seams
 from chappe.testing import Report, check
+from tests.system.acks import Acks, Figures
 from tests.system.books import Books, Due
 from tests.system.circle import Circle
 from tests.system.handset import Handset, Said
@@ -216,6 +217,11 @@ class Crowd:
         if not report.is_silent:
             print(report.stories())
         return report
+
+    def waits(self) -> Figures:
+        """Returns how long messages waited for their acknowledgements, by the histories of a verdict."""
+        acks = Acks.read(sorted(self._folder.glob("*.jsonl")))
+        return acks.within(min(acks.sent_ms), max(acks.stored_ms))
 
     async def __aenter__(self) -> Self:
         edges = self._mesh.ws

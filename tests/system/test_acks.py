@@ -6,7 +6,7 @@ import pytest
 
 from chappe.testing import HistoryWriter
 from chappe.testing.history import Action
-from tests.nemesis.figures import Acks, quantile
+from tests.system.acks import Acks, quantile
 
 CONV, PEER = b"c" * 16, b"p" * 16
 
