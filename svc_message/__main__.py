@@ -1,9 +1,10 @@
 """Runs the ledger: `python -m svc_message`; with a command it does that and ends.
 
-`migrate` brings the schema up to date. `retain` lets go of what is not kept for ever: messages that have disappeared
-and events older than 30 days; ledgers that run do so too, a little at a time. `replay-parked` puts the entries of the
-journal that could not be decoded back, for the ledgers that run now. `raise-epoch` belongs to a restore: devices then
-read again what they may have missed; ledgers learn of it when they start.
+`migrate` brings the schema up to date. `check` looks at the store as a start does, and changes nothing. `retain` lets
+go of what is not kept for ever: messages that have disappeared and events older than 30 days; ledgers that run do so
+too, a little at a time. `replay-parked` puts the entries of the journal that could not be decoded back, for the ledgers
+that run now. `raise-epoch` belongs to a restore: devices then read again what they may have missed; ledgers learn of it
+when they start.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from chappe.runtime.app import StartError
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
-from svc_message.adapters.cassandra_keyspace import migrate_ledger
+from svc_message.adapters.cassandra_keyspace import describe_ledger, migrate_ledger
 from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build, open_book
 from svc_message.config import Config, Ledger
@@ -31,6 +32,15 @@ async def migrate(config: Config) -> list[str]:
     if config.ledger is Ledger.CASSANDRA:
         return [f"applied {name}" for name in await migrate_ledger(config.cassandra)]
     return [f"applied {name}" for name in await migrations.migrate(config.store_dsn.reveal(), SCHEMA)]
+
+
+async def check(config: Config) -> list[str]:
+    """Looks whether the store is fit for the ledger; returns what to tell."""
+    if config.ledger is Ledger.CASSANDRA:
+        return [await describe_ledger(config.cassandra)]
+    async with open_book(config, SystemClock()) as book:
+        await book.messages.ready()
+    return [f"PostgreSQL answers and is fit for the ledger: its schema is at {migrations.migrations(SCHEMA)[-1].name}"]
 
 
 async def replay_parked(config: Config) -> list[str]:
@@ -56,9 +66,16 @@ async def raise_epoch(config: Config) -> list[str]:
     return [f"the epoch is {epoch}; ledgers learn of it when they start"]
 
 
-COMMANDS = {"migrate": migrate, "retain": retain, "replay-parked": replay_parked, "raise-epoch": raise_epoch}
+COMMANDS = {
+    "migrate": migrate,
+    "check": check,
+    "retain": retain,
+    "replay-parked": replay_parked,
+    "raise-epoch": raise_epoch,
+}
 HELP = {
     "migrate": "brings the schema up to date",
+    "check": "looks whether the store is fit for the ledger, as a start does",
     "retain": "lets go once of what has disappeared, and of events older than 30 days",
     "replay-parked": "puts back entries of the journal that could not be read",
     "raise-epoch": "belongs to a restore: devices read again what they may have missed",

@@ -165,6 +165,15 @@ def nodes_of(session: CassandraSession) -> list[Node]:
     return found
 
 
+def commit_logs_of(session: CassandraSession) -> set[str]:
+    """Returns the modes of the nodes' commit logs: batch, group or periodic.
+
+    Raises:
+        StartError: The role may not read them; says what to grant.
+    """
+    return {node.settings.get(_COMMIT_LOG, "unknown") for node in nodes_of(session)}
+
+
 def replicas_of(session: CassandraSession) -> int:
     """Returns on how many nodes of any data centre each row of the session's keyspace is."""
     query = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"

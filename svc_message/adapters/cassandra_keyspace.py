@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from chappe.runtime import migrations_cassandra
 from chappe.runtime.cassandra import Address, CassandraSession, open_session
-from svc_message.adapters.cassandra_checks import check_cluster
+from chappe.runtime.migrations import migrations
+from svc_message.adapters.cassandra_checks import check_cluster, commit_logs_of
 from svc_message.adapters.ledger_cassandra import SCHEMA
 
 if TYPE_CHECKING:
@@ -56,3 +57,27 @@ async def migrate_ledger(settings: "CassandraSettings") -> list[str]:
     """
     address, keyspace = address_of(settings), settings.cassandra_keyspace
     return await migrations_cassandra.migrate(address, keyspace, SCHEMA, replicas=settings.cassandra_replicas)
+
+
+async def describe_ledger(settings: "CassandraSettings", *, timeout_s: float = 5.0) -> str:
+    """Returns what keeps the ledger, in a sentence, after the same looks as at a start; raises what `open_ledger` does.
+
+    Args:
+        settings: Where it is.
+        timeout_s: After how long a silent cluster counts as gone.
+    """
+    session = await open_ledger(settings, timeout_s=timeout_s)
+    try:
+        return await asyncio.to_thread(_describe, session)
+    finally:
+        await asyncio.to_thread(session.close)
+
+
+def _describe(session: CassandraSession) -> str:
+    ((version,),) = session.driver.execute("SELECT release_version FROM system.local")
+    schema = migrations(SCHEMA, "cql")[-1].name
+    modes = ", ".join(sorted(commit_logs_of(session)))
+    return (
+        f"Cassandra {version} answers and is fit for the ledger: "
+        f"keyspace {session.driver.keyspace} at {schema}, commit log {modes}"
+    )

@@ -24,6 +24,7 @@ from chappe.runtime.migrations import SchemaOutdatedError
 from chappe.runtime.pki import SpiffeId
 from svc_message import config
 from svc_message.__main__ import main
+from svc_message.adapters.ledger_cassandra import SCHEMA as CASSANDRA_SCHEMA
 from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build
 from svc_message.config import CassandraSettings, Config
@@ -261,6 +262,22 @@ def test_what_was_parked_is_replayed_by_a_command(
     assert capsys.readouterr().out.startswith("replayed ")
 
 
+def test_a_command_says_whether_the_store_is_fit(
+    ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = asyncio.run(databases(ledger_engine.dsn, ["svc_message_checked"]))
+    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", found["svc_message_checked"])
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+
+    assert [main(["check"]), main(["migrate"]), main(["check"])] == [1, 0, 0]
+
+    told = capsys.readouterr()
+    assert "svc_message check: " in told.err
+    assert "run: python -m svc_message migrate" in told.err
+    assert f"its schema is at {max(SCHEMA.glob('*.sql')).name}" in told.out
+
+
 def test_an_epoch_is_begun_by_a_command(
     ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +312,20 @@ def test_commands_work_on_cassandra_too(capsys: pytest.CaptureFixture[str], comm
     assert main([command]) == 0
 
     assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.usefixtures("configured_for_cassandra")
+def test_a_command_says_whether_a_cassandra_is_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Cassandra 5.0")
+    assert told.endswith(f"keyspace ledger at {max(CASSANDRA_SCHEMA.glob('*.cql')).name}, commit log periodic\n")
+
+    monkeypatch.setenv("CHAPPE_MESSAGE_CASSANDRA_MAY_LOSE", "false")
+    assert main(["check"]) == 1
+    assert "svc_message check: 127." in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("configured_for_cassandra")
