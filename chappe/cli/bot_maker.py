@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 
 from chappe.cli.doctor_checks import Patient
-from chappe.cli.launcher.foundation import IDENTITY, find_packages
+from chappe.cli.launcher.foundation import IDENTITY
 from chappe.cli.launcher.plan import LaunchError
+from chappe.cli.service_command import Done, run_command
 from chappe.runtime.engines import databases
 from chappe.runtime.pki import TRUST_DOMAIN, DevelopmentCa, spiffe_id
 
@@ -66,33 +64,19 @@ def make_bot(data: Path, name: str, service: str | None) -> Bot:
 
 def _create(patient: Patient, name: str, identity: str) -> dict[str, Any]:
     """Runs the command of svc_identity with what its process in this system was told."""
+    command = ["bot", "create", "--name", name, "--spiffe-id", identity, "--json"]
     try:
-        checkout = find_packages(["svc_identity"])["svc_identity"].parent
-    except LaunchError as error:
-        raise click.ClickException(str(error)) from error
-    done = subprocess.run(  # noqa: S603 - our own argv, no shell
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "svc_identity",
-            "bot",
-            "create",
-            "--name",
-            name,
-            "--spiffe-id",
-            identity,
-            "--json",
-        ],
-        env={**os.environ, "PYTHONPATH": str(checkout), **asyncio.run(_settings(patient))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise click.ClickException(done.stderr.strip() or f"svc_identity ended with {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout)
+        done = asyncio.run(_run(patient, command))
+    except (LaunchError, TimeoutError) as error:
+        raise click.ClickException(str(error) or "svc_identity did not answer in time") from error
+    if done.code:
+        raise click.ClickException(done.errors or f"svc_identity ended with {done.code}")
+    found: dict[str, Any] = json.loads(done.output)
     return found
+
+
+async def _run(patient: Patient, command: list[str]) -> Done:
+    return await run_command("identity", command, await _settings(patient))
 
 
 async def _settings(patient: Patient) -> dict[str, str]:

@@ -11,17 +11,22 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from chappe.cli.launcher.environment import CERTIFICATES, TOOL, tls_files
 from chappe.cli.launcher.health import trouble
+from chappe.cli.launcher.plan import LaunchError
+from chappe.cli.service_command import run_command
 
 STATE_FILE: Final = "up.json"
 """In the data folder while the system is up: what `chappe up --json` prints, and the engines' addresses."""
 
 _LEAST_FREE_BYTES: Final = 1 << 30
-_PACKAGES: Final = ("chappe", "grpcio", "protobuf", "cryptography", "picows", "psycopg", "redis", "uvloop")
+_PACKAGES: Final = (
+    *("chappe", "grpcio", "protobuf", "cryptography", "picows", "psycopg", "cassandra-driver", "redis", "uvloop"),
+)
 _MOST_SKEW_MS: Final = 5_000
 _LEAST_CERTIFICATE_LIFE: Final = dt.timedelta(hours=1)
 
@@ -76,7 +81,7 @@ async def examine(patient: Patient, looked_in: str) -> AsyncIterator[Finding]:
     for finding in (*_disk(patient.data), *_certificates(patient.pki), *_launcher(patient, looked_in)):
         yield finding
     for name, address in patient.state.get("engines", {}).items():
-        yield await _engine(name, address)
+        yield await (_ledger(patient, address) if name == "cassandra" else _engine(name, address))
     for service, addresses in patient.state.get("grpc", {}).items():
         for number, address in enumerate(addresses):
             yield await _service(patient, f"{service}-{number}", service, address)
@@ -162,6 +167,44 @@ async def _ask_valkey(url: str) -> str:
     async with asyncio.timeout(5), Redis.from_url(url) as client:
         about: dict[str, Any] = await client.info("server")
     return f"Valkey {about.get('valkey_version', about.get('redis_version', '?'))} answers"
+
+
+async def _ledger(patient: Patient, address: str) -> Finding:
+    """Lets svc_message look at the Cassandra of the ledger as it does when it starts."""
+    try:
+        done = await run_command("message", ["check"], _settings(patient, address))
+    except (LaunchError, TimeoutError) as error:
+        text = str(error) or f"{address} did not answer in time"
+        return Finding(check="cassandra", state="failed", text=text, advice=_log_of(patient, "cassandra"))
+    if done.code:
+        # Before it the driver may have told what it tried.
+        text = done.errors.rpartition("svc_message check: ")[2]
+        return Finding(check="cassandra", state="failed", text=text, advice=_log_of(patient, "cassandra"))
+    return Finding(check="cassandra", state="ok", text=done.output.strip())
+
+
+def _settings(patient: Patient, address: str) -> dict[str, str]:
+    """Returns what a command of svc_message is told of the system that runs."""
+    url = urlsplit(address)
+    found = {
+        "LEDGER": "cassandra",
+        "CASSANDRA_HOSTS": url.hostname or "",
+        "CASSANDRA_PORT": str(url.port),
+        "CASSANDRA_KEYSPACE": url.path.strip("/"),
+        "IDENTITY_TARGET": ",".join(patient.state["grpc"]["identity"]),
+        "FANOUT_TARGET": ",".join(patient.state["grpc"]["fanout"]),
+    }
+    if url.username:
+        found |= {
+            "CASSANDRA_USER": url.username,
+            "CASSANDRA_PASSWORD_FILE": str(patient.data / "cassandra" / "password"),
+        }
+    return {f"CHAPPE_MESSAGE_{name}": value for name, value in found.items()}
+
+
+def _log_of(patient: Patient, engine: str) -> str:
+    log = patient.data / engine / f"{engine}.log"
+    return f"`chappe up` starts it again by itself, and migrates when it starts; if not, its log says why: {log}"
 
 
 async def _service(patient: Patient, name: str, service: str, address: str) -> Finding:

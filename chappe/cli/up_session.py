@@ -110,7 +110,8 @@ class UpSession:
         """Keeps what is up for other commands; whoever reads the file sees it whole."""
         path = self._mesh.plan.data / STATE_FILE
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(self._state() | {"engines": self._engines()}) + "\n", encoding="utf-8")
+        state = self._state() | {"engines": self._mesh.foundation.addresses}
+        draft.write_text(json.dumps(state) + "\n", encoding="utf-8")
         draft.replace(path)
 
     def _state(self) -> dict[str, Any]:
@@ -124,9 +125,6 @@ class UpSession:
             "pids": self._mesh.pids | {"launcher": [os.getpid()]},
             **({} if self._demo is None else {"demo": self._demo.profiles}),
         }
-
-    def _engines(self) -> dict[str, str]:
-        return {"postgres": self._mesh.foundation.postgres.dsn, "valkey": self._mesh.foundation.valkey.url}
 
     def _text(self) -> str:
         command, ws = _command(), self._mesh.ws

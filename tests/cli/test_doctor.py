@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 
 
 def findings(process: Started) -> dict[str, dict[str, str]]:
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert errors == ""
     return {finding["check"]: finding for finding in map(json.loads, output.splitlines())}
 
@@ -46,3 +46,18 @@ def test_dead_parts_are_named_with_what_to_do(chappe: Callable[..., Started]) ->
 
     # The stand-in for svc_edge has no WebSockets.
     assert {name for name, finding in found.items() if finding["advice"]} == {"svc_fanout-0", "valkey", "clock"}
+
+
+@pytest.mark.usefixtures("cassandra_install")
+def test_a_ledger_in_cassandra_is_looked_at_as_a_start_does(chappe: Callable[..., Started]) -> None:
+    pids = ready(chappe("up", "--port", "0", "--json", "--no-restart", "--ledger", "cassandra"))["pids"]
+
+    well = findings(chappe("doctor", "--json"))
+    os.kill(pids["cassandra"][0], signal.SIGKILL)
+    ill = findings(chappe("doctor", "--json"))
+
+    assert {finding["state"] for finding in well.values()} == {"ok"}
+    assert "answers and is fit for the ledger: keyspace chappe_ledger at 0" in well["cassandra"]["text"]
+    assert well["cassandra"]["text"].endswith("commit log batch")
+    assert "no node of data centre datacenter1 answers at 127." in ill["cassandra"]["text"]
+    assert "cassandra/cassandra.log" in ill["cassandra"]["advice"]

@@ -11,7 +11,7 @@ from chappe.cli.launcher.environment import Stores, issue_certificates, make_sec
 from chappe.cli.launcher.plan import LaunchError
 from chappe.runtime.config import Secret
 from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey, databases
-from chappe.runtime.engines.cassandra import CassandraInstall, EmbeddedCassandra
+from chappe.runtime.engines.cassandra import PORT, CassandraInstall, EmbeddedCassandra
 from chappe.runtime.engines.engine import Engine
 from chappe.runtime.engines.process import FolderLock
 from chappe.runtime.migrations import migrate
@@ -52,6 +52,15 @@ class Foundation:
         """The engines by name."""
         found: dict[str, Engine] = {"postgres": self.postgres, "valkey": self.valkey}
         return found if self.cassandra is None else found | {"cassandra": self.cassandra}
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where each engine is, once started; no address holds a password."""
+        found = {"postgres": self.postgres.dsn, "valkey": self.valkey.url}
+        if self.cassandra is None:
+            return found
+        role = f"{self.cassandra.login.role}@" if self.cassandra.login else ""
+        return found | {"cassandra": f"cassandra://{role}{self.cassandra.address}:{PORT}/{_LEDGER}"}
 
     def take(self) -> None:
         """Makes the folder and takes hold of it, until `stop`, `kill` or the end of this process.
