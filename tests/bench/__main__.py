@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from chappe.cli.launcher import SERVICES, LaunchError
+from chappe.cli.launcher.plan import LEDGERS
 from chappe.testing import check
 from tests.bench.driver import BenchError
+from tests.bench.engines import describe_engines
 from tests.bench.meter import describe_machine
 from tests.bench.report import Report, compare
 from tests.bench.rows import DRAINERS, FULL, QUICK, Row, Runner, Sizes
@@ -67,6 +67,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], metavar="ROW", help=f"of {', '.join(_ROWS)}; a prefix does"
     )
+    parser.add_argument(
+        "--ledger", choices=LEDGERS, default="postgres", help="the engine that keeps the ledger; postgres"
+    )
+    parser.add_argument(
+        "--warm", type=float, metavar="S", help="traffic before the first row; 0, and 60 with a ledger in Cassandra"
+    )
     parser.add_argument("--seconds", type=float, metavar="S", help="how long a row with traffic is measured; 10")
     parser.add_argument("--in-flight", type=int, metavar="N", help="messages on their way in a closed loop; 2000")
     parser.add_argument("--check", action="store_true", help="every client writes its history, which is then judged")
@@ -103,16 +109,22 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
     if chosen.in_flight:
         sizes = sizes._replace(in_flight=chosen.in_flight)
     names = _chosen(_QUICK_ROWS if chosen.quick else _ROWS, chosen.only)
+    warm_s = _warm_s(chosen, sizes)
     start_s = time.perf_counter()
-    async with Stage(StageTerms(data, chosen.check, chosen.profile or "")) as stage:
+    _say(f"starting the mesh, its ledger in {chosen.ledger}")
+    async with Stage(StageTerms(data, chosen.check, chosen.profile or "", chosen.ledger)) as stage:
         people = _people(names, sizes)
         # Those who come back, the two of the long chat, and the owner of the long chat list.
         everybody = people + DRAINERS + 2 + 1
         _say(f"registering {everybody} people")
         await stage.ask("register", count=everybody)
         set_up_s = time.perf_counter() - start_s
-        machine = {**describe_machine(data), "engines": await _engines(stage)}
+        about = {"engines": await describe_engines(stage.mesh.foundation), "ledger": chosen.ledger, "warm_s": warm_s}
+        machine = {**describe_machine(data), **about}
         runner = Runner(stage, sizes)
+        if warm_s:
+            _say(f"warming for {warm_s:g} s")
+            await runner.warm(people, warm_s)
         rows = []
         for name in names:
             _say(f"measuring {name}")
@@ -124,6 +136,13 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
     checked = await asyncio.to_thread(_judge, stage.histories) if stage.histories else {}
     settings = {**RAISED, "in_flight": str(sizes.in_flight)}
     return Report(machine, settings, set_up_s, sorted(rows, key=lambda row: _place(row.name)), checked)
+
+
+def _warm_s(chosen: argparse.Namespace, sizes: Sizes) -> float:
+    """Returns for how long there is traffic before the first row: what was asked for, or what the ledger needs."""
+    if chosen.warm is not None:
+        return max(0.0, float(chosen.warm))
+    return sizes.warm_s if chosen.ledger == "cassandra" else 0.0
 
 
 def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]]:
@@ -160,12 +179,6 @@ def _judge(histories: Path) -> dict[str, Any]:
         "is_silent": report.is_silent,
         "text": "\n".join(part for part in (report.summary(), report.stories()) if part),
     }
-
-
-async def _engines(stage: Stage) -> str:
-    async with await psycopg.AsyncConnection.connect(stage.mesh.foundation.postgres.dsn) as connection:
-        found = await (await connection.execute("SHOW server_version")).fetchone()
-    return f"PostgreSQL {found[0] if found else '?'} (fsync and synchronous_commit on), Valkey"
 
 
 async def _until_signalled(chosen: argparse.Namespace, data: Path) -> Report | None:

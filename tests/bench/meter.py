@@ -16,8 +16,8 @@ import psutil
 
 from tests.bench.numbers import percentile
 
-PARTS = ("edge", "message", "fanout", "presence", "identity", "postgres", "valkey", "load")
-"""What is measured apart: five services, two engines and the load client."""
+PARTS = ("edge", "message", "fanout", "presence", "identity", "postgres", "cassandra", "valkey", "load")
+"""What is measured apart: five services, the engines and the load client; Cassandra where it keeps the ledger."""
 
 _PROBES = 100
 _PROBE_BYTES = 4096

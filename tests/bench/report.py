@@ -7,27 +7,32 @@ from tests.bench.meter import PARTS
 from tests.bench.rows import Row
 
 _SERVERS: Final = tuple(part for part in PARTS if part != "load")
-_SHORT: Final = {"postgres": "PostgreSQL", "valkey": "Valkey"}
+_SHORT: Final = {"postgres": "PostgreSQL", "cassandra": "Cassandra", "valkey": "Valkey"}
 
 
 class Column(NamedTuple):
-    """One column of a table."""
+    """One column of a table; left out where no row has it, since a zero would be taken for a figure."""
 
     title: str
-    value: Callable[[Row], float]
+    value: Callable[[Row], float | None]
     digits: int = 0
 
-
-def _of(name: str) -> Callable[[Row], float]:
-    return lambda row: row.values.get(name, 0.0)
-
-
-def _cpu_of(part: str) -> Callable[[Row], float]:
-    return lambda row: row.cpu_us.get(part, 0.0)
+    def cell(self, row: Row) -> str:
+        """Returns what stands in the line of a row; empty when that was not measured."""
+        value = self.value(row)
+        return "" if value is None else f"{value:,.{self.digits}f}"
 
 
-def _servers(row: Row) -> float:
-    return sum(row.cpu_us.get(part, 0.0) for part in _SERVERS)
+def _of(name: str) -> Callable[[Row], float | None]:
+    return lambda row: row.values.get(name)
+
+
+def _cpu_of(part: str) -> Callable[[Row], float | None]:
+    return lambda row: row.cpu_us.get(part)
+
+
+def _servers(row: Row) -> float | None:
+    return None if not row.cpu_us else sum(row.cpu_us.get(part, 0.0) for part in _SERVERS)
 
 
 _CPU: Final = (
@@ -93,6 +98,7 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             Column("ack p50 ms", _of("group_ack_p50_ms"), 1),
             Column("p99", _of("group_ack_p99_ms"), 1),
             Column("journal lag, mean ms", _of("journal_lag_ms"), 1),
+            Column("p99", _of("journal_lag_p99_ms"), 1),
             Column("last member p50 ms", _of("last_member_p50_ms"), 1),
             Column("p99", _of("last_member_p99_ms"), 1),
             Column("rows", _of("rows"), 3),
@@ -219,6 +225,8 @@ class Report(NamedTuple):
             f"300 bytes over loopback TCP, both ends, {machine['loopback_us']:.1f} µs"
         )
         yield f"set up in {self.set_up_s:.1f} s, not counted; raised: {' '.join(_pairs(self.settings))}"
+        if machine.get("warm_s"):
+            yield f"warmed by {machine['warm_s']:g} s of closed loop traffic before the first row"
         yield "load client, engines and services share the cores; TLS between services, none on the WebSockets"
         for table, (title, columns) in _TABLES.items():
             rows = [row for row in self.rows if row.table == table]
@@ -254,8 +262,9 @@ def _pairs(settings: Mapping[str, str]) -> list[str]:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
-    cells = [["", *(column.title for column in columns)]]
-    cells += [[row.name, *(f"{column.value(row):,.{column.digits}f}" for column in columns)] for row in rows]
+    measured = [column for column in columns if any(map(column.cell, rows))]
+    cells = [["", *(column.title for column in measured)]]
+    cells += [[row.name, *(column.cell(row) for column in measured)] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(cells[0]))]
     for number, line in enumerate(cells):
         padded = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.bench.driver import BenchError
-from tests.bench.meter import PARTS, Cores, Memory, memory_of, probe_fsync, read_cores, slab_kib, used_s
+from tests.bench.meter import Cores, Memory, memory_of, probe_fsync, read_cores, slab_kib, used_s
 from tests.bench.numbers import spread
 from tests.bench.registry import registry
 from tests.bench.stage import Stage
@@ -20,6 +20,7 @@ DRAINERS = 10
 BESIDE_RATE = 1000
 """Direct messages each second beside the large group."""
 _SENDERS = 20
+_WARM_CHATS = 25
 _WARM_SHARE = 0.2
 
 
@@ -47,6 +48,8 @@ class Sizes(NamedTuple):
     """Messages each second to the large group beside direct traffic."""
     settle_s: float
     """How long nothing happens before memory is weighed and rows are counted."""
+    warm_s: float
+    """For how long there is traffic before the first row, where the ledger is in Cassandra."""
 
 
 FULL = Sizes(
@@ -65,6 +68,7 @@ FULL = Sizes(
     starts=5,
     group_rate=5.0,
     settle_s=10.5,
+    warm_s=60.0,
 )
 QUICK = Sizes(
     seconds=0.3,
@@ -82,6 +86,7 @@ QUICK = Sizes(
     starts=1,
     group_rate=5.0,
     settle_s=0.05,
+    warm_s=0.3,
 )
 
 
@@ -110,9 +115,20 @@ class Runner:
         self._stage = stage
         self._sizes = sizes
 
+    async def warm(self, people: int, seconds: float) -> None:
+        """Lets people write to each other for so long, and hang up; a Java is slow before it has compiled itself."""
+        stage, sizes = self._stage, self._sizes
+        chats = min(_WARM_CHATS, people // 2)
+        await stage.ask("connect", first=0, count=2 * chats)
+        await stage.ask("closed", chats=chats, in_flight=sizes.in_flight)
+        await asyncio.sleep(seconds)
+        await stage.ask("stop")
+        await stage.ask("disconnect", first=0, count=2 * chats)
+        await asyncio.sleep(min(1.0, sizes.settle_s))
+
     async def up(self) -> Row:
         """Measures how long `chappe up` takes, beside the stage, which does nothing meanwhile."""
-        new, again = await measure_starts(self._sizes.starts)
+        new, again = await measure_starts(self._sizes.starts, self._stage.ledger)
         values = {"new_s": new.ready_s, "first_message_s": new.first_message_s, "again_s": again.ready_s}
         return Row(name="up", table="up", values=values)
 
@@ -140,10 +156,7 @@ class Runner:
         row = Row(name=name, table="group")
         before = await self._stage.lags()
         await self._traffic(row, lambda: self._stage.ask("closed_groups", in_flight=self._sizes.group_in_flight))
-        after = await self._stage.lags()
-        row.values["journal_lag_ms"] = (
-            1000 * (after.total_s - before.total_s) / max(1.0, after.observed - before.observed)
-        )
+        row.values |= (await self._stage.lags()).since(before).summary_ms()
         return row
 
     async def beside(self, name: str, size: int) -> Row:
@@ -294,13 +307,14 @@ class Runner:
         rates, costs = _windows(marks)
         row.values |= _cores(marks[0], marks[-1])
         row.values["messages_per_s"], row.values["deviation"] = spread(rates)
-        row.cpu_us = {part: spread([cost[part] for cost in costs])[0] for part in PARTS}
+        row.cpu_us = {part: spread([cost[part] for cost in costs])[0] for part in costs[0]}
         # The first window is what came before the warm-up ended.
         for kind in ("ack", "delivery", "receipt", "group_ack", "last_member"):
             for quantile in ("p50_ms", "p99_ms"):
                 measured = [window[kind][quantile] for window in answer["windows"][1:]]
                 row.values[f"{kind}_{quantile}"], row.values[f"{kind}_{quantile}_deviation"] = spread(measured)
-        row.values |= books.per_message(await stage.books(sizes.settle_s), answer["done"])
+        if books is not None and (later := await stage.books(sizes.settle_s)) is not None:
+            row.values |= books.per_message(later, answer["done"])
         row.values |= {"fsync_p50_ms": max(probe["fsync_p50_ms"], after["fsync_p50_ms"])}
         row.values |= {"fsync_p99_ms": max(probe["fsync_p99_ms"], after["fsync_p99_ms"])}
         row.values |= {"unfinished": answer["unfinished"], "retried": answer["retried"], "load_average": load_average}
@@ -333,6 +347,5 @@ def _windows(marks: list[_Mark]) -> tuple[list[float], list[dict[str, float]]]:
     for one, two in itertools.pairwise(marks):
         done = two.done - one.done
         rates.append(done / (two.time_s - one.time_s))
-        used = used_s(one.cpu, two.cpu)
-        costs.append({part: 1e6 * used[part] / max(1, done) for part in PARTS})
+        costs.append(_each(used_s(one.cpu, two.cpu), done))
     return rates, costs

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import urllib.request
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from chappe.cli.launcher import Mesh, Plan
 from chappe.cli.launcher.plan import metrics_url
 from tests.bench.books import Books, read_books
 from tests.bench.driver import LoadDriver
+from tests.bench.lags import Lags
 from tests.bench.meter import CpuMeter
 
 RAISED: Final[Mapping[str, str]] = {
@@ -25,15 +25,9 @@ RAISED: Final[Mapping[str, str]] = {
 }
 """Few people who send thousands of messages each second are what the limits are against."""
 
-_LAG: Final = "chappe_message_expand_lag_seconds"
+_CACHE: Final = "CHAPPE_CACHE"
+"""Where Cassandra is kept once it was fetched."""
 PROFILE_FOLDER: Final = Path(__file__).parent / "sampling"
-
-
-class Lags(NamedTuple):
-    """The sum of durations, in seconds, and how many there were."""
-
-    total_s: float
-    observed: float
 
 
 class StageTerms(NamedTuple):
@@ -44,14 +38,17 @@ class StageTerms(NamedTuple):
     """Whether every client writes its history."""
     profiled: str
     """The service that is sampled; empty for none."""
+    ledger: str
+    """The engine that keeps the ledger."""
 
 
 class Stage:
     """The mesh and the load client; an async context manager that leaves nothing running."""
 
     def __init__(self, terms: StageTerms) -> None:
-        environ = dict(os.environ)
-        environ = {name: value for name, value in environ.items() if not name.startswith("CHAPPE_")}
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("CHAPPE_") or name == _CACHE
+        }
         if terms.profiled:
             environ["PYTHONPATH"] = str(PROFILE_FOLDER)
             environ["BENCH_SAMPLED"] = f"svc_{terms.profiled}"
@@ -59,20 +56,22 @@ class Stage:
         self.data = terms.data
         self.histories = terms.data / "histories" if terms.is_checked else None
         self._profiled = terms.profiled
-        self.mesh = Mesh(Plan(data=terms.data, settings=RAISED, environ=environ, is_traced=False))
+        self.ledger = terms.ledger
+        plan = Plan(data=terms.data, ledger=terms.ledger, settings=RAISED, environ=environ, is_traced=False)
+        self.mesh = Mesh(plan)
         self.load: LoadDriver
         self.cpu: CpuMeter
 
-    async def books(self, settle_s: float) -> Books:
-        """Returns what PostgreSQL has written so far, after so many seconds of rest."""
+    async def books(self, settle_s: float) -> Books | None:
+        """Returns what PostgreSQL has written so far, after so many seconds of rest; None when it has no ledger."""
+        if self.ledger != "postgres":
+            return None
         return await read_books(self.mesh.foundation.postgres.dsn, settle_s)
 
     async def lags(self) -> Lags:
         """Returns how long svc_message took so far to write the pointers of messages to groups."""
         url = metrics_url(self.mesh.grpc["message"][0])
-        page = (await asyncio.to_thread(_fetch, url)).decode()
-        total, count = (float(_sample(page, f"{_LAG}_{part}")) for part in ("sum", "count"))
-        return Lags(total, count)
+        return Lags.parse((await asyncio.to_thread(_fetch, url)).decode())
 
     async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         """Asks the load client."""
@@ -108,8 +107,3 @@ def _fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - of our own process
         body: bytes = answer.read()
     return body
-
-
-def _sample(page: str, name: str) -> str:
-    found = re.search(rf"^{name} (\S+)$", page, re.MULTILINE)
-    return found.group(1) if found else "0"

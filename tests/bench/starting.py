@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from chappe.client import Message, connect, register
 from tests.bench.driver import BenchError
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 120.0
 _NUMBERS = ("+13035550101", "+13035550102")
 
 
@@ -25,13 +25,18 @@ class Start(NamedTuple):
     """Until two people had registered and one had the other's message; 0 when nobody wrote."""
 
 
-async def measure_starts(repetitions: int) -> tuple[Start, Start]:
-    """Returns the medians of starts with a new data folder, and of starts with one that is there."""
+async def measure_starts(repetitions: int, ledger: str) -> tuple[Start, Start]:
+    """Returns the medians of starts with a new data folder, and of starts with one that is there.
+
+    Args:
+        repetitions: How many of each.
+        ledger: The engine that keeps the ledger.
+    """
     new, again = [], []
     for _ in range(repetitions):
         with tempfile.TemporaryDirectory(prefix="chappe-bench-up-") as folder:
-            new.append(await _start(Path(folder), is_new=True))
-            again.append(await _start(Path(folder), is_new=False))
+            new.append(await _start(Path(folder), ledger, is_new=True))
+            again.append(await _start(Path(folder), ledger, is_new=False))
     return _median(new), _median(again)
 
 
@@ -39,10 +44,11 @@ def _median(starts: list[Start]) -> Start:
     return Start(*(statistics.median(values) for values in zip(*starts, strict=True)))
 
 
-async def _start(folder: Path, *, is_new: bool) -> Start:
+async def _start(folder: Path, ledger: str, *, is_new: bool) -> Start:
     begun_s = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "chappe.cli", "up", "--json", "--port", "0", "--data", str(folder / "data")),
+        *("--ledger", ledger),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
