@@ -24,6 +24,7 @@ from tests.bench.stage import RAISED, Stage, StageTerms
 
 _ROWS = (
     "up",
+    "reads",
     "idle",
     "durable-25",
     "durable-250",
@@ -36,13 +37,15 @@ _ROWS = (
     "beside-1024",
     "durable-2500",
     "chats-5000",
-    "reads",
     "presence-connects",
     "presence-refreshes",
     "presence-lookups",
     "presence-question",
 )
-"""In the order in which they run: connections are only ever added once there is traffic."""
+"""In the order in which they run: connections are only ever added once there is traffic.
+
+What is done one at a time comes first, for edges read again later what they have pushed.
+"""
 _QUICK_ROWS = (
     "up",
     "idle",
