@@ -40,9 +40,10 @@ def register(terminal: Terminal, /, *, phone_number: str, name: str, is_replacin
             phone=phone_number,
             name=name,
         )
-        terminal.note(
-            f"a device on which {phone_number} was registered before is unlinked, and its profile of no use now"
-        )
+        if about.device_id > 1:
+            terminal.note(
+                f"the devices on which {phone_number} was registered before are unlinked, their profiles of no use now"
+            )
 
     terminal.run(work())
 

@@ -53,6 +53,18 @@ def test_history_and_chats_show_what_was_said_and_what_is_unread(people: Two) ->
     assert [message["text"] for message in shown] == ["second"]
 
 
+def test_who_registers_a_number_again_is_told_what_becomes_of_its_earlier_devices(people: Two, system: Running) -> None:
+    alice, _ = people
+    new = Person(alice._start, alice.home, "new", f"{alice.phone}9")
+    arguments = ["--server", system.ws[0], "register"]
+
+    first = new.type(*arguments, new.phone, "--name", "New", is_json=False)
+    again = new.type(*arguments, alice.phone, "--name", "Alice", "--replace", is_json=False)
+
+    assert "unlinked" not in first.errors
+    assert f"the devices on which {alice.phone} was registered before are unlinked" in again.errors
+
+
 def test_contacts_may_be_named(people: Two) -> None:
     alice, bob = people
     alice.type("contacts", "add", bob.phone, "Bobby")
