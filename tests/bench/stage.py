@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from chappe.cli.launcher import Mesh, Plan
 from chappe.cli.launcher.plan import metrics_url
+from chappe.runtime.engines.cassandra import CassandraOptions
 from tests.bench.books import Books, read_books
 from tests.bench.driver import LoadDriver
 from tests.bench.lags import Lags
@@ -57,7 +58,14 @@ class Stage:
         self.histories = terms.data / "histories" if terms.is_checked else None
         self._profiled = terms.profiled
         self.ledger = terms.ledger
-        plan = Plan(data=terms.data, ledger=terms.ledger, settings=RAISED, environ=environ, is_traced=False)
+        plan = Plan(
+            data=terms.data,
+            ledger=terms.ledger,
+            cassandra=CassandraOptions(is_fully_compiled=True),
+            settings=RAISED,
+            environ=environ,
+            is_traced=False,
+        )
         self.mesh = Mesh(plan)
         self.load: LoadDriver
         self.cpu: CpuMeter

@@ -126,7 +126,7 @@ def test_a_row_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]
     code = main(["--only", "nonsense"])
 
     assert code == 1
-    assert "names no row; there are up, idle, durable-25" in capsys.readouterr().err
+    assert "names no row; there are up, reads, idle, durable-25" in capsys.readouterr().err
 
 
 def test_a_comparison_shows_ratios_of_what_both_runs_have() -> None:

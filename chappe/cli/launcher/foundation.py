@@ -11,7 +11,7 @@ from chappe.cli.launcher.environment import Stores, issue_certificates, make_sec
 from chappe.cli.launcher.plan import LaunchError
 from chappe.runtime.config import Secret
 from chappe.runtime.engines import EmbeddedPostgres, EmbeddedValkey, databases
-from chappe.runtime.engines.cassandra import PORT, CassandraInstall, EmbeddedCassandra
+from chappe.runtime.engines.cassandra import PORT, CassandraInstall, CassandraOptions, EmbeddedCassandra
 from chappe.runtime.engines.engine import Engine
 from chappe.runtime.engines.process import FolderLock
 from chappe.runtime.migrations import migrate
@@ -26,13 +26,20 @@ class Foundation:
     """One data folder, held by one live launcher, with the engines in it."""
 
     def __init__(
-        self, data: Path, *, ledger: str = "postgres", cache: Path, report: Callable[[str], None] = lambda _: None
+        self,
+        data: Path,
+        *,
+        ledger: str = "postgres",
+        cassandra: CassandraOptions | None = None,
+        cache: Path,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepares; nothing is touched before `lay`.
 
         Args:
             data: The folder.
             ledger: The engine that keeps the ledger, postgres or cassandra.
+            cassandra: How Cassandra is run, if it is.
             cache: Where an engine is kept that has to be fetched.
             report: Told what is done, a line at a time.
         """
@@ -43,7 +50,9 @@ class Foundation:
         self.valkey = EmbeddedValkey(data / "valkey")
         self.cassandra: EmbeddedCassandra | None = None
         if ledger == "cassandra":
-            self.cassandra = EmbeddedCassandra(data / "cassandra", CassandraInstall(cache, report=report))
+            self.cassandra = EmbeddedCassandra(
+                data / "cassandra", CassandraInstall(cache, report=report), options=cassandra
+            )
         self._report = report
         self._lock = FolderLock("Chappe")
 

@@ -36,7 +36,9 @@ class Mesh:
         """
         self.plan = plan
         cache = cache_of({**plan.environ, **plan.settings})
-        self.foundation = Foundation(plan.data.absolute(), ledger=plan.ledger, cache=cache, report=report)
+        self.foundation = Foundation(
+            plan.data.absolute(), ledger=plan.ledger, cassandra=plan.cassandra, cache=cache, report=report
+        )
         self.processes: dict[tuple[str, int], ServiceProcess] = {}
         self._ports = Ports(plan)
         self._report = report

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from chappe.runtime.engines.cassandra import CassandraOptions
 from chappe.runtime.engines.ports import bound, is_free
 
 SERVICES: Final = ("identity", "message", "presence", "fanout", "edge")
@@ -54,6 +55,8 @@ class Plan:
     """How many processes of every service."""
     ledger: str = "postgres"
     """The engine that keeps the ledger; the directory is in PostgreSQL in any case."""
+    cassandra: CassandraOptions | None = None
+    """How Cassandra is run, where it keeps the ledger; as it is by default if none."""
     settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Variables for the services, like CHAPPE_MESSAGE_LOG_LEVEL; they win over the launcher's own."""
     environ: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -97,7 +97,8 @@ def _place(update: ReceiptUpdate) -> _Place:
 
 async def _lines(connection: Connection, batch: Sequence[ReceiptUpdate], places: Sequence[_Place]) -> list[Line | None]:
     """Reads the lines of those who have read something."""
-    readers = [place for place in places if any(_place(u) == place and u.state is ReceiptState.READ for u in batch)]
+    reading = {_place(update) for update in batch if update.state is ReceiptState.READ}
+    readers = [place for place in places if place in reading]
     found = dict(zip(readers, await read_lines(connection, readers), strict=True))
     return [found.get(place) for place in places]
 
