@@ -60,5 +60,8 @@ class ReceiptStore(Protocol):
         ...
 
     async def settle_news(self, told: Sequence[News], now_ms: int) -> None:
-        """Notes that news were told; what has changed since is due after a while."""
+        """Notes that news were told; what has changed since is due after a while.
+
+        A store may tell once more what was told within 10 s of its change.
+        """
         ...

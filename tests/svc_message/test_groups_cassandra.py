@@ -4,11 +4,13 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import LINGER_S
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Unit
 from svc_message.adapters.ledger_cassandra.group_receipts import receipts_of
@@ -22,6 +24,7 @@ from svc_message.model.action import ActionKind
 from svc_message.model.group import GroupLine, NewGroupMessage, Shard, Undecodable, Window
 from svc_message.model.receipt import MemberAck, MessageName, Tally
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
+from svc_message.protocol import WRITE_WINDOW_S
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, inbox
 from tests.svc_message.group_desk import Books, GroupDesk, entry_of, group_ref
@@ -269,6 +272,27 @@ async def news_of(store: CassandraReceiptStore, desk: GroupDesk, now_ms: int) ->
     return len([news for news in found if news.group_id == desk.group_id])
 
 
+async def tell_news(store: CassandraReceiptStore, desk: GroupDesk, now_ms: int) -> int:
+    """Tells what is due, and returns how many of it are news of the group."""
+    found = await store.claim_news(desk.position(), now_ms, now_ms + 10_000)
+    told = [news for news in found if news.group_id == desk.group_id]
+    await store.settle_news(told, now_ms)
+    return len(told)
+
+
+class StandingClock(SystemClock):
+    """The machine's clock in a process that may stand still."""
+
+    def __init__(self) -> None:
+        self._stood_s = 0.0
+
+    async def stand_still(self) -> None:
+        self._stood_s += WRITE_WINDOW_S
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self._stood_s
+
+
 @pytest.mark.parametrize("table", ["group_receipts", "receipt_news", "receipt_news_due", "messages"])
 async def test_receipts_that_were_cut_are_completed_when_they_are_sent_again(
     cut: Cut, groups: CassandraGroupStore, receipts: CassandraReceiptStore, group_desk: GroupDesk, table: str
@@ -329,6 +353,40 @@ async def test_a_change_while_others_tell_is_told_a_minute_later(
 
     assert await news_of(others, group_desk, START_MS + NEWS_INTERVAL_MS - 1) == 0
     assert await news_of(others, group_desk, START_MS + NEWS_INTERVAL_MS) == 1
+
+
+async def test_a_change_that_lands_behind_one_that_was_told_is_told_a_minute_later(
+    groups: CassandraGroupStore, receipts: CassandraReceiptStore, others: CassandraReceiptStore, group_desk: GroupDesk
+) -> None:
+    message = group_desk.say()
+    await groups.accept(group_desk.shard, [message])
+    early, later = group_desk.position(), group_desk.position()
+    await others.acknowledge([acked(group_desk, message)], later, START_MS)
+    assert await tell_news(others, group_desk, START_MS) == 1
+
+    await receipts.acknowledge([acked(group_desk, message, user=group_desk.carol)], early, START_MS)
+
+    assert await tell_news(others, group_desk, START_MS + NEWS_INTERVAL_MS - 1) == 0
+    assert await tell_news(others, group_desk, START_MS + NEWS_INTERVAL_MS) == 1
+    assert await tell_news(others, group_desk, START_MS + 10 * NEWS_INTERVAL_MS) == 0
+
+
+async def test_receipts_that_took_too_long_are_noted_again_before_they_count(
+    cut: Cut, cassandra_store: CassandraMessageStore, groups: CassandraGroupStore, group_desk: GroupDesk
+) -> None:
+    message = group_desk.say()
+    await groups.accept(group_desk.shard, [message])
+    clock = StandingClock()
+    receipts = CassandraReceiptStore(cast("Connection", cut), Bounds(clock))
+    cut.before_write = clock.stand_still
+    late = group_desk.position()
+
+    with pytest.raises(UnavailableError, match="took longer"):
+        await receipts.acknowledge([acked(group_desk, message)], late, START_MS)
+
+    assert len(await receipts.acknowledge([acked(group_desk, message)], group_desk.position(), START_MS)) == 1
+    assert await tally(receipts, message) == Tally(group_desk.alice, 2, 1, 0)
+    assert await news_of(cassandra_store.receipts, group_desk, START_MS) == 1
 
 
 async def test_news_of_before_a_start_are_told_after_it(

@@ -1,13 +1,17 @@
 """Refuses what lies too far ahead of the store's clock: a cell that was written there could not be written again.
 
-A cluster has guardrails for this, which are not asked for rows in batches, nor for superusers.
+A cluster has guardrails for this, which are not asked for rows in batches, nor for superusers. And refuses to rely on
+what took too long to be written: whoever reads trusts that nothing lands later than that.
 """
 
 from typing import Final
 
 from chappe.runtime.clock import Clock
+from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra.cells import week_at, week_of
+from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY
 from svc_message.errors import ClockUntrustedError
+from svc_message.protocol import WRITE_WINDOW_S
 
 LEAD_S: Final = 3600.0
 """Far more than any clock may be off, far less than what would make a conversation unusable."""
@@ -30,6 +34,16 @@ class Bounds:
     def now_ms(self) -> int:
         """Returns the time of this process, by which messages disappear."""
         return self._clock.wall_ms()
+
+    def now_s(self) -> float:
+        """Returns the time of this process by which it is told how long something took."""
+        return self._clock.monotonic_s()
+
+    def check_age(self, start_s: float) -> None:
+        """Raises `UnavailableError` for what was begun so long ago that its position is too old to be relied on."""
+        age_s = self._clock.monotonic_s() - start_s
+        if age_s >= WRITE_WINDOW_S:
+            raise UnavailableError(DEPENDENCY, f"what was written took longer than it may, {age_s:.1f} s; send again")
 
     def check(self, *uuid7s: bytes) -> None:
         """Raises `ClockUntrustedError` for an id or a position that lies too far ahead."""

@@ -1,7 +1,8 @@
 """Raises the receipts of groups.
 
 How far a message has come with a member stands on the member's own row as it is, and in a table for the sender as far
-as that may know. The own row decides what is raised, so it is written last: what failed before is written again.
+as that may know. The own row decides what is raised, so it is written last: what failed before is written again, and
+what took so long that whoever tells the news may have passed its position by.
 """
 
 import asyncio
@@ -76,6 +77,7 @@ async def acknowledge(
     """Raises what a batch raises, at a position and a time."""
     position, recorded_ms = change
     bounds.check(position)
+    start_s = bounds.now_s()
     now_ms = bounds.now_ms()
     bodies = await _bodies(connection, [(ack.group_id, ack.message_ids) for ack in batch])
     headers = {
@@ -92,6 +94,7 @@ async def acknowledge(
     came = list(dict.fromkeys(map(_came, raised)))
     notes = await news.note([(one.sender_id, one.group_id) for one in came], position, recorded_ms)
     await connection.write([*[list(_for_sender(one, now_ms)) for one in raised], *notes.units])
+    bounds.check_age(start_s)
     news.noted(notes)
     await connection.write([list(_for_member(one)) for one in raised])
     return came
@@ -126,7 +129,7 @@ async def read(
     if not batch:
         return ReadOutcome([], [])
     bounds.check(*[update.position for update in batch])
-    now_ms = bounds.now_ms()
+    now_ms, start_s = bounds.now_ms(), bounds.now_s()
     raised = await _read(connection, batch, now_ms)
     own_reads = await _move(connection, batch, {one.key for one in raised}, now_ms)
     came = list(dict.fromkeys(_came(one) for one in raised if one.is_told or not one.was_delivered))
@@ -135,6 +138,7 @@ async def read(
     told = [one for one in own_reads if one is not None]
     pointers = [[_pointer(one)] for one in told]
     await connection.write([*[list(_for_sender(one, now_ms)) for one in raised], *notes.units, *pointers])
+    bounds.check_age(start_s)
     news.noted(notes)
     moves = [[move(one.user_id, one.conversation_id, one.read_upto)] for one in told]
     await connection.write([*[list(_for_member(one)) for one in raised], *moves])

@@ -1,8 +1,11 @@
 """Says in the inboxes of senders that messages to groups came further.
 
-What changed and what was told are places that only rise, so nothing is lost in whatever order they are written. When
-to look at them stands in a table of its own: whoever notes a change notes that, too, and whoever looks too early notes
-when to look again. Looking twice does no harm.
+What changed and what was told are places that only rise. A change may land behind a later one, which hides it. So what
+was told stays behind the present as a cursor does, and what changed within that time is told once more, a minute later:
+by then all that it may hide has landed.
+
+When to look at them stands in a table of its own: whoever notes a change notes that, too, and whoever looks too early
+notes when to look again. Looking twice does no harm.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +18,7 @@ from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import NO_POSITION, ConversationId, Position, UserId
 from svc_message.model.receipt import News
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
+from svc_message.protocol import HORIZON_S, position_at
 
 CLAIMED: Final = 1000
 PAIRS_KEPT: Final = 200_000
@@ -84,7 +88,7 @@ class _State(NamedTuple):
 
     @property
     def due_ms(self) -> int:
-        """From when on it is to be told: once who told it last has had its time, or a minute after it was told."""
+        """From when on it is to be told: once who tells it has had its time, or a minute after it was told."""
         return self.until_ms if self.claimed > self.told else self.told_ms + NEWS_INTERVAL_MS
 
 
@@ -144,9 +148,10 @@ class NewsDesk:
         self._saw(chosen, found, now_ms)
         return [News(*pair, state.changed) for pair, state in due.items()]
 
-    async def settle(self, told: Sequence[News]) -> None:
-        """Notes up to where news were told."""
-        await self._connection.write([[_raise(_TELL, (one.sender_id, one.group_id), one.changed)] for one in told])
+    async def settle(self, told: Sequence[News], now_ms: int) -> None:
+        """Notes up to where news were told, which is never within the horizon, and that the rest has a minute."""
+        settled = position_at(now_ms - int(HORIZON_S * 1000))
+        await self._connection.write([list(_settle(one, min(one.changed, settled), now_ms)) for one in told])
 
     async def _states(self, pairs: Sequence[_Pair]) -> list[_State]:
         found = await self._connection.read([Read(_STATE, pair) for pair in pairs])
@@ -186,6 +191,14 @@ def _claim(pair: _Pair, changed: Position, times_ms: tuple[int, int]) -> Iterato
     now_ms, until_ms = times_ms
     yield _raise(_CLAIM, pair, changed)
     yield Write(_CLAIM_UNTIL, pair, (bigint(now_ms * 1000), bigint(now_ms), bigint(until_ms), *pair))
+
+
+def _settle(news: News, told: Position, now_ms: int) -> Iterator[Write]:
+    pair = (news.sender_id, news.group_id)
+    yield _raise(_TELL, pair, told)
+    # One microsecond later than the claim of the same time, which gave less.
+    times_ms = (bigint(now_ms), bigint(now_ms + NEWS_INTERVAL_MS))
+    yield Write(_CLAIM_UNTIL, pair, (bigint(now_ms * 1000 + 1), *times_ms, *pair))
 
 
 def _raise(query: str, pair: _Pair, position: Position) -> Write:

@@ -62,6 +62,6 @@ class CassandraReceiptStore:
         self._bounds.check(position)
         return await self._news.claim(position, now_ms, until_ms)
 
-    async def settle_news(self, told: Sequence[News], now_ms: int) -> None:  # noqa: ARG002 - they were told when claimed
-        """Notes that news were told; what has changed since is due a minute after they were claimed."""
-        await self._news.settle(told)
+    async def settle_news(self, told: Sequence[News], now_ms: int) -> None:
+        """Notes that news were told; what has changed since, or just before, is due after a minute."""
+        await self._news.settle(told, now_ms)
