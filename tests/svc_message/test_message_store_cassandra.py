@@ -21,7 +21,7 @@ from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.copies import CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.errors import ClockUntrustedError
-from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, UserId, Verdict
+from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, ReceiptState, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
 from tests.svc_message.cut import Cut
@@ -264,6 +264,27 @@ async def test_receipts_of_a_message_that_was_cut_make_no_message(
     await cut_store.accept([desk.retry(message)])
     (row,) = await page(cut_store, desk.alice, message)
     assert row.delivered_ms > 0
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("state", [ReceiptState.DELIVERED, ReceiptState.READ])
+async def test_a_receipt_that_was_cut_is_completed_when_it_is_sent_again(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, state: ReceiptState, kept: int
+) -> None:
+    message = desk.write()
+    await cut_store.accept([message])
+    side = (desk.alice, desk.bob)[kept]
+    cut.lost = lambda unit: [row for row in unit if row.key[0] == side]
+    receipt = desk.read(message) if state is ReceiptState.READ else desk.receive(message)
+    with pytest.raises(UnavailableError):
+        await cut_store.apply_receipts([receipt])
+    cut.lost = lambda unit: unit
+
+    await cut_store.apply_receipts([receipt._replace(is_forced=True, position=desk.position())])
+
+    for owner in (desk.alice, desk.bob):
+        (row,) = await page(cut_store, owner, message)
+        assert (row.state, row.delivered_ms) == (state, receipt.recorded_ms)
 
 
 async def test_many_inboxes_are_read_in_one_call(cassandra_store: CassandraMessageStore, desk: Desk) -> None:

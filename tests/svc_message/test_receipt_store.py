@@ -261,6 +261,18 @@ async def test_single_messages_move_the_place_only_when_nothing_before_is_unread
     assert [one and one.read_upto for one in (filling, last)] == [first.message_id, third.message_id]
 
 
+async def test_single_messages_pass_nothing_unread_of_before_a_time_away(receipts: Receipts) -> None:
+    desk = receipts.desk
+    await receipts.say(version=1)
+    await receipts.books.groups.accept(desk.shard, [desk.say(version=2) for _ in range(1000)])
+    last = await receipts.say(version=3)
+    update = receipts.update(desk.bob, [last])._replace(windows=(Window(1, 2), Window(3, 0)))
+
+    outcome = await receipts.store.read([update])
+
+    assert outcome.own_reads == [None]
+
+
 async def test_of_several_reads_of_one_group_the_furthest_stands(receipts: Receipts) -> None:
     first, second = await receipts.say(), await receipts.say()
     bob, carol = receipts.desk.bob, receipts.desk.carol

@@ -127,18 +127,21 @@ async def walk(connection: Connection, sight: Sight, way: Walk) -> AsyncIterator
 async def read_newest(connection: Connection, seen: Sequence[Sight], rows: int) -> list[list[Copy]]:
     """Reads the newest rows of the newest bucket of each."""
     way = Walk(rows)
-    return await _read(connection, [(sight, way, way.buckets(sight)[:1]) for sight in seen])
+    found = await _read(connection, [(sight, way, way.buckets(sight)[:1]) for sight in seen])
+    return [copies for copies, _ in found]
 
 
 async def read_many(connection: Connection, asked: Sequence[tuple[Sight, Walk]]) -> list[list[Copy]]:
-    """Reads as many rows of each as were asked for, the newest first."""
+    """Reads of each as many messages that the member sees as were asked for, the newest first."""
     places = [(sight, way, way.buckets(sight)) for sight, way in asked]
     near = [len(buckets) <= BUCKETS_AT_ONCE for _, _, buckets in places]
     at_once = iter(await _read(connection, [place for place, is_near in zip(places, near, strict=True) if is_near]))
-    return [
-        next(at_once) if is_near else await _taken(walk(connection, sight, way), way.rows)
-        for (sight, way, _), is_near in zip(places, near, strict=True)
-    ]
+    found: list[list[Copy]] = []
+    for (sight, way), is_near in zip(asked, near, strict=True):
+        copies, is_whole = next(at_once) if is_near else ([], False)
+        # Of the rows that were read some may be of a time in which the member was away: it sees what lies before them.
+        found.append(copies if is_whole else await _taken(walk(connection, sight, way), way.rows))
+    return found
 
 
 async def _taken(copies: AsyncIterator[Copy], count: int) -> list[Copy]:
@@ -150,13 +153,20 @@ async def _taken(copies: AsyncIterator[Copy], count: int) -> list[Copy]:
     return taken
 
 
-async def _read(connection: Connection, asked: Sequence[tuple[Sight, Walk, Sequence[int]]]) -> list[list[Copy]]:
+async def _read(
+    connection: Connection, asked: Sequence[tuple[Sight, Walk, Sequence[int]]]
+) -> list[tuple[list[Copy], bool]]:
+    """Reads so many rows of each, and tells whether the member sees all of them or there are no more."""
     places = [(n, bucket) for n, (_, _, buckets) in enumerate(asked) for bucket in buckets]
     reads = [asked[n][1].read(asked[n][0], bucket, asked[n][1].bounds(asked[n][0], bucket)) for n, bucket in places]
     rows: list[list[Row]] = [[] for _ in asked]
     for (n, _), found in zip(places, await connection.read(reads), strict=True):
         rows[n] += found[: asked[n][1].rows - len(rows[n])]
-    return await _seen(connection, [(sight, found) for (sight, _, _), found in zip(asked, rows, strict=True)])
+    seen = await _seen(connection, [(sight, found) for (sight, _, _), found in zip(asked, rows, strict=True)])
+    return [
+        (copies, len(copies) == len(found) or len(found) < way.rows)
+        for copies, found, (_, way, _) in zip(seen, rows, asked, strict=True)
+    ]
 
 
 async def _seen(connection: Connection, found: Iterable[tuple[Sight, Sequence[Row]]]) -> list[list[Copy]]:

@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import FALSE, TRUE, Rank, bigint, stamp
+from svc_message.adapters.ledger_cassandra.cells import Rank, bigint, boolean, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
@@ -287,22 +287,9 @@ def _rows(
     own_read: OwnReadEvent | None,
 ) -> Iterator[Write]:
     place, reader_id, conversation_id = Place(update.position), update.reader_id, update.conversation_id
-    recorded = bigint(update.recorded_ms)
-    is_read = update.state is ReceiptState.READ
     for one in raised:
-        if not one.is_rising:
-            continue
         for user_id in dict.fromkeys((reader_id, update.peer_id)):
-            key = CopyKey(user_id, conversation_id, one.message_id)
-            partition = (user_id, conversation_id, key.bucket)
-            if not one.copy.delivered_ms:
-                values = (stamp(one.message_id, Rank.DELIVERED), recorded, *partition, one.message_id)
-                yield Write(DELIVERED, partition, values)
-            if is_read and (one.is_told or user_id == reader_id):
-                told = TRUE if one.is_told else FALSE
-                yield Write(
-                    READ, partition, (stamp(one.message_id, Rank.READ), recorded, told, *partition, one.message_id)
-                )
+            yield from _cells(update, one, CopyKey(user_id, conversation_id, one.message_id))
     for event in events:
         data = _RECEIPT.pack(event.state, event.recorded_ms, reader_id) + b"".join(event.message_ids)
         yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], data)
@@ -310,3 +297,22 @@ def _rows(
         upto = own_read.read_upto
         yield move(reader_id, conversation_id, upto)
         yield place.own_read(reader_id, conversation_id, upto, OWN_READ.pack(upto, update.reader_device_id))
+
+
+def _cells(update: ReceiptUpdate, one: _Raised, key: CopyKey) -> Iterator[Write]:
+    """Yields what one row says of how far a message has come.
+
+    What is told again may have been cut when it was written first: the reader's row, which says that it rises no more,
+    may then be the only one that has it.
+    """
+    is_readers, partition = key.user_id == update.reader_id, (key.user_id, key.conversation_id, key.bucket)
+    if is_readers and not one.is_rising:
+        return
+    delivered_ms = one.copy.delivered_ms or update.recorded_ms
+    read_ms = one.copy.read_ms or (update.recorded_ms if update.state is ReceiptState.READ else 0)
+    if not (one.is_rising and one.copy.delivered_ms):
+        at = stamp(key.message_id, Rank.DELIVERED)
+        yield Write(DELIVERED, partition, (at, bigint(delivered_ms), *partition, key.message_id))
+    if read_ms and (one.is_told or is_readers):
+        at, told = stamp(key.message_id, Rank.READ), boolean(one.is_told)
+        yield Write(READ, partition, (at, bigint(read_ms), told, *partition, key.message_id))
