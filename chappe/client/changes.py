@@ -54,6 +54,12 @@ class GroupTickRaised(NamedTuple):
     recorded_ms: int
 
 
+class CountsDue(NamedTuple):
+    """Messages of the user to a group came further, and the server is to be asked how far."""
+
+    group_id: bytes
+
+
 class ReadElsewhere(NamedTuple):
     """The user read messages on another of its devices."""
 
@@ -161,7 +167,7 @@ class WatchesRefused(NamedTuple):
 
 
 Alteration = MessageEdited | MessageRevoked | MessageReacted | SettingsChanged | MessageExpired
-LogChange = MessageArrived | TickRaised | GroupTickRaised | ReadElsewhere | Alteration | ItemArrived
+LogChange = MessageArrived | TickRaised | GroupTickRaised | CountsDue | ReadElsewhere | Alteration | ItemArrived
 Settled = Sent | SendRefused
 SessionChange = Welcomed | CaughtUp | Resynced | GoingAway | Disconnected
 Told = PresenceTold | TypingTold | WatchesRefused

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import GroupTickRaised, ItemArrived, LogChange
+from chappe.client.changes import CountsDue, GroupTickRaised, ItemArrived, LogChange
 from chappe.client.group_views import Group, GroupChanged, Role, to_group_changed
 from chappe.client.membership import KnownGroup, KnownMember, changed, counted, is_complete, learned, members_after
 from chappe.client.store_file import StoreFile
@@ -26,6 +26,15 @@ SELECT m.message_id FROM messages m LEFT JOIN group_ticks g ON g.message_id = m.
 WHERE m.conversation_id = ? AND m.sender_id = ? AND coalesce(g.read < g.recipients, 1)
 ORDER BY m.message_id DESC LIMIT ?
 """
+_HEAR = """
+INSERT INTO group_news VALUES (?, ?, 1, 0) ON CONFLICT (group_id) DO UPDATE
+SET told_ms = max(told_ms, excluded.told_ms), heard = heard + 1
+"""
+_HEAR_LATE = "UPDATE group_news SET heard = heard + 1 WHERE group_id = ? AND told_ms >= ?"
+_ASKED = "UPDATE group_news SET asked = max(asked, ?) WHERE group_id = ?"
+_TO_ASK = "SELECT group_id, heard FROM group_news WHERE heard > asked ORDER BY group_id"
+_SKEW_MS = 2000
+"""More than the clocks of two servers may be apart."""
 
 
 class GroupWriting:
@@ -69,6 +78,15 @@ class GroupWriting:
         elif message.members_version > known.version:
             self.put(known._replace(version=message.members_version))
 
+    def keep_own(self, group_id: bytes, accepted_ms: int, changes: list[LogChange]) -> None:
+        """Takes note of an own message, of which news may have told that were heard before it was known."""
+        if self._db.execute(_HEAR_LATE, (group_id, accepted_ms - _SKEW_MS)).rowcount:
+            changes.append(CountsDue(group_id))
+
+    def mark_asked(self, group_id: bytes, number: int) -> None:
+        """Takes note that the counts of a group are known as they were when so much had been heard."""
+        self._db.execute(_ASKED, (number, group_id))
+
     def apply(self, item: item_pb2.Item, changes: list[LogChange]) -> bool:
         """Applies an event about groups, and adds what of it was new; returns false for one of another kind."""
         kind = item.WhichOneof("event")
@@ -77,7 +95,9 @@ class GroupWriting:
         elif kind == "group_receipt" and item.group_receipt.message_ids:
             changes.extend(self._raise(item.group_receipt))
         elif kind == "group_receipt":
-            changes.append(ItemArrived(item))
+            receipt = item.group_receipt
+            self._db.execute(_HEAR, (receipt.group_id, receipt.recorded_ms))
+            changes.append(CountsDue(receipt.group_id))
         else:
             return False
         return True
@@ -133,6 +153,11 @@ class GroupShelf:
         with self._file.guard("read"):
             rows = self._file.db.execute(_UNCERTAIN, (group_id, self._writing.user_id, limit))
             return [row[0] for row in rows]
+
+    def to_ask(self) -> list[tuple[bytes, int]]:
+        """Returns the groups whose counts are to be asked for, each with the number of what was heard of it."""
+        with self._file.guard("read"):
+            return self._file.db.execute(_TO_ASK).fetchall()
 
     def notices(self, group_id: bytes, since_ms: int, limit: int) -> list[GroupChanged]:
         """Returns what happened to a group since a moment, the newest so many, the oldest of them first."""

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from chappe.client.changes import CaughtUp, Change, Disconnected, ItemArrived, Resynced, SendRefused, Sent
+from chappe.client.changes import CaughtUp, Change, CountsDue, Disconnected, Resynced, SendRefused, Sent
 from chappe.client.connection import Connection, addresses_of
 from chappe.client.destination import Destination
 from chappe.client.door import call_bytes
@@ -16,10 +16,10 @@ from chappe.client.hall import Guest, Hall
 from chappe.client.link import Audience, Stored, Submission
 from chappe.client.looking import Looking
 from chappe.client.parts import ClientParts
-from chappe.client.people import Calling, InStore
+from chappe.client.people import InStore
 from chappe.client.profiles import Profile
 from chappe.client.protocol import ClientProtocol
-from chappe.client.receipts import recount
+from chappe.client.recounting import Recounting
 from chappe.client.resync import rebuild
 from chappe.client.seams import Clock
 from chappe.client.showing import from_change, from_sent
@@ -32,9 +32,6 @@ from chappe.client.views import Event
 
 EXPIRY_S = 1.0
 """How often the local store is looked through for what has disappeared."""
-
-_RECOUNTED = 100
-"""So many of the newest messages are asked about when the log says only that something came further."""
 
 OWN = "own"
 """The seat of the process that leads; those of the others are their guests."""
@@ -77,6 +74,7 @@ class Leading:
         self._tasks = Tasks()
         self._has_begun = False
         self._engine: Engine
+        self._recounting: Recounting
         self._connection: Connection
 
     async def begin(self, audience: Audience) -> None:
@@ -87,6 +85,7 @@ class Leading:
         self._submissions.restore(restored.outgoing)
         core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder)
         self._engine = Engine(core, keep.store, parts.seams.clock, self._show, keep.thread)
+        self._recounting = Recounting(keep.store.groups, keep.in_store, audience, self._engine, parts.seams)
         tokens = Tokens(device, core.clock, parts.seams, parts.options.wire, keep.profile.keep_token)
         tokens.use(keep.profile.token())
         addresses = addresses_of(self._address or keep.profile.about.addresses)
@@ -95,6 +94,7 @@ class Leading:
         name = keep.profile.folder.name
         await self._hall.open(keep.profile.folder)
         self._tasks.spawn(self._stay(), name=f"connection of {name}")
+        self._tasks.spawn(self._recounting.run(), name=f"recount of {name}")
         self._tasks.spawn(_keep_expiring(self, parts.seams.clock), name=f"expiry of {name}")
 
     async def submit(self, submission: Submission, seat: Hashable = OWN) -> Stored:
@@ -162,9 +162,8 @@ class Leading:
         event = from_change(change, self.user_id, core.session.edge)
         if isinstance(change, Resynced):
             self._tasks.spawn(rebuild(self._audience, self._engine), name="resync")
-        elif isinstance(change, ItemArrived) and change.item.HasField("group_receipt"):
-            group_id = change.item.group_receipt.group_id
-            self._tasks.spawn(_recount(self._keep, self._audience, self._engine, group_id), name="recount")
+        elif isinstance(change, CountsDue):
+            self._recounting.due()
         elif isinstance(change, Sent | SendRefused):
             settlement = self._submissions.settle(change)
             sender = settlement.seat if settlement.is_answered else None
@@ -172,6 +171,9 @@ class Leading:
                 event = from_sent(change, self.user_id, self._device.device_id)
         elif isinstance(change, CaughtUp | Disconnected):
             self.edge = core.session.edge
+            if isinstance(change, CaughtUp):
+                # What was not answered before is asked again.
+                self._recounting.due()
         if event is not None:
             self._tell(event, sender)
 
@@ -204,8 +206,3 @@ async def _keep_expiring(leading: Leading, clock: Clock) -> None:
         while True:
             await leading.expire()
             await clock.sleep(EXPIRY_S)
-
-
-async def _recount(keep: Keep, calling: Calling, engine: Engine, group_id: bytes) -> None:
-    message_ids = await keep.in_store(keep.store.groups.uncertain, group_id, _RECOUNTED)
-    await recount(calling, engine, group_id, message_ids)

@@ -1,24 +1,18 @@
 """How far a user's own messages have come: how many people have them and read them, and who, and when."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from chappe.api.edge.v1 import item_pb2
 from chappe.api.message.v1 import receipt_service_pb2
 from chappe.client.destination import Destination
-from chappe.client.engine import Engine
-from chappe.client.errors import ChappeClientError
 from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_RECEIPTS
-from chappe.client.mint import time_ms_of
 from chappe.client.people import Calling
 from chappe.client.showing import counts_of
 from chappe.client.views import Counts, Message, Receipt, Tick
 
 _BATCH = 256
 _PAGE = 200
-_MOST_IDS = 40
 
 
 class Receipts:
@@ -76,33 +70,6 @@ class Receipts:
             token = page.next_page_token
             if not token:
                 return sorted(found, key=lambda one: (-one.tick, one.read_ms or one.delivered_ms, one.user_id))
-
-
-async def recount(calling: Calling, engine: Engine, group_id: bytes, message_ids: Sequence[bytes]) -> None:
-    """Asks how far messages to a group have come, when the log has said only that something has."""
-    queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in message_ids]
-    with suppress(ChappeClientError):
-        found = await Receipts(calling).counts(queries)
-        known = [(id_, counts) for id_, counts in zip(message_ids, found, strict=False) if counts is not None]
-        engine.core.outbox.batch.items += [_event(group_id, part) for part in _parts(known)]
-        engine.wake()
-
-
-def _event(group_id: bytes, known: Sequence[tuple[bytes, Counts]]) -> item_pb2.Item:
-    receipt = item_pb2.GroupReceiptEvent(
-        group_id=group_id,
-        message_ids=[message_id for message_id, _ in known],
-        delivered_counts=[counts.delivered for _, counts in known],
-        read_counts=[counts.read for _, counts in known],
-        recipient_counts=[counts.recipients for _, counts in known],
-        recorded_ms=time_ms_of(max(message_id for message_id, _ in known)),
-    )
-    return item_pb2.Item(group_receipt=receipt)
-
-
-def _parts(known: Sequence[tuple[bytes, Counts]]) -> Iterator[Sequence[tuple[bytes, Counts]]]:
-    for start in range(0, len(known), _MOST_IDS):
-        yield known[start : start + _MOST_IDS]
 
 
 def _query(message: Message) -> receipt_service_pb2.ReceiptQuery:

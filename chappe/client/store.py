@@ -18,6 +18,7 @@ class Batch:
     """Everything that becomes durable together."""
 
     __slots__ = (
+        "asked",
         "count",
         "cursor",
         "generation",
@@ -40,6 +41,8 @@ class Batch:
         """Entries that were answered for good."""
         self.items: list[item_pb2.Item] = []
         """Events, oldest first."""
+        self.asked: list[tuple[bytes, int]] = []
+        """Groups whose counts are among the items, each with its number of `GroupBook.to_ask`."""
         self.cursor: bytes | None = None
         """Where to resume once the items are stored; None leaves it as it is."""
         self.count = 0
@@ -57,7 +60,8 @@ class Batch:
 
     def is_empty(self) -> bool:
         """Tells whether there is nothing to store."""
-        return not (self.puts or self.settled or self.items or self.is_caught_up or self.cursor is not None)
+        is_idle = not (self.puts or self.settled or self.items or self.asked)
+        return is_idle and not self.is_caught_up and self.cursor is None
 
 
 class Restored(NamedTuple):
@@ -154,6 +158,10 @@ class GroupBook(Protocol):
 
     def uncertain(self, group_id: bytes, limit: int) -> list[bytes]:
         """Returns the newest own messages to a group that not all have read, as far as this device knows."""
+        ...
+
+    def to_ask(self) -> list[tuple[bytes, int]]:
+        """Returns the groups whose counts are to be asked for, each with the number of what was heard of it."""
         ...
 
     def notices(self, group_id: bytes, since_ms: int, limit: int) -> list[GroupChanged]:

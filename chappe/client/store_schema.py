@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 5
+VERSION = 6
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -89,7 +89,14 @@ CREATE TABLE notices (
 CREATE INDEX notices_unseen ON notices (changed_ms, group_id, version) WHERE is_seen = 0;
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH = """
+-- Groups to which own messages came further: how far is still to be asked where more was heard than was asked for.
+CREATE TABLE group_news (
+    group_id BLOB PRIMARY KEY, told_ms INTEGER NOT NULL, heard INTEGER NOT NULL, asked INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 
 
 def version_of(db: sqlite3.Connection) -> int:

@@ -85,8 +85,8 @@ class _Writer:
         self._answers = AnswerWriting(db)
         self.groups = GroupWriting(db, user_id)
 
-    def settle(self, settled: Settled) -> None:
-        """Stores the answer to an entry of the outbox."""
+    def settle(self, settled: Settled, changes: list[LogChange]) -> None:
+        """Stores the answer to an entry of the outbox, and adds what follows from it."""
         outgoing = settled.outgoing
         self._answers.put(settled)
         if isinstance(settled, SendRefused):
@@ -102,7 +102,8 @@ class _Writer:
             return
         item = own_item(settled, self._user_id, self._device_id)
         if item.HasField("message"):
-            self._put_message(item, is_seen=True, now_ms=settled.accepted_ms)
+            if self._put_message(item, is_seen=True, now_ms=settled.accepted_ms):
+                self._keep_own(item.message, changes)
         else:
             self.altering.apply(item, [])
 
@@ -112,6 +113,7 @@ class _Writer:
         if kind == "message":
             if self._put_message(item, is_seen=False, now_ms=now_ms):
                 changes.append(MessageArrived(item.message, item.position))
+                self._keep_own(item.message, changes)
         elif kind == "receipt":
             self._raise_ticks(item.receipt, changes)
         elif kind == "own_read":
@@ -155,6 +157,10 @@ class _Writer:
         peer_id = b"" if message.group_id else message.recipient_user_id if is_mine else message.sender_user_id
         self._keep_conversation(message.conversation_id, peer_id, message.message_id, b"")
         return True
+
+    def _keep_own(self, message: item_pb2.MessageEvent, changes: list[LogChange]) -> None:
+        if message.group_id and message.sender_user_id == self._user_id:
+            self.groups.keep_own(message.group_id, message.accepted_ms, changes)
 
     def _raise_ticks(self, receipt: item_pb2.ReceiptEvent, changes: list[LogChange]) -> None:
         for message_id, state in zip(receipt.message_ids, receipt.states, strict=False):
@@ -234,9 +240,11 @@ class SqliteStore:
                 self._db.executemany(_PUT_OUTBOX, batch.rows)
                 self._writer.keep("last_minted", max(row.message_id for row in batch.rows))
             for settled in batch.settled:
-                self._writer.settle(settled)
+                self._writer.settle(settled, changes)
             for item in batch.items:
                 self._writer.apply(item, changes, batch.now_ms)
+            for group_id, number in batch.asked:
+                self._writer.groups.mark_asked(group_id, number)
             if batch.cursor is not None:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (batch.cursor,))
         return changes

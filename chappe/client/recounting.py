@@ -1,0 +1,114 @@
+"""Asks how far own messages to groups have come, when the log has said only that something has.
+
+What is to be asked is in the store until its answer is there, too: a question that failed is asked again, also by the
+next process of the profile.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.api.message.v1 import receipt_service_pb2
+from chappe.client.engine import Engine
+from chappe.client.errors import ChappeClientError, NotConnectedError, StoreError
+from chappe.client.mint import time_ms_of
+from chappe.client.people import Calling, InStore
+from chappe.client.receipts import Receipts
+from chappe.client.seams import Seams
+from chappe.client.store import GroupBook
+from chappe.client.views import Counts
+
+RECOUNTED = 100
+"""So many of the newest messages of a group are asked about at once."""
+FIRST_PAUSE_S = 1.0
+LAST_PAUSE_S = 60.0
+
+_MOST_IDS = 40
+
+
+class Recounting:
+    """Asks for as long as the store says that something is to be asked."""
+
+    def __init__(self, book: GroupBook, in_store: InStore, calling: Calling, engine: Engine, seams: Seams) -> None:
+        """Prepares.
+
+        Args:
+            book: Knows what is to be asked, and of which messages.
+            in_store: Runs its functions.
+            calling: Asks.
+            engine: Stores what is answered, like counts that were pushed.
+            seams: How long it waits after a refusal.
+        """
+        self._book = book
+        self._in_store = in_store
+        self._receipts = Receipts(calling)
+        self._engine = engine
+        self._seams = seams
+        self._is_due = asyncio.Event()
+
+    def due(self) -> None:
+        """Says that there may be something to be asked, or that somebody may answer now."""
+        self._is_due.set()
+
+    async def run(self) -> None:
+        """Asks whenever something is due; returns when the store has failed."""
+        pause_s = FIRST_PAUSE_S
+        with suppress(StoreError):
+            while True:
+                await self._is_due.wait()
+                self._is_due.clear()
+                try:
+                    await self._ask_all()
+                except NotConnectedError:
+                    # The next session says when it has caught up.
+                    continue
+                except StoreError:
+                    raise
+                except ChappeClientError:
+                    await self._seams.clock.sleep(self._seams.randomness.uniform(pause_s / 2, pause_s))
+                    pause_s = min(2 * pause_s, LAST_PAUSE_S)
+                    self._is_due.set()
+                else:
+                    pause_s = FIRST_PAUSE_S
+
+    async def _ask_all(self) -> None:
+        """Asks for every group, and raises the last of the errors, if any, once all were asked."""
+        failure: ChappeClientError | None = None
+        for group_id, number in await self._in_store(self._book.to_ask):
+            try:
+                await self._ask(group_id, number)
+            except StoreError:
+                raise
+            except ChappeClientError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def _ask(self, group_id: bytes, number: int) -> None:
+        ids: list[bytes] = await self._in_store(self._book.uncertain, group_id, RECOUNTED)
+        found = await self._receipts.counts(
+            receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in ids
+        )
+        known = [(id_, counts) for id_, counts in zip(ids, found, strict=False) if counts is not None]
+        batch = self._engine.core.outbox.batch
+        batch.items += [_event(group_id, part) for part in _parts(known)]
+        batch.asked.append((group_id, number))
+        self._engine.wake()
+
+
+def _event(group_id: bytes, known: Sequence[tuple[bytes, Counts]]) -> item_pb2.Item:
+    receipt = item_pb2.GroupReceiptEvent(
+        group_id=group_id,
+        message_ids=[message_id for message_id, _ in known],
+        delivered_counts=[counts.delivered for _, counts in known],
+        read_counts=[counts.read for _, counts in known],
+        recipient_counts=[counts.recipients for _, counts in known],
+        recorded_ms=time_ms_of(max(message_id for message_id, _ in known)),
+    )
+    return item_pb2.Item(group_receipt=receipt)
+
+
+def _parts(known: Sequence[tuple[bytes, Counts]]) -> Iterator[Sequence[tuple[bytes, Counts]]]:
+    for start in range(0, len(known), _MOST_IDS):
+        yield known[start : start + _MOST_IDS]
