@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
                 seconds=chosen.minutes * 60,
                 users=chosen.users,
                 rate=chosen.rate,
+                looks=False,
                 only=chosen.only,
             )
             outcome = asyncio.run(_until_signalled(terms))

@@ -48,6 +48,8 @@ class Terms:
     """At least 8: so many are in the group in which members come and go."""
     rate: float = 120.0
     """Messages each second, of everybody together."""
+    looks: bool = True
+    """Whether everybody looks at its chats in the end; otherwise a lost count has to be told, which takes a minute."""
     only: str = ""
     """A part of the names of the faults to draw from."""
 
@@ -111,7 +113,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
         faults += [fault for fault in terms.ledger.faults(wiring) if terms.only in fault.name]
         drawn = draw(faults, lots, terms.seconds)
         devices = [2 if number % 4 == 0 else 1 for number in range(terms.users)]
-        crowd_terms = CrowdTerms(devices=devices, rate=terms.rate, group_share=0.4, seed=terms.seed)
+        crowd_terms = CrowdTerms(devices=devices, rate=terms.rate, group_share=0.4, seed=terms.seed, looks=terms.looks)
         async with Crowd(wiring.mesh, "nemesis", crowd_terms) as crowd:
             tell(f"{len(crowd.handsets)} devices of {terms.users} people are there; {len(drawn)} faults to come")
             busy, _ = await crowd.circle(*range(8)), await crowd.circle(*range(terms.users))

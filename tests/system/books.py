@@ -42,6 +42,21 @@ class Tally(NamedTuple):
     read: int = 0
 
 
+class Gap(NamedTuple):
+    """What an acknowledged message still owes."""
+
+    message_id: bytes
+    missing: frozenset[str]
+    """The devices that have not got it."""
+    low: frozenset[str]
+    """Those that do not show how far it came."""
+    level: Tally | int
+    """How far."""
+
+    def __str__(self) -> str:
+        return f"{self.message_id.hex()}: not at {sorted(self.missing)}, below {self.level} at {sorted(self.low)}"
+
+
 class Books:
     """Follows all devices of a crowd; tells when nothing is outstanding, and what is."""
 
@@ -107,12 +122,16 @@ class Books:
         """Returns whether all that was acknowledged has arrived everywhere but at these devices, with its ticks."""
         return next(self._gaps(absent), None) is None
 
+    def has_arrived(self, absent: frozenset[str]) -> bool:
+        """Returns whether all that was acknowledged has arrived everywhere but at these devices."""
+        return not any(gap.missing for gap in self._gaps(absent))
+
     def outstanding(self, absent: frozenset[str]) -> str:
         """Says for people what is missing."""
         gaps = list(self._gaps(absent))
-        return "\n".join([f"{len(gaps)} messages are not settled", *gaps[:10]])
+        return "\n".join([f"{len(gaps)} messages are not settled", *map(str, gaps[:10])])
 
-    def _gaps(self, absent: frozenset[str]) -> Iterator[str]:
+    def _gaps(self, absent: frozenset[str]) -> Iterator[Gap]:
         for message_id, due in list(self._open.items()):
             has, ticks = self._applied.get(message_id, set()), self._ticks.get(message_id, {})
             missing = {actor for actor in (due.peers | due.others) - has - absent if self._is_due(due, actor)}
@@ -123,7 +142,7 @@ class Books:
                 level = READ if message_id in self._read else DELIVERED if due.peers - absent else 0
                 low = {actor for actor in due.own - absent if ticks.get(actor, 0) < level}
             if missing or low:
-                yield f"{message_id.hex()}: not at {sorted(missing)}, below {level} at {sorted(low)}"
+                yield Gap(message_id, frozenset(missing), frozenset(low), level)
 
     def _is_due(self, due: Due, actor: str) -> bool:
         return not due.group or self._released.get((due.group, actor), 0.0) <= due.sent_s

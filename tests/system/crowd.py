@@ -39,6 +39,8 @@ LONGEST_STAY_S: Final = 3.0
 """Half of the stays are shorter than a change may take to bite, and some longer."""
 LOOK_AGAIN_S: Final = 6.0
 SETTLE_S: Final = 60.0
+COUNT_S: Final = 90.0
+"""A lost count is told within a minute after the last time that something was told, and then it is asked for."""
 
 _numbers = itertools.count(1)
 
@@ -74,6 +76,8 @@ class CrowdTerms:
     """How many messages are edited, reacted to or taken back for each that is sent."""
     seed: int = 1
     """For who writes to whom."""
+    looks: bool = True
+    """Whether in the end everybody looks at its chats, and need not wait until it is told of a count that was lost."""
 
 
 class Crowd:
@@ -185,18 +189,22 @@ class Crowd:
         await until(lambda: self.books.acknowledged >= goal, f"{more} more messages acknowledged", timeout_s)
 
     async def settled(self, timeout_s: float = SETTLE_S) -> None:
-        """Waits until all sends are answered, and all that was acknowledged has arrived with its ticks.
+        """Waits until all sends are answered, and all that was acknowledged has arrived; then for its ticks.
+
+        Args:
+            timeout_s: For what is to arrive; ticks have more.
 
         Raises:
             NotInTimeError: It has not in time; the message says what is missing.
         """
         absent = self._absent()
         try:
-            # A lost count is told within a minute; who looks at the chat need not wait for it.
-            with suppress(NotInTimeError):
-                await until(lambda: self._is_settled(absent), "all is settled", LOOK_AGAIN_S)
-            await asyncio.gather(*(handset.count_again() for handset in self.handsets))
-            await until(lambda: self._is_settled(absent), "all is settled", timeout_s)
+            await until(lambda: self._has_arrived(absent), "all has arrived", timeout_s)
+            if self.terms.looks:
+                with suppress(NotInTimeError):
+                    await until(lambda: self._is_settled(absent), "all is settled", LOOK_AGAIN_S)
+                await asyncio.gather(*(handset.count_again() for handset in self.handsets))
+            await until(lambda: self._is_settled(absent), "all is settled", COUNT_S)
         except NotInTimeError as error:
             gaps, ignorant = self.books.outstanding(absent), self._ignorant(absent)
             raise NotInTimeError(f"{error}: {self.pending} sends are unanswered; {ignorant}; {gaps}") from None
@@ -238,6 +246,9 @@ class Crowd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.gather(*(handset.close() for handset in self.handsets))
+
+    def _has_arrived(self, absent: frozenset[str]) -> bool:
+        return not self.pending and not self._ignorant(absent) and self.books.has_arrived(absent)
 
     def _is_settled(self, absent: frozenset[str]) -> bool:
         return not self.pending and not self._ignorant(absent) and self.books.is_settled(absent)

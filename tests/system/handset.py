@@ -30,6 +30,9 @@ from tests.system.books import Books, Change, Due, Tally
 from tests.system.counting import count
 
 LONGEST_PAUSE_S = 0.5
+ASK_AGAIN_S: Final = 1.0
+SKEW_MS: Final = 2000
+"""More than the clocks of two servers may be apart when nothing is wrong with them."""
 RECENT: Final = 20
 """So many of its messages a device may still change."""
 
@@ -72,7 +75,11 @@ class Handset:
         self._books = books
         self._said: dict[bytes, list[bytes]] = {}
         """By group, what it has sent."""
-        self._asking: set[asyncio.Task[None]] = set()
+        self._told_ms: Counter[bytes] = Counter()
+        """By group, when the last news were told that its messages came further."""
+        self._owed: Counter[bytes] = Counter()
+        """By group, how often something happened since it knew how far its messages have come."""
+        self._asking: dict[bytes, asyncio.Task[None]] = {}
         self._unread: dict[tuple[bytes, bool], list[bytes]] = {}
         self._dues: dict[int, Due | Change | list[bytes]] = {}
 
@@ -110,8 +117,9 @@ class Handset:
     async def switch_off(self) -> None:
         """Ends the client; its store stays."""
         client, self.client = self.client, None
-        for task in self._asking:
+        for task in self._asking.values():
             task.cancel()
+        self._asking.clear()
         if client is not None:
             await client.close()
 
@@ -166,11 +174,31 @@ class Handset:
     async def count_again(self) -> None:
         """Asks how many have the last of its messages to each group, as somebody does who looks at the chat."""
         for group_id in self._said:
-            await self._ask(group_id)
+            if self.client is not None:
+                await count(self.client, group_id, self._said[group_id])
+
+    def _owe(self, group_id: bytes) -> None:
+        """Asks how far its messages to a group have come until somebody answers, as an application's client does."""
+        self._owed[group_id] += 1
+        self._begin_to_ask(group_id)
+
+    def _begin_to_ask(self, group_id: bytes) -> None:
+        if group_id not in self._asking:
+            self._asking[group_id] = asyncio.create_task(self._ask(group_id), name=f"ask of {self.actor}")
 
     async def _ask(self, group_id: bytes) -> None:
-        if self.client is not None:
-            await count(self.client, group_id, self._said.get(group_id, []))
+        while self.client is not None and (owed := self._owed[group_id]):
+            if await count(self.client, group_id, self._said.get(group_id, [])):
+                self._owed[group_id] -= owed
+            else:
+                await asyncio.sleep(ASK_AGAIN_S)
+        self._asking.pop(group_id, None)
+
+    def _own(self, group_id: bytes, message_id: bytes, accepted_ms: int) -> None:
+        """Takes note of its user's message to a group, of which news may have told before it was known."""
+        self._said.setdefault(group_id, []).append(message_id)
+        if accepted_ms <= self._told_ms[group_id] + SKEW_MS:
+            self._owe(group_id)
 
     def _arrived(self, change: MessageArrived) -> None:
         self.received += 1
@@ -178,7 +206,7 @@ class Handset:
         self._books.applied(message.message_id, self.actor)
         if message.sender_user_id == self.user_id:
             if message.group_id:
-                self._said.setdefault(message.group_id, []).append(message.message_id)
+                self._own(message.group_id, message.message_id, message.accepted_ms)
         else:
             chat = (message.group_id, True) if message.group_id else (message.sender_user_id, False)
             self._unread.setdefault(chat, []).append(message.message_id)
@@ -197,7 +225,7 @@ class Handset:
             chat = Destination(change.outgoing.conversation_id, change.outgoing.peer_id)
             self.recent.append(Said(change.outgoing.message_id, chat, due))
             if due.group:
-                self._said.setdefault(due.group, []).append(change.outgoing.message_id)
+                self._own(due.group, change.outgoing.message_id, change.accepted_ms)
             self._books.stored(change.outgoing.message_id, due)
         else:
             self._books.read(due, self.actor)
@@ -223,9 +251,11 @@ class Handset:
             self.versions[group.group_id] = max(self.versions[group.group_id], group.version)
         elif change.item.HasField("group_receipt"):
             # Something came further: how far, it has to ask.
-            task = asyncio.create_task(self._ask(change.item.group_receipt.group_id))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            news = change.item.group_receipt
+            self._told_ms[news.group_id] = max(self._told_ms[news.group_id], news.recorded_ms)
+            self._owe(news.group_id)
 
     def _caught_up(self, _change: object) -> None:
         self.sessions += 1
+        for group_id in +self._owed:
+            self._begin_to_ask(group_id)
