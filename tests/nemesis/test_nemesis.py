@@ -23,8 +23,7 @@ def judge(outcome: Outcome) -> None:
     assert {name: resumed_s for name, resumed_s in slow.items() if resumed_s > RESUMES_WITHIN_S} == {}
 
 
-# On Cassandra counts of groups may stay behind after faults (G9), which `make nemesis` shows; until then not here.
-@pytest.mark.parametrize("ledger", ["postgres"])
+@pytest.mark.parametrize("ledger", sorted(LEDGERS))
 async def test_people_talk_while_one_thing_after_another_fails(ledger: str, tmp_path: Path) -> None:
     terms = Terms(ledger=LEDGERS[ledger], data=tmp_path / "data", seed=SEED, seconds=SECONDS, users=12)
 
