@@ -16,7 +16,7 @@ from cassandra.cluster import (
     NoHostAvailable,
     Session,
 )
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import tuple_factory  # pyright: ignore[reportUnknownVariableType] - the driver has no types
 
 from chappe.runtime.app import StartError
@@ -24,6 +24,12 @@ from chappe.runtime.config import Secret
 from chappe.runtime.errors import UnavailableError
 
 DEPENDENCY: Final = "Cassandra"
+RECONNECT_S: Final = 1.0
+"""How often a node that is gone is dialled. The driver by itself waits up to ten minutes, and gives up in the end."""
+_FOR_EVER: Final = ConstantReconnectionPolicy(
+    RECONNECT_S,
+    max_attempts=None,  # pyright: ignore[reportArgumentType] - the driver takes it for no end
+)
 _COMPILED: Final = ("cassandra.io.libevwrapper", "cassandra.row_parser", "cassandra.protocol")
 
 
@@ -96,6 +102,7 @@ def open_session(address: Address, *, keyspace: str | None = None, timeout_s: fl
         compression=False,
         auth_provider=PlainTextAuthProvider(address.user, address.password.reveal()) if address.user else None,
         ssl_context=None if address.ca_file is None else ssl.create_default_context(cafile=address.ca_file),
+        reconnection_policy=_FOR_EVER,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=math.ceil(timeout_s),
         control_connection_timeout=timeout_s,

@@ -321,6 +321,12 @@ async def own_session(own_address: Address) -> AsyncIterator[CassandraSession]:
     await asyncio.to_thread(session.close)
 
 
+async def test_a_node_is_dialled_once_in_a_second_however_long_it_is_gone(own_session: CassandraSession) -> None:
+    schedule = own_session.cluster.reconnection_policy.new_schedule()
+
+    assert set(itertools.islice(schedule, 100_000)) == {1.0}
+
+
 async def test_an_epoch_that_is_begun_is_greater_than_any_before(own_session: CassandraSession) -> None:
     store = CassandraMessageStore(Connection(own_session))
 
