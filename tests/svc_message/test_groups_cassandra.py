@@ -227,6 +227,30 @@ async def test_nobody_is_told_any_more_of_what_has_disappeared(
     assert await journal.end(group_desk.shard, NO_POSITION)
 
 
+async def test_a_first_attempt_that_stood_still_changes_nothing_that_its_retry_decided(
+    groups: CassandraGroupStore, group_desk: GroupDesk
+) -> None:
+    first = group_desk.say(version=1)
+    retry = first._replace(is_retry=True, members_version=2, position=group_desk.position())
+    await groups.accept(group_desk.shard, [retry])
+
+    late = first._replace(accepted_ms=first.accepted_ms + 3_000, position=group_desk.position())
+    (answer,) = await groups.accept(group_desk.shard, [late])
+
+    assert (answer.verdict, answer.members_version) == (Verdict.DUPLICATE, 2)
+
+
+async def test_a_first_attempt_that_stood_still_until_it_was_void_is_not_accepted(
+    cassandra_store: CassandraMessageStore, groups: CassandraGroupStore, group_desk: GroupDesk
+) -> None:
+    first = group_desk.say()
+    await cassandra_store.declare_void([group_ref(first)])
+
+    (answer,) = await groups.accept(group_desk.shard, [first._replace(accepted_ms=first.accepted_ms + 3_000)])
+
+    assert answer.verdict is Verdict.VOID
+
+
 async def test_what_lies_too_far_ahead_is_refused(
     groups: CassandraGroupStore, journal: CassandraJournal, receipts: CassandraReceiptStore, group_desk: GroupDesk
 ) -> None:

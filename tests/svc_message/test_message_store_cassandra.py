@@ -129,7 +129,7 @@ async def test_a_retry_that_meets_a_void_is_not_acknowledged(
 async def test_a_late_first_attempt_looks(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
     message = desk.write()
     await cassandra_store.accept([message])
-    late = message._replace(accepted_ms=message.accepted_ms + 11_000, position=desk.position())
+    late = message._replace(accepted_ms=message.accepted_ms + 3_000, position=desk.position())
 
     (answer,) = await cassandra_store.accept([late])
 

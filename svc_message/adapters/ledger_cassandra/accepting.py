@@ -19,8 +19,12 @@ from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, pair,
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import Accepted, Found, MessageRef, NewMessage, Verdict
 
-BLIND_AGE_MS: Final = 10_000
-"""How old the id of a first attempt may be that is written without looking."""
+BLIND_AGE_MS: Final = 2_000
+"""How old the id of a first attempt may be that is written without looking.
+
+Less than the 4 s after which a client sends again: what stood still in between may find that the second attempt has
+been decided, for another version of a group, or for ever.
+"""
 
 
 class Known(NamedTuple):
