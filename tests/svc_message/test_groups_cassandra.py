@@ -21,7 +21,7 @@ from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceipt
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, MessageId, PageRead, Position, UserId, Verdict
 from svc_message.model.action import ActionKind
-from svc_message.model.group import GroupLine, NewGroupMessage, Shard, Undecodable, Window
+from svc_message.model.group import Entry, GroupLine, NewGroupMessage, Shard, Undecodable, Window
 from svc_message.model.receipt import MemberAck, MessageName, Tally
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
 from svc_message.protocol import WRITE_WINDOW_S
@@ -240,15 +240,36 @@ async def test_a_first_attempt_that_stood_still_changes_nothing_that_its_retry_d
     assert (answer.verdict, answer.members_version) == (Verdict.DUPLICATE, 2)
 
 
+async def test_of_two_retries_at_once_both_tell_what_the_earlier_decided(
+    cut: Cut, cassandra_store: CassandraMessageStore, groups: CassandraGroupStore, group_desk: GroupDesk
+) -> None:
+    earlier = group_desk.say(version=1)._replace(is_retry=True)
+    later = earlier._replace(
+        members_version=2, accepted_ms=earlier.accepted_ms + 1, position=group_desk.position(), recipient_count=9
+    )
+    cut.before_write = lambda: cassandra_store.groups.accept(group_desk.shard, [earlier])
+
+    (answer,) = await groups.accept(group_desk.shard, [later])
+
+    assert (answer.accepted_ms, answer.members_version, answer.recipient_count) == (
+        earlier.accepted_ms,
+        1,
+        earlier.recipient_count,
+    )
+    entries = await cassandra_store.journal.read(group_desk.shard, NO_POSITION, LIMIT)
+    assert [entry.members_version for entry in entries if isinstance(entry, Entry)] == [1, 1]
+
+
 async def test_a_first_attempt_that_stood_still_until_it_was_void_is_not_accepted(
     cassandra_store: CassandraMessageStore, groups: CassandraGroupStore, group_desk: GroupDesk
 ) -> None:
     first = group_desk.say()
     await cassandra_store.declare_void([group_ref(first)])
 
-    (answer,) = await groups.accept(group_desk.shard, [first._replace(accepted_ms=first.accepted_ms + 3_000)])
+    late = first._replace(accepted_ms=first.accepted_ms + 3_000)
+    answers = await groups.accept(group_desk.shard, [late, group_desk.say()])
 
-    assert answer.verdict is Verdict.VOID
+    assert [answer.verdict for answer in answers] == [Verdict.VOID, Verdict.STORED]
 
 
 async def test_what_lies_too_far_ahead_is_refused(

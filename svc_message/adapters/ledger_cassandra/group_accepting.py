@@ -101,7 +101,13 @@ async def accept(
         [[*_rows(message, header, now_ms), *known_bounds.due(message, header)] for message, header in stored]
     )
     known_bounds.done(stored)
-    await _look_again(connection, [message for message, known in looks.items() if known.header is None], now_ms)
+    missing = [message for message, known in looks.items() if known.header is None and not known.is_void]
+    standing = await _look_again(connection, missing, now_ms)
+    stored = [(message, standing.get(message, header)) for message, header in stored]
+    answers = [
+        _answer_of(answer, standing[message]) if message in standing else answer
+        for message, answer in zip(batch, answers, strict=True)
+    ]
     rows = [
         EntryRow(
             message.position,
@@ -151,11 +157,17 @@ async def _look(
     return dict(zip(messages, await look(connection, refs, now_ms), strict=True))
 
 
-async def _look_again(connection: Connection, messages: Sequence[NewGroupMessage], now_ms: int) -> None:
-    """Makes sure that what was not there, and is now, was not declared void meanwhile."""
+async def _look_again(
+    connection: Connection, messages: Sequence[NewGroupMessage], now_ms: int
+) -> dict[NewGroupMessage, Header]:
+    """Returns what was decided of messages that were not there, and are now: another attempt may have been earlier.
+
+    Raises `UnavailableError` when one of them was declared void meanwhile.
+    """
     found = await _look(connection, messages, now_ms)
     if any(known.is_void for known in found.values()):
         raise UnavailableError(DEPENDENCY, "an id is being declared void at this moment; send again")
+    return {message: known.header for message, known in found.items() if known.header is not None}
 
 
 def _answer(message: NewGroupMessage, header: Header, known: Known | None) -> GroupAccepted:
@@ -167,6 +179,12 @@ def _answer(message: NewGroupMessage, header: Header, known: Known | None) -> Gr
     is_same = (header.content_hash, header.sender_id) == (message.content_hash, message.sender_id)
     verdict = Verdict.DUPLICATE if is_same else Verdict.CONFLICT
     return GroupAccepted(verdict, *place, known.is_altered or known.is_over)
+
+
+def _answer_of(answer: GroupAccepted, header: Header) -> GroupAccepted:
+    return answer._replace(
+        accepted_ms=header.accepted_ms, members_version=header.members_version, recipient_count=header.recipient_count
+    )
 
 
 def _rows(message: NewGroupMessage, header: Header, now_ms: int) -> Iterator[Write]:
