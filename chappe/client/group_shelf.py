@@ -22,8 +22,9 @@ SELECT change FROM notices WHERE group_id = ? AND changed_ms >= ? ORDER BY chang
 """
 _UNSEEN_NOTICES = "SELECT change FROM notices WHERE is_seen = 0 ORDER BY changed_ms, group_id, version LIMIT ?"
 _UNCERTAIN = """
-SELECT m.message_id FROM messages m LEFT JOIN group_ticks g ON g.message_id = m.message_id
-WHERE m.conversation_id = ? AND m.sender_id = ? AND coalesce(g.read < g.recipients, 1)
+SELECT m.message_id, coalesce(g.delivered, 0), coalesce(g.read, 0)
+FROM messages m LEFT JOIN group_ticks g ON g.message_id = m.message_id
+WHERE m.conversation_id = ? AND m.sender_id = ? AND coalesce(g.read < g.recipients, 1) AND m.message_id < ?
 ORDER BY m.message_id DESC LIMIT ?
 """
 _HEAR = """
@@ -33,6 +34,7 @@ SET told_ms = max(told_ms, excluded.told_ms), heard = heard + 1
 _HEAR_LATE = "UPDATE group_news SET heard = heard + 1 WHERE group_id = ? AND told_ms >= ?"
 _ASKED = "UPDATE group_news SET asked = max(asked, ?) WHERE group_id = ?"
 _TO_ASK = "SELECT group_id, heard FROM group_news WHERE heard > asked ORDER BY group_id"
+_LAST_ID = b"\xff" * 16
 _SKEW_MS = 2000
 """More than the clocks of two servers may be apart."""
 
@@ -148,11 +150,14 @@ class GroupShelf:
         with self._file.guard("read"):
             return self._writing.members(group_id)
 
-    def uncertain(self, group_id: bytes, limit: int) -> list[bytes]:
-        """Returns the newest own messages to a group that not all have read, as far as this device knows."""
+    def uncertain(self, group_id: bytes, before: bytes, limit: int) -> list[tuple[bytes, int, int]]:
+        """Returns the newest own messages to a group, before an id unless that is empty, that not all have read.
+
+        Each with how many have it and have read it, as far as this device knows.
+        """
         with self._file.guard("read"):
-            rows = self._file.db.execute(_UNCERTAIN, (group_id, self._writing.user_id, limit))
-            return [row[0] for row in rows]
+            values = (group_id, self._writing.user_id, before or _LAST_ID, limit)
+            return self._file.db.execute(_UNCERTAIN, values).fetchall()
 
     def to_ask(self) -> list[tuple[bytes, int]]:
         """Returns the groups whose counts are to be asked for, each with the number of what was heard of it."""

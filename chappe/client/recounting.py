@@ -19,8 +19,8 @@ from chappe.client.seams import Seams
 from chappe.client.store import GroupBook
 from chappe.client.views import Counts
 
-RECOUNTED = 100
-"""So many of the newest messages of a group are asked about at once."""
+RECOUNTED = 256
+"""So many messages of a group are asked about at once, the newest first; older ones while the answers are news."""
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 60.0
 
@@ -86,29 +86,39 @@ class Recounting:
             raise failure
 
     async def _ask(self, group_id: bytes, number: int) -> None:
-        ids: list[bytes] = await self._in_store(self._book.uncertain, group_id, RECOUNTED)
-        found = await self._receipts.counts(
-            receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in ids
-        )
-        known = [(id_, counts) for id_, counts in zip(ids, found, strict=False) if counts is not None]
-        batch = self._engine.core.outbox.batch
-        batch.items += [_event(group_id, part) for part in _parts(known)]
-        batch.asked.append((group_id, number))
+        before = b""
+        while True:
+            page: list[tuple[bytes, int, int]]
+            page = await self._in_store(self._book.uncertain, group_id, before, RECOUNTED)
+            found = await self._receipts.counts(
+                receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id, _, _ in page
+            )
+            news = [
+                (message_id, counts)
+                for (message_id, delivered, read), counts in zip(page, found, strict=False)
+                if counts is not None and (counts.delivered > delivered or counts.read > read)
+            ]
+            self._engine.core.outbox.batch.items += [_event(group_id, part) for part in _parts(news)]
+            self._engine.wake()
+            if not news or len(page) < RECOUNTED:
+                break
+            before = page[-1][0]
+        self._engine.core.outbox.batch.asked.append((group_id, number))
         self._engine.wake()
 
 
-def _event(group_id: bytes, known: Sequence[tuple[bytes, Counts]]) -> item_pb2.Item:
+def _event(group_id: bytes, news: Sequence[tuple[bytes, Counts]]) -> item_pb2.Item:
     receipt = item_pb2.GroupReceiptEvent(
         group_id=group_id,
-        message_ids=[message_id for message_id, _ in known],
-        delivered_counts=[counts.delivered for _, counts in known],
-        read_counts=[counts.read for _, counts in known],
-        recipient_counts=[counts.recipients for _, counts in known],
-        recorded_ms=time_ms_of(max(message_id for message_id, _ in known)),
+        message_ids=[message_id for message_id, _ in news],
+        delivered_counts=[counts.delivered for _, counts in news],
+        read_counts=[counts.read for _, counts in news],
+        recipient_counts=[counts.recipients for _, counts in news],
+        recorded_ms=time_ms_of(max(message_id for message_id, _ in news)),
     )
     return item_pb2.Item(group_receipt=receipt)
 
 
-def _parts(known: Sequence[tuple[bytes, Counts]]) -> Iterator[Sequence[tuple[bytes, Counts]]]:
-    for start in range(0, len(known), _MOST_IDS):
-        yield known[start : start + _MOST_IDS]
+def _parts(news: Sequence[tuple[bytes, Counts]]) -> Iterator[Sequence[tuple[bytes, Counts]]]:
+    for start in range(0, len(news), _MOST_IDS):
+        yield news[start : start + _MOST_IDS]

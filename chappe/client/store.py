@@ -156,8 +156,11 @@ class GroupBook(Protocol):
         """Returns the members of a group, by user id; true of the version that the group names."""
         ...
 
-    def uncertain(self, group_id: bytes, limit: int) -> list[bytes]:
-        """Returns the newest own messages to a group that not all have read, as far as this device knows."""
+    def uncertain(self, group_id: bytes, before: bytes, limit: int) -> list[tuple[bytes, int, int]]:
+        """Returns the newest own messages to a group, before an id unless that is empty, that not all have read.
+
+        Each with how many have it and have read it, as far as this device knows.
+        """
         ...
 
     def to_ask(self) -> list[tuple[bytes, int]]:

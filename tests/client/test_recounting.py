@@ -9,7 +9,7 @@ from chappe import client as chappe_client
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
 from chappe.api.message.v1 import receipt_service_pb2
 from chappe.api.type.v1 import error_reason_pb2
-from chappe.client import Client, GroupTickChanged, Message
+from chappe.client import Client, GroupTickChanged, Message, recounting
 from chappe.client.destination import to_group
 from chappe.client.device import DeviceKey
 from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONTACTS, LIST_GROUPS
@@ -147,6 +147,23 @@ async def test_an_own_message_that_is_heard_of_after_the_news_is_counted(edge: S
         changed = await next_of(me, GroupTickChanged)
 
         assert changed.message_id == item.message.message_id
+
+
+async def test_older_messages_are_asked_about_while_the_answers_are_news(
+    edge: SocketEdge, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recounting, "RECOUNTED", 2)
+    edge.answers[BATCH_GET_RECEIPTS.name] = count
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        for text in ("one", "two", "three", "four", "five"):
+            await me.send(to_group(GROUP), text)
+        tell(edge)
+        for _ in range(5):
+            await next_of(me, GroupTickChanged)
+        tell(edge)
+        await until(lambda: edge.calls.count(BATCH_GET_RECEIPTS.name) == 3 + 1)
+
+        assert await counted(me) == ["delivered to 1/2, read by 0/2"] * 5
 
 
 def said_elsewhere(accepted_ms: int) -> item_pb2.Item:
