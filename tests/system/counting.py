@@ -1,7 +1,6 @@
 """Asks how far messages to a group have come, and lets the client show it like counts that were pushed."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.api.message.v1 import receipt_service_pb2
@@ -10,6 +9,9 @@ from chappe.client.lean import LeanClient
 from chappe.client.methods import Method
 
 MOST_ASKED = 256
+
+Shown = Mapping[bytes, tuple[int, int]]
+"""How many have a message and have read it, as far as a device shows."""
 COUNT = Method(
     "chappe.api.message.v1.ReceiptService/BatchGetReceipts",
     receipt_service_pb2.BatchGetReceiptsRequest,
@@ -17,23 +19,33 @@ COUNT = Method(
 )
 
 
-async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes]) -> bool:
-    """Asks for the last of some messages; returns whether there was an answer."""
-    asked = message_ids[-MOST_ASKED:]
-    if not asked:
-        return True
-    queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in asked]
-    with suppress(ChappeClientError):
-        answer = await client.call(COUNT, receipt_service_pb2.BatchGetReceiptsRequest(queries=queries))
-        found = [counts for counts in answer.counts if counts.is_found]
+async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes], shown: Shown | None = None) -> bool:
+    """Asks for the last messages; returns whether there were answers.
+
+    Where it is known what is shown, older ones are asked for, too, while the answers are news.
+    """
+    for end in range(len(message_ids), 0, -MOST_ASKED):
+        asked = message_ids[max(end - MOST_ASKED, 0) : end]
+        queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in asked]
+        try:
+            answer = await client.call(COUNT, receipt_service_pb2.BatchGetReceiptsRequest(queries=queries))
+        except ChappeClientError:
+            return False
+        news = [
+            counts
+            for counts in answer.counts
+            if counts.is_found
+            and (counts.delivered_count, counts.read_count) != (shown or {}).get(counts.message_id, (0, 0))
+        ]
         receipt = item_pb2.GroupReceiptEvent(
             group_id=group_id,
-            message_ids=[counts.message_id for counts in found],
-            delivered_counts=[counts.delivered_count for counts in found],
-            read_counts=[counts.read_count for counts in found],
-            recipient_counts=[counts.recipient_count for counts in found],
+            message_ids=[counts.message_id for counts in news],
+            delivered_counts=[counts.delivered_count for counts in news],
+            read_counts=[counts.read_count for counts in news],
+            recipient_counts=[counts.recipient_count for counts in news],
         )
         client.engine.core.outbox.batch.items.append(item_pb2.Item(group_receipt=receipt))
         client.engine.wake()
-        return True
-    return False
+        if shown is None or not news:
+            break
+    return True

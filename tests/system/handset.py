@@ -75,6 +75,7 @@ class Handset:
         self._books = books
         self._said: dict[bytes, list[bytes]] = {}
         """By group, what it has sent."""
+        self._shown: dict[bytes, Tally] = {}
         self._told_ms: Counter[bytes] = Counter()
         """By group, when the last news were told that its messages came further."""
         self._owed: Counter[bytes] = Counter()
@@ -175,7 +176,7 @@ class Handset:
         """Asks how many have the last of its messages to each group, as somebody does who looks at the chat."""
         for group_id in self._said:
             if self.client is not None:
-                await count(self.client, group_id, self._said[group_id])
+                await count(self.client, group_id, self._said[group_id], self._shown)
 
     def _owe(self, group_id: bytes) -> None:
         """Asks how far its messages to a group have come until somebody answers, as an application's client does."""
@@ -188,7 +189,7 @@ class Handset:
 
     async def _ask(self, group_id: bytes) -> None:
         while self.client is not None and (owed := self._owed[group_id]):
-            if await count(self.client, group_id, self._said.get(group_id, [])):
+            if await count(self.client, group_id, self._said.get(group_id, []), self._shown):
                 self._owed[group_id] -= owed
             else:
                 await asyncio.sleep(ASK_AGAIN_S)
@@ -215,7 +216,8 @@ class Handset:
         self._books.ticked(change.message_id, self.actor, change.state)
 
     def _counted(self, change: GroupTickRaised) -> None:
-        self._books.counted(change.message_id, self.actor, Tally(change.delivered, change.read))
+        self._shown[change.message_id] = Tally(change.delivered, change.read)
+        self._books.counted(change.message_id, self.actor, self._shown[change.message_id])
 
     def _sent(self, change: Sent) -> None:
         due = self._dues.pop(change.outgoing.draft)
