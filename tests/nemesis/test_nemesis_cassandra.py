@@ -1,0 +1,25 @@
+"""The short form of `make nemesis` with the ledger in Cassandra; a file of its own, so that it runs beside the other."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.nemesis.ledgers import LEDGERS
+from tests.nemesis.play import Terms, play
+from tests.nemesis.test_nemesis import SEED, judge
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+# A node of Cassandra takes its time to start: one fault each of a service, of another store and of the node.
+SECONDS = 26.0
+
+
+async def test_people_talk_while_services_and_a_node_are_killed(tmp_path: Path) -> None:
+    terms = Terms(
+        ledger=LEDGERS["cassandra"], data=tmp_path / "data", seed=SEED, seconds=SECONDS, users=12, only="kill -9"
+    )
+
+    outcome = await play(terms, print)
+
+    assert len(outcome.windows) >= 3
+    judge(outcome)
