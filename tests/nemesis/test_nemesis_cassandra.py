@@ -1,4 +1,4 @@
-"""The short form of `make nemesis` with the ledger in Cassandra; a file of its own, so that it runs beside the other."""
+"""The short form of `make nemesis`, the ledger in Cassandra; a file of its own, so that it runs beside the other."""
 
 from pathlib import Path
 
