@@ -234,13 +234,22 @@ async def test_a_schema_that_is_missing_names_the_command(ledger_engine: Embedde
             await Ledger(stack, store_dsn=Secret(found["svc_message_fresh"])).start()
 
 
+def new_database(engine: EmbeddedPostgres, name: str) -> str:
+    """Returns where an empty database is."""
+    return asyncio.run(databases(engine.dsn, [name]))[name]
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    """Sets what commands read."""
+    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", dsn)
+    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
+    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+
+
 def test_the_schema_is_brought_up_to_date_by_a_command(
     ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = asyncio.run(databases(ledger_engine.dsn, ["svc_message_migrated"]))
-    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", found["svc_message_migrated"])
-    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
-    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+    configure(monkeypatch, new_database(ledger_engine, "svc_message_migrated"))
 
     assert [main(["migrate"]), main(["migrate"])] == [0, 0]
 
@@ -253,9 +262,7 @@ def test_the_schema_is_brought_up_to_date_by_a_command(
 def test_what_was_parked_is_replayed_by_a_command(
     ledger_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", ledger_dsn)
-    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
-    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+    configure(monkeypatch, ledger_dsn)
 
     assert main(["replay-parked"]) == 0
 
@@ -265,10 +272,7 @@ def test_what_was_parked_is_replayed_by_a_command(
 def test_a_command_says_whether_the_store_is_fit(
     ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = asyncio.run(databases(ledger_engine.dsn, ["svc_message_checked"]))
-    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", found["svc_message_checked"])
-    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
-    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+    configure(monkeypatch, new_database(ledger_engine, "svc_message_checked"))
 
     assert [main(["check"]), main(["migrate"]), main(["check"])] == [1, 0, 0]
 
@@ -281,10 +285,7 @@ def test_a_command_says_whether_the_store_is_fit(
 def test_an_epoch_is_begun_by_a_command(
     ledger_engine: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = asyncio.run(databases(ledger_engine.dsn, ["svc_message_restored"]))
-    monkeypatch.setenv("CHAPPE_MESSAGE_STORE_DSN", found["svc_message_restored"])
-    monkeypatch.setenv("CHAPPE_MESSAGE_IDENTITY_TARGET", "localhost:1")
-    monkeypatch.setenv("CHAPPE_MESSAGE_FANOUT_TARGET", "localhost:1")
+    configure(monkeypatch, new_database(ledger_engine, "svc_message_restored"))
 
     assert [main(["raise-epoch"]), main(["migrate"]), main(["raise-epoch"])] == [1, 0, 0]
 
