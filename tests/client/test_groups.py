@@ -26,12 +26,10 @@ from chappe.client import (
 )
 from chappe.client.content import SUITE_NONE, encode_text
 from chappe.client.destination import to_group
-from chappe.client.device import DeviceKey
 from chappe.client.errors import UnknownGroupError, UnknownPersonError
 from chappe.client.methods import Method
-from chappe.client.profiles import About, Profile
 from tests.client.group_model import ADDED, CREATED, GROUP, LEFT, UPDATED, answer, event, group_item, user
-from tests.client.model_edge import DEVICE, ME, PEER
+from tests.client.model_edge import ME, PEER
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_api import PHONE, hello_item, next_of
 
@@ -68,10 +66,8 @@ def office(edge: SocketEdge) -> Office:
 
 
 @pytest.fixture
-async def me(edge: SocketEdge, tmp_path: Path) -> AsyncIterator[Client]:
-    about = About(user_id=ME.hex(), device_id=DEVICE)
-    Profile.create(tmp_path / "alice", about, DeviceKey.generate()).close()
-    async with chappe_client.connect(edge.address, profile=tmp_path / "alice") as me:
+async def me(edge: SocketEdge, folder: Path) -> AsyncIterator[Client]:
+    async with chappe_client.connect(edge.address, profile=folder) as me:
         yield me
 
 

@@ -11,11 +11,9 @@ from chappe.api.message.v1 import receipt_service_pb2
 from chappe.api.type.v1 import error_reason_pb2
 from chappe.client import Client, GroupTickChanged, Message, recounting
 from chappe.client.destination import to_group
-from chappe.client.device import DeviceKey
 from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONTACTS, LIST_GROUPS
 from chappe.client.mint import time_ms_of
 from chappe.client.parts import ClientParts
-from chappe.client.profiles import About, Profile
 from chappe.client.seams import Seams, SystemRandomness
 from chappe.client.store_sqlite import SqliteStore
 from tests.client.group_model import GROUP
@@ -33,13 +31,6 @@ async def edge() -> AsyncIterator[SocketEdge]:
         edge.answers[LIST_CONTACTS.name] = lambda _: b""
         edge.answers[LIST_GROUPS.name] = lambda _: b""
         yield edge
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    about = About(user_id=ME.hex(), device_id=DEVICE)
-    Profile.create(tmp_path / "alice", about, DeviceKey.generate()).close()
-    return tmp_path / "alice"
 
 
 def count(payload: bytes) -> bytes:

@@ -58,13 +58,6 @@ async def edge() -> AsyncIterator[SocketEdge]:
         yield edge
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    about = About(user_id=ME.hex(), device_id=DEVICE)
-    Profile.create(tmp_path / "alice", about, DeviceKey.generate()).close()
-    return tmp_path / "alice"
-
-
 class Shared:
     """Clients of one profile, in the order in which they were opened."""
 
