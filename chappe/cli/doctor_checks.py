@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from chappe.cli.launcher.environment import CERTIFICATES, TOOL, tls_files
+from chappe.cli.launcher.foundation import ledger_in_cassandra
 from chappe.cli.launcher.health import trouble
 from chappe.cli.launcher.plan import LaunchError
 from chappe.cli.service_command import run_command
@@ -185,20 +185,11 @@ async def _ledger(patient: Patient, address: str) -> Finding:
 
 def _settings(patient: Patient, address: str) -> dict[str, str]:
     """Returns what a command of svc_message is told of the system that runs."""
-    url = urlsplit(address)
     found = {
-        "LEDGER": "cassandra",
-        "CASSANDRA_HOSTS": url.hostname or "",
-        "CASSANDRA_PORT": str(url.port),
-        "CASSANDRA_KEYSPACE": url.path.strip("/"),
+        **ledger_in_cassandra(address, patient.data / "cassandra" / "password"),
         "IDENTITY_TARGET": ",".join(patient.state["grpc"]["identity"]),
         "FANOUT_TARGET": ",".join(patient.state["grpc"]["fanout"]),
     }
-    if url.username:
-        found |= {
-            "CASSANDRA_USER": url.username,
-            "CASSANDRA_PASSWORD_FILE": str(patient.data / "cassandra" / "password"),
-        }
     return {f"CHAPPE_MESSAGE_{name}": value for name, value in found.items()}
 
 

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from chappe.cli.launcher.environment import Stores, issue_certificates, make_secrets
 from chappe.cli.launcher.plan import LaunchError
@@ -20,6 +21,25 @@ _LEDGER: Final = "chappe_ledger"
 IDENTITY: Final = "chappe_identity"
 """The database of svc_identity."""
 _SCHEMAS: Final = {"message": _LEDGER, "identity": IDENTITY}
+
+
+def ledger_in_cassandra(address: str, password_file: Path) -> dict[str, str]:
+    """Returns what svc_message is told of a ledger in Cassandra, by the names of its settings.
+
+    Args:
+        address: As in `Foundation.addresses`.
+        password_file: Of the role, where the address names one.
+    """
+    url = urlsplit(address)
+    told = {
+        "LEDGER": "cassandra",
+        "CASSANDRA_HOSTS": url.hostname or "",
+        "CASSANDRA_PORT": str(url.port),
+        "CASSANDRA_KEYSPACE": url.path.strip("/"),
+    }
+    if url.username:
+        told |= {"CASSANDRA_USER": url.username, "CASSANDRA_PASSWORD_FILE": str(password_file)}
+    return told
 
 
 class Foundation:
@@ -126,13 +146,7 @@ class Foundation:
         """Returns what svc_message is told of its store."""
         if self.cassandra is None:
             return {"STORE_DSN": dsn}
-        told = {"LEDGER": "cassandra", "CASSANDRA_HOSTS": self.cassandra.address, "CASSANDRA_KEYSPACE": _LEDGER}
-        if self.cassandra.login is not None:
-            told |= {
-                "CASSANDRA_USER": self.cassandra.login.role,
-                "CASSANDRA_PASSWORD_FILE": str(self.cassandra.password_file),
-            }
-        return told
+        return ledger_in_cassandra(self.addresses["cassandra"], self.cassandra.password_file)
 
     async def stop(self) -> None:
         """Stops the engines cleanly and lets go of the folder; idempotent."""
