@@ -174,7 +174,8 @@ class Session:
     def begin_live(self, now_s: float, jitter: float) -> None:
         """Starts the timers of a session that stands; `jitter` lies between -1 and 1."""
         self.phase = Phase.LIVE if self.member else Phase.ANONYMOUS
-        self.ping_at_s = now_s + PING_INTERVAL_S * (1 + jitter / 4)
+        # Never later than the interval: whoever was silent since Hello would not pass for alive, and miss a refresh.
+        self.ping_at_s = now_s + PING_INTERVAL_S * (1 - abs(jitter) / 2)
         if self.member:
             self.plan_first_verify(now_s, jitter)
         else:

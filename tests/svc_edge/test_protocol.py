@@ -13,7 +13,14 @@ from svc_edge.model import ConnectOutcome, DeviceId, InboxAnswer, Member, Sessio
 from svc_edge.protocol.account import Account
 from svc_edge.protocol.budget import Rate
 from svc_edge.protocol.delivery import MAX_HELD, Delivery, Page, Reading
-from svc_edge.protocol.session import FIRST_VERIFY_JITTER_S, FIRST_VERIFY_S, Limits, Phase, Session
+from svc_edge.protocol.session import (
+    FIRST_VERIFY_JITTER_S,
+    FIRST_VERIFY_S,
+    PING_INTERVAL_S,
+    Limits,
+    Phase,
+    Session,
+)
 from svc_edge.service.mesh import Mesh
 from svc_edge.service.sessions import Sessions
 from svc_edge.service.sign_in import SignIn
@@ -311,6 +318,20 @@ def test_a_verification_that_came_early_does_not_stand_for_the_first_one() -> No
     session.plan_verify(103.0, 0.0)
 
     assert session.verify_at_s == 100.0 + FIRST_VERIFY_S
+
+
+@pytest.mark.parametrize("jitter", [-1.0, -0.3, 0.0, 0.3, 1.0])
+def test_a_client_that_is_silent_after_hello_is_refreshed_with_its_first_ping(jitter: float) -> None:
+    sessions = Sessions(Seams(StillClock(100.0), SeededRandomness()), LIMITS)
+    session = sessions.open(NoDoor())
+    session.begin_hello()
+    session.life_s = 100.0
+    session.begin_delivery(ALICE, b"", 0)
+    session.begin_live(100.0, jitter)
+
+    # The slots of looks are a second wide: the look may come that much later.
+    assert session.ping_at_s <= 100.0 + PING_INTERVAL_S
+    assert session.tick(session.ping_at_s + 1.0).wants_refresh
 
 
 def test_what_a_registry_forgot_is_verified_once_nobody_remembers_where_it_was() -> None:
