@@ -8,7 +8,7 @@ FROM ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+TEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make locks"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -67,3 +68,12 @@ def cassandra_cluster(
     cluster = EmbeddedCassandraCluster(tmp_path_factory.mktemp("three"), cassandra_install, report=print)
     with started(cluster):
         yield cluster
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Runs code as it is, not as slowly as it is while a tracer counts its lines; forked processes too."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)

@@ -1,5 +1,6 @@
 """A scripted session of `chappe chat` in a pseudo-terminal, against the real system."""
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 import pyte
 import pytest
 
+from chappe.client import Client, connect
 from tests.cli.conftest import Person, Started, ended
 
 pytestmark = pytest.mark.system
@@ -172,12 +174,18 @@ def test_chats_are_switched_by_keys_and_drafts_stay(friends: Two, opened: Callab
     terminal.shows("half a sentence  ✓")
 
 
+async def write_lines(person: Person, contact: str, count: int) -> None:
+    writer: Client
+    async with connect(profile=person.home / "profiles" / person.profile) as writer:
+        for number in range(1, count + 1):
+            await writer.send(contact, f"line {number}")
+
+
 def test_history_is_scrolled_back_to_its_beginning_and_forward_again(
     friends: Two, opened: Callable[..., Pseudo]
 ) -> None:
     alice, bob = friends
-    for number in range(1, 61):
-        assert ended(bob.begin("send", "Alice", f"line {number}")).code == 0
+    asyncio.run(write_lines(bob, "Alice", 60))
     terminal = opened(alice, "Bob", rows=20)
     terminal.shows("     line 60")
 

@@ -15,6 +15,7 @@ SEEDS = 500
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("untraced")
 def test_every_promise_is_kept_whatever_a_seed_brings(capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["--seeds", str(SEEDS), "--jobs", "2"])
 
