@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from svc_edge.service.sessions import SLOT_S
+
 if TYPE_CHECKING:
     from chappe.runtime.clock import Clock
     from svc_edge.service.keeper import Keeper
 
-TICK_S = 0.25
-
 
 async def keep_time(keeper: Keeper, clock: Clock) -> None:
-    """Looks at the clock four times a second, for ever."""
+    """Turns the wheel of looks by a slot at a time, for ever."""
     while True:
-        await clock.sleep(TICK_S)
+        await clock.sleep(SLOT_S)
         keeper.tick()

@@ -94,7 +94,7 @@ class Session:
         "paused_since_s",
         "phase",
         "ping_at_s",
-        "planned_s",
+        "planned_slot",
         "route_nonce",
         "sends",
         "session_id",
@@ -128,7 +128,7 @@ class Session:
         """The drawn messages that are on their way to the device or back."""
         self.life_s = now_s
         self.hello_by_s = now_s + HELLO_TIMEOUT_S
-        self.planned_s = 0
+        self.planned_slot = 0
         self.expires_s = self.ping_at_s = self.verify_at_s = NEVER
         # Until then a carrier may push to where the user was before: a verification before it is followed by another.
         self.verified_s = self.unsure_until_s = now_s

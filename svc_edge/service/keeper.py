@@ -44,7 +44,7 @@ class Keeper:
         self._forget_at_s = 0.0
 
     def tick(self) -> None:
-        """Does what is due by now; to be called about every half second."""
+        """Does what is due by now; to be called once in every slot."""
         now_s = self._seams.clock.monotonic_s()
         self._sessions.now_s = now_s
         for session in self._sessions.due(now_s):

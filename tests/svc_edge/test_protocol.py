@@ -22,7 +22,7 @@ from svc_edge.protocol.session import (
     Session,
 )
 from svc_edge.service.mesh import Mesh
-from svc_edge.service.sessions import Sessions
+from svc_edge.service.sessions import SLOT_S, Sessions
 from svc_edge.service.sign_in import SignIn
 from svc_edge.service.tokens import Revocations
 from tests.svc_fanout.fakes import SeededRandomness
@@ -329,9 +329,8 @@ def test_a_client_that_is_silent_after_hello_is_refreshed_with_its_first_ping(ji
     session.begin_delivery(ALICE, b"", 0)
     session.begin_live(100.0, jitter)
 
-    # The slots of looks are a second wide: the look may come that much later.
     assert session.ping_at_s <= 100.0 + PING_INTERVAL_S
-    assert session.tick(session.ping_at_s + 1.0).wants_refresh
+    assert session.tick(session.ping_at_s + 2 * SLOT_S).wants_refresh
 
 
 def test_what_a_registry_forgot_is_verified_once_nobody_remembers_where_it_was() -> None:
@@ -363,12 +362,12 @@ async def test_a_session_that_is_registered_late_is_looked_at_for_its_first_veri
     session.route_nonce = bytes(16)
     session.begin_live(0.0, 0.0)
     session.ping_at_s = session.verify_at_s = 200.0
-    session.planned_s = 0
+    session.planned_slot = 0
     sessions.plan(session)
 
     await sign_in.register_late(session)
 
-    assert session.planned_s <= 100.0 + FIRST_VERIFY_S + FIRST_VERIFY_JITTER_S + 1
+    assert (session.planned_slot - 1) * SLOT_S <= 100.0 + FIRST_VERIFY_S + FIRST_VERIFY_JITTER_S
 
 
 def test_frames_have_their_phases() -> None:
