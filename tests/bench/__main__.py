@@ -97,12 +97,11 @@ def _people(names: list[str], sizes: Sizes) -> int:
     """Returns how many people the rows need besides those of their own."""
     chats = [_LEAST_PEOPLE // 2]
     chats += [int(name.split("-")[1]) for name in names if name.startswith("durable")]
-    chats += [sizes.open_chats for name in names if name.startswith("open")]
+    chats += [sizes.open_chats for name in names if name.startswith(("open", "beside"))]
     groups = [int(name.split("-")[1]) for name in names if name.startswith("group")]
-    beside = [2 * sizes.open_chats + int(name.split("-")[1]) for name in names if name.startswith("beside")]
     listed = [int(name.split("-")[1]) for name in names if name.startswith("chats")]
     grouped = max([sizes.group_people, *groups]) if groups else 0
-    return max(2 * max(chats), grouped, *beside, *listed, sizes.idle + sizes.warm_idle if "idle" in names else 0)
+    return max(2 * max(chats), grouped, *listed, sizes.idle + sizes.warm_idle if "idle" in names else 0)
 
 
 async def _run(chosen: argparse.Namespace, data: Path) -> Report:

@@ -1,13 +1,10 @@
 """Counts what the engines wrote: rows, bytes and commits, by PostgreSQL's own statistics."""
 
-import asyncio
 from typing import Any, NamedTuple
 
 import psycopg
 
 DATABASES = ("chappe_ledger", "chappe_identity")
-SETTLE_S = 10.5
-"""A process of PostgreSQL that has become idle tells its counts within 10 seconds."""
 
 _TABLES = "SELECT quote_ident(relname) FROM pg_stat_user_tables ORDER BY 1"
 _UPDATED = "SELECT coalesce(sum(n_tup_upd), 0) FROM pg_stat_user_tables"
@@ -36,14 +33,8 @@ class Books(NamedTuple):
         return dict(zip(("rows", "updates", "stored_bytes", "wal_bytes", "commits", "syncs"), shares, strict=True))
 
 
-async def read_books(dsn: str, settle_s: float = SETTLE_S) -> Books:
-    """Reads the counts.
-
-    Args:
-        dsn: The administrator's address.
-        settle_s: How long to wait first, so that the statistics are complete.
-    """
-    await asyncio.sleep(settle_s)
+async def read_books(dsn: str) -> Books:
+    """Reads the counts; they are complete after ten seconds of rest, for so long an idle process may keep its own."""
     rows = updated = size = 0
     for database in DATABASES:
         async with await psycopg.AsyncConnection.connect(dsn, dbname=database, autocommit=True) as connection:

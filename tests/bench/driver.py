@@ -21,14 +21,15 @@ class BenchError(Exception):
 class LoadDriver:
     """Starts the load client and asks it things, one at a time; an async context manager."""
 
-    def __init__(self, url: str, histories: Path | None) -> None:
+    def __init__(self, url: str, histories: Path | None = None, *, area: str = "1202") -> None:
         """Prepares.
 
         Args:
             url: The WebSocket address of the edge.
+            area: How the phone numbers of its people begin, in digits; no two load clients may share it.
             histories: Where every client writes its history; None to write none.
         """
-        self._arguments = [url, *([str(histories)] if histories is not None else [])]
+        self._arguments = [url, area, *([str(histories)] if histories is not None else [])]
         self._process: Process | None = None
 
     @property

@@ -47,11 +47,11 @@ _YOUNG_OBJECTS = 50_000
 class LoadClient:
     """What the load client can be asked to do; every method is one `op`."""
 
-    def __init__(self, url: str, histories: Path | None) -> None:
+    def __init__(self, url: str, area: str, histories: Path | None) -> None:
         self._traffic = Traffic()
-        self._people = People(url, self._traffic, histories)
+        self._people = People(url, self._traffic, area, histories)
         self._windows: list[Latencies] = []
-        self._opened: list[asyncio.Task[None]] = []
+        self._opened: asyncio.Task[None] | None = None
         self._group_lanes: list[Lane] = []
         self._start_done = 0
 
@@ -81,12 +81,17 @@ class LoadClient:
         run_closed(self._traffic, self._lanes(chats), in_flight)
         return {}
 
-    async def open(self, *, chats: int, rate: float, group_rate: float = 0.0) -> dict[str, Any]:
-        """Starts to send so many messages each second over the first chats, and to the groups beside them."""
+    async def open(self, *, chats: int, rate: float) -> dict[str, Any]:
+        """Starts to send so many messages each second over the first chats."""
+        return self._open(self._lanes(chats), rate)
+
+    async def open_groups(self, *, rate: float) -> dict[str, Any]:
+        """Starts to send so many messages each second to the groups."""
+        return self._open(self._group_lanes, rate)
+
+    def _open(self, lanes: list[Lane], rate: float) -> dict[str, Any]:
         self._begin()
-        self._opened = [asyncio.create_task(run_open(self._traffic, self._lanes(chats), rate))]
-        if group_rate:
-            self._opened.append(asyncio.create_task(run_open(self._traffic, self._group_lanes, group_rate)))
+        self._opened = asyncio.create_task(run_open(self._traffic, lanes, rate))
         return {}
 
     async def groups(self, *, first: int, count: int, size: int) -> dict[str, Any]:
@@ -112,11 +117,11 @@ class LoadClient:
 
     async def stop(self) -> dict[str, Any]:
         """Starts nothing more, waits for what is in flight, and tells the latencies of each window."""
-        for opened in self._opened:
-            opened.cancel()
+        if self._opened is not None:
+            self._opened.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await opened
-        self._opened.clear()
+                await self._opened
+            self._opened = None
         run_out(self._traffic)
         lost = await self._traffic.until_idle(_DRAIN_S)
         windows, self._windows = self._windows, []
@@ -282,14 +287,14 @@ async def _serve(client: LoadClient) -> None:
 
 def main() -> None:
     """Runs until the standard input ends."""
-    histories = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    url, area, *histories = sys.argv[1:]
     gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_all(histories))
+        runner.run(_serve_all(url, area, Path(histories[0]) if histories else None))
 
 
-async def _serve_all(histories: Path | None) -> None:
-    await _serve(LoadClient(sys.argv[1], histories))
+async def _serve_all(url: str, area: str, histories: Path | None) -> None:
+    await _serve(LoadClient(url, area, histories))
 
 
 if __name__ == "__main__":

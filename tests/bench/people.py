@@ -32,18 +32,20 @@ _FRESH_MS = 5 * 60_000
 class People:
     """Everybody who takes part, by number."""
 
-    def __init__(self, url: str, traffic: Traffic, histories: Path | None) -> None:
+    def __init__(self, url: str, traffic: Traffic, area: str, histories: Path | None) -> None:
         """Prepares.
 
         Args:
             url: The WebSocket address of the edge.
             traffic: Told of what the connections receive.
+            area: How the phone numbers of these people begin, in digits.
             histories: The folder for a history of each person; None to write none.
         """
         self.persons: list[Person] = []
         self._url = url
         self._host = urlsplit(url).netloc
         self._traffic = traffic
+        self._area = area
         self._histories = histories
         self._randomness = SystemRandomness()
 
@@ -94,7 +96,7 @@ class People:
 
     async def _register(self, door: Connection, number: int) -> Person:
         key = DeviceKey.generate()
-        start = registration_pb2.StartVerificationRequest(phone_number=f"+1202{number:07d}")
+        start = registration_pb2.StartVerificationRequest(phone_number=f"+{self._area}{number:07d}")
         started = registration_pb2.StartVerificationResponse.FromString(
             await door.call(_REGISTRATION + "StartVerification", start.SerializeToString())
         )

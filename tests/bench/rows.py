@@ -46,6 +46,8 @@ class Sizes(NamedTuple):
     """How often the system is started to see how long it takes."""
     group_rate: float
     """Messages each second to the large group beside direct traffic."""
+    calm_s: float
+    """How long nothing happens before traffic: by then whoever has signed in has read its log the second time."""
     settle_s: float
     """How long nothing happens before memory is weighed and rows are counted."""
     warm_s: float
@@ -67,6 +69,7 @@ FULL = Sizes(
     group_in_flight=16,
     starts=5,
     group_rate=5.0,
+    calm_s=15.5,
     settle_s=10.5,
     warm_s=60.0,
 )
@@ -85,6 +88,7 @@ QUICK = Sizes(
     group_in_flight=4,
     starts=1,
     group_rate=5.0,
+    calm_s=0.05,
     settle_s=0.05,
     warm_s=0.3,
 )
@@ -161,11 +165,20 @@ class Runner:
 
     async def beside(self, name: str, size: int) -> Row:
         """Measures direct messages at a steady rate while a large group of other people is written to."""
-        chats, rate = self._sizes.open_chats, self._sizes.group_rate
-        await self._stage.ask("connect", first=0, count=2 * chats + size)
-        await self._stage.ask("groups", first=2 * chats, count=1, size=size)
-        row = Row(name=name, table="beside")
-        await self._traffic(row, lambda: self._stage.ask("open", chats=chats, rate=BESIDE_RATE, group_rate=rate))
+        chats, row = self._sizes.open_chats, Row(name=name, table="beside")
+        await self._stage.ask("connect", first=0, count=2 * chats)
+        async with self._stage.crowd() as crowd:
+            await crowd.ask("register", count=size)
+            await crowd.ask("connect", first=0, count=size)
+            await crowd.ask("groups", first=0, count=1, size=size)
+            await crowd.ask("open_groups", rate=self._sizes.group_rate)
+            await self._traffic(row, lambda: self._stage.ask("open", chats=chats, rate=BESIDE_RATE))
+            await crowd.ask("window")
+            answer = await crowd.ask("stop")
+        for quantile in ("p50_ms", "p99_ms"):
+            row.values[f"last_member_{quantile}"] = answer["windows"][0]["last_member"][quantile]
+        if answer["unfinished"]:
+            raise BenchError(f"{name}: {answer['unfinished']} messages did not reach every member")
         return row
 
     async def idle(self, first: int) -> Row:
@@ -291,7 +304,8 @@ class Runner:
     async def _traffic(self, row: Row, start: Callable[[], Awaitable[Any]]) -> None:
         """Starts traffic, lets it warm up, measures window by window, stops it, and fills the row."""
         stage, sizes = self._stage, self._sizes
-        books = await stage.books(sizes.settle_s)
+        await asyncio.sleep(sizes.calm_s)
+        books = await stage.books()
         probe = probe_fsync(stage.data)
         await start()
         await asyncio.sleep(_WARM_SHARE * sizes.seconds)
@@ -313,7 +327,9 @@ class Runner:
             for quantile in ("p50_ms", "p99_ms"):
                 measured = [window[kind][quantile] for window in answer["windows"][1:]]
                 row.values[f"{kind}_{quantile}"], row.values[f"{kind}_{quantile}_deviation"] = spread(measured)
-        if books is not None and (later := await stage.books(sizes.settle_s)) is not None:
+        if books is not None:
+            await asyncio.sleep(sizes.settle_s)
+        if books is not None and (later := await stage.books()) is not None:
             row.values |= books.per_message(later, answer["done"])
         row.values |= {"fsync_p50_ms": max(probe["fsync_p50_ms"], after["fsync_p50_ms"])}
         row.values |= {"fsync_p99_ms": max(probe["fsync_p99_ms"], after["fsync_p99_ms"])}

@@ -1,10 +1,11 @@
 """The system under test: the real processes in a data folder of their own, with the limits that a benchmark raises."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -70,11 +71,11 @@ class Stage:
         self.load: LoadDriver
         self.cpu: CpuMeter
 
-    async def books(self, settle_s: float) -> Books | None:
-        """Returns what PostgreSQL has written so far, after so many seconds of rest; None when it has no ledger."""
+    async def books(self) -> Books | None:
+        """Returns what PostgreSQL has written so far, as far as it has said; None when it has no ledger."""
         if self.ledger != "postgres":
             return None
-        return await read_books(self.mesh.foundation.postgres.dsn, settle_s)
+        return await read_books(self.mesh.foundation.postgres.dsn)
 
     async def lags(self) -> Lags:
         """Returns how long svc_message took so far to write the pointers of messages to groups."""
@@ -99,8 +100,19 @@ class Stage:
         except BaseException:
             await self.mesh.stop()
             raise
-        self.cpu = CpuMeter({**self.mesh.pids, "load": [self.load.pid]})
+        self._loads = [self.load.pid]
+        self.cpu = CpuMeter({**self.mesh.pids, "load": self._loads})
         return self
+
+    @contextlib.asynccontextmanager
+    async def crowd(self) -> AsyncIterator[LoadDriver]:
+        """Holds a second load client: on a phone nothing waits behind what comes to a thousand others."""
+        async with LoadDriver(self.mesh.ws[0], area="1303") as crowd:
+            self._loads.append(crowd.pid)
+            try:
+                yield crowd
+            finally:
+                self._loads.remove(crowd.pid)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
