@@ -4,7 +4,7 @@ Items are appended to a list. A flusher wakes on the first, yields to the event 
 ready in this turn gets in, swaps the list and hands it on; while that flush is in flight the next batch gathers
 (measured: two yields give 1.6 to 2 times the throughput of flushing on wake, without latency).
 
-A paced batcher begins a flush at least 3 ms after the one before it, unless many items wait by then. Who comes alone
+A paced batcher begins a flush some time after the one before it, unless many items wait by then. Who comes alone
 waits for nobody; a stream of items goes in fewer and larger batches, of which each costs several processes some hundred
 microseconds (ADR 11).
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -28,12 +28,24 @@ MAX_BATCH_ITEMS = 512
 MAX_BATCH_BYTES = 256 * 1024
 LATE_S = 0.05
 """How long an item that nobody waits for may stay behind."""
-PACE_S = 0.003
-"""From the beginning of a flush to that of the next."""
-UNPACED_ITEMS = 64
-"""So many items are worth a flush at any time."""
 
 _log = logging.getLogger(__name__)
+
+
+class Pace(NamedTuple):
+    """How batches follow each other."""
+
+    interval_s: float
+    """From the beginning of a flush to that of the next, at least."""
+    enough: int
+    """So many items are worth a flush at any time."""
+
+
+AT_ONCE = Pace(0.0, 0)
+STEADY = Pace(0.003, 64)
+"""For what somebody waits for."""
+LEISURELY = Pace(0.05, MAX_BATCH_ITEMS)
+"""For what comes from a thousand devices at once and nobody waits for."""
 
 
 class Batcher(Generic[T]):
@@ -74,8 +86,8 @@ class Batcher(Generic[T]):
         self._in_flight = 0
         self.on_failure: Callable[[list[T]], None] | None = None
         """Takes the batch of a flush that failed by a bug; without it the batch is gone."""
-        self.is_paced = False
-        """Whether small batches follow each other by at least `PACE_S`."""
+        self.pace = AT_ONCE
+        """How small batches follow each other."""
         self.flushed_batches = 0
         self.flushed_items = 0
         self.timings: FlushTimings | None = None
@@ -146,8 +158,8 @@ class Batcher(Generic[T]):
                 self._late.cancel()
                 self._late = None
             while self._items:
-                if self.is_paced:
-                    await self._pace()
+                if self.pace.interval_s:
+                    await self._wait_for_pace()
                 batch = self._cut()
                 if not batch:
                     break
@@ -155,12 +167,12 @@ class Batcher(Generic[T]):
             if not self._items and self._in_flight == 0:
                 self._settled.set()
 
-    async def _pace(self) -> None:
+    async def _wait_for_pace(self) -> None:
         loop = asyncio.get_running_loop()
         left_s = self._paced_until_s - loop.time()
-        if left_s > 0 and len(self._items) < UNPACED_ITEMS:
+        if left_s > 0 and len(self._items) < self.pace.enough:
             await asyncio.sleep(left_s)
-        self._paced_until_s = loop.time() + PACE_S
+        self._paced_until_s = loop.time() + self.pace.interval_s
 
     async def _supervise(self, batch: list[T]) -> None:
         self._in_flight += 1

@@ -6,7 +6,7 @@ import asyncio
 import operator
 from typing import TYPE_CHECKING, NamedTuple
 
-from chappe.runtime.batching import Batcher
+from chappe.runtime.batching import LEISURELY, STEADY, Batcher
 from svc_message.model import SendGroupMessage
 from svc_message.model.action import SendGroupAction
 from svc_message.protocol import KEY_BYTES, MessageKey, is_group
@@ -64,7 +64,7 @@ class GroupFlushes:
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = flushes.refuse
         self.acks.on_failure = give_up
-        self.messages.is_paced = self.acks.is_paced = True
+        self.messages.pace, self.acks.pace = STEADY, LEISURELY
 
     def add(self, item: Item) -> None:
         """Takes a message to a group, an action on one, or a read of one."""

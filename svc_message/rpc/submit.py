@@ -15,7 +15,7 @@ from chappe.api.edge.v1 import send_pb2
 from chappe.api.message.v1 import message_service_pb2
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime import contract
-from chappe.runtime.batching import Batcher
+from chappe.runtime.batching import STEADY, Batcher
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.streams import Identity, ServeHandler, StreamServer
 from svc_message.adapters.item_protobuf import refused_frame, stored_frame
@@ -112,7 +112,7 @@ class Flushes:
         for batcher in (self.messages, self.unsure, self.reads, self.actions):
             batcher.on_failure = self.refuse
         self.acks.on_failure = give_up
-        self.messages.is_paced = self.acks.is_paced = True
+        self.messages.pace = self.acks.pace = STEADY
 
     async def drain(self) -> None:
         """Returns once everything that was taken has been answered, or given up."""

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from chappe.runtime import batching
-from chappe.runtime.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, UNPACED_ITEMS, Batcher
+from chappe.runtime.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batcher, Pace
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.tasks import Tasks
 
@@ -58,12 +57,11 @@ async def _turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_items_that_come_soon_after_a_flush_gather_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "PACE_S", 0.1)
+async def test_items_that_come_soon_after_a_flush_gather_for_the_next() -> None:
     async with Tasks() as tasks:
         sink = Sink()
         batcher = Batcher(sink.flush, tasks, name="test")
-        batcher.is_paced = True
+        batcher.pace = Pace(0.1, 64)
         batcher.add(0)
         await sink.arrived.wait()
 
@@ -75,19 +73,18 @@ async def test_items_that_come_soon_after_a_flush_gather_for_the_next(monkeypatc
         assert sink.batches == [[0], [1, 2, 3]]
 
 
-async def test_many_items_are_flushed_however_soon_after_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "PACE_S", 3600)
+async def test_many_items_are_flushed_however_soon_after_a_flush() -> None:
     async with Tasks() as tasks:
         sink = Sink()
         batcher = Batcher(sink.flush, tasks, name="test")
-        batcher.is_paced = True
+        batcher.pace = Pace(3600, 64)
         batcher.add(0)
         await sink.arrived.wait()
 
-        batcher.extend(range(UNPACED_ITEMS))
+        batcher.extend(range(64))
         await batcher.drain()
 
-        assert sink.batches == [[0], list(range(UNPACED_ITEMS))]
+        assert sink.batches == [[0], list(range(64))]
 
 
 async def test_a_batch_has_at_most_512_items_and_order_is_kept() -> None:

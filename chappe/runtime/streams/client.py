@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import grpc
 import grpc.aio
 
-from chappe.runtime.batching import Batcher
+from chappe.runtime.batching import STEADY, Batcher
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.streams.protocol import (
     HELLO_TIMEOUT_S,
@@ -72,7 +72,7 @@ class StreamClient(Generic[Item, Request, Response]):
         self._is_closing = False
         self.is_open = False
         self.batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name, limit=self._sendable, weigh=weigh)
-        self.batcher.is_paced = True
+        self.batcher.pace = STEADY
         """Gathers items; its owner may have its batches counted."""
         self._runner = tasks.spawn(self._run(), name=f"{name}-reader")
 

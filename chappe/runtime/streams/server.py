@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import grpc.aio
 
-from chappe.runtime.batching import Batcher
+from chappe.runtime.batching import STEADY, Batcher
 from chappe.runtime.errors import InvalidFieldError
 from chappe.runtime.streams.protocol import (
     HELLO_TIMEOUT_S,
@@ -61,7 +61,7 @@ class StreamServer(Generic[Item, Request, Response]):
         self._is_draining = False
         self._is_closed = False
         self._batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name)
-        self._batcher.is_paced = True
+        self._batcher.pace = STEADY
 
     @property
     def is_closed(self) -> bool:
