@@ -13,6 +13,7 @@ class Cut:
         self._connection = connection
         self.lost: Callable[[Unit], Unit] = lambda unit: unit
         """What arrives of a unit; after it has lost something the outcome is unknown."""
+        self.partitions_read = 0
         self.before_write: Callable[[], Awaitable[object]] | None = None
 
     async def write(self, units: Iterable[Unit]) -> None:
@@ -26,4 +27,5 @@ class Cut:
             raise UnavailableError("Cassandra ledger", "cut")
 
     async def read(self, reads: Sequence[Read]) -> list[list[Row]]:
+        self.partitions_read += len(reads)
         return await self._connection.read(reads)

@@ -287,6 +287,50 @@ async def test_a_receipt_that_was_cut_is_completed_when_it_is_sent_again(
         assert (row.state, row.delivered_ms) == (state, receipt.recorded_ms)
 
 
+async def test_the_first_receipt_of_what_this_process_has_just_stored_reads_nothing(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    message = desk.write()
+    await cut_store.accept([message])
+    (first,) = await cut_store.apply_receipts([desk.receive(message)])
+    before_second = cut.partitions_read
+    (second,) = await cut_store.apply_receipts([desk.receive(message)])
+
+    assert before_second == 0
+    assert cut.partitions_read == 1
+    assert [one.message_ids for one in first.receipt_events] == [(message.message_id,)]
+    assert second.receipt_events == ()
+    for owner in (desk.alice, desk.bob):
+        (row,) = await page(cut_store, owner, message)
+        assert row.state is ReceiptState.DELIVERED
+
+
+async def test_what_another_process_raised_is_not_lowered_by_who_remembers_it_unread(
+    cassandra_store: CassandraMessageStore, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    message = desk.write()
+    await cut_store.accept([message])
+    read = desk.read(message)
+    await cassandra_store.apply_receipts([read])
+
+    await cut_store.apply_receipts([desk.receive(message)])
+
+    for owner in (desk.alice, desk.bob):
+        (row,) = await page(cassandra_store, owner, message)
+        assert (row.state, row.read_ms) == (ReceiptState.READ, read.recorded_ms)
+
+
+async def test_who_was_withheld_a_message_cannot_say_that_it_arrived(
+    cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    message = desk.write()._replace(is_withheld=True)
+    await cut_store.accept([message])
+
+    (applied,) = await cut_store.apply_receipts([desk.receive(message)])
+
+    assert applied.receipt_events == ()
+
+
 async def test_many_inboxes_are_read_in_one_call(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
     messages = [desk.write(recipient=UserId(desk.uuid7())) for _ in range(300)]
     await cassandra_store.accept(messages)

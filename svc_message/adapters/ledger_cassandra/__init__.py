@@ -5,7 +5,7 @@ docs/adr/009-the-ledger-on-cassandra.md. All ports share one `Connection`. What 
 
 - `connection`: the session, rows written in groups, reads side by side, and everything that goes wrong.
 - `cells`: the bytes of cells, their write timestamps and partitions. `copies`: reads the rows of messages and bodies.
-  `lines`: the rows of chat lists. `pointers`: writes the rows of inboxes.
+  `lines`: the rows of chat lists. `pointers`: writes the rows of inboxes. `recent`: remembers rows just written.
 - `MessageStore`: `accepting` (accept, find, declare_void), `inboxes` (read_inbox, append_events), `history` (read_page,
   list_chats), `receipts` (apply_receipts), put together in `message_store`.
 - `ActionStore`: `acting`. `SettingStore`: `settings`. `RetentionStore`: `retention`. `TraceStore`: `traces`.
@@ -21,7 +21,8 @@ LOGGED):
   pair; for retries that were new P both rows again, whether they were declared void meanwhile.
 - find: P both rows, or the body. declare_void: the same, B is_void of both, P both again; where a message came
   meanwhile B the withdrawal.
-- apply_receipts: P reader's rows (for read_upto the newest 1,000 before it), P its line; B both rows, pointers, line.
+- apply_receipts: P reader's rows (for read_upto the newest 1,000 before it), unless this process has just stored them,
+  P its line; B both rows, pointers, line.
 - append_events: B a pointer for each user. read_inbox: P each week since the cursor, then P actions, P rows or bodies
   of each conversation, P lines and reactions of what needs them.
 - read_page: P line, P rows of a bucket or more, P reactions of what has some. list_chats: P all lines of the user, then

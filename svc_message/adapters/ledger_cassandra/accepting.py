@@ -17,6 +17,7 @@ from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connect
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, pair, touches_of
 from svc_message.adapters.ledger_cassandra.pointers import Place
+from svc_message.adapters.ledger_cassandra.recent import Recent
 from svc_message.model import Accepted, Found, MessageRef, NewMessage, Verdict
 
 BLIND_AGE_MS: Final = 2_000
@@ -38,9 +39,10 @@ class Known(NamedTuple):
 
 
 async def accept(
-    connection: Connection, bounds: Bounds, touches: Touches, batch: Sequence[NewMessage]
+    connection: Connection, bounds: Bounds, memory: tuple[Touches, Recent], batch: Sequence[NewMessage]
 ) -> list[Accepted]:
     """Stores a batch of new messages; completes those that are there."""
+    touches, recent = memory
     if not batch:
         return []
     bounds.check(*[message.message_id for message in batch], *[message.position for message in batch])
@@ -62,6 +64,11 @@ async def accept(
         unit.extend(lines)
     await connection.write(units)
     touches.done(touching)
+    recent.keep(
+        (CopyKey(message.recipient_id, message.conversation_id, message.message_id), Header.of(message))
+        for message in batch
+        if not message.is_withheld and not (looks and message in looks)
+    )
     missing = [message for message, known in looks.items() if known.header is None and not known.is_void]
     await _look_again(connection, missing, now_ms)
     return answers

@@ -106,6 +106,11 @@ class Copy(NamedTuple):
             envelope_of(row[10]) if len(row) > 10 else b"",  # noqa: PLR2004 - it is the last column, if any
         )
 
+    @classmethod
+    def new(cls, message_id: MessageId, header: Header) -> "Copy":
+        """Returns the row of a message on which nothing else has been written."""
+        return cls(message_id, header, False, None, 0, False, False, 0, 0, True)  # noqa: FBT003 - in the order of `of`
+
     def is_there(self, now_ms: int) -> bool:
         """Tells whether it is a message that has not disappeared."""
         return self.header is not None and not self.is_void and not self.is_over(now_ms)

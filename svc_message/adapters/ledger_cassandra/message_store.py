@@ -14,6 +14,7 @@ from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStor
 from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.lines import Touches
 from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
+from svc_message.adapters.ledger_cassandra.recent import Recent
 from svc_message.adapters.ledger_cassandra.retention import CassandraRetentionStore
 from svc_message.adapters.ledger_cassandra.settings import CassandraSettingStore
 from svc_message.adapters.ledger_cassandra.shards import Shards
@@ -55,6 +56,7 @@ class CassandraMessageStore:
         self._connection = connection
         self._bounds = Bounds(clock or SystemClock(), lead_s)
         self._touches = Touches()
+        self._recent = Recent()
         self.actions = CassandraActionStore(connection, self._bounds)
         """The port `ActionStore` on the same book."""
         self.settings = CassandraSettingStore(connection, self._bounds, self._touches.forget)
@@ -73,7 +75,7 @@ class CassandraMessageStore:
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with their pointers; young first attempts without looking."""
-        return await accepting.accept(self._connection, self._bounds, self._touches, batch)
+        return await accepting.accept(self._connection, self._bounds, (self._touches, self._recent), batch)
 
     async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
         """Looks messages up, in order."""
@@ -85,7 +87,7 @@ class CassandraMessageStore:
 
     async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
         """Raises states and appends the events that tell of it; `read_upto` as on PostgreSQL."""
-        return await receipts.apply_receipts(self._connection, self._bounds, batch)
+        return await receipts.apply_receipts(self._connection, self._bounds, self._recent, batch)
 
     async def append_events(self, batch: Sequence[ForeignAppend]) -> None:
         """Appends events of other services."""

@@ -4,7 +4,7 @@ How far a message has come stands on both rows: on the reader's as it is, on the
 The reader's row is there only if the peer wrote the message and it was not withheld, so it is looked at first.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
+from svc_message.adapters.ledger_cassandra.recent import Recent
 from svc_message.model import (
     Applied,
     ConversationId,
@@ -67,7 +68,9 @@ class _Raised(NamedTuple):
     """It is to be told."""
 
 
-async def apply_receipts(connection: Connection, bounds: Bounds, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
+async def apply_receipts(
+    connection: Connection, bounds: Bounds, recent: Recent, batch: Sequence[ReceiptUpdate]
+) -> list[Applied]:
     """Raises what a batch raises."""
     if not batch:
         return []
@@ -76,10 +79,9 @@ async def apply_receipts(connection: Connection, bounds: Bounds, batch: Sequence
     lines = dict(zip(places, await _lines(connection, batch, places), strict=True))
     expanded = await _expand(connection, batch, lines, bounds.now_ms())
     winners = _winners(batch, expanded)
-    copies = await read_copies(
-        connection, [CopyKey(*_place(batch[n]), message_id) for n, ids in winners.items() for message_id in ids]
-    )
     forced = {_place(update) for update in batch if update.is_forced}
+    keys = [CopyKey(*_place(batch[n]), message_id) for n, ids in winners.items() for message_id in ids]
+    copies = await _copies(connection, recent, keys, forced, bounds.now_ms())
     raised = [list(_raise(update, winners.get(n, ()), copies, forced)) for n, update in enumerate(batch)]
     own_reads = await _move(connection, batch, (expanded, raised), lines)
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
@@ -89,6 +91,17 @@ async def apply_receipts(connection: Connection, bounds: Bounds, batch: Sequence
         Applied(tuple(events), own_read, one.rest)
         for events, own_read, one in zip(told, own_reads, expanded, strict=True)
     ]
+
+
+async def _copies(
+    connection: Connection, recent: Recent, keys: Sequence[CopyKey], forced: Collection[_Place], now_ms: int
+) -> dict[CopyKey, Copy]:
+    """Returns rows, of those that this process has just stored without reading them.
+
+    What is forced may be written in part already, and says so on its row alone.
+    """
+    known = {key: copy for key in keys if (copy := recent.take(key, now_ms)) is not None and key[:2] not in forced}
+    return known | await read_copies(connection, [key for key in keys if key not in known])
 
 
 def _place(update: ReceiptUpdate) -> _Place:
