@@ -114,7 +114,8 @@ async def _run(chosen: argparse.Namespace, data: Path) -> Report:
     warm_s = _warm_s(chosen, sizes)
     start_s = time.perf_counter()
     _say(f"starting the mesh, its ledger in {chosen.ledger}")
-    async with Stage(StageTerms(data, chosen.check, chosen.profile or "", chosen.ledger)) as stage:
+    terms = StageTerms(data, chosen.check, chosen.profile or "", chosen.ledger, is_brief=chosen.quick)
+    async with Stage(terms) as stage:
         people = _people(names, sizes)
         # Those who come back, the two of the long chat, and the owner of the long chat list.
         everybody = people + DRAINERS + 2 + 1

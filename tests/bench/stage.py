@@ -42,6 +42,8 @@ class StageTerms(NamedTuple):
     """The service that is sampled; empty for none."""
     ledger: str
     """The engine that keeps the ledger."""
+    is_brief: bool
+    """Whether figures mean nothing, so that Java need not compile for them."""
 
 
 class Stage:
@@ -62,7 +64,7 @@ class Stage:
         plan = Plan(
             data=terms.data,
             ledger=terms.ledger,
-            cassandra=CassandraOptions(is_fully_compiled=True),
+            cassandra=CassandraOptions(is_fully_compiled=not terms.is_brief),
             settings=RAISED,
             environ=environ,
             is_traced=False,

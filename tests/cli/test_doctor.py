@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -49,13 +51,16 @@ def test_dead_parts_are_named_with_what_to_do(chappe: Callable[..., Started]) ->
 
 
 @pytest.mark.usefixtures("cassandra_install")
-def test_a_ledger_in_cassandra_is_looked_at_as_a_start_does(chappe: Callable[..., Started]) -> None:
+def test_a_ledger_in_cassandra_is_looked_at_as_a_start_does(chappe: Callable[..., Started], tmp_path: Path) -> None:
     pids = ready(chappe("up", "--port", "0", "--json", "--no-restart", "--ledger", "cassandra"))["pids"]
 
+    engines = json.loads((tmp_path / ".chappe" / "up.json").read_text())["engines"]
     well = findings(chappe("doctor", "--json"))
     os.kill(pids["cassandra"][0], signal.SIGKILL)
     ill = findings(chappe("doctor", "--json"))
 
+    assert engines.keys() == {"postgres", "valkey", "cassandra"}
+    assert re.fullmatch(r"cassandra://chappe@127\.0\.\d+\.1:9042/chappe_ledger", engines["cassandra"])
     assert {finding["state"] for finding in well.values()} == {"ok"}
     assert "answers and is fit for the ledger: keyspace chappe_ledger at 0" in well["cassandra"]["text"]
     assert well["cassandra"]["text"].endswith("commit log batch")

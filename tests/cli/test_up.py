@@ -76,16 +76,6 @@ def test_the_file_of_what_is_up_follows_a_restart(chappe: Callable[..., Started]
     assert pid_of("edge") == pids["edge"][0]
 
 
-@pytest.mark.usefixtures("cassandra_install")
-def test_the_file_of_what_is_up_says_where_cassandra_is(chappe: Callable[..., Started], tmp_path: Path) -> None:
-    state = ready(chappe(*FAKE, "--json", "--ledger", "cassandra"))
-
-    engines = json.loads((tmp_path / ".chappe" / "up.json").read_text())["engines"]
-    assert re.fullmatch(r"cassandra://chappe@127\.0\.\d+\.1:9042/chappe_ledger", engines["cassandra"])
-    assert engines.keys() == {"postgres", "valkey", "cassandra"}
-    assert is_alive(state["pids"]["cassandra"][0])
-
-
 def test_a_second_one_on_the_same_data_is_refused(chappe: Callable[..., Started]) -> None:
     first = chappe(*FAKE, "--json")
     ready(first)

@@ -26,6 +26,7 @@ from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
+from tests.svc_message.fakes import ManualClock
 
 DAY_MS = 86_400_000
 OWN_KEYSPACE = "ledger_of_its_own"
@@ -287,33 +288,39 @@ async def test_a_receipt_that_was_cut_is_completed_when_it_is_sent_again(
         assert (row.state, row.delivered_ms) == (state, receipt.recorded_ms)
 
 
+@pytest.fixture
+def own_store(cut: Cut) -> CassandraMessageStore:
+    """Returns the store of a process to which the messages of these tests are young."""
+    return CassandraMessageStore(cut, clock=ManualClock(START_MS + 1000))  # type: ignore[arg-type]  # it stands for one
+
+
 async def test_the_first_receipt_of_what_this_process_has_just_stored_reads_nothing(
-    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+    cut: Cut, own_store: CassandraMessageStore, desk: Desk
 ) -> None:
     message = desk.write()
-    await cut_store.accept([message])
-    (first,) = await cut_store.apply_receipts([desk.receive(message)])
+    await own_store.accept([message])
+    (first,) = await own_store.apply_receipts([desk.receive(message)])
     before_second = cut.partitions_read
-    (second,) = await cut_store.apply_receipts([desk.receive(message)])
+    (second,) = await own_store.apply_receipts([desk.receive(message)])
 
     assert before_second == 0
     assert cut.partitions_read == 1
     assert [one.message_ids for one in first.receipt_events] == [(message.message_id,)]
     assert second.receipt_events == ()
     for owner in (desk.alice, desk.bob):
-        (row,) = await page(cut_store, owner, message)
+        (row,) = await page(own_store, owner, message)
         assert row.state is ReceiptState.DELIVERED
 
 
 async def test_what_another_process_raised_is_not_lowered_by_who_remembers_it_unread(
-    cassandra_store: CassandraMessageStore, cut_store: CassandraMessageStore, desk: Desk
+    cassandra_store: CassandraMessageStore, own_store: CassandraMessageStore, desk: Desk
 ) -> None:
     message = desk.write()
-    await cut_store.accept([message])
+    await own_store.accept([message])
     read = desk.read(message)
     await cassandra_store.apply_receipts([read])
 
-    await cut_store.apply_receipts([desk.receive(message)])
+    await own_store.apply_receipts([desk.receive(message)])
 
     for owner in (desk.alice, desk.bob):
         (row,) = await page(cassandra_store, owner, message)
@@ -321,12 +328,12 @@ async def test_what_another_process_raised_is_not_lowered_by_who_remembers_it_un
 
 
 async def test_who_was_withheld_a_message_cannot_say_that_it_arrived(
-    cut_store: CassandraMessageStore, desk: Desk
+    own_store: CassandraMessageStore, desk: Desk
 ) -> None:
     message = desk.write()._replace(is_withheld=True)
-    await cut_store.accept([message])
+    await own_store.accept([message])
 
-    (applied,) = await cut_store.apply_receipts([desk.receive(message)])
+    (applied,) = await own_store.apply_receipts([desk.receive(message)])
 
     assert applied.receipt_events == ()
 
