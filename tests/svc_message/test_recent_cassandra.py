@@ -24,7 +24,7 @@ def stored(number: int, accepted_ms: int = 1_000) -> tuple[CopyKey, Header]:
 def test_a_row_is_given_out_once() -> None:
     recent = Recent()
     key, header = stored(1)
-    recent.keep([(key, header)])
+    recent.keep({key: header})
 
     first, second = recent.take(key, 1_001), recent.take(key, 1_001)
 
@@ -36,14 +36,14 @@ def test_a_row_is_given_out_once() -> None:
 def test_an_old_row_is_read_again() -> None:
     recent = Recent()
     key, header = stored(1)
-    recent.keep([(key, header)])
+    recent.keep({key: header})
 
     assert recent.take(key, header.accepted_ms + KEPT_MS + 1) is None
 
 
 def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
     recent = Recent()
-    recent.keep(stored(number) for number in range(KEPT + 2))
+    recent.keep(dict(stored(number) for number in range(KEPT + 2)))
 
     assert [recent.take(stored(number)[0], 1_001) is not None for number in (0, 1, 2, KEPT + 1)] == [
         False,

@@ -39,10 +39,9 @@ class Known(NamedTuple):
 
 
 async def accept(
-    connection: Connection, bounds: Bounds, memory: tuple[Touches, Recent], batch: Sequence[NewMessage]
+    connection: Connection, bounds: Bounds, touches: Touches, recent: Recent, batch: Sequence[NewMessage]
 ) -> list[Accepted]:
     """Stores a batch of new messages; completes those that are there."""
-    touches, recent = memory
     if not batch:
         return []
     bounds.check(*[message.message_id for message in batch], *[message.position for message in batch])
@@ -52,6 +51,7 @@ async def accept(
     answers: list[Accepted] = []
     units: list[list[Write]] = []
     touching: list[Touching] = []
+    unread: dict[CopyKey, Header] = {}
     for message in batch:
         known = looks.get(message) if looks else None
         header = Header.of(message) if known is None or known.header is None else known.header
@@ -60,15 +60,13 @@ async def accept(
         if answer.verdict in {Verdict.STORED, Verdict.DUPLICATE} and not (known and known.is_over):
             units.append(list(_rows(message, header, now_ms)))
             touching.append(_touching(message, header))
+        if known is None and not header.is_withheld:
+            unread[CopyKey(message.recipient_id, message.conversation_id, message.message_id)] = header
     for unit, lines in zip(units, touches_of(touching, touches), strict=True):
         unit.extend(lines)
     await connection.write(units)
     touches.done(touching)
-    recent.keep(
-        (CopyKey(message.recipient_id, message.conversation_id, message.message_id), Header.of(message))
-        for message in batch
-        if not message.is_withheld and not (looks and message in looks)
-    )
+    recent.keep(unread)
     missing = [message for message, known in looks.items() if known.header is None and not known.is_void]
     await _look_again(connection, missing, now_ms)
     return answers

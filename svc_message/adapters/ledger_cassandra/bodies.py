@@ -108,11 +108,7 @@ def copy_of(row: Row) -> Copy:
         is_void is True,
         Edit.read(edit),
         time_of_earliest(revoked),
-        is_hidden=False,
         is_reacted=is_reacted is True,
-        delivered_ms=0,
-        read_ms=0,
-        is_read_told=True,
         envelope=envelope_of(envelope[0]) if envelope else b"",
     )
 

@@ -73,19 +73,22 @@ class CopyKey(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """One participant's row of a message; without a header it says nothing of a message."""
+    """One participant's row of a message; without a header it says nothing of a message.
+
+    What is left out was not written on it.
+    """
 
     message_id: MessageId
     header: Header | None
-    is_void: bool
-    edit: Edit | None
-    revoked_ms: int
+    is_void: bool = False
+    edit: Edit | None = None
+    revoked_ms: int = 0
     """0 when it was not taken back."""
-    is_hidden: bool
-    is_reacted: bool
-    delivered_ms: int
-    read_ms: int
-    is_read_told: bool
+    is_hidden: bool = False
+    is_reacted: bool = False
+    delivered_ms: int = 0
+    read_ms: int = 0
+    is_read_told: bool = True
     envelope: bytes = b""
 
     @classmethod
@@ -105,11 +108,6 @@ class Copy(NamedTuple):
             is_told is not False,
             envelope_of(row[10]) if len(row) > 10 else b"",  # noqa: PLR2004 - it is the last column, if any
         )
-
-    @classmethod
-    def new(cls, message_id: MessageId, header: Header) -> "Copy":
-        """Returns the row of a message on which nothing else has been written."""
-        return cls(message_id, header, False, None, 0, False, False, 0, 0, True)  # noqa: FBT003 - in the order of `of`
 
     def is_there(self, now_ms: int) -> bool:
         """Tells whether it is a message that has not disappeared."""

@@ -75,7 +75,7 @@ class CassandraMessageStore:
 
     async def accept(self, batch: Sequence[NewMessage]) -> list[Accepted]:
         """Makes messages durable with their pointers; young first attempts without looking."""
-        return await accepting.accept(self._connection, self._bounds, (self._touches, self._recent), batch)
+        return await accepting.accept(self._connection, self._bounds, self._touches, self._recent, batch)
 
     async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
         """Looks messages up, in order."""

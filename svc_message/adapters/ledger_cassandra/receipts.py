@@ -1,7 +1,8 @@
 """Raises the receipts of direct conversations, and tells of it.
 
 How far a message has come stands on both rows: on the reader's as it is, on the sender's as far as the sender may know.
-The reader's row is there only if the peer wrote the message and it was not withheld, so it is looked at first.
+The reader's row is there only if the peer wrote the message and it was not withheld, so it is looked at first, unless
+this process has just made it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -77,11 +78,12 @@ async def apply_receipts(
     bounds.check(*[update.position for update in batch])
     places = list(dict.fromkeys(_place(update) for update in batch))
     lines = dict(zip(places, await _lines(connection, batch, places), strict=True))
-    expanded = await _expand(connection, batch, lines, bounds.now_ms())
+    now_ms = bounds.now_ms()
+    expanded = await _expand(connection, batch, lines, now_ms)
     winners = _winners(batch, expanded)
     forced = {_place(update) for update in batch if update.is_forced}
     keys = [CopyKey(*_place(batch[n]), message_id) for n, ids in winners.items() for message_id in ids]
-    copies = await _copies(connection, recent, keys, forced, bounds.now_ms())
+    copies = await _copies(connection, recent, keys, forced, now_ms)
     raised = [list(_raise(update, winners.get(n, ()), copies, forced)) for n, update in enumerate(batch)]
     own_reads = await _move(connection, batch, (expanded, raised), lines)
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]

@@ -4,7 +4,7 @@ Almost every message is received within a second, and mostly by way of the proce
 recipient's row then is known, and a read of it would cost the node more than the writes that follow.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from itertools import islice
 from typing import Final
 
@@ -25,7 +25,7 @@ class Recent:
     def __init__(self) -> None:
         self._stored: dict[CopyKey, Header] = {}
 
-    def keep(self, stored: Iterable[tuple[CopyKey, Header]]) -> None:
+    def keep(self, stored: Mapping[CopyKey, Header]) -> None:
         """Remembers rows that are durable, by the first attempt."""
         self._stored.update(stored)
         for key in list(islice(self._stored, max(len(self._stored) - KEPT, 0))):
@@ -36,4 +36,4 @@ class Recent:
         header = self._stored.pop(key, None)
         if header is None or now_ms - header.accepted_ms > KEPT_MS:
             return None
-        return Copy.new(key.message_id, header)
+        return Copy(key.message_id, header)
