@@ -61,7 +61,6 @@ class WsServer:
         self._server: asyncio.Server | None = None
         self.accepted = 0
         self._behind: list[Session] = []
-        self._is_flush_due = False
         house.sessions.on_dirty = self._flush_soon
 
     async def start(self, host: str, port: int) -> str:
@@ -128,19 +127,18 @@ class WsServer:
         return _error(403, "pages of this Origin may not connect: add it to CHAPPE_EDGE_ALLOWED_ORIGINS\n")
 
     def _flush_soon(self) -> None:
-        if not self._is_flush_due:
-            self._is_flush_due = True
+        # While some are behind, the next turn writes anyway.
+        if not self._behind:
             asyncio.get_running_loop().call_soon(self._flush_some)
 
     def _flush_some(self) -> None:
         """Writes what this turn has gathered, and of what is behind; whoever comes now does not wait for those."""
-        self._is_flush_due = False
         sessions = self._house.sessions
         dirty, sessions.dirty = sessions.dirty, []
         now = dirty[:WRITTEN_AT_ONCE] + self._behind[:WRITTEN_AT_ONCE]
         self._behind = self._behind[WRITTEN_AT_ONCE:] + dirty[WRITTEN_AT_ONCE:]
         if self._behind:
-            self._flush_soon()
+            asyncio.get_running_loop().call_soon(self._flush_some)
         for session in now:
             try:
                 session.door.flush()

@@ -4,15 +4,14 @@ import asyncio
 from typing import Any
 
 from chappe.runtime.clock import Seams, SystemClock, SystemRandomness
-from svc_edge.errors import Closing
 from svc_edge.protocol.session import Session
 from svc_edge.service.sessions import Sessions
 from svc_edge.ws.connection import House
 from svc_edge.ws.server import WRITTEN_AT_ONCE, UpgradeTerms, WsServer
-from tests.svc_edge.test_protocol import LIMITS
+from tests.svc_edge.test_protocol import LIMITS, NoDoor
 
 
-class CountingDoor:
+class CountingDoor(NoDoor):
     """Counts what is written."""
 
     session: Session
@@ -23,14 +22,6 @@ class CountingDoor:
     def flush(self) -> None:
         self.session.is_dirty = False
         self._written.append(self)
-
-    def ping(self) -> None: ...
-
-    def warn(self, closing: Closing) -> None: ...
-
-    def close_soon(self, closing: Closing) -> None: ...
-
-    def close(self, closing: Closing) -> None: ...
 
 
 async def test_who_comes_while_a_thousand_are_written_to_is_written_to_next() -> None:
