@@ -72,8 +72,8 @@ class StreamClient(Generic[Item, Request, Response]):
         self._is_closing = False
         self.is_open = False
         self.batcher: Batcher[Item] = Batcher(self._write_batch, tasks, name=name, limit=self._sendable, weigh=weigh)
-        self.batcher.pace = STEADY
         """Gathers items; its owner may have its batches counted."""
+        self.batcher.pace = STEADY
         self._runner = tasks.spawn(self._run(), name=f"{name}-reader")
 
     @property
