@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from svc_edge.protocol.session import FIRST_VERIFY_JITTER_S, FIRST_VERIFY_S
 from tests.bench.driver import BenchError
 from tests.bench.meter import Cores, Memory, memory_of, probe_fsync, read_cores, slab_kib, used_s
 from tests.bench.numbers import spread
@@ -69,7 +70,7 @@ FULL = Sizes(
     group_in_flight=16,
     starts=5,
     group_rate=5.0,
-    calm_s=15.5,
+    calm_s=FIRST_VERIFY_S + FIRST_VERIFY_JITTER_S + 0.5,
     settle_s=10.5,
     warm_s=60.0,
 )
@@ -126,7 +127,7 @@ class Runner:
         await stage.ask("connect", first=0, count=2 * chats)
         await stage.ask("closed", chats=chats, in_flight=sizes.in_flight)
         await asyncio.sleep(seconds)
-        await stage.ask("stop")
+        await stage.stop()
         await stage.ask("disconnect", first=0, count=2 * chats)
         await asyncio.sleep(min(1.0, sizes.settle_s))
 
@@ -171,14 +172,12 @@ class Runner:
             await crowd.ask("register", count=size)
             await crowd.ask("connect", first=0, count=size)
             await crowd.ask("groups", first=0, count=1, size=size)
-            await crowd.ask("open_groups", rate=self._sizes.group_rate)
-            await self._traffic(row, lambda: self._stage.ask("open", chats=chats, rate=BESIDE_RATE))
-            await crowd.ask("window")
-            answer = await crowd.ask("stop")
-        for quantile in ("p50_ms", "p99_ms"):
-            row.values[f"last_member_{quantile}"] = answer["windows"][0]["last_member"][quantile]
-        if answer["unfinished"]:
-            raise BenchError(f"{name}: {answer['unfinished']} messages did not reach every member")
+
+            async def start() -> None:
+                await crowd.ask("open_groups", rate=self._sizes.group_rate)
+                await self._stage.ask("open", chats=chats, rate=BESIDE_RATE)
+
+            await self._traffic(row, start)
         return row
 
     async def idle(self, first: int) -> Row:
@@ -316,7 +315,7 @@ class Runner:
             marks.append(await self._mark())
         await stage.toggle_sampler()
         load_average = os.getloadavg()[0]
-        answer = await stage.ask("stop")
+        answer = await stage.stop()
         after = probe_fsync(stage.data)
         rates, costs = _windows(marks)
         row.values |= _cores(marks[0], marks[-1])
@@ -329,14 +328,14 @@ class Runner:
                 row.values[f"{kind}_{quantile}"], row.values[f"{kind}_{quantile}_deviation"] = spread(measured)
         if books is not None:
             await asyncio.sleep(sizes.settle_s)
-        if books is not None and (later := await stage.books()) is not None:
-            row.values |= books.per_message(later, answer["done"])
+            if (later := await stage.books()) is not None:
+                row.values |= books.per_message(later, answer["done"])
         row.values |= {"fsync_p50_ms": max(probe["fsync_p50_ms"], after["fsync_p50_ms"])}
         row.values |= {"fsync_p99_ms": max(probe["fsync_p99_ms"], after["fsync_p99_ms"])}
         row.values |= {"unfinished": answer["unfinished"], "retried": answer["retried"], "load_average": load_average}
 
     async def _mark(self) -> _Mark:
-        answer = await self._stage.ask("window")
+        answer = await self._stage.window()
         return _Mark(answer["time_s"], answer["done"], self._stage.cpu.read(), read_cores())
 
 

@@ -71,6 +71,8 @@ class Stage:
         )
         self.mesh = Mesh(plan)
         self.load: LoadDriver
+        self._crowd: LoadDriver | None = None
+        self._loads: list[int] = []
         self.cpu: CpuMeter
 
     async def books(self) -> Books | None:
@@ -88,6 +90,22 @@ class Stage:
         """Asks the load client."""
         return await self.load.ask(op, **arguments)
 
+    async def window(self) -> dict[str, Any]:
+        """Ends a window of measuring at every load client and begins the next; returns what the first one tells."""
+        if self._crowd is not None:
+            await self._crowd.ask("window")
+        return await self.ask("window")
+
+    async def stop(self) -> dict[str, Any]:
+        """Ends the traffic of every load client; of messages to groups tells the crowd, where there is one."""
+        answer = await self.ask("stop")
+        if self._crowd is not None:
+            of_groups = await self._crowd.ask("stop")
+            for window, other in zip(answer["windows"], of_groups["windows"], strict=True):
+                window |= {kind: other[kind] for kind in ("group_ack", "last_member")}
+            answer["unfinished"] += of_groups["unfinished"]
+        return answer
+
     async def toggle_sampler(self) -> None:
         """Begins or ends to sample the service that is profiled, if one is."""
         if self._profiled:
@@ -102,7 +120,8 @@ class Stage:
         except BaseException:
             await self.mesh.stop()
             raise
-        self._loads = [self.load.pid]
+        # The meter has the list itself, and sees who joins it.
+        self._loads.append(self.load.pid)
         self.cpu = CpuMeter({**self.mesh.pids, "load": self._loads})
         return self
 
@@ -110,10 +129,12 @@ class Stage:
     async def crowd(self) -> AsyncIterator[LoadDriver]:
         """Holds a second load client: on a phone nothing waits behind what comes to a thousand others."""
         async with LoadDriver(self.mesh.ws[0], area="1303") as crowd:
+            self._crowd = crowd
             self._loads.append(crowd.pid)
             try:
                 yield crowd
             finally:
+                self._crowd = None
                 self._loads.remove(crowd.pid)
 
     async def __aexit__(
