@@ -176,6 +176,13 @@ class Client:
             found += (await self.expect("events")).items
         return found
 
+    async def messages(self, count: int) -> list[Any]:
+        """Reads so many messages; what else the log holds, such as a change of the account, is passed over."""
+        found: list[Any] = []
+        while len(found) < count:
+            found += [item.message for item in (await self.expect("events")).items if item.HasField("message")]
+        return found
+
     async def read_close(self) -> Closed:
         """Reads to the end; returns how the edge closed."""
         while await self.read() is not None:

@@ -68,7 +68,7 @@ async def test_58_in_a_group_only_an_admin_takes_back_what_another_wrote_and_nob
 async def test_51_who_was_removed_sees_no_later_edit_and_no_later_reaction(alice: Person, bob: Person) -> None:
     group_id = await found(alice, bob)
     message_id = (await act(alice, message=to_group(group_id))).message_id
-    await bob.client.items(1)
+    await bob.client.messages(1)
     await ask(alice, "RemoveMember", group_id=group_id, user_id=bob.user_id)
     await asyncio.sleep(BOUND_S)
 

@@ -71,8 +71,8 @@ async def test_48_while_either_side_gives_no_read_receipts_a_read_is_not_to_be_t
     await set_privacy(alice if whose == "the sender" else bob, read_receipts=False)
     await asyncio.sleep(BOUND_S)
     message_id = (await alice.say(bob)).message_id
-    await bob.client.items(1)
-    bob.client.ack(1)
+    await bob.client.messages(1)
+    bob.client.ack(len(bob.client.seen))
 
     assert (await bob.read(alice.user_id, read_upto=message_id)).DESCRIPTOR.name == "SendAck"
 

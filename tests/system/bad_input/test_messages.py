@@ -47,8 +47,8 @@ async def test_41_the_sender_is_the_principal_whatever_else_a_send_claims(
     )
 
     assert ack.conversation_id == conversation_of(mallory.user_id, bob.user_id)
-    [item] = await bob.client.items(1)
-    assert item.message.sender_user_id == mallory.user_id
+    [arrived] = await bob.client.messages(1)
+    assert arrived.sender_user_id == mallory.user_id
     assert await alice.history(bob) == []
 
 
@@ -247,11 +247,11 @@ async def test_47_a_receipt_for_what_was_never_sent_makes_nothing(mesh: Mesh, al
 
 async def test_47_a_receipt_never_falls_and_is_told_once(alice: Person, bob: Person) -> None:
     ack = await alice.say(bob)
-    await bob.client.items(1)
+    await bob.client.messages(1)
 
     await bob.read(alice.user_id, message_ids=[ack.message_id])
     await bob.read(alice.user_id, message_ids=[ack.message_id])
-    bob.client.ack(1)
+    bob.client.ack(len(bob.client.seen))
     bob.client.send(ack=client_frame_pb2.Ack(message_ids=[ack.message_id]))
     await bob.client.ping()
     await bob.read(alice.user_id, read_upto=ack.message_id)

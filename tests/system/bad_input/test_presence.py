@@ -158,9 +158,9 @@ async def test_66_the_late_end_of_an_older_connection_takes_nothing_from_the_new
 
         alice.client.abort()
         sent = await bob.say(elsewhere, b"to the newer one")
-        arrived = await elsewhere.client.items(1)
+        [arrived] = await elsewhere.client.messages(1)
 
-        assert arrived[0].message.message_id == sent.message_id
+        assert arrived.message_id == sent.message_id
         await hears_nothing(bob, "presence_delta")
         assert (await state_of(bob, alice.user_id)).state == ONLINE
 
