@@ -5,10 +5,13 @@ ARGS ?=
 SEEDS ?= 500
 FROM ?= 0
 
+# Tests start hundreds of processes: what one has compiled, the next need not compile again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
+TEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make locks"
 

@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from chappe.runtime.engines.cassandra import (
     THROW_AWAY,
@@ -18,13 +20,55 @@ from chappe.runtime.engines.cassandra import (
 )
 
 _FETCH_TIMEOUT_S = 600
+_THREE_NODES = "three-nodes"
+"""The tests that share three nodes of Cassandra run on one worker, wherever they stand."""
+_ATTACKED = "attacked"
+"""Those that attack one system do, too."""
+
+
+class ByFile(LoadGroupScheduling):
+    """Gives a worker a file after another, as they were collected, and what is marked as one group at once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        group = super()._split_scope(nodeid)
+        return group if group != nodeid else nodeid.split("::", 1)[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Returns what spreads the tests over the workers."""
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives the tests that may have to fetch Cassandra first the time for it."""
+    """Gives the tests that may have to fetch Cassandra first the time for it; the longest begin first."""
     for item in items:
-        if "cassandra_install" in getattr(item, "fixturenames", ()):
+        needed = getattr(item, "fixturenames", ())
+        if "cassandra_install" in needed:
             item.add_marker(pytest.mark.timeout(_FETCH_TIMEOUT_S))
+        if "cassandra_cluster" in needed:
+            item.add_marker(pytest.mark.xdist_group(_THREE_NODES))
+        if item.path.parent.name == "bad_input":
+            item.add_marker(pytest.mark.xdist_group(_ATTACKED))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Puts first what takes long, so that no worker is left alone with it at the end."""
+    names = {mark.name for mark in item.iter_markers()}
+    return 0 if "long" in names else 1 if "xdist_group" in names else 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Runs what is marked as untraced as it is, not as slowly as it is while a tracer counts its lines."""
+    tracer = sys.gettrace()
+    if item.get_closest_marker("untraced"):
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session")
@@ -60,20 +104,11 @@ def cassandra(
         yield node
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cassandra_cluster(
     cassandra_install: CassandraInstall, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedCassandraCluster]:
-    """Three nodes for the tests of a module, which may kill one as long as they start it again."""
+    """Three nodes for all tests that need them, which may kill some as long as they start them again."""
     cluster = EmbeddedCassandraCluster(tmp_path_factory.mktemp("three"), cassandra_install, report=print)
     with started(cluster):
         yield cluster
-
-
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """Runs code as it is, not as slowly as it is while a tracer counts its lines; forked processes too."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)

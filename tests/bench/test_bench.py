@@ -17,7 +17,7 @@ from tests.bench.report import Report, compare
 from tests.bench.rows import Row
 from tests.bench.traffic import Traffic, run_closed
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(150)]
 
 PROBED = {"durable-10", "open-100", "drain", "group-5", "beside-8", "reads"}
 PARTS_OF_POSTGRES = set(PARTS) - {"cassandra"}

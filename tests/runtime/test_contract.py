@@ -168,7 +168,7 @@ def test_content_of_64_kib_and_one_byte_is_refused() -> None:
         contract.validate(send)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 def test_a_small_message_is_checked_in_no_time() -> None:
     principal = principal_pb2.Principal(user_id=b"1" * 16, device_id=1)
     contract.validate(principal)

@@ -142,7 +142,7 @@ def test_the_rarest_lot_is_a_number_too() -> None:
     assert Lots(Unlucky(), 0.01).after(0) > 1000
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 def test_a_batch_costs_next_to_nothing_while_nothing_is_drawn() -> None:
     tracing = Spans().tracing
 

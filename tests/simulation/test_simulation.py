@@ -15,7 +15,7 @@ SEEDS = 500
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 def test_every_promise_is_kept_whatever_a_seed_brings(capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["--seeds", str(SEEDS), "--jobs", "2"])
 
@@ -73,6 +73,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Outcome:
     return next(outcome for outcome in outcomes if not outcome.is_good)
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(600)
 def test_a_run_that_fails_is_shrunk_to_one_that_still_does(failing: Outcome) -> None:
     smaller = shrunk(failing)

@@ -36,6 +36,7 @@ class Client:
         self.go_away: server_frame_pb2.GoAway | None = None
         self.closed: Closed | None = None
         self.seen: list[Any] = []
+        self.presences: dict[bytes, int] = {}
         self.kinds: list[str] = []
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -148,6 +149,7 @@ class Client:
         if frame.HasField("go_away"):
             self.go_away = frame.go_away
         self.seen += frame.events.items
+        self.presences.update((one.user_id, one.state) for one in frame.presence_delta.presences)
         self.kinds.append(str(frame.WhichOneof("frame")))
         return frame
 

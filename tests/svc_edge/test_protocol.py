@@ -521,5 +521,5 @@ class Life(RuleBasedStateMachine):
             self.kept = int.from_bytes(cursor, "big")
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.untraced(Life.TestCase)
 TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

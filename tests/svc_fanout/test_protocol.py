@@ -1,5 +1,6 @@
 """What the carrier remembers of where users are."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -130,7 +131,7 @@ class Travellers(RuleBasedStateMachine):
                 assert known.get(user(number), []) == self.truth.get(user(number), [])
 
 
-TestTravellers = Travellers.TestCase
+TestTravellers = pytest.mark.untraced(Travellers.TestCase)
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 2)), max_size=30))

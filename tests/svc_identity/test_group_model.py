@@ -138,6 +138,7 @@ async def world_of(store: IdentityStore) -> World:
     return World(store=store, people=people, group_id=made.group_id)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(6))
 async def test_stores_agree_and_promises_hold(database: Database, clock: ToldClock, seed: int) -> None:
     rng = random.Random(seed)

@@ -91,6 +91,7 @@ async def test_new_groups_are_budgeted_by_groups_and_by_people(store: IdentitySt
     assert len(await store.groups.list_groups(owner, b"", 10)) == 1
 
 
+@pytest.mark.untraced
 async def test_group_with_everybody_is_created_and_listed_at_once(store: IdentityStore) -> None:
     everybody = await crowd(store, MOST_MEMBERS)
 
@@ -180,6 +181,7 @@ async def test_adding_is_budgeted_by_people(store: IdentityStore) -> None:
     assert set(await roles(store, group_id)) == {owner, bob, cid}
 
 
+@pytest.mark.untraced
 async def test_exactly_as_many_get_in_as_there_is_room_for(store: IdentityStore) -> None:
     owner = (await register(store)).user_id
     everybody = await crowd(store, MOST_MEMBERS + 1)

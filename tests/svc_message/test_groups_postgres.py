@@ -121,6 +121,7 @@ async def test_every_statement_for_groups_finds_its_rows_by_an_index(ledger_dsn:
     assert await query(ledger_dsn, SCANS) == before
 
 
+@pytest.mark.untraced
 async def test_plans_that_were_made_for_empty_tables_pass_over_nobody_elses_rows(
     engine: EmbeddedPostgres, eavesdropper: Eavesdropper
 ) -> None:

@@ -1,5 +1,6 @@
 """The mark of a shard never passes what is not done, and nothing that was begun is ever out of an adopter's reach."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -74,7 +75,7 @@ class Shard(RuleBasedStateMachine):
         assert self.low_water.begun == len(self.not_done)
 
 
-TestShard = Shard.TestCase
+TestShard = pytest.mark.untraced(Shard.TestCase)
 
 
 def test_a_shard_without_entries_moves_its_mark_with_the_time() -> None:

@@ -131,6 +131,7 @@ async def test_every_statement_finds_its_rows_by_an_index(ledger_dsn: str, desk:
     assert await query(ledger_dsn, SCANS) == before
 
 
+@pytest.mark.untraced
 async def test_plans_that_were_made_for_empty_tables_pass_over_nobody_elses_rows(
     engine: EmbeddedPostgres, eavesdropper: Eavesdropper
 ) -> None:

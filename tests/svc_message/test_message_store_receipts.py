@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from svc_message.model import (
     Applied,
     NewMessage,
@@ -281,6 +283,7 @@ async def test_reading_a_note_to_self_tells_of_both_in_one_inbox(store: MessageS
     assert {e.position for e in events} == {update.position}
 
 
+@pytest.mark.untraced
 async def test_a_long_read_is_marked_in_portions_from_the_oldest_message_on(store: MessageStore, desk: Desk) -> None:
     messages = await accepted(store, desk, 2005)
     update = desk.read(upto=messages[-1].message_id)
@@ -297,6 +300,7 @@ async def test_a_long_read_is_marked_in_portions_from_the_oldest_message_on(stor
     assert places == [messages[last].message_id for last in (999, 1999, 2004)]
 
 
+@pytest.mark.untraced
 async def test_a_long_read_that_was_cut_off_is_finished_by_its_retry(store: MessageStore, desk: Desk) -> None:
     messages = await accepted(store, desk, 1005)
     update = desk.read(upto=messages[-1].message_id)
@@ -313,6 +317,7 @@ async def test_a_long_read_that_was_cut_off_is_finished_by_its_retry(store: Mess
     assert sorted(marked) == ids(messages)
 
 
+@pytest.mark.untraced
 async def test_a_repeated_read_of_a_long_conversation_tells_of_the_last_thousand(
     store: MessageStore, desk: Desk
 ) -> None:

@@ -314,14 +314,17 @@ def losses(rules: Any = Syncing, runs: int = 120) -> int:
     return sum(Model(seed, rules).run().lost for seed in range(runs))
 
 
+@pytest.mark.untraced
 def test_a_cursor_at_the_last_position_seen_loses_messages() -> None:
     assert losses(LastSeen) > 0
 
 
+@pytest.mark.untraced
 def test_a_new_bound_for_each_page_loses_messages() -> None:
     assert losses(ForgetfulOfBounds) > 0
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(("parameter", "value"), [("HORIZON_S", 0.0), ("WRITE_WINDOW_S", 1000.0)])
 def test_without_the_horizon_or_the_write_window_messages_are_lost(
     monkeypatch: pytest.MonkeyPatch, parameter: str, value: float

@@ -226,10 +226,10 @@ class Crowd:
             print(report.stories())
         return report
 
-    def waits(self) -> Figures:
-        """Returns how long messages waited for their acknowledgements, by the histories of a verdict."""
+    def waits(self, end_ms: float) -> Figures:
+        """Returns how long messages sent before a moment waited for acknowledgement, by the histories of a verdict."""
         acks = Acks.read(sorted(self._folder.glob("*.jsonl")))
-        return acks.within(min(acks.sent_ms), max(acks.stored_ms))
+        return acks.within(min(acks.sent_ms), end_ms)
 
     async def __aenter__(self) -> Self:
         edges = self._mesh.ws

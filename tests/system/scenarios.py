@@ -9,6 +9,7 @@ Those of the last part want two of every service.
 import asyncio
 import itertools
 import signal
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -189,9 +190,11 @@ async def one_of_each(mesh: Mesh) -> Report:
             for service in SERVICES:
                 await mesh.kill(service)
                 await crowd.acknowledged(WARM_UP)
+            # Five programs that start at once may leave the people of this test without a processor for seconds.
+            end_ms = time.time() * 1000
             await asyncio.gather(*(mesh.restart(service) for service in SERVICES))
             await crowd.acknowledged(AFTER)
-        report, waits = await crowd.verdict(), crowd.waits()
+        report, waits = await crowd.verdict(), crowd.waits(end_ms)
         print(waits)
         assert waits.p99_s < P99_S, f"with a second replica of each, a death is hardly felt: {waits}"
         return report

@@ -10,7 +10,7 @@ from chappe.testing import Report
 from tests.system import scenarios
 from tests.system.conftest import Planner, started
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

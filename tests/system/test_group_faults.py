@@ -13,7 +13,7 @@ from tests.system import group_scenarios, scenarios
 from tests.system.conftest import Planner, started
 from tests.system.test_faults import judge
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

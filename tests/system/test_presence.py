@@ -14,7 +14,7 @@ from tests.system.crowd import until
 from tests.system.figures import sample
 from tests.system.person import Person, registered
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(180)]
 
 EDGES = 2
 SOON_S = 5.0

@@ -14,7 +14,7 @@ from tests.protocol_page import Frame, Page, Speaker, Step
 from tests.svc_edge.client import Client
 from tests.system.conftest import Planner, started
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(120)]
 
 WAIT_S = 40.0
 """Longer than an edge takes to read a log for the first time after a Welcome, which may be what brings a cursor."""

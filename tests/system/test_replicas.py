@@ -9,7 +9,7 @@ from tests.system import scenarios
 from tests.system.conftest import Planner, started
 from tests.system.test_faults import judge
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -202,6 +202,7 @@ FAULTS: dict[Guarantee, Callable[[list[Line], Random], None]] = {
 }
 
 
+@pytest.mark.untraced
 @given(st.randoms(use_true_random=False))
 def test_a_correct_group_is_silent_however_its_members_come_and_go(random: Random) -> None:
     report = check_lines(System(random).run())
@@ -209,6 +210,7 @@ def test_a_correct_group_is_silent_however_its_members_come_and_go(random: Rando
     assert report.is_silent, report.stories()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("guarantee", FAULTS)
 @given(random=st.randoms(use_true_random=False))
 def test_one_fault_in_a_group_is_always_caught(guarantee: Guarantee, random: Random) -> None:

@@ -191,6 +191,7 @@ FAULTS: dict[Guarantee, Callable[[list[Line], Random], None]] = {
 }
 
 
+@pytest.mark.untraced
 @given(st.randoms(use_true_random=False))
 def test_a_correct_system_is_silent_in_any_order(random: Random) -> None:
     report = check_lines(System().run(random))
@@ -198,6 +199,7 @@ def test_a_correct_system_is_silent_in_any_order(random: Random) -> None:
     assert report.is_silent, report.stories()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("guarantee", FAULTS)
 @given(random=st.randoms(use_true_random=False))
 def test_one_fault_is_always_caught(guarantee: Guarantee, random: Random) -> None:
@@ -207,6 +209,7 @@ def test_one_fault_is_always_caught(guarantee: Guarantee, random: Random) -> Non
     assert check_lines(lines).counts.get(guarantee)
 
 
+@pytest.mark.untraced
 @given(st.randoms(use_true_random=False))
 def test_a_device_that_sorts_otherwise_is_always_caught(random: Random) -> None:
     lines = System().run(random)
