@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 
@@ -24,6 +25,10 @@ _THREE_NODES = "three-nodes"
 """The tests that share three nodes of Cassandra run on one worker, wherever they stand."""
 _ATTACKED = "attacked"
 """Those that attack one system do, too."""
+
+# How long an example takes says something of the machine only.
+settings.register_profile("chappe", deadline=None)
+settings.load_profile("chappe")
 
 
 class ByFile(LoadGroupScheduling):
