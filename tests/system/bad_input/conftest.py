@@ -12,6 +12,7 @@ from chappe.cli.launcher import Mesh, Plan
 from chappe.runtime.channels import channel
 from chappe.runtime.pki import TRUST_DOMAIN, DevelopmentCa, TlsFiles, spiffe_id
 from tests.system.bad_input.people import Person
+from tests.system.conftest import started
 
 Newcomer = Callable[[], Awaitable[Person]]
 Dial = Callable[[str, TlsFiles], grpc.aio.Channel]
@@ -23,10 +24,9 @@ _phones = (f"+1202{number:07}" for number in itertools.count(5550000))
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """Starts the system once, with two edges; people connect to the first unless a test says otherwise."""
-    started = Mesh(Plan(data=tmp_path_factory.mktemp("bad-input") / "data", edges=2, environ=dict(os.environ)))
-    asyncio.run(started.start())
-    yield started
-    asyncio.run(started.stop())
+    data = tmp_path_factory.mktemp("bad-input") / "data"
+    with started(Plan(data=data, edges=2, environ=dict(os.environ))) as mesh:
+        yield mesh
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ async def test_38_lists_are_the_callers_own_whoever_else_is_named(
     alice: Person, bob: Person, mallory: Person, method: Any
 ) -> None:
     await alice.call(methods.BLOCK_USER, block_service_pb2.BlockUserRequest(user_id=mallory.user_id))
-    await alice.call(methods.ADD_CONTACT, contact_service_pb2.AddContactRequest(phone_number="+12025550001"))
+    await alice.call(methods.ADD_CONTACT, contact_service_pb2.AddContactRequest(phone_number="+12125550001"))
     await alice.say(bob)
     own = await mallory.call(method, method.question())
 
@@ -68,7 +68,7 @@ async def test_38_lists_are_the_callers_own_whoever_else_is_named(
     ("method", "request_"),
     [
         (methods.UPDATE_PROFILE, UPDATE(profile_name="Mallory was here", about="x")),
-        (methods.ADD_CONTACT, contact_service_pb2.AddContactRequest(phone_number="+12025550009", contact_name="x")),
+        (methods.ADD_CONTACT, contact_service_pb2.AddContactRequest(phone_number="+12125550009", contact_name="x")),
         (methods.BLOCK_USER, block_service_pb2.BlockUserRequest(user_id=bytes(16))),
         (methods.UNLINK_DEVICE, device_service_pb2.UnlinkDeviceRequest(device_id=7)),
         (methods.REVOKE_SESSION, session_service_pb2.RevokeSessionRequest(device_id=7)),
@@ -123,7 +123,7 @@ REFUSED_LINES = [
 
 @pytest.mark.parametrize("text", SHORT)
 async def test_40_names_are_stored_as_they_are(alice: Person, bob: Person, text: str) -> None:
-    contact = contact_service_pb2.AddContactRequest(phone_number="+12025550001", contact_name=text)
+    contact = contact_service_pb2.AddContactRequest(phone_number="+12125550001", contact_name=text)
 
     await alice.call(methods.UPDATE_PROFILE, UPDATE(profile_name=text, about=text))
     await alice.call(methods.ADD_CONTACT, contact)
@@ -143,7 +143,7 @@ async def test_40_lines_that_cannot_be_stored_are_refused_by_name(
     alice: Person, field: str, text: str, words: str
 ) -> None:
     if field == "contact_name":
-        request: Any = contact_service_pb2.AddContactRequest(phone_number="+12025550001", contact_name=text)
+        request: Any = contact_service_pb2.AddContactRequest(phone_number="+12125550001", contact_name=text)
         error = await alice.refusal(methods.ADD_CONTACT, request)
     else:
         named: dict[str, Any] = {field: text}
@@ -208,7 +208,7 @@ async def test_40_whoever_is_not_signed_in_gets_no_further_with_strings(mesh: Me
         "phone_number": lambda door: door.call(methods.START_VERIFICATION, start),
         "code": lambda door: door.call(methods.CHECK_VERIFICATION, check),
         "link_code": lambda door: join(door, text),
-        "profile_name": lambda door: enrol(door, "+12025550003", text),
+        "profile_name": lambda door: enrol(door, "+12125550003", text),
     }
 
     async with Door(mesh.ws[0], system_seams()) as door:
