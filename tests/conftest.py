@@ -60,16 +60,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _rank(item: pytest.Item) -> int:
     """Puts first what takes long, so that no worker is left alone with it at the end."""
-    names = {mark.name for mark in item.iter_markers()}
-    return 0 if "long" in names else 1 if "xdist_group" in names else 2
+    return 0 if item.get_closest_marker("long") else 1 if item.get_closest_marker("xdist_group") else 2
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Runs what is marked as untraced as it is, not as slowly as it is while a tracer counts its lines."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
     tracer = sys.gettrace()
-    if item.get_closest_marker("untraced"):
-        sys.settrace(None)
+    sys.settrace(None)
     try:
         return (yield)
     finally:

@@ -605,4 +605,4 @@ class DeviceMachine(RuleBasedStateMachine):
 
 
 TestDevice = DeviceMachine.TestCase
-TestDevice.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestDevice.settings = settings(max_examples=60, stateful_step_count=60)

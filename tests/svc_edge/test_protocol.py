@@ -522,4 +522,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = pytest.mark.untraced(Life.TestCase)
-TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=150, stateful_step_count=40)

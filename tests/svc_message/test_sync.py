@@ -284,7 +284,7 @@ async def test_an_event_that_took_too_long_is_appended_again_and_at_last_refused
     assert len((await log.sync(limit=10)).events) == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_whatever_the_delays_no_acknowledged_message_is_lost(seed: int) -> None:
     outcome = Model(seed).run()

@@ -37,11 +37,11 @@ async def until_reachable(mesh: Mesh) -> None:
             while True:
                 try:
                     await door.call(START_VERIFICATION, request)
-                    break
                 except RefusedError as error:
-                    if error.reason != "DEPENDENCY_UNAVAILABLE":
-                        break
-                    await asyncio.sleep(0.05)
+                    if error.reason == "DEPENDENCY_UNAVAILABLE":
+                        await asyncio.sleep(0.05)
+                        continue
+                break
 
 
 @contextmanager
