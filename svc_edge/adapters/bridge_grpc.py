@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from svc_edge.model import Member
 
 CALL_TIMEOUT_S = 10.0
+READY_WITHIN_S = 1.0
+"""How long a call waits for a service that is being dialled: twice as long as a channel waits between two dials."""
 MAX_REQUEST_BYTES = 256 * 1024
 _PACKAGE_DEPTH = 2
 
@@ -58,20 +62,25 @@ class GrpcBridge:
     async def call(self, method: str, payload: bytes, member: Member | None, address: str) -> bytes:
         """Forwards a call and returns the serialised response; raises what the contract or the service refuses with."""
         path = "/" + method.removeprefix("/")
-        stub = self._stub(path, is_signed_in=member is not None)
+        channel = self._channel(path, is_signed_in=member is not None)
         self._check(path, payload)
         metadata: list[tuple[str, str | bytes]] = []
         if member is not None:
             metadata.append(principal_metadata(Principal(member.user_id, member.device_id, member.sign_in_id)))
         elif address:
             metadata.append((ADDRESS_KEY, address))
+        # A service that has just started is no longer away, even if it was when it was last dialled.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_WITHIN_S):
+                await channel.channel_ready()
         try:
-            response: bytes = await stub(payload, metadata=metadata, timeout=CALL_TIMEOUT_S)
+            response: bytes = await self._stub(path, channel)(payload, metadata=metadata, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, dependency=f"svc_{_service_of(path)}") from error
         return response
 
-    def _stub(self, path: str, *, is_signed_in: bool) -> Any:
+    def _channel(self, path: str, *, is_signed_in: bool) -> grpc.aio.Channel:
+        """Returns the channel to the service of a method; raises unless the contract opens the method to the caller."""
         try:
             access = contract.access_of(path)
             descriptor = contract.method_descriptor(path)
@@ -81,6 +90,9 @@ class GrpcBridge:
         channel = self._channels.get(_service_of(path))
         if not is_allowed or channel is None or descriptor.client_streaming or descriptor.server_streaming:
             raise MethodNotAllowedError(path.removeprefix("/"))
+        return channel
+
+    def _stub(self, path: str, channel: grpc.aio.Channel) -> Any:
         if path not in self._methods:
             self._methods[path] = channel.unary_unary(path)
         return self._methods[path]

@@ -81,6 +81,9 @@ class Channel:
             raise AttributeError(name)
         return lambda *_args, **_settings: None
 
+    async def channel_ready(self) -> None:
+        """Returns at once: whether anybody is there is seen by a call."""
+
     def begin(self, path: str, serialize: Any, deserialize: Any, metadata: Sequence[Any] = ()) -> "Call":
         """Begins a call to the next address."""
         call = Call(self._exchange.network, self._process, serialize, deserialize)

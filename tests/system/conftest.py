@@ -7,12 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from chappe.api.identity.v1 import registration_service_pb2
 from chappe.cli.launcher import Mesh, Plan
-from chappe.client.door import Door
-from chappe.client.errors import RefusedError
-from chappe.client.methods import START_VERIFICATION
-from chappe.client.seams import system_seams
 from tests.system.scenarios import PATIENT
 
 Planner = Callable[..., Plan]
@@ -29,28 +24,12 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Planner:
     return make
 
 
-async def until_reachable(mesh: Mesh) -> None:
-    """Returns once no edge waits to dial svc_identity again, as one does for half a second that was there first."""
-    request = registration_service_pb2.StartVerificationRequest(phone_number="+12125550000")
-    for url in mesh.ws:
-        async with asyncio.timeout(10), Door(url, system_seams()) as door:
-            while True:
-                try:
-                    await door.call(START_VERIFICATION, request)
-                except RefusedError as error:
-                    if error.reason == "DEPENDENCY_UNAVAILABLE":
-                        await asyncio.sleep(0.05)
-                        continue
-                break
-
-
 @contextmanager
 def started(plan: Plan) -> Generator[Mesh]:
     """Holds a system up; no test's event loop lasts as long, so it is started and stopped in loops of its own."""
     mesh = Mesh(plan)
     asyncio.run(mesh.start())
     try:
-        asyncio.run(until_reachable(mesh))
         yield mesh
     finally:
         asyncio.run(mesh.stop())
