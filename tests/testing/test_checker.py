@@ -62,6 +62,18 @@ SILENT = {
     "a_block_withholds_what_follows": (
         Scene().add("bob/1", "block", whom=NAMES["alice"]).later(5000).accepted(1).end()
     ),
+    "an_edit_of_what_a_block_withheld_never_arrives": (
+        Scene()
+        .add("bob/1", "block", whom=NAMES["alice"])
+        .later(5000)
+        .accepted(1)
+        .later(5000)
+        .add("bob/1", "unblock", whom=NAMES["alice"])
+        .later(5000)
+        .send("alice/1", 2, kind="edit", target=message_id(1))
+        .stored("alice/1", 2)
+        .end()
+    ),
     "a_block_may_take_two_seconds": (Scene().add("bob/1", "block", whom=NAMES["alice"]).later(1900).delivered(1).end()),
     "a_block_may_have_ended_when_its_lifting_began": (
         Scene()
@@ -195,6 +207,10 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
         .accepted(1)
         .apply("bob/1", 1)
         .end(),
+    ),
+    "an_edit_that_the_recipient_never_shows": (
+        "convergence",
+        Scene().delivered(1).send("alice/1", 2, kind="edit", target=message_id(1)).stored("alice/1", 2).end(),
     ),
     "a_history_that_never_says_that_all_is_quiet": ("unfinished", Scene().delivered(1)),
 }
