@@ -67,7 +67,7 @@ class MemoryGroupStore:
         """Writes the pointers of members, and the lines of their chat lists."""
         for expansion in expansions:
             for event in expansion.events:
-                self._book.append(_placed(event, expansion), *expansion.user_ids)
+                self._book.append(placed(event, expansion), *expansion.user_ids)
         for touch in touches:
             for user_id in touch.user_ids:
                 line = self._book.lines[user_id].get(touch.conversation_id, Line(UserId(touch.conversation_id), 0, b""))
@@ -153,7 +153,8 @@ class MemoryGroupStore:
         )
 
 
-def _placed(event: Event, expansion: Expansion) -> Event:
+def placed(event: Event, expansion: Expansion) -> Event:
+    """Returns an event as it stands in the inboxes of members."""
     if not isinstance(event, MessageEvent | EditEvent | RevokeEvent | ReactionEvent):
         raise TypeError(f"{event!r}: not one that members of a group are told")
     return event._replace(position=expansion.position)

@@ -67,7 +67,7 @@ FAULTS = {
     "pause": 3,
     "pause_device": 1,
     "step_clock": 1,
-    "storm": 4,
+    "storm": 6,
     "freeze_writes": 2,
     "freeze": 1,
     "ledger_down": 1,

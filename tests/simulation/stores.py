@@ -11,10 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.group_store_memory import placed
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.adapters.message_store_memory.book import event_of
-from svc_message.model import NewMessage
-from svc_message.model.group import NewGroupMessage
+from svc_message.adapters.message_store_memory.acting import MemoryActionStore
+from svc_message.adapters.message_store_memory.book import Book, event_of
+from svc_message.adapters.message_store_memory.receipts import apply
+from svc_message.model import Event, NewMessage, ReceiptUpdate, UserId
+from svc_message.model.group import Expansion, NewGroupMessage, Touch
 from tests.simulation.loop import VirtualLoop
 
 TYPICAL_S = 0.002
@@ -30,6 +33,9 @@ WRITES = frozenset(
 )  # fmt: skip
 REPEATABLE = frozenset({"accept", "act", "expand", "apply_receipts"})
 """Writes that a hint to a replica may bring a second time, much later."""
+
+TORN = frozenset({"accept", "act", "apply_receipts", "expand"})
+"""Writes of several partitions, of which some may be there without the others."""
 
 
 class Weather(NamedTuple):
@@ -144,23 +150,25 @@ class Remote:
 
     def _happen_unseen(self, name: str, method: Any, args: Any, *, is_down: bool) -> None:
         lots, loop = self._host.lots_of(name), self._host.loop
-        if name == "accept" and lots.random() < self._host.weather.torn:
-            tear, args = Tearing(self._inner, lots), args[-1:]
-            loop.call_later(lots.random() * 3, tear.accept, *args, context=loop.world.context)
+        if name in TORN and lots.random() < self._host.weather.torn:
+            tear = getattr(Tearing(self._inner, lots), name)
+            loop.call_later(lots.random() * 3, tear, *args, context=loop.world.context)
             return
         late_s = lots.uniform(0.0, LATEST_S) if is_down or lots.random() < 0.5 else lots.random() * 3
         loop.call_later(late_s, _carry_out, method, args, {}, context=loop.world.context)
 
 
 class Tearing:
-    """Writes some of the rows of messages."""
+    """Writes some of the rows of what was asked; in a group, what is written to a shard, without its entry there."""
 
     def __init__(self, store: Any, lots: random.Random) -> None:
-        self._book = store.book if isinstance(store, MemoryMessageStore) else store._book
+        self._book: Book = store.book if isinstance(store, MemoryMessageStore) else store._book
         self._lots = lots
+        self._torn = Torn(self._book, lots)
 
-    def accept(self, batch: list[NewMessage | NewGroupMessage]) -> None:
-        """Keeps messages, each with the pointers of some of those who are entitled; of a group without its entry."""
+    def accept(self, *asked: Any) -> None:
+        """Keeps messages, each with the pointers of some of those who are entitled."""
+        batch: list[NewMessage | NewGroupMessage] = asked[-1]
         for message in batch:
             messages = self._book.messages[message.conversation_id]
             if messages.setdefault(message.message_id, message) is not message:
@@ -168,8 +176,34 @@ class Tearing:
             users = [message.sender_id]
             if isinstance(message, NewMessage) and not message.is_withheld:
                 users = list(dict.fromkeys((*users, message.recipient_id)))
-            written = [user_id for user_id in users if self._lots.random() < 0.5]
-            self._book.append(event_of(message, message.position), *written)
+            self._torn.append(event_of(message, message.position), *users)
+
+    def act(self, *asked: Any) -> None:
+        """Carries actions out, and tells some of those who are to learn of it."""
+        _carry_out(MemoryActionStore(self._torn).act, asked[-1:], {})
+
+    def expand(self, expansions: list[Expansion], _touches: list[Touch]) -> None:
+        """Tells some members."""
+        for expansion in expansions:
+            for event in expansion.events:
+                self._torn.append(placed(event, expansion), *expansion.user_ids)
+
+    def apply_receipts(self, batch: list[ReceiptUpdate]) -> None:
+        """Raises receipts, and tells some."""
+        for update in batch:
+            apply(self._torn, update)
+
+
+class Torn(Book):
+    """A book that is the same as another, but of the pointers that are written it keeps some."""
+
+    def __init__(self, book: Book, lots: random.Random) -> None:
+        self.__dict__.update(book.__dict__)
+        self._lots = lots
+
+    def append(self, event: Event, *user_ids: UserId) -> None:
+        """Puts an event into some of the inboxes."""
+        super().append(event, *[user_id for user_id in user_ids if self._lots.random() < 0.5])
 
 
 def _carry_out(method: Any, args: Any, settings: Any) -> tuple[Any, Exception | None]:

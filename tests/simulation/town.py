@@ -40,6 +40,7 @@ STORMS = (
     Weather(lost=0.3, torn=0.3),
     Weather(slow=0.2, slow_s=8.0, lost=0.3, torn=0.5, doubled=0.3),
     Weather(slow=0.05, slow_s=3.0, lost=0.05, torn=0.2, doubled=0.5),
+    Weather(slow=0.1, slow_s=3.0, lost=0.5, torn=0.9, doubled=0.1),
 )
 
 
