@@ -68,6 +68,18 @@ MUTATIONS: Final = (
         (Edit(RULES, "        return self.age_s(stamp) <= WRITE_WINDOW_S\n", "        return True\n"),),
     ),
     Mutation(
+        "new-position",
+        "What is written again gets a position of now, and not the one that a cursor may have passed.",
+        "late_commit",
+        (
+            Edit(
+                ACCEPT,
+                "                message._replace(position=position, accepted_ms=wall_ms, is_retry=True)\n",
+                "                message._replace(accepted_ms=wall_ms, is_retry=True)\n",
+            ),
+        ),
+    ),
+    Mutation(
         "cached-no",
         "A no of the cache is read through before it withholds a message.",
         "unblock_and_write",
@@ -227,6 +239,18 @@ MUTATIONS: Final = (
                 "svc_presence/schema/bye.lua",
                 "    if stored and string.sub(stored, 1, #session + 1) == session .. '|' then\n",
                 "    if stored then\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "rank-timestamps",
+        "Of two writes of one cell on Cassandra the rank decides, and not which of them came later.",
+        "tests/svc_message/test_message_store_cassandra.py::test_a_void_that_meets_its_message_is_withdrawn",
+        (
+            Edit(
+                "svc_message/adapters/ledger_cassandra/cells.py",
+                '    return _LONG.pack(int.from_bytes(message_id[:6], "big") * 1000 + rank)\n',
+                '    return _LONG.pack(int.from_bytes(message_id[:6], "big") * 1000 + Rank.SENT)\n',
             ),
         ),
     ),

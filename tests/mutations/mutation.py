@@ -12,7 +12,7 @@ class Mutation(NamedTuple):
     repair: str
     """What the system does while the repair is in."""
     scene: str
-    """Or so many seeds of the simulation, like "40 seeds"."""
+    """Or so many seeds of the simulation, like "40 seeds"; or a test, by its file and name, that has to fail."""
     edits: tuple[Edit, ...]
     weakened: tuple[Edit, ...] = ()
     """Other repairs that prevent the same damage: they are out with and without the edits, so that this one alone

@@ -1,15 +1,20 @@
 """Plays one scene on the sources that it is run from: `python -m tests.mutations.play SCENE`; prints a JSON object.
 
-Instead of a scene it may be so many seeds of the simulation, like "100 seeds", up to the first that fails.
+Instead of a scene it may be so many seeds of the simulation, like "100 seeds", up to the first that fails, or a test by
+its file and name: what hangs on two writes that cross inside of a store is seen there.
 """
 
 import asyncio
+import contextlib
+import io
 import json
 import logging
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 import chappe
 from chappe.testing import Report
@@ -19,6 +24,7 @@ from tests.simulation.plan import draw
 from tests.simulation.town import run
 
 SEEDS = " seeds"
+TEST = "::"
 
 
 class Told(NamedTuple):
@@ -34,7 +40,10 @@ def main(name: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     if Path.cwd() not in Path(chappe.__file__).parents:
         raise RuntimeError(f"these would be the sources at {chappe.__file__}, and not those of {Path.cwd()}")
-    counts, summary, story = simulate(int(name.split(maxsplit=1)[0])) if name.endswith(SEEDS) else play_scene(name)
+    if name.endswith(SEEDS):
+        counts, summary, story = simulate(int(name.split(maxsplit=1)[0]))
+    else:
+        counts, summary, story = run_test(name) if TEST in name else play_scene(name)
     sys.stderr.write(story + "\n")
     print(json.dumps({"counts": counts, "summary": summary}))
 
@@ -60,6 +69,16 @@ def simulate(seeds: int) -> Told:
             story = "\n".join((f"seed {seed}", *outcome.failures, outcome.report.stories()))
             return Told(counts, outcome.report.summary(), story)
     return Told({}, f"{seeds} seeds", "")
+
+
+def run_test(name: str) -> Told:
+    """Runs a test, and tells when it fails."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = pytest.main(["--quiet", "--no-header", "-p", "no:cacheprovider", name])
+    if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        raise RuntimeError(f"{name} cannot be run: {said.getvalue()}")
+    return Told({"failed test": int(status)}, name, said.getvalue())
 
 
 if __name__ == "__main__":

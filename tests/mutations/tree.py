@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (
+    "pyproject.toml",
     "chappe",
     "svc_edge",
     "svc_fanout",
@@ -15,8 +16,10 @@ COPIED = (
     "svc_message",
     "svc_presence",
     "tests/__init__.py",
+    "tests/conftest.py",
     "tests/mutations",
     "tests/simulation",
+    "tests/svc_message",
     "tests/system/books.py",
     "tests/system/counting.py",
 )
