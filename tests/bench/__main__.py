@@ -29,12 +29,12 @@ _ROWS = (
     "durable-25",
     "durable-250",
     "open-1000",
+    "beside-1024",
     "open-5000",
     "drain",
     "history",
     "group-100",
     "group-1024",
-    "beside-1024",
     "durable-2500",
     "chats-5000",
     "presence-connects",
@@ -44,7 +44,8 @@ _ROWS = (
 )
 """In the order in which they run: connections are only ever added once there is traffic.
 
-What is done one at a time comes first, for edges read again later what they have pushed.
+What is done one at a time comes first, for edges read again later what they have pushed; and what is compared with each
+other stands side by side, before the rows that push most.
 """
 _QUICK_ROWS = (
     "up",
