@@ -23,6 +23,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ledger", choices=sorted(LEDGERS), action="append", help="where messages are kept; all")
     parser.add_argument("--users", type=int, default=20, metavar="N", help="how many people talk; 20")
     parser.add_argument("--rate", type=float, default=120.0, metavar="N", help="messages each second; 120")
+    parser.add_argument("--group-share", type=float, default=0.4, metavar="P", help="which part goes to groups; 0.4")
     parser.add_argument("--only", default="", metavar="TEXT", help="only faults whose name holds this")
     parser.add_argument("--data", type=Path, metavar="DIR", help="an empty folder to work in, which is kept")
     return parser.parse_args(argv)
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
                 seconds=chosen.minutes * 60,
                 users=chosen.users,
                 rate=chosen.rate,
+                group_share=chosen.group_share,
                 looks=False,
                 only=chosen.only,
             )

@@ -14,7 +14,7 @@ from chappe.client.errors import NotConnectedError
 from chappe.testing import Report
 from tests.nemesis.failover import ValkeyPair
 from tests.nemesis.faults import Fault, catalogue
-from tests.nemesis.ledgers import Ledger
+from tests.nemesis.ledgers import Ledger, Stand
 from tests.nemesis.schedule import draw
 from tests.nemesis.wiring import WiredMesh, Wiring
 from tests.system.acks import Acks, Figures
@@ -48,6 +48,8 @@ class Terms:
     """At least 8: so many are in the group in which members come and go."""
     rate: float = 120.0
     """Messages each second, of everybody together."""
+    group_share: float = 0.4
+    """Which part of them goes to the two groups, of eight people and of all."""
     looks: bool = True
     """Whether everybody looks at its chats in the end; otherwise a lost count has to be told, which takes a minute."""
     only: str = ""
@@ -97,9 +99,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
         data=terms.data,
         edges=2,
         replicas=2,
-        ledger=terms.ledger.name,
         settings=HASTY,
-        environ=terms.ledger.environ,
         ready_timeout_s=READY_WITHIN_S,
         is_traced=False,
     )
@@ -108,12 +108,14 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
     def tell(text: str) -> None:
         say(f"[{time.monotonic() - start_s:6.1f} s] {text}")
 
-    async with _stage(plan) as (wiring, pair):
-        faults = [fault for fault in catalogue(wiring, pair, lots) if terms.only in fault.name]
-        faults += [fault for fault in terms.ledger.faults(wiring) if terms.only in fault.name]
+    async with _stage(plan, terms.ledger) as (wiring, pair, stand):
+        faults = [*catalogue(wiring, pair, lots), *stand.harms(wiring, lots)]
+        faults = [fault for fault in faults if terms.only in fault.name]
         drawn = draw(faults, lots, terms.seconds)
         devices = [2 if number % 4 == 0 else 1 for number in range(terms.users)]
-        crowd_terms = CrowdTerms(devices=devices, rate=terms.rate, group_share=0.4, seed=terms.seed, looks=terms.looks)
+        crowd_terms = CrowdTerms(
+            devices=devices, rate=terms.rate, group_share=terms.group_share, seed=terms.seed, looks=terms.looks
+        )
         async with Crowd(wiring.mesh, "nemesis", crowd_terms) as crowd:
             tell(f"{len(crowd.handsets)} devices of {terms.users} people are there; {len(drawn)} faults to come")
             busy, _ = await crowd.circle(*range(8)), await crowd.circle(*range(terms.users))
@@ -136,11 +138,12 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
 
 
 @asynccontextmanager
-async def _stage(plan: Plan) -> AsyncGenerator[tuple[Wiring, ValkeyPair]]:
-    async with Wiring(plan) as wiring:
+async def _stage(plan: Plan, ledger: Ledger) -> AsyncGenerator[tuple[Wiring, ValkeyPair, Stand]]:
+    folder = plan.data.with_name(f"{plan.data.name}-ledger")
+    async with ledger.stand(folder) as stand, Wiring(stand.of(plan), stand.cables) as wiring:
         mesh: Mesh = WiredMesh(wiring, lambda _: None)
         async with mesh, ValkeyPair(wiring, plan.data / "valkey-replica") as pair:
-            yield wiring, pair
+            yield wiring, pair, stand
 
 
 @asynccontextmanager

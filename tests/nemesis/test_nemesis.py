@@ -8,7 +8,7 @@ from tests.nemesis.__main__ import tell
 from tests.nemesis.ledgers import LEDGERS
 from tests.nemesis.play import Outcome, Terms, play
 
-pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(480)]
 
 SEED = 3
 SECONDS = 40.0

@@ -8,7 +8,7 @@ from tests.nemesis.ledgers import LEDGERS
 from tests.nemesis.play import Terms, play
 from tests.nemesis.test_nemesis import SEED, judge
 
-pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(480)]
 
 # A node of Cassandra takes its time to start: one fault each of a service, of another store and of the node.
 SECONDS = 26.0

@@ -24,17 +24,17 @@ class Wire:
     as TCP sends again, and connections of which an end has gone are cut.
     """
 
-    def __init__(self, name: str, upstream: Callable[[], Address], path: str = "") -> None:
+    def __init__(self, name: str, upstream: Callable[[], Address], at: Address = ("127.0.0.1", 0)) -> None:
         """Prepares.
 
         Args:
             name: Between whom it is, for people.
             upstream: Where a new connection is passed on to.
-            path: The Unix socket to listen at; empty for a free port of 127.0.0.1.
+            at: Where to listen; port 0 for one that is free.
         """
         self.name = name
         self._upstream = upstream
-        self._path = path
+        self._at = at
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._delay_s = 0.0
@@ -46,8 +46,8 @@ class Wire:
     @property
     def address(self) -> str:
         """Where it listens, host:port or a path."""
-        if self._path:
-            return self._path
+        if isinstance(self._at, str):
+            return self._at
         assert self._server is not None, "the wire is not open"
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
@@ -105,10 +105,10 @@ class Wire:
         self._back.set()
 
     async def __aenter__(self) -> Self:
-        if self._path:
-            self._server = await asyncio.start_unix_server(self._connected, self._path)
+        if isinstance(self._at, str):
+            self._server = await asyncio.start_unix_server(self._connected, self._at)
         else:
-            self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+            self._server = await asyncio.start_server(self._connected, *self._at)
         return self
 
     async def __aexit__(

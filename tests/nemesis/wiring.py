@@ -4,7 +4,7 @@ import dataclasses
 import json
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -43,11 +43,16 @@ class Wiring:
     An async context manager: `plan` is there inside, and the mesh of that plan must be given to `mesh`.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        """Prepares for a plan without ports."""
+    def __init__(self, plan: Plan, laid: Iterable[Cable] = ()) -> None:
+        """Prepares for a plan without ports.
+
+        Args:
+            plan: What is to be wired.
+            laid: Cables to what the mesh does not start, which are there already.
+        """
         self.plan = plan
         self.mesh: Mesh
-        self.cables: dict[str, Cable] = {}
+        self.cables: dict[str, Cable] = {cable.name: cable for cable in laid}
         self.valkey_socket = ""
         """Where svc_presence's wire leads; empty for the engine of the mesh."""
         self._folder: Path
@@ -104,8 +109,7 @@ class Wiring:
     async def _lay_to_stores(self) -> None:
         """Gives every process wires of its own: one of several that is cut off from its store is a harm by itself."""
         for service, database in _DATABASES.items():
-            if service == "message" and self.plan.ledger != "postgres":
-                # A driver that follows its cluster's own addresses goes round a wire.
+            if service == "message" and not self._is_ledger_in_postgres:
                 continue
             wires = []
             for number in self._numbers(service):
@@ -127,8 +131,8 @@ class Wiring:
         ports = (self._ports.grpc(service, number) for number in self._numbers(service))
         return self._add(name, [await self._wire(name, _at(port)) for port in ports])
 
-    async def _wire(self, name: str, upstream: Callable[[], Address], path: str = "") -> Wire:
-        return await self._stack.enter_async_context(Wire(name, upstream, path))
+    async def _wire(self, name: str, upstream: Callable[[], Address], at: Address = ("127.0.0.1", 0)) -> Wire:
+        return await self._stack.enter_async_context(Wire(name, upstream, at))
 
     def _add(self, name: str, wires: list[Wire]) -> Cable:
         self.cables[name] = Cable(name, tuple(wires))
@@ -141,6 +145,10 @@ class Wiring:
         for (service, number), own in self._own.items():
             (self._folder / f"{service}-{number}.json").write_text(json.dumps(own), encoding="utf-8")
             (self._folder / f"{service}-{number}.clock").write_bytes(_OFFSET.pack(0))
+
+    @property
+    def _is_ledger_in_postgres(self) -> bool:
+        return "cassandra" not in (self.plan.ledger, self.plan.settings.get("CHAPPE_MESSAGE_LEDGER"))
 
     def _numbers(self, service: str) -> Iterator[int]:
         return iter(range(self.plan.count(service)))

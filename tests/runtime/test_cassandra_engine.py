@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 import os
 import signal
 import struct
@@ -27,6 +29,8 @@ from chappe.runtime.engines.cassandra.cql import Consistency, CqlError, connecte
 from chappe.runtime.engines.cassandra.jars import check_jars, fetch_jars
 from chappe.runtime.engines.cassandra.java import find_java
 from chappe.runtime.engines.cassandra.node import Installed
+from chappe.runtime.engines.cassandra.options import write_files
+from chappe.runtime.engines.cassandra.ring import Ring
 from chappe.runtime.engines.process import EngineError, is_engine_of, read_pid
 
 KEYSPACE = "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {}}}"
@@ -274,6 +278,21 @@ def test_a_cluster_takes_no_options_that_would_make_its_nodes_forget(tmp_path: P
     for options in (THROW_AWAY, CassandraOptions()):
         with pytest.raises(ValueError, match="give DURABLE"):
             EmbeddedCassandraCluster(tmp_path, instead(Path("/bin/false")), options=options)
+
+
+def test_clients_are_told_of_the_address_of_a_proxy_where_there_is_one(tmp_path: Path) -> None:
+    ring = Ring(tmp_path, 3)
+    ring.take()
+
+    for network in ("", "127.1"):
+        options = dataclasses.replace(DURABLE, told_network=network)
+        write_files(tmp_path, ring, 2, options)
+        settings = json.loads((tmp_path / "cassandra.yaml").read_text())
+
+        assert settings["rpc_address"] == ring.address(2)
+        assert settings["broadcast_rpc_address"] == ring.told_address(2, network)
+    assert ring.told_address(2, "127.1") == ring.address(2).replace("127.0.", "127.1.")
+    ring.release()
 
 
 def test_a_missing_java_is_named_with_the_ways_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

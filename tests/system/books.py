@@ -62,6 +62,8 @@ class Books:
 
     def __init__(self) -> None:
         self.acknowledged = 0
+        self.steps = 0
+        """Whatever came of something: as long as this grows, all is not quiet yet."""
         self.refusals: Counter[str] = Counter()
         """Final refusals by reason."""
         self._open: dict[bytes, Due] = {}
@@ -76,11 +78,13 @@ class Books:
 
     def stored(self, message_id: bytes, due: Due) -> None:
         """Takes note that a message was acknowledged."""
+        self.steps += 1
         self.acknowledged += 1
         self._open[message_id] = due
 
     def changed(self, action_id: bytes, change: Change) -> None:
         """Takes note that a change of a message was acknowledged."""
+        self.steps += 1
         kind, target, by, due = change
         if kind == "revoke":
             self._taken_back.add(target)
@@ -99,18 +103,22 @@ class Books:
 
     def applied(self, message_id: bytes, actor: str) -> None:
         """Takes note that a device has a message."""
+        self.steps += 1
         self._applied.setdefault(message_id, set()).add(actor)
 
     def ticked(self, message_id: bytes, actor: str, state: int) -> None:
         """Takes note that a device shows a state."""
+        self.steps += 1
         self._ticks.setdefault(message_id, {})[actor] = state
 
     def counted(self, message_id: bytes, actor: str, tally: Tally) -> None:
         """Takes note that a device shows how many have a message."""
+        self.steps += 1
         self._tallies.setdefault(message_id, {})[actor] = tally
 
     def read(self, message_ids: list[bytes], actor: str) -> None:
         """Takes note that the server has taken a read: its ticks must show."""
+        self.steps += 1
         for message_id in message_ids:
             self._read.setdefault(message_id, set()).add(actor)
 

@@ -38,7 +38,8 @@ MOST_PENDING: Final = 100
 LONGEST_STAY_S: Final = 3.0
 """Half of the stays are shorter than a change may take to bite, and some longer."""
 LOOK_AGAIN_S: Final = 6.0
-SETTLE_S: Final = 60.0
+QUIET_S: Final = 60.0
+"""When nothing has come of anything for so long, nothing will: a slow machine is no loss."""
 COUNT_S: Final = 90.0
 """A lost count is told within a minute after the last time that something was told, and then it is asked for."""
 
@@ -188,31 +189,33 @@ class Crowd:
         goal = self.books.acknowledged + more
         await until(lambda: self.books.acknowledged >= goal, f"{more} more messages acknowledged", timeout_s)
 
-    async def settled(self, timeout_s: float = SETTLE_S) -> None:
+    async def settled(self, within_s: float = 0.0) -> None:
         """Waits until all sends are answered, and all that was acknowledged has arrived; then for its ticks.
 
         Args:
-            timeout_s: For what is to arrive; ticks have more.
+            within_s: How long what is to arrive may take; 0 for as long as something comes.
 
         Raises:
             NotInTimeError: It has not in time; the message says what is missing.
         """
         absent = self._absent()
         try:
-            await until(lambda: self._has_arrived(absent), "all has arrived", timeout_s)
+            if within_s:
+                await until(lambda: self._has_arrived(absent), "all has arrived", within_s)
+            await self._until_quiet(lambda: self._has_arrived(absent), "all has arrived", QUIET_S)
             if self.terms.looks:
                 with suppress(NotInTimeError):
-                    await until(lambda: self._is_settled(absent), "all is settled", LOOK_AGAIN_S)
+                    await self._until_quiet(lambda: self._is_settled(absent), "all is settled", LOOK_AGAIN_S)
                 await asyncio.gather(*(handset.count_again() for handset in self.handsets))
-            await until(lambda: self._is_settled(absent), "all is settled", COUNT_S)
+            await self._until_quiet(lambda: self._is_settled(absent), "all is settled", COUNT_S)
         except NotInTimeError as error:
             gaps, ignorant = self.books.outstanding(absent), self._ignorant(absent)
             raise NotInTimeError(f"{error}: {self.pending} sends are unanswered; {ignorant}; {gaps}") from None
 
-    async def verdict(self, timeout_s: float = SETTLE_S) -> Report:
-        """Waits until all is settled, or no longer, and judges the histories."""
+    async def verdict(self, within_s: float = 0.0) -> Report:
+        """Waits like `settled`, or no longer, and judges the histories."""
         try:
-            await self.settled(timeout_s)
+            await self.settled(within_s)
         except NotInTimeError as error:
             # The checker finds what was lost; what it does not call lost is told here only.
             print(error)
@@ -246,6 +249,17 @@ class Crowd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.gather(*(handset.close() for handset in self.handsets))
+
+    async def _until_quiet(self, condition: Callable[[], object], what: str, quiet_s: float) -> None:
+        """Waits until a condition holds, or raises once nothing has come of anything for so long."""
+        steps, since_s = -1, 0.0
+        while not condition():
+            now_s = time.monotonic()
+            if self.books.steps != steps:
+                steps, since_s = self.books.steps, now_s
+            elif now_s - since_s > quiet_s:
+                raise NotInTimeError(f"for {quiet_s:g} s nothing came any more, and not yet: {what}")
+            await asyncio.sleep(LOOK_S)
 
     def _has_arrived(self, absent: frozenset[str]) -> bool:
         return not self.pending and not self._ignorant(absent) and self.books.has_arrived(absent)

@@ -78,6 +78,11 @@ class EmbeddedCassandra(Engine):
         return self._ring.address(self._number)
 
     @property
+    def told_address(self) -> str:
+        """Where clients are told to find it; its address, unless the options name a network for that."""
+        return self._ring.told_address(self._number, self._options.told_network)
+
+    @property
     def login(self) -> Login | None:
         """The administrator's role and password; None when none is asked."""
         if not self._options.asks_password:

@@ -59,6 +59,11 @@ class CassandraOptions:
     """The most that Java takes for its heap."""
     is_fully_compiled: bool = False
     """Whether Java compiles as well as it can: start-up costs twice as much, and benchmarks mean something."""
+    keeps_hints: bool = True
+    """Whether nodes keep what another one misses while it is away; without, it comes back as after many hours."""
+    told_network: str = ""
+    """The first half of the address at which clients are told to find a node, like 127.1, where something passes their
+    connections on; empty for where it is."""
 
     def __post_init__(self) -> None:
         if self.is_throw_away and self.asks_password:
@@ -128,6 +133,8 @@ def _settings(folder: Path, ring: Ring, number: int, options: CassandraOptions) 
         "endpoint_snitch": "SimpleSnitch",
         "listen_address": ring.address(number),
         "rpc_address": ring.address(number),
+        "broadcast_rpc_address": ring.told_address(number, options.told_network),
+        "hinted_handoff_enabled": options.keeps_hints,
         "native_transport_port": PORT,
         "storage_port": STORAGE_PORT,
         "seed_provider": [

@@ -13,6 +13,7 @@ from chappe.runtime.engines.ports import bound, is_free
 from chappe.runtime.engines.process import EngineError
 
 STORAGE_PORT: Final = 7000
+_NETWORK: Final = "127.0"
 _BLOCKS: Final = 250
 _CLAIM: Final = 254
 _TOKENS: Final = 2**64
@@ -75,7 +76,12 @@ class Ring:
         """
         if self._block is None:
             raise EngineError("this Cassandra was never started and has no address yet; await start() first")
-        return f"127.0.{self._block}.{number}"
+        return f"{_NETWORK}.{self._block}.{number}"
+
+    def told_address(self, number: int, network: str) -> str:
+        """Returns where clients are told to find a node: in another network, or where it is if none is given."""
+        address = self.address(number)
+        return network + address.removeprefix(_NETWORK) if network else address
 
     def token(self, number: int) -> int:
         """Returns where a node's part of the ring begins; all parts are of one size."""
