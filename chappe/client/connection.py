@@ -17,7 +17,11 @@ from chappe.client.wire import Closed, Wire, WireOptions, open_wire
 WELCOME_S = 10.0
 """How long an edge may take to answer a Hello."""
 
+GHOST_S = 60.0
+"""For how long an edge may still come to read the Hello of a connection that was given up without a Welcome."""
+
 _AUTH = 4401
+_REPLACED = 4409
 _OVERLOAD = 4101
 _FINAL = frozenset(
     {"CALLER_NOT_ALLOWED", "DEVICE_NOT_FOUND", "INVALID_FIELD", "INVALID_PROOF", "MALFORMED", "METHOD_NOT_ALLOWED"}
@@ -82,6 +86,8 @@ class Connection:
         self._options = options
         self._at = 0
         self._wire: Wire | None = None
+        self._haunted_until_s = 0.0
+        """Until then a newer connection of this device may be an older one of this client's own."""
 
     async def run(self) -> None:
         """Stays connected until the device is told not to come back.
@@ -127,6 +133,8 @@ class Connection:
         try:
             return await self._ended(wire)
         finally:
+            if not self._engine.core.session.session_id:
+                self._haunted_until_s = self._seams.clock.monotonic_s() + GHOST_S
             self._wire = None
             wire.close()
             self._engine.detach()
@@ -163,6 +171,10 @@ class Connection:
             # The token was from earlier; a new one may do.
             self._tokens.drop()
             return backoff_s(failures - 1, self._seams.randomness)
+        if code == _REPLACED and self._seams.clock.monotonic_s() < self._haunted_until_s:
+            # An edge that stood still has read only now what was said to it before this client went elsewhere.
+            self._haunted_until_s = 0.0
+            return backoff_s(1, self._seams.randomness)
         comeback = reconnect_policy(code)
         if comeback is Comeback.NEVER:
             raise SessionEndedError(code, closed.detail or (go_away.detail if go_away is not None else ""))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from svc_edge.service.reading import LogReader
     from svc_edge.service.sessions import Sessions
 
+LISTEN_S = 0.001
+"""For how long a connection is listened to before its session takes the place of an older one."""
 _REPLACED = Closing(CloseCode.REPLACED, "a newer connection of this device took over")
 
 _log = logging.getLogger(__name__)
@@ -122,6 +124,9 @@ class SignIn:
 
     async def _admit(self, session: Session, hello: Hello, signed: SignedHello, caller: Caller) -> None:
         claims = await self._verify(signed, caller.host)
+        # A Hello that was held up may have the end of its connection right behind it, since its device has gone
+        # elsewhere by now: that is read first.
+        await self._clock.sleep(LISTEN_S)
         if session.phase >= Phase.CLOSING:
             # It has ended meanwhile, and a route of it would end the next one of its device.
             return

@@ -53,7 +53,7 @@ class Someone:
         self.caught_up += 1
 
 
-async def until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(holds: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Waits for other callbacks of this loop."""
     async with asyncio.timeout(timeout_s):
         while not holds():  # noqa: ASYNC110 - what is awaited happens in other objects
@@ -161,6 +161,24 @@ async def test_a_replaced_client_does_not_come_back(edge: SocketEdge, someone: S
         await someone.client._run
 
     assert raised.value.code == 4409
+
+
+async def test_a_client_that_was_replaced_by_its_own_lost_hello_comes_back_once(edge: SocketEdge) -> None:
+    someone = Someone(edge.address)
+    edge.is_mute = True
+    starting = asyncio.create_task(someone.client.start())
+    await until(lambda: edge.model.hellos)
+    edge.is_mute = False
+    edge.drop()
+    await starting
+
+    edge.close(4409, "replaced by what was said before")
+    await until(lambda: someone.caught_up == 2)
+    edge.close(4409, "replaced by a newer connection")
+
+    assert someone.client._run is not None
+    with pytest.raises(SessionEndedError, match="replaced by a newer connection"):
+        await someone.client._run
 
 
 async def test_a_kept_token_that_is_refused_is_fetched_anew_once(edge: SocketEdge) -> None:

@@ -11,7 +11,7 @@ from chappe.api.type.v1 import envelope_pb2
 from tests.svc_edge.fakes import FakeMesh, Person, message_id_of, signed_hello
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Closed(NamedTuple):
@@ -50,6 +50,11 @@ class Client:
     def abort(self) -> None:
         if hasattr(self, "_writer"):
             self._writer.transport.abort()
+
+    def hang_up(self) -> None:
+        """Ends the connection once what was written has gone out."""
+        if hasattr(self, "_writer"):
+            self._writer.close()
 
     async def dial(self) -> None:
         """Connects, and says nothing."""
@@ -205,6 +210,9 @@ class Client:
     ) -> None:
         """Upgrades and says Hello."""
         await self.request()
-        signed = signed_hello(mesh.token(person), person.key, self.host)
-        hello = client_frame_pb2.Hello(protocol=1, signed=signed, cursor=cursor, receive_window=window, **extra)
-        self.send(hello=hello)
+        self.write_hello(mesh, person, cursor=cursor, receive_window=window, **extra)
+
+    def write_hello(self, mesh: FakeMesh, person: Person, *, token: str = "", **extra: Any) -> None:
+        """Says Hello on a connection that is upgraded, with a token of now unless another is given."""
+        signed = signed_hello(token or mesh.token(person), person.key, self.host)
+        self.send(hello=client_frame_pb2.Hello(protocol=1, signed=signed, **extra))

@@ -1,6 +1,7 @@
 """What a client sees, over a real socket."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ Connect = Callable[..., Client]
 
 async def eventually(condition: Callable[[], Any], what: str) -> None:
     """Waits until a condition holds."""
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 30
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.01)
@@ -240,3 +241,19 @@ async def test_an_earlier_connection_that_ended_meanwhile_does_not_replace_a_lat
 
     assert await later.ping() is not None
     assert mesh.routes[alice.user_id, alice.device_id] == welcome.session_id
+
+
+async def test_a_hello_that_comes_with_the_end_of_its_connection_ends_no_session_elsewhere(
+    connect: Connect, mesh: FakeMesh
+) -> None:
+    alice, bob, gone, there = Person.new(), Person.new(), connect(), connect()
+    await gone.request()
+
+    # Both are in the socket before the edge looks at either, as after a pause of the edge. The token is younger than
+    # the edge's watch for ended sign-ins, so that nobody is asked about it.
+    gone.write_hello(mesh, alice, token=mesh.token(alice, iat=int(time.time()) + 60))
+    gone.hang_up()
+    await gone.read_message()
+    welcome = await there.sign_in(mesh, bob)
+
+    assert list(mesh.nonces.values()) == [welcome.session_id]
