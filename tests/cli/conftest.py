@@ -19,7 +19,7 @@ from chappe.cli.main import main
 Started = subprocess.Popen[str]
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 40) -> Any:
     """Returns the first true answer; fails when there is none in time."""
     deadline_s = time.monotonic() + timeout_s
     while not (answer := condition()):

@@ -22,7 +22,7 @@ from tests.cli.conftest import Person, Started, ended
 pytestmark = pytest.mark.system
 
 Two = tuple[Person, Person]
-WAIT_S = 20.0
+WAIT_S = 40.0
 QUIET_S = 0.4
 
 

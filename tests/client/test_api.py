@@ -76,7 +76,7 @@ async def me(edge: SocketEdge, folder: Path) -> AsyncIterator[Client]:
 
 async def next_of(me: Client, kind: type[Kind]) -> Kind:
     """Returns the next event of a kind."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for event in me.events():
             if isinstance(event, kind):
                 return event
@@ -498,7 +498,7 @@ async def test_without_a_server_a_call_waits_once_and_the_next_ones_fail_at_once
     async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
         with pytest.raises(NotConnectedError):
             await me.chats()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for _ in range(1000):
                 with pytest.raises(NotConnectedError):
                     await me.chats()

@@ -53,7 +53,7 @@ class NotInTimeError(AssertionError):
     """A condition of a scene did not come true; the message says which."""
 
 
-async def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
     """Waits until a condition holds.
 
     Raises:

@@ -34,7 +34,7 @@ STEP_S = 0.5
 _DRAIN_S = 2.0
 
 
-async def until(condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> None:
     """Waits until a condition holds, in real time."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

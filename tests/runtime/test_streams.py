@@ -115,7 +115,7 @@ class Giver(DialHandler[bytes, pb.DispatchRequest, pb.DispatchResponse]):
 
     async def until(self, condition: Any) -> None:
         """Waits until a condition holds, looking whenever something has changed."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()

@@ -60,7 +60,7 @@ class Log(Generic[T]):
         self._added.set()
 
     async def reach(self, count: int) -> list[T]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.entries) < count:
                 self._added.clear()
                 await self._added.wait()

@@ -204,7 +204,7 @@ class FlakyLog:
 
 
 async def next_change(pages: Any) -> list[int]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for page in pages:
             if page.changes:
                 return [change.version for change in page.changes]

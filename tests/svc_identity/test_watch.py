@@ -51,7 +51,7 @@ class Reader:
     async def until(self, is_found: Callable[[wire.WatchChangesResponse], bool]) -> list[wire.WatchChangesResponse]:
         """Reads until a frame is found; returns all that were read."""
         seen: list[wire.WatchChangesResponse] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not seen or not is_found(seen[-1]):
                 frame = await self._call.read()
                 assert frame is not grpc.aio.EOF
@@ -63,7 +63,7 @@ class Reader:
 
     async def end(self) -> grpc.StatusCode:
         await self._call.done_writing()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await self._call.read() is not grpc.aio.EOF:
                 pass
             code: grpc.StatusCode = await self._call.code()

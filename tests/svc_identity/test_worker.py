@@ -40,7 +40,7 @@ def start(store: IdentityStore, changed: asyncio.Event, inbox: MemoryInbox, task
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not is_so():  # noqa: ASYNC110 - whatever is waited for here sets no event
             await asyncio.sleep(0.005)
 

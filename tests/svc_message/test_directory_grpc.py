@@ -116,7 +116,7 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
         await self.say(Response(batch=wire.ChangeBatch(changes=changes)))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with self.changed, asyncio.timeout(10):
+        async with self.changed, asyncio.timeout(30):
             await self.changed.wait_for(condition)
 
     async def _notify(self) -> None:

@@ -68,7 +68,7 @@ class FakeFanout(fanout_service_pb2_grpc.FanoutServiceServicer):
         await self.contexts[-1].write(marker)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with self.changed, asyncio.timeout(10):
+        async with self.changed, asyncio.timeout(30):
             await self.changed.wait_for(condition)
 
     def _take(self, request: wire.DispatchRequest) -> None:
@@ -118,7 +118,7 @@ async def dispatching(*fanouts: FakeFanout) -> AsyncIterator[GrpcDispatcher]:
 
 async def accepting(dispatcher: GrpcDispatcher, count: int) -> None:
     """Returns once hints go out on so many streams."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(dispatcher._replicas.accepting) != count:  # noqa: ASYNC110 - the stream has no event for it
             await asyncio.sleep(0)
 

@@ -41,7 +41,7 @@ class Line:
 
     async def _until_waiting(self, count: int, last: asyncio.Task[object]) -> None:
         async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as watcher:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     cursor = await watcher.execute(WAITING)
                     row = await cursor.fetchone()

@@ -136,7 +136,7 @@ async def test_requests_gather_while_a_flush_is_under_way(doors: Doors, monkeypa
 
     async def look_slowly(refs: Sequence[MessageRef]) -> list[Found | None]:
         under_way.extend(refs)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(under_way) + flushes.pending < 20:
                 await settle()
         return await look(refs)

@@ -125,7 +125,7 @@ class FakeIdentity(directory_service_pb2_grpc.DirectoryServiceServicer):
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until something that a stream causes holds."""
-        async with self._changed, asyncio.timeout(10):
+        async with self._changed, asyncio.timeout(30):
             await self._changed.wait_for(condition)
 
     async def _answer(self, name: str, size: int, context: Any) -> None:

@@ -142,7 +142,7 @@ class Watcher:
         """Lets Bob watch Alice."""
         await self.write(watches=[track_pb2.PresenceWatch(number=1, viewer_user_id=BOB, target_user_id=ALICE)])
 
-    async def sees(self, state: int, timeout_s: float = 10) -> None:
+    async def sees(self, state: int, timeout_s: float = 30) -> None:
         """Reads on until the watch is told a state; on the way it must not be told that Alice is offline."""
         async with asyncio.timeout(timeout_s):
             while not self.views or self.views[-1] != state:

@@ -115,7 +115,7 @@ Rig = MemoryRig | GrpcRig
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
     """Waits until a condition holds."""
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 30
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.005)

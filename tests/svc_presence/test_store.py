@@ -137,7 +137,7 @@ def free_port() -> int:
 async def make_cluster(url: str) -> None:
     client: Redis = Redis.from_url(url)
     await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             if b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO"):
                 break

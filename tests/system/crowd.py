@@ -50,7 +50,7 @@ class NotInTimeError(AssertionError):
     """A condition did not come true before its deadline; the message says which."""
 
 
-async def until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
     """Waits until a condition holds.
 
     Raises:

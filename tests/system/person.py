@@ -72,12 +72,12 @@ class Person:
         ticks = [event.tick for event in self.of(TickChanged) if event.message_id == message.message_id]
         return ticks[-1] if ticks else message.tick
 
-    async def sees(self, text: str, timeout_s: float = 10.0) -> Message:
+    async def sees(self, text: str, timeout_s: float = 30.0) -> Message:
         """Returns the message with this text once it is shown."""
         await until(lambda: text in [message.text for message in self.messages], f"{text!r} is shown", timeout_s)
         return next(message for message in self.messages if message.text == text)
 
-    async def sees_tick(self, message: Message, tick: Tick, timeout_s: float = 10.0) -> None:
+    async def sees_tick(self, message: Message, tick: Tick, timeout_s: float = 30.0) -> None:
         """Waits until a message has a tick."""
         await until(lambda: self.tick(message) == tick, f"{message.text!r} is {tick.name}", timeout_s)
 

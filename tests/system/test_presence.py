@@ -34,7 +34,7 @@ class Trio(NamedTuple):
         """Returns what Alice was told of somebody."""
         return [event.presence for event in self.alice.of(PresenceChanged) if event.user_id == user_id]
 
-    async def alice_sees(self, user_id: bytes, presence: Presence, timeout_s: float = 20) -> None:
+    async def alice_sees(self, user_id: bytes, presence: Presence, timeout_s: float = 30) -> None:
         """Waits until that is what Alice was told last."""
         await until(
             lambda: self.views(user_id)[-1:] == [presence], f"alice sees that one is {presence.name}", timeout_s

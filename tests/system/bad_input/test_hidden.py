@@ -150,7 +150,7 @@ async def test_51_who_was_added_gets_what_is_sent_right_afterwards(alice: Person
 
     # It is expanded after it was acknowledged.
     messages: list[bytes] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not messages:
             messages = [item.message.message_id for item in await log_of(mallory) if item.HasField("message")]
     assert messages == [welcome.message_id]

@@ -46,7 +46,7 @@ def type_in(person: Person, **named: bytes) -> None:
     person.client.send(typing=client_frame_pb2.Typing(conversation=ref))
 
 
-async def sees(viewer: Person, target: Person, state: int, timeout_s: float = 10) -> None:
+async def sees(viewer: Person, target: Person, state: int, timeout_s: float = 30) -> None:
     """Reads on until a state is the last that a watch was told; that may have come before the answer to a call."""
     async with asyncio.timeout(timeout_s):
         while viewer.client.presences.get(target.user_id) != state:
