@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from svc_edge.service.sessions import Sessions
 
 LISTEN_S = 0.001
-"""For how long a connection is listened to before its session takes the place of an older one."""
+"""For how long a connection is listened to before its session takes the place of an older one: a turn of the loop."""
 _REPLACED = Closing(CloseCode.REPLACED, "a newer connection of this device took over")
 
 _log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class SignIn:
         claims = await self._verify(signed, caller.host)
         # A Hello that was held up may have the end of its connection right behind it, since its device has gone
         # elsewhere by now: that is read first.
-        await self._clock.sleep(LISTEN_S)
+        await asyncio.sleep(LISTEN_S)
         if session.phase >= Phase.CLOSING:
             # It has ended meanwhile, and a route of it would end the next one of its device.
             return
