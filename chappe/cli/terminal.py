@@ -83,9 +83,9 @@ class Terminal:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a command's work to its end; its failures become one line on stderr and an exit code."""
-        import asyncio
+        with readable_errors(), contextlib.closing(work):
+            import asyncio
 
-        with readable_errors():
             asyncio.run(work)
 
 

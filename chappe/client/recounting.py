@@ -21,6 +21,8 @@ from chappe.client.views import Counts
 
 RECOUNTED = 256
 """So many messages of a group are asked about at once, the newest first; older ones while the answers are news."""
+QUIET_PAGES = 4
+"""After so many answers without news they are believed to end: what was read later may have been pushed meanwhile."""
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 60.0
 
@@ -86,7 +88,7 @@ class Recounting:
             raise failure
 
     async def _ask(self, group_id: bytes, number: int) -> None:
-        before = b""
+        before, quiet_pages = b"", 0
         while True:
             page: list[tuple[bytes, int, int]]
             page = await self._in_store(self._book.uncertain, group_id, before, RECOUNTED)
@@ -100,7 +102,8 @@ class Recounting:
             ]
             self._engine.core.outbox.batch.items += [_event(group_id, part) for part in _parts(news)]
             self._engine.wake()
-            if not news or len(page) < RECOUNTED:
+            quiet_pages = 0 if news else quiet_pages + 1
+            if quiet_pages == QUIET_PAGES or len(page) < RECOUNTED:
                 break
             before = page[-1][0]
         self._engine.core.outbox.batch.asked.append((group_id, number))

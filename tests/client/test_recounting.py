@@ -1,6 +1,6 @@
 """Counts of own messages to groups are asked for until somebody answers: over a real socket to a small edge."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -144,6 +144,7 @@ async def test_older_messages_are_asked_about_while_the_answers_are_news(
     edge: SocketEdge, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recounting, "RECOUNTED", 2)
+    monkeypatch.setattr(recounting, "QUIET_PAGES", 1)
     edge.answers[BATCH_GET_RECEIPTS.name] = count
     async with chappe_client.connect(edge.address, profile=folder) as me:
         for text in ("one", "two", "three", "four", "five"):
@@ -155,6 +156,38 @@ async def test_older_messages_are_asked_about_while_the_answers_are_news(
         await until(lambda: edge.calls.count(BATCH_GET_RECEIPTS.name) == 3 + 1)
 
         assert await counted(me) == ["delivered to 1/2, read by 0/2"] * 5
+
+
+async def test_older_messages_are_asked_about_behind_some_that_are_known(
+    edge: SocketEdge, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recounting, "RECOUNTED", 2)
+    monkeypatch.setattr(recounting, "QUIET_PAGES", 2)
+    edge.answers[BATCH_GET_RECEIPTS.name] = count
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        sent = [await me.send(to_group(GROUP), text) for text in ("one", "two", "three")]
+        push_counts(edge, sent[1:])
+        for _ in sent[1:]:
+            await next_of(me, GroupTickChanged)
+
+        tell(edge)
+        changed = await next_of(me, GroupTickChanged)
+
+        assert changed.message_id == sent[0].message_id
+        assert await counted(me) == ["delivered to 1/2, read by 0/2"] * 3
+
+
+def push_counts(edge: SocketEdge, messages: Sequence[Message]) -> None:
+    """Tells how far messages have come."""
+    news = item_pb2.GroupReceiptEvent(
+        group_id=GROUP,
+        message_ids=[message.message_id for message in messages],
+        delivered_counts=[1] * len(messages),
+        read_counts=[0] * len(messages),
+        recipient_counts=[2] * len(messages),
+    )
+    edge.model.log.append(item_pb2.Item(position=bytes(16), group_receipt=news))
+    edge.push(cursor=len(edge.model.log))
 
 
 def said_elsewhere(accepted_ms: int) -> item_pb2.Item:

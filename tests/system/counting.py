@@ -7,6 +7,7 @@ from chappe.api.message.v1 import receipt_service_pb2
 from chappe.client.errors import ChappeClientError
 from chappe.client.lean import LeanClient
 from chappe.client.methods import Method
+from chappe.client.recounting import QUIET_PAGES
 
 MOST_ASKED = 256
 
@@ -24,6 +25,7 @@ async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes
 
     Where it is known what is shown, older ones are asked for, too, while the answers are news.
     """
+    quiet_pages = 0
     for end in range(len(message_ids), 0, -MOST_ASKED):
         asked = message_ids[max(end - MOST_ASKED, 0) : end]
         queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in asked]
@@ -46,6 +48,7 @@ async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes
         )
         client.engine.core.outbox.batch.items.append(item_pb2.Item(group_receipt=receipt))
         client.engine.wake()
-        if shown is None or not news:
+        quiet_pages = 0 if news else quiet_pages + 1
+        if shown is None or quiet_pages == QUIET_PAGES:
             break
     return True
