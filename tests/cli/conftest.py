@@ -134,6 +134,12 @@ def registered(chappe: Callable[..., Started], folder: Path, name: str, server: 
     return person
 
 
+@pytest.fixture(autouse=True, scope="session")
+def is_interruptible() -> None:
+    """Lets commands be interrupted where a shell runs the tests in the background, and so without SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def chappe(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     """Starts the command as a process, with pipes; what is left is killed."""

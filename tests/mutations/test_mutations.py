@@ -29,6 +29,7 @@ def test_every_scene_is_played_and_every_name_is_used_once() -> None:
     assert {scene for scene in scenes if not scene.endswith(SEEDS) and TEST not in scene} == set(SCENES)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", CHEAPEST)
 def test_the_checker_catches_what_happens_without_a_repair(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["--only", name])
