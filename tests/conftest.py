@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -13,6 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 
 from chappe.runtime.engines.cassandra import (
+    DURABLE,
     THROW_AWAY,
     CassandraInstall,
     EmbeddedCassandra,
@@ -113,7 +115,12 @@ def cassandra(
 def cassandra_cluster(
     cassandra_install: CassandraInstall, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedCassandraCluster]:
-    """Three nodes for all tests that need them, which may kill some as long as they start them again."""
-    cluster = EmbeddedCassandraCluster(tmp_path_factory.mktemp("three"), cassandra_install, report=print)
+    """Three nodes for all tests that need them, which may kill some as long as they start them again.
+
+    They keep no hints: one that comes back has missed everything, as after hours.
+    """
+    options = dataclasses.replace(DURABLE, keeps_hints=False)
+    folder = tmp_path_factory.mktemp("three")
+    cluster = EmbeddedCassandraCluster(folder, cassandra_install, options=options, report=print)
     with started(cluster):
         yield cluster

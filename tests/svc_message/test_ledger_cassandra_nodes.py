@@ -89,6 +89,24 @@ async def test_sending_goes_on_while_one_node_of_three_is_killed(
     await cassandra_cluster.until_whole()
 
 
+async def test_what_a_node_has_missed_is_read_from_the_others(
+    cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
+) -> None:
+    away, other = cassandra_cluster.nodes[1:]
+    written = Writers(store, desk)
+    await away.kill()
+    await written.write(BATCHES)
+    await away.start()
+    await cassandra_cluster.until_whole()
+
+    # Of the two that have everything one is left.
+    await other.kill()
+    await _found(store, desk, written)
+
+    await other.start()
+    await cassandra_cluster.until_whole()
+
+
 async def test_what_was_acknowledged_is_there_after_all_nodes_were_killed_at_once(
     cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
 ) -> None:
@@ -100,12 +118,16 @@ async def test_what_was_acknowledged_is_there_after_all_nodes_were_killed_at_onc
         await store.accept([desk.write()])
     await cassandra_cluster.start()
 
+    await _found(store, desk, written)
+
+
+async def _found(store: CassandraMessageStore, desk: Desk, written: Writers) -> None:
+    """Returns once everything is there; the driver looks for nodes that were gone now and then."""
     async with asyncio.timeout(60):
         while True:
             try:
                 await everything_is_there(store, desk, written)
             except UnavailableError:
-                # The driver looks for nodes that were gone now and then.
                 await asyncio.sleep(0.2)
             else:
                 return
