@@ -141,9 +141,11 @@ async def test_when_replicas_come_and_go_just_what_belongs_to_others_moves(house
 async def test_what_a_former_replica_still_says_meets_nobody(house: House) -> None:
     house.subscribe_all()
     await eventually(lambda: len(house.placed(0)) == len(TOPICS), "all is watched")
-    first, before = house.replicas[0], dict(house.replicas[0].watches)
+    first, second = house.replicas[:2]
+    before, own = dict(first.watches), house.winners(first.address, second.address)
     await house.resolve(0, 1)
-    await eventually(lambda: len(house.placed(1)) > 0, "some have moved")
+    await eventually(lambda: house.placed(1) == own[second.address], "some have moved")
+    await eventually(lambda: house.placed(0) == own[first.address], "and are told of no more where they were")
     moved = sorted(set(before) - set(first.watches))
     here = min(first.watches)
 
