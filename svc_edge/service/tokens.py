@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ISSUER = "chappe"
 AUDIENCE = "chappe-edge"
 MAX_SKEW_MS = 60_000
+"""How far the clocks of a device, or of svc_identity, may be from this edge's."""
 NONCE_LIFE_S = 120.0
 MAX_NONCES = 100_000
 REVOCATION_LIFE_S = 20 * 60.0
@@ -73,7 +74,7 @@ def read_claims(token: str, public_key: bytes, now_s: float) -> Claims:
         raise InvalidTokenError(f"the access token does not hold: {error}") from None
     if now_s >= read.expires_s:
         raise InvalidTokenError(f"the access token expired {now_s - read.expires_s:.0f} s ago: ask for a new one")
-    if now_s + 1 < not_before_s:
+    if now_s + MAX_SKEW_MS / 1000 < not_before_s:
         raise InvalidTokenError(f"the access token is valid only in {not_before_s - now_s:.0f} s")
     return read
 

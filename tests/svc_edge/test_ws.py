@@ -201,6 +201,14 @@ async def test_a_session_whose_window_is_full_reads_its_log_on_after_the_acks(
     assert [item.SerializeToString() for item in items] == [entry.item for entry in entries]
 
 
+async def test_an_edge_whose_clock_is_behind_takes_the_tokens_of_now(connect: Connect, mesh: FakeMesh) -> None:
+    alice, client = Person.new(), connect()
+
+    welcome = await client.sign_in(mesh, alice, token=mesh.token(alice, nbf=int(time.time()) + 30))
+
+    assert welcome.session_id
+
+
 async def test_a_newer_connection_of_a_device_closes_the_older(connect: Connect, mesh: FakeMesh) -> None:
     alice, older, newer = Person.new(), connect(), connect()
     await older.sign_in(mesh, alice)
