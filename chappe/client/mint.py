@@ -1,6 +1,7 @@
 """Mints message ids by the server's time, and derives what is derived from ids."""
 
 import hashlib
+import math
 from collections import deque
 
 from chappe.client.seams import Randomness
@@ -37,16 +38,20 @@ def time_ms_of(message_id: bytes) -> int:
 
 
 class ServerClock:
-    """Estimates the server's time from the exchange with the shortest round trip among the last 8."""
+    """Estimates the server's time from the exchange with the shortest round trip among the last 8.
+
+    An edge says what time it is, and its clock may be behind; what the ledger has accepted says that it is not earlier.
+    """
 
     def __init__(self, wall_ms: int, now_s: float) -> None:
         """Starts with the machine's own time, which is all there is before the first answer."""
         self._offset_ms = wall_ms - now_s * 1000
+        self._least_ms = -math.inf
         self._samples: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
 
     def estimate_ms(self, now_s: float) -> int:
         """Returns the server's time in Unix milliseconds."""
-        return int(now_s * 1000 + self._offset_ms)
+        return int(now_s * 1000 + max(self._offset_ms, self._least_ms))
 
     def sample(self, sent_s: float, received_s: float, server_ms: int) -> None:
         """Learns from one question and its answer."""
@@ -56,10 +61,15 @@ class ServerClock:
         self._samples.append((received_s - sent_s, offset_ms))
         self._offset_ms = min(self._samples)[1]
 
+    def accepted(self, server_ms: int, now_s: float) -> None:
+        """Learns that the ledger had this time when it accepted something, which is heard of now."""
+        self._least_ms = max(self._least_ms, server_ms - now_s * 1000)
+
     def correct(self, server_ms: int, now_s: float) -> None:
-        """Forgets every sample: the server says that the estimate was wrong."""
+        """Forgets everything: the ledger says that the estimate was wrong."""
         if server_ms >= _MIN_TIME_MS:
             self._samples.clear()
+            self._least_ms = -math.inf
             self._offset_ms = server_ms - now_s * 1000
 
 

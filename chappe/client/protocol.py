@@ -207,7 +207,7 @@ class ClientProtocol:
         self.watches.online()
         self.changes.append(Welcomed(welcome.session_id, self._edge))
 
-    def _on_events(self, events: server_frame_pb2.Events, _now_s: float) -> None:
+    def _on_events(self, events: server_frame_pb2.Events, now_s: float) -> None:
         batch = self.outbox.batch
         items = events.items
         self.acks.received += len(items)
@@ -218,6 +218,7 @@ class ClientProtocol:
             message = item.message
             if message.message_id:
                 self.outbox.saw(message.conversation_id, message.message_id)
+                self.clock.accepted(message.accepted_ms, now_s)
 
     def _on_caught_up(self, caught_up: server_frame_pb2.CaughtUp, _now_s: float) -> None:
         if caught_up.cursor:

@@ -190,6 +190,11 @@ class LedgerClock:
         """Returns Unix time in milliseconds."""
         return self._clock.wall_ms()
 
+    def trusted_ms(self) -> int:
+        """Returns it for a judgement on the clocks of others; raises `ClockUntrustedError`."""
+        self.check()
+        return self._clock.wall_ms()
+
 
 def is_uuid7(value: bytes) -> bool:
     """Tells whether 16 bytes are a UUIDv7."""

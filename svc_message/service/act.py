@@ -155,7 +155,7 @@ class Acting:
         self, new: list[tuple[ActionCandidate, Target | None]], answers: _Answers
     ) -> list[ActionCandidate]:
         """Returns those of the actions that were never seen which may be carried out; refuses the others."""
-        now_ms = self._clock.wall_ms()
+        now_ms = self._clock.trusted_ms()
         refused: list[tuple[ActionCandidate, Refused]] = []
         timely: list[Judged] = []
         for candidate, target in new:

@@ -72,7 +72,7 @@ class Sifting:
 
     async def check_age(self, candidates: list[Candidate[A]], answers: list[Answer | None]) -> list[Candidate[A]]:
         """Answers what is too old, or of a time to come; returns the rest."""
-        now_ms = self._clock.wall_ms()
+        now_ms = self._clock.trusted_ms()
         kept: list[Candidate[A]] = []
         refused: list[tuple[Candidate[A], Refused]] = []
         for candidate in candidates:

@@ -74,6 +74,20 @@ def test_a_restarted_mint_goes_on_after_its_last_id() -> None:
     assert mint(last).mint(NOW_MS - 5) > last
 
 
+def test_it_is_never_earlier_than_what_the_ledger_has_accepted() -> None:
+    clock = ServerClock(NOW_MS, 0.0)
+    clock.sample(1.0, 1.0, NOW_MS - 30_000)
+    assert clock.estimate_ms(2.0) == NOW_MS - 29_000
+
+    clock.accepted(NOW_MS - 60_000, 2.0)
+    clock.accepted(NOW_MS + 2_000, 2.0)
+    clock.accepted(NOW_MS, 3.0)
+    assert clock.estimate_ms(4.0) == NOW_MS + 4_000
+
+    clock.correct(NOW_MS, 4.0)
+    assert clock.estimate_ms(4.0) == NOW_MS
+
+
 def test_the_clock_believes_the_shortest_round_trip_of_the_last_eight() -> None:
     clock = ServerClock(NOW_MS, 0.0)
 

@@ -404,6 +404,22 @@ def test_a_pong_teaches_the_clock(desk: Desk) -> None:
     assert len(desk.edge.pings) == 1
 
 
+def test_an_answer_sorts_after_what_it_answers_though_the_edge_is_behind(desk: Desk) -> None:
+    desk.edge.now_ms -= 30_000
+    desk.drop()
+    desk.connect()
+    desk.settle()
+    asked = message_item(1)
+    desk.edge.log.append(asked)
+    desk.edge.push(0, 1)
+    desk.settle()
+
+    answer = desk.say()
+    desk.settle()
+
+    assert answer.message_id > asked.message.message_id
+
+
 def test_a_goaway_is_passed_on_with_its_delay(desk: Desk) -> None:
     go_away = server_frame_pb2.GoAway(close_code=4000, detail="drain", reconnect_after_ms=1500)
     desk.edge.frames.append(frame(go_away=go_away).SerializeToString())

@@ -44,8 +44,10 @@ class SlowStore(MemoryMessageStore):
         self.failures = 0
         self.may_void = True
         self.is_blind = False
+        self.step_s = 0.0
 
     async def find(self, refs: Sequence[MessageRef]) -> list[Found | None]:
+        self.clock.step_s(self.step_s)
         return [None] * len(refs) if self.is_blind else await super().find(refs)
 
     async def declare_void(self, refs: Sequence[MessageRef]) -> list[bool]:
@@ -310,6 +312,16 @@ async def test_an_unknown_outcome_is_never_acknowledged_and_the_retry_completes_
 
     assert reasons(await ledger.send(request._replace(attempt=2))) == ["stored"]
     assert set(await ledger.inbox(BOB)) == {request.message_id}
+
+
+@pytest.mark.parametrize("seconds", [-30.0, 3600.0])
+async def test_a_clock_that_steps_during_a_look_judges_nobodys(ledger: Ledger, seconds: float) -> None:
+    ledger.store.step_s = seconds
+
+    (answer,) = await ledger.send(ledger.request(attempt=2))
+
+    assert isinstance(answer, Refused)
+    assert (answer.reason, answer.is_retryable) == ("CLOCK_UNTRUSTED", True)
 
 
 async def test_nothing_is_accepted_while_the_clock_cannot_be_trusted(ledger: Ledger) -> None:

@@ -50,7 +50,10 @@ class SlowActions(MemoryActionStore):
     failures = 0
     is_blind = False
 
+    step_s = 0.0
+
     async def sight(self, refs: Sequence[ActionRef]) -> list[Sight]:
+        self.clock.step_s(self.step_s)
         sights = await super().sight(refs)
         return [sight._replace(earlier=None) for sight in sights] if self.is_blind else sights
 
@@ -451,6 +454,13 @@ async def test_an_unknown_outcome_is_answered_as_retryable_and_completed_later(l
     assert isinstance(first, Refused)
     assert (first.reason, first.is_retryable) == ("DEPENDENCY_UNAVAILABLE", True)
     assert isinstance(second, Stored)
+
+
+async def test_a_clock_that_steps_during_a_look_judges_nobodys(ledger: Ledger) -> None:
+    target = await ledger.say()
+    ledger.actions.step_s = -30.0
+
+    assert reasons(await ledger.do(ledger.request(EDIT, target, b"edited"))) == ["CLOCK_UNTRUSTED"]
 
 
 async def test_nothing_is_carried_out_while_the_clock_is_not_trusted(ledger: Ledger) -> None:
