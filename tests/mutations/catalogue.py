@@ -185,6 +185,18 @@ MUTATIONS: Final = (
         ),
     ),
     Mutation(
+        "verify-in-any-case",
+        "Every session reads its log again and again, whatever was noticed.",
+        "a_hint_vanishes",
+        (
+            Edit(
+                "svc_edge/protocol/session.py",
+                "        self.verify_at_s = now_s + self._limits.verify_interval_s + jitter * self._limits.verify_jitter_s\n",
+                "        self.verify_at_s = NEVER\n",
+            ),
+        ),
+    ),
+    Mutation(
         "receipts-in-log",
         "Receipts are events in the sender's log, and a push of them is a hint.",
         "ticks_while_away",

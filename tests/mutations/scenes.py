@@ -17,6 +17,8 @@ LATE_S: Final = 11.5
 """More than a cursor stays behind the present: what is written so late is passed."""
 SOON_S: Final = 0.5
 """Far less than a write may take."""
+VERIFIED_S: Final = 160.0
+"""More than lies between two verifications of a session."""
 MEMORY: Final = Engines()
 
 
@@ -167,6 +169,16 @@ async def nobody_knows_routes(stage: Stage) -> None:
     await stage.pass_s()
 
 
+async def a_hint_vanishes(stage: Stage) -> None:
+    """A hint is lost, and nobody notices; its recipient is quiet and connected."""
+    alice, bob = await stage.people("alice", "bob")
+    await stage.greet(alice, bob)
+    await stage.grow_old()
+    stage.ledger.hints.losing = 1
+    await alice.send_and_wait(bob)
+    await stage.pass_s(VERIFIED_S)
+
+
 async def ticks_while_away(stage: Stage) -> None:
     """A message is received while its sender is away, so that no push can tell."""
     alice, bob = await stage.people("alice", "bob")
@@ -262,6 +274,7 @@ SCENES: Final[dict[str, tuple[Scene, Engines]]] = {
         (too_many_hints, MEMORY),
         (carrier_is_away, MEMORY),
         (nobody_knows_routes, MEMORY),
+        (a_hint_vanishes, MEMORY),
         (ticks_while_away, Engines(postgres=True)),
         (edge_with_stale_routes, MEMORY),
         (edge_with_a_late_goodbye, MEMORY),
