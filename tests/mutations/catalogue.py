@@ -191,7 +191,8 @@ MUTATIONS: Final = (
         (
             Edit(
                 "svc_edge/protocol/session.py",
-                "        self.verify_at_s = now_s + self._limits.verify_interval_s + jitter * self._limits.verify_jitter_s\n",
+                "        self.verify_at_s = now_s + self._limits.verify_interval_s"
+                " + jitter * self._limits.verify_jitter_s\n",
                 "        self.verify_at_s = NEVER\n",
             ),
         ),
