@@ -53,7 +53,10 @@ def refuse(_payload: bytes) -> server_frame_pb2.CallError:
 
 def tell(edge: SocketEdge, told_ms: int = 0) -> None:
     """Says in the log that messages to the group came further."""
-    news = item_pb2.GroupReceiptEvent(group_id=GROUP, recorded_ms=told_ms)
+    push_news(edge, item_pb2.GroupReceiptEvent(group_id=GROUP, recorded_ms=told_ms))
+
+
+def push_news(edge: SocketEdge, news: item_pb2.GroupReceiptEvent) -> None:
     edge.model.log.append(item_pb2.Item(position=bytes(16), group_receipt=news))
     # The cursor behind it, so that the log does not say it again to the next session.
     edge.push(cursor=len(edge.model.log))
@@ -186,8 +189,7 @@ def push_counts(edge: SocketEdge, messages: Sequence[Message]) -> None:
         read_counts=[0] * len(messages),
         recipient_counts=[2] * len(messages),
     )
-    edge.model.log.append(item_pb2.Item(position=bytes(16), group_receipt=news))
-    edge.push(cursor=len(edge.model.log))
+    push_news(edge, news)
 
 
 def said_elsewhere(accepted_ms: int) -> item_pb2.Item:

@@ -93,11 +93,7 @@ async def pausing_reader(stage: Stage) -> None:
 
 async def ledger_dies_with_hints(stage: Stage) -> None:
     """svc_message dies with the hint of a message that it has acknowledged; its recipient is quiet and connected."""
-    alice, bob = await stage.people("alice", "bob")
-    await stage.greet(alice, bob)
-    await stage.grow_old()
-    stage.ledger.hints.losing = 1
-    await alice.send_and_wait(bob)
+    await _lose_a_hint(stage)
     await stage.message.kill()
     await stage.message.start()
     await stage.pass_s()
@@ -171,11 +167,7 @@ async def nobody_knows_routes(stage: Stage) -> None:
 
 async def a_hint_vanishes(stage: Stage) -> None:
     """A hint is lost, and nobody notices; its recipient is quiet and connected."""
-    alice, bob = await stage.people("alice", "bob")
-    await stage.greet(alice, bob)
-    await stage.grow_old()
-    stage.ledger.hints.losing = 1
-    await alice.send_and_wait(bob)
+    await _lose_a_hint(stage)
     await stage.pass_s(VERIFIED_S)
 
 
@@ -308,6 +300,15 @@ async def _late(stage: Stage, seconds: float) -> tuple[Phone, Phone]:
     stage.clock.leap(seconds)
     await _read_log(stage, bob)
     return alice, bob
+
+
+async def _lose_a_hint(stage: Stage) -> None:
+    """Lets alice write to bob, who is quiet and connected, and loses the hint."""
+    alice, bob = await stage.people("alice", "bob")
+    await stage.greet(alice, bob)
+    await stage.grow_old()
+    stage.ledger.hints.losing = 1
+    await alice.send_and_wait(bob)
 
 
 async def _read_log(stage: Stage, phone: Phone) -> None:

@@ -7,9 +7,7 @@ from chappe.api.message.v1 import receipt_service_pb2
 from chappe.client.errors import ChappeClientError
 from chappe.client.lean import LeanClient
 from chappe.client.methods import Method
-from chappe.client.recounting import QUIET_PAGES
-
-MOST_ASKED = 256
+from chappe.client.recounting import QUIET_PAGES, RECOUNTED
 
 Shown = Mapping[bytes, tuple[int, int]]
 """How many have a message and have read it, as far as a device shows."""
@@ -23,11 +21,11 @@ COUNT = Method(
 async def count(client: LeanClient, group_id: bytes, message_ids: Sequence[bytes], shown: Shown | None = None) -> bool:
     """Asks for the last messages; returns whether there were answers.
 
-    Where it is known what is shown, older ones are asked for, too, while the answers are news.
+    Where it is known what is shown, older ones are asked for, too, as far back as the SDK does.
     """
     quiet_pages = 0
-    for end in range(len(message_ids), 0, -MOST_ASKED):
-        asked = message_ids[max(end - MOST_ASKED, 0) : end]
+    for end in range(len(message_ids), 0, -RECOUNTED):
+        asked = message_ids[max(end - RECOUNTED, 0) : end]
         queries = [receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in asked]
         try:
             answer = await client.call(COUNT, receipt_service_pb2.BatchGetReceiptsRequest(queries=queries))
