@@ -111,7 +111,7 @@ class Person:
         return Ran(result.exit_code, result.stdout, result.stderr)
 
 
-def ended(process: Started, timeout_s: float = 130) -> Ran:
+def ended(process: Started, timeout_s: float = 100) -> Ran:
     """Waits for the end of a command."""
     output, errors = process.communicate(timeout=timeout_s)
     assert "Traceback" not in errors

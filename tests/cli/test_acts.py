@@ -27,7 +27,7 @@ def history(person: Person, chat: str) -> list[dict[str, Any]]:
 
 def test_a_message_is_edited_while_the_other_listens(people: Two) -> None:
     alice, bob = people
-    listening = bob.begin("listen", "--count", "2", "--timeout", "120")
+    listening = bob.begin("listen", "--count", "2", "--timeout", "90")
     sent = alice.type("send", bob.phone, "helo", "--wait").objects[0]
 
     edited = alice.type("edit", bob.phone, "hello").objects

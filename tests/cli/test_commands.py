@@ -19,7 +19,7 @@ def test_the_system_is_two_engines_five_services_and_a_launcher(system: Running)
 
 def test_a_message_goes_from_edge_to_edge_with_all_its_ticks(people: Two) -> None:
     alice, bob = people
-    listening = bob.begin("listen", "--read", "--count", "1", "--timeout", "120")
+    listening = bob.begin("listen", "--read", "--count", "1", "--timeout", "90")
 
     ticks = alice.type("send", bob.phone, "Hello Bob", "--wait=read").objects
     [heard] = [shown for shown in ended(listening).output.splitlines() if '"message"' in shown]
@@ -139,7 +139,7 @@ def test_hello_is_one_line_of_json_for_another_client(people: Two) -> None:
 
 def test_an_interrupted_listen_says_so_by_its_exit_code(people: Two) -> None:
     alice, bob = people
-    listening = bob.begin("listen", "--timeout", "120")
+    listening = bob.begin("listen", "--timeout", "90")
     alice.type("send", bob.phone, "are you there?", "--wait")
 
     listening.send_signal(signal.SIGINT)

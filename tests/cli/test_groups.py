@@ -32,7 +32,7 @@ def carol(chappe: Callable[..., Started], system: Running, tmp_path: Path) -> Pe
 @pytest.mark.system
 def test_a_message_to_a_group_reaches_its_members_with_their_names(hikers: Two) -> None:
     alice, bob = hikers
-    listening = bob.begin("listen", "--count", "1", "--timeout", "120")
+    listening = bob.begin("listen", "--count", "1", "--timeout", "90")
 
     [sent] = alice.type("send", "hikers", "up we go").objects
     heard = ended(listening).objects

@@ -44,7 +44,7 @@ def test_whoever_is_a_contact_sees_who_is_online_and_when_it_was(people: Two) ->
     alice, bob = people
     hidden = alice.type("presence", bob.phone).objects
     bob.type("contacts", "add", alice.phone, "Alice")
-    listening = bob.begin("listen", "--timeout", "120")
+    listening = bob.begin("listen", "--timeout", "90")
 
     online = until(lambda: [one for one in alice.type("presence", bob.phone).objects if one["presence"] == "online"])
     listening.send_signal(signal.SIGINT)
@@ -60,7 +60,7 @@ def test_whoever_is_a_contact_sees_who_is_online_and_when_it_was(people: Two) ->
 def test_listen_shows_who_is_typing(people: Two) -> None:
     alice, bob = people
     alice.type("send", bob.phone, "hello")
-    listening = bob.begin("listen", "--timeout", "120")
+    listening = bob.begin("listen", "--timeout", "90")
 
     async def type_until(seen: asyncio.Task[str]) -> str:
         me: Client

@@ -45,7 +45,7 @@ def listening(people: Two) -> Callable[[Person], Terminal]:
     """Starts to listen in a terminal, and waits until it leads."""
 
     def listen(person: Person) -> Terminal:
-        terminal = Terminal(person.begin("listen", "--read", "--timeout", "120"))
+        terminal = Terminal(person.begin("listen", "--read", "--timeout", "90"))
         until((person.folder / "leader.sock").exists)
         return terminal
 
@@ -87,7 +87,7 @@ def test_a_killed_leader_blocks_nobody_and_those_who_follow_go_on(
 ) -> None:
     alice, bob = people
     first = listening(bob)
-    second = Terminal(bob.begin("listen", "--timeout", "120"))
+    second = Terminal(bob.begin("listen", "--timeout", "90"))
     until(lambda: alice.type("send", bob.phone, "are you there?").code == 0 and second.has_shown_something)
     alice.type("send", bob.phone, "for both")
     for terminal in (first, second):

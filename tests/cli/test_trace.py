@@ -309,7 +309,7 @@ def traced(system: Running, message: dict[str, Any], *names: str) -> list[dict[s
 @pytest.mark.system
 def test_a_message_is_followed_from_edge_to_edge_and_back(people: tuple[Person, Person], system: Running) -> None:
     alice, bob = people
-    listening = bob.begin("listen", "--read", "--count", "2", "--timeout", "120")
+    listening = bob.begin("listen", "--read", "--count", "2", "--timeout", "90")
     # Once the first has come, Bob is online and the second is pushed.
     sent(alice, bob, "--wait=delivered")
     message = sent(alice, bob, "--wait=read")

@@ -337,7 +337,7 @@ async def test_ending_sends_what_waits_and_the_marker(streams: Streams, edge: Se
     await open_stream(edges, edge)
     edges.push(edge.address, [to(edge, 1)])
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(5):
         await edges.aclose()
 
     assert (len(edge.deliveries.entries), await edge.ends.reach(1)) == (2, [True])
