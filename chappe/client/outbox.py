@@ -15,6 +15,8 @@ from chappe.client.store import Batch, Restored
 
 FIRST_RETRY_S = 4.0
 LONGEST_RETRY_S = 60.0
+REFUSED_RETRY_S = (1.0, 2.0)
+"""How long a change that was refused for now waits at least: the first time, and every time after it."""
 CLOCK_TOLERANCE_MS = 1_000
 """A server that says so differs by more than this from the estimate is right, and the estimate is not."""
 
@@ -34,11 +36,9 @@ def reason_name(reason: int) -> str:
     return name.removeprefix("ERROR_REASON_")
 
 
-def retry_s(attempt: int) -> float:
-    """Returns how long to wait for an answer after an attempt: 4, 8, 16 and so on up to 60 seconds."""
-    if attempt <= 1:
-        return FIRST_RETRY_S
-    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 10))
+def retry_s(unanswered: int) -> float:
+    """Returns how long to wait after so many attempts without an answer: 4, 8, 16 and so on up to 60 seconds."""
+    return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(unanswered - 1, 10))
 
 
 class Outbox:
@@ -142,7 +142,8 @@ class Outbox:
             self._recorder.refused(entry.message_id, reason, is_final=not nack.is_retryable)
         if nack.is_retryable:
             # Whoever refuses is there: the pause does not grow as in silence, for all that is new waits behind it.
-            entry.due_s = now_s + max(FIRST_RETRY_S, nack.retry_after_ms / 1000)
+            entry.due_s = now_s + max(REFUSED_RETRY_S[entry.attempt > 1], nack.retry_after_ms / 1000)
+            entry.unanswered = 0
             return
         del self._out[entry.message_id]
         if nack.reason in _MINT_ANEW and entry.mints < MAX_MINTS:
@@ -157,6 +158,7 @@ class Outbox:
             self._mint.step_back()
         entry.message_id = b""
         entry.attempt = 0
+        entry.unanswered = 0
         entry.is_durable = False
         self._waiting.appendleft(entry)
 
@@ -171,7 +173,8 @@ class Outbox:
 
     def _transmit(self, entry: Outgoing, frames: list[bytes], now_s: float) -> None:
         entry.attempt += 1
-        entry.due_s = now_s + retry_s(entry.attempt)
+        entry.unanswered += 1
+        entry.due_s = now_s + retry_s(entry.unanswered)
         message_id = entry.message_id
         self._out[message_id] = entry
         if self._recorder is not None:

@@ -21,6 +21,7 @@ class Outgoing:
         "peer_id",
         "tag",
         "token",
+        "unanswered",
     )
 
     def __init__(self, kind: Kind, peer_id: bytes, conversation_id: bytes, action: bytes) -> None:
@@ -44,6 +45,8 @@ class Outgoing:
         """How often it was handed to an edge under this id; at least 1 when it was loaded from a disk."""
         self.due_s = 0.0
         """When it is handed over again unless it is answered, on the monotonic clock."""
+        self.unanswered = 0
+        """How many attempts there were since the last answer, a refusal for now."""
         self.mints = 0
         """How many ids it has had."""
         self.is_durable = False

@@ -214,7 +214,7 @@ def test_every_close_code_of_the_contract_has_a_policy() -> None:
 
 def test_waits_grow_up_to_their_caps() -> None:
     assert [backoff_s(failures, Dice()) for failures in (0, 1, 2, 5, 6, 99)] == [0, 1.0, 2.0, 16.0, 30.0, 30.0]
-    assert [retry_s(attempt) for attempt in (1, 2, 3, 4, 5, 99)] == [4, 8, 16, 32, 60, 60]
+    assert [retry_s(unanswered) for unanswered in (1, 2, 3, 4, 5, 99)] == [4, 8, 16, 32, 60, 60]
 
 
 def test_a_reason_that_is_not_known_has_its_number() -> None:

@@ -136,18 +136,39 @@ def test_a_retryable_refusal_waits_as_long_as_the_edge_says(desk: Desk) -> None:
     assert desk.sent() == [outgoing]
 
 
-def test_who_is_refused_again_and_again_waits_4_seconds_each_time(desk: Desk) -> None:
-    outgoing = desk.say()
-    for _ in range(6):
-        desk.edge.refuse_next(reasons.ERROR_REASON_DEPENDENCY_UNAVAILABLE, is_retryable=True, retry_after_ms=1_000)
-        desk.settle()
-        desk.clock.pass_s(4.0)
+def resent(desk: Desk, within_s: float, *, is_answered: bool = True) -> list[float]:
+    """Returns after how many seconds the core sends again."""
+    times = []
+    for step in range(1, int(within_s * 2) + 1):
+        desk.clock.pass_s(0.5)
         desk.core.tick(desk.clock.now_s)
+        if desk.core.frames:
+            times.append(step / 2)
+        desk.flush()
+        if not is_answered:
+            desk.edge.frames.clear()
+        desk.settle()
+    return times
 
+
+def test_who_is_refused_for_now_comes_again_after_a_second_and_then_every_two(desk: Desk) -> None:
+    outgoing = desk.say()
+    for _ in range(4):
+        desk.edge.refuse_next(reasons.ERROR_REASON_DEPENDENCY_UNAVAILABLE, is_retryable=True, retry_after_ms=1_000)
     desk.settle()
 
+    assert resent(desk, within_s=10) == [1, 3, 5, 7]
     assert desk.sent() == [outgoing]
-    assert outgoing.attempt == 7
+
+
+def test_silence_after_refusals_counts_from_its_beginning(desk: Desk) -> None:
+    desk.say()
+    for _ in range(3):
+        desk.edge.refuse_next(reasons.ERROR_REASON_DEPENDENCY_UNAVAILABLE, is_retryable=True, retry_after_ms=1_000)
+    desk.settle()
+    resent(desk, within_s=3)
+
+    assert resent(desk, within_s=20, is_answered=False) == [2, 6, 14]
 
 
 @pytest.mark.parametrize("reason", [reasons.ERROR_REASON_STALE_MESSAGE_ID, reasons.ERROR_REASON_CLOCK_SKEW])
