@@ -54,9 +54,9 @@ def breaking() -> Outcome:
 
 
 GATES: dict[str, Callable[[], Outcome]] = {
-    # The slow ones first, so that the short ones fill the gaps.
+    # The slow ones first, so that the short ones fill the gaps; all others give way to the one that ends last.
     "pyright": partial(run, "pyright"),
-    "mypy": partial(run, "mypy"),
+    "mypy": partial(run, "nice", "mypy"),
     "house style": partial(run, PYTHON, "-m", "pytest", "-q", "tests/test_house_style.py", "tests/test_contracts.py"),
     "generated": partial(run, PYTHON, "protos/generate.py", "--check"),
     "buf breaking": breaking,
