@@ -80,6 +80,18 @@ MUTATIONS: Final = (
         ),
     ),
     Mutation(
+        "first-decision",
+        "What a block withheld stays withheld, also when it is sent again after the block.",
+        "answer_lost_over_an_unblock",
+        (
+            Edit(
+                ACCEPT,
+                "self._dispatch(message, accepted_ms, is_withheld=is_withheld)",
+                "self._dispatch(message, accepted_ms, is_withheld=message.is_withheld)",
+            ),
+        ),
+    ),
+    Mutation(
         "cached-no",
         "A no of the cache is read through before it withholds a message.",
         "unblock_and_write",
@@ -214,6 +226,19 @@ MUTATIONS: Final = (
         "A route of another boot of an edge is never pushed to.",
         "edge_with_stale_routes",
         (NO_BOOT_CHECK,),
+        weakened=(NUMBERS_FROM_ONE, NO_TAG_CHECK),
+    ),
+    Mutation(
+        "boot-that-is-meant",
+        "An edge refuses the pushes of whoever means another boot of it.",
+        "carrier_with_a_stale_route",
+        (
+            Edit(
+                "svc_edge/rpc.py",
+                "        if request.edge_boot_id not in (0, self._identity.boot_id):\n",
+                "        if request.edge_boot_id < 0:\n",
+            ),
+        ),
         weakened=(NUMBERS_FROM_ONE, NO_TAG_CHECK),
     ),
     Mutation(

@@ -262,6 +262,8 @@ class LossyDispatcher(GrpcDispatcher):
 
     losing = 0
     """How many of the next hints about messages are lost."""
+    lost: MessageEvent | None = None
+    """The message of the last one that was."""
 
     @property
     def is_connected(self) -> bool:
@@ -274,6 +276,7 @@ class LossyDispatcher(GrpcDispatcher):
         """Hands over a hint, or loses it."""
         if self.losing and isinstance(event, MessageEvent):
             self.losing -= 1
+            self.lost = event
             return
         super().dispatch(event, user_ids, origin_device_id, wants_receipt=wants_receipt)
 

@@ -47,7 +47,8 @@ class Service:
     def __init__(self, name: str, pki: Path, clock: LeapClock) -> None:
         files = tls_files(pki, f"svc-{name}")
         self._name = name
-        self._files = files
+        self.files = files
+        """Its certificate."""
         self._seams = Seams(clock, SystemRandomness())
         self._build: Build
         self._app: App
@@ -62,9 +63,9 @@ class Service:
         """Takes an address, the same again after an end."""
         settings = ServerSettings(
             listen=self.address,
-            tls_cert_file=self._files.cert,
-            tls_key_file=self._files.key,
-            tls_ca_file=self._files.ca,
+            tls_cert_file=self.files.cert,
+            tls_key_file=self.files.key,
+            tls_ca_file=self.files.ca,
             peer_name=self._name,
             drain_s=DRAIN_S,
         )

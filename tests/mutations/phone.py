@@ -9,6 +9,7 @@ from typing import NamedTuple
 from chappe.client.changes import CaughtUp, ItemArrived, MessageArrived, SendRefused, Sent, TickRaised
 from chappe.client.device import Device
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.outgoing import OutboxRow
 from chappe.client.store_memory import LeanStore
 from chappe.testing import HistoryWriter, actor_of
 from tests.mutations.directory import Directory
@@ -84,6 +85,12 @@ class Phone:
         self.unanswered += 1
         outgoing = self.clients[-1].send(peer.user_id, f"hello from {self.name}".encode())
         self._dues[outgoing.draft] = due
+
+    def forget_answers(self, rows: dict[int, OutboxRow]) -> None:
+        """Takes back sends of a phone that is off, as a disk does that lost their answers; to nobody are they owed."""
+        self.store.outbox.update(rows)
+        self.unanswered += len(rows)
+        self._dues.update(dict.fromkeys(rows, Due(frozenset(), frozenset(), frozenset())))
 
     async def send_and_wait(self, peer: "Phone", *, is_owed: bool = True) -> None:
         """Sends a message and waits until it is acknowledged."""

@@ -6,9 +6,14 @@ A scene names its faults at exact points and takes seconds, for the services' cl
 
 from typing import Final
 
+from svc_fanout.model import Delivery, Hint, Route
+from svc_fanout.model import UserId as CarriedUser
 from svc_message.adapters import dispatcher_grpc
+from svc_message.adapters.item_protobuf import item_bytes, item_key
 from svc_message.model import UserId
+from svc_presence.model import UserId as PresentUser
 from tests.mutations import group_scenes
+from tests.mutations.carrier import push
 from tests.mutations.faults import until
 from tests.mutations.phone import Phone
 from tests.mutations.stage import Engines, Scene, Stage
@@ -17,6 +22,8 @@ LATE_S: Final = 11.5
 """More than a cursor stays behind the present: what is written so late is passed."""
 SOON_S: Final = 0.5
 """Far less than a write may take."""
+BLOCK_BITES_S: Final = 5.0
+"""More than a copy of whom somebody blocks may be old."""
 VERIFIED_S: Final = 160.0
 """More than lies between two verifications of a session."""
 MEMORY: Final = Engines()
@@ -200,6 +207,28 @@ async def edge_with_stale_routes(stage: Stage) -> None:
     await bob.connect(stage.edge)
 
 
+async def carrier_with_a_stale_route(stage: Stage) -> None:
+    """An edge dies and comes back, and a carrier pushes what was meant for a session of the one that died."""
+    (alice,) = await stage.people("alice")
+    bob, carol = stage.phone("bob"), stage.phone("carol")
+    await bob.connect(stage.edges[1])
+    await stage.greet(alice, bob)
+    (located,) = await stage.routes.locate([PresentUser(bob.user_id)], [])
+    await stage.edges[1].kill()
+    await bob.hang_up()
+    await stage.edges[1].start()
+    await carol.connect(stage.edges[1])
+    stage.ledger.hints.losing = 1
+    await alice.send_and_wait(bob)
+    lost = stage.ledger.hints.lost
+    assert lost is not None
+    bobs = CarriedUser(bob.user_id)
+    hint = Hint(item_bytes(lost), item_key(lost), 0, (bobs,), 0, _ignore)
+    route = Route(bobs, located.device_id, located.session_id, located.edge.boot_id, stage.edges[1].address)
+    await push(Delivery(hint, route), stage.fanout, stage.edges[1])
+    await bob.connect(stage.edge)
+
+
 async def edge_with_a_late_goodbye(stage: Stage) -> None:
     """svc_presence learns late that somebody has gone, and somebody else gets the next session of the edge."""
     (alice,) = await stage.people("alice")
@@ -251,6 +280,32 @@ async def unblock_and_write(stage: Stage) -> None:
     stage.clock.go_on()
 
 
+async def answer_lost_over_an_unblock(stage: Stage) -> None:
+    """A disk loses the answer to what a block withheld, and the same is sent again after the block is lifted."""
+    alice, bob = await stage.people("alice", "bob")
+    await stage.greet(alice, bob)
+    stage.directory.block(bob.user_id, alice.user_id)
+    bob.history.note("block", whom=alice.user_id.hex())
+    await stage.live(BLOCK_BITES_S)
+    stage.store.before_commit.close()
+    alice.send(bob, is_owed=False)
+    await stage.store.before_commit.arrived.wait()
+    rows = dict(alice.store.outbox)
+    stage.store.before_commit.release()
+    await alice.acknowledged()
+    await alice.hang_up()
+    alice.forget_answers(rows)
+    stage.directory.unblock(bob.user_id, alice.user_id)
+    bob.history.note("unblock", whom=alice.user_id.hex())
+    await alice.connect(stage.edge)
+    await alice.acknowledged()
+    await alice.send_and_wait(bob)
+
+
+def _ignore(_items: int) -> None:
+    """Takes credit back."""
+
+
 SCENES: Final[dict[str, tuple[Scene, Engines]]] = {
     scene.__name__: (scene, engines)
     for scene, engines in (
@@ -269,7 +324,9 @@ SCENES: Final[dict[str, tuple[Scene, Engines]]] = {
         (a_hint_vanishes, MEMORY),
         (ticks_while_away, Engines(postgres=True)),
         (edge_with_stale_routes, MEMORY),
+        (carrier_with_a_stale_route, MEMORY),
         (edge_with_a_late_goodbye, MEMORY),
+        (answer_lost_over_an_unblock, MEMORY),
         (late_goodbye, Engines(valkey=True)),
         (unblock_and_write, MEMORY),
         (group_scenes.late_group_commit, MEMORY),
