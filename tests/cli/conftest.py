@@ -49,13 +49,13 @@ class Running(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Starts the whole system, services included, once for all tests of this package."""
+def system(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Running]:
+    """Starts the whole system, services included, once for all tests of this package, as a person does."""
     folder = tmp_path_factory.mktemp("system")
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "chappe.cli", "up", "--edges", "2", "--port", "0", "--json"],
-            cwd=folder,
+            ["make", "--silent", "run", f"ARGS=--edges 2 --port 0 --json --data {folder / '.chappe'}"],
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -132,6 +132,13 @@ def registered(chappe: Callable[..., Started], folder: Path, name: str, server: 
     person = Person(chappe, folder / "home", name, f"+1{int.from_bytes(os.urandom(4)):010d}")
     assert person.type("--server", server, "register", person.phone, "--name", name.title()).code == 0
     return person
+
+
+def server_of(person: Person) -> str:
+    """Returns the edge with which a person registered."""
+    path = person.home / "profiles" / person.profile / "profile.json"
+    address: str = json.loads(path.read_text())["addresses"][0]
+    return address
 
 
 @pytest.fixture(autouse=True, scope="session")
