@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from svc_edge.ports import IdentityListener
 
 CALL_TIMEOUT_S = 1.0
+"""How long an answer is waited for, also while svc_identity is being dialled: it may have just started."""
 KEY_REFRESH_INTERVAL_S = 5.0
 SKEW_S = 2.0
 """How far the clocks of svc_identity and the edge may be apart."""
@@ -96,7 +97,7 @@ class GrpcIdentity:
     async def _fetch_keys(self) -> UnavailableError | None:
         try:
             request = session_service_pb2.GetSigningKeysRequest()
-            response = await self._session.GetSigningKeys(request, timeout=CALL_TIMEOUT_S)
+            response = await self._session.GetSigningKeys(request, timeout=CALL_TIMEOUT_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             self._next_refresh_s = 0.0
             return _unavailable(error)
@@ -112,7 +113,7 @@ class GrpcIdentity:
     async def _ask(self, questions: list[_Question]) -> None:
         request = directory_service_pb2.BatchGetUsersRequest(user_ids=[user_id for user_id, _, _ in questions])
         try:
-            response = await self._directory.BatchGetUsers(request, timeout=CALL_TIMEOUT_S)
+            response = await self._directory.BatchGetUsers(request, timeout=CALL_TIMEOUT_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             refusal = _unavailable(error)
             for _, _, future in questions:

@@ -1,5 +1,6 @@
 """What a fake of svc_presence notes of watches and typing, and how it tells news."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ class FakeWatches:
         self.typings: list[tuple[bytes, bytes, int, bool]] = []
         self.news_credit = 0
         self.track_contexts: list[Any] = []
+        self._writing = asyncio.Lock()
 
     def take_watches(self, batch: track_pb2.TrackBatch) -> None:
         """Notes what a batch says of watches and typing."""
@@ -36,15 +38,18 @@ class FakeWatches:
     async def tell(self, numbers: Iterable[int], state: int, last_seen_ms: int = 0) -> None:
         """Tells watches how their person is."""
         news = track_pb2.PresenceNews(watch_numbers=numbers, state=state, last_seen_ms=last_seen_ms)  # type: ignore[arg-type]  # any number may come
-        await self._write(track_pb2.TrackNews(presences=[news]))
+        await self.write(self.track_contexts[-1], track_pb2.TrackResponse(news=track_pb2.TrackNews(presences=[news])))
 
     async def tell_typing(self, numbers: Iterable[int], *user_ids: bytes) -> None:
         """Tells watches who is writing in their conversation."""
         typists = [presence_pb2.Typist(user_id=user_id, kind=presence_pb2.TYPING_KIND_TEXT) for user_id in user_ids]
-        await self._write(track_pb2.TrackNews(typing=[track_pb2.TypingNews(watch_numbers=numbers, typists=typists)]))
+        news = track_pb2.TrackNews(typing=[track_pb2.TypingNews(watch_numbers=numbers, typists=typists)])
+        await self.write(self.track_contexts[-1], track_pb2.TrackResponse(news=news))
 
-    async def _write(self, news: track_pb2.TrackNews) -> None:
-        await self.track_contexts[-1].write(track_pb2.TrackResponse(news=news))
+    async def write(self, context: Any, response: track_pb2.TrackResponse) -> None:
+        """Writes to a stream; gRPC refuses a second write while the first is under way."""
+        async with self._writing:
+            await context.write(response)
 
 
 def _named(ref: presence_pb2.ConversationRef) -> bytes:

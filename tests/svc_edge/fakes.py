@@ -115,7 +115,7 @@ class FakeMesh(FakeWatches):
     ledger_complaint = 0
     """Why every Send is refused for now; 0 while none is."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
         super().__init__()
         self.signing_key = Ed25519PrivateKey.generate()
         self.logs: dict[bytes, list[Logged]] = defaultdict(list)
@@ -141,14 +141,15 @@ class FakeMesh(FakeWatches):
         self.principals: list[Any] = []
         self.caller_address: str | None = None
         self.submit_contexts: list[Any] = []
-        self.address = ""
+        self.address = address
         self._server = grpc.aio.server()
         self._counter = 0
         for register in _REGISTER:
             register(self, self._server)
 
     async def __aenter__(self) -> Self:
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        host = self.address.rpartition(":")[0]
+        self.address = f"{host}:{self._server.add_insecure_port(self.address)}"
         await self._server.start()
         return self
 
@@ -302,11 +303,11 @@ class FakeMesh(FakeWatches):
             await abort(context, UnavailableError("registry", "down"))
         first = await context.read()
         self.news_credit = first.hello.credits
-        await context.write(track_pb2.TrackResponse(hello=HELLO))
+        await self.write(context, track_pb2.TrackResponse(hello=HELLO))
         self.track_contexts.append(context)
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.WhichOneof("frame") == "batch":
-                await context.write(track_pb2.TrackResponse(results=self._track(request.batch)))
+                await self.write(context, track_pb2.TrackResponse(results=self._track(request.batch)))
 
     def _track(self, batch: Any) -> Any:
         self.take_watches(batch)

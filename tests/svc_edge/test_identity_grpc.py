@@ -1,24 +1,30 @@
 """The edge's view of svc_identity: what is asked by many at once is asked once, and answered to all."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
+import grpc
 import grpc.aio
 import pytest
 
+from chappe.runtime import channels
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_edge.adapters.identity_grpc import GrpcIdentity
 from tests.svc_edge.fakes import KEY_ID, FakeMesh, LeapClock
+from tests.svc_edge.test_ws import eventually
+
+PEER = Identity("edge", 1)
 
 
 @pytest.fixture
 async def identity(mesh: FakeMesh) -> AsyncIterator[GrpcIdentity]:
     async with grpc.aio.insecure_channel(mesh.address) as channel, Tasks() as tasks:
         seams = Seams(LeapClock(), SystemRandomness())
-        yield GrpcIdentity(channel, Identity("edge", 1), tasks=tasks, seams=seams)
+        yield GrpcIdentity(channel, PEER, tasks=tasks, seams=seams)
 
 
 async def test_who_asks_while_the_keys_are_fetched_gets_those(identity: GrpcIdentity) -> None:
@@ -36,6 +42,19 @@ async def test_who_asks_while_the_keys_cannot_be_fetched_is_told_so(identity: Gr
     assert [type(error) for error in found] == [UnavailableError, UnavailableError]
     mesh.identity_is_up = True
     assert set(await identity.signing_keys(is_fresh_wanted=True)) == {KEY_ID}
+
+
+async def test_who_asks_while_svc_identity_starts_waits_for_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        mesh = FakeMesh(f"127.0.0.1:{taken.getsockname()[1]}")
+    async with channels.channel(mesh.address, None, server_name="svc-identity") as channel, Tasks() as tasks:
+        identity = GrpcIdentity(channel, PEER, tasks=tasks, seams=Seams(LeapClock(), SystemRandomness()))
+        waiting = asyncio.ensure_future(identity.signing_keys(is_fresh_wanted=True))
+        refused = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        await eventually(lambda: channel.get_state(try_to_connect=True) is refused, "nobody is there yet")
+        async with mesh:
+            assert set(await waiting) == {KEY_ID}
 
 
 async def test_who_no_longer_waits_for_the_keys_takes_them_from_nobody(identity: GrpcIdentity) -> None:
