@@ -11,7 +11,8 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
 from chappe.runtime import contract
 from chappe.runtime.pki import TlsFiles
-from chappe.runtime.tls import channel_credentials, target_options
+from chappe.runtime.rotating_channel import RotatingChannel
+from chappe.runtime.tls import target_options
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """The largest message that either side reads, after decompression."""
@@ -62,7 +63,7 @@ def channel(
 
     Args:
         target: "host:port", a headless DNS name with a port, several addresses separated by commas, or "unix:path".
-        files: This process's certificate; None for plain text, which only tests use.
+        files: This process's certificate, which is followed when it changes; None for plain text, which only tests use.
         server_name: The DNS name that the server's certificate must carry, like "svc-message".
         contracts: The files whose idempotent methods are retried and whose unary methods get a deadline.
 
@@ -71,10 +72,11 @@ def channel(
         ValueError: The target cannot be dialled.
     """
     options = channel_options(contracts)
+    address = grpc_target(target)
     if files is None:
-        return grpc.aio.insecure_channel(grpc_target(target), options)
+        return grpc.aio.insecure_channel(address, options)
     options += target_options(server_name)
-    return grpc.aio.secure_channel(grpc_target(target), channel_credentials(files), options)
+    return RotatingChannel(files, lambda credentials: grpc.aio.secure_channel(address, credentials, options))
 
 
 def channel_options(contracts: Iterable[FileDescriptor] = ()) -> Options:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol, cast
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import grpc
 from cryptography import x509
@@ -25,6 +25,7 @@ __all__ = [
     "HANDSHAKE_ENVIRONMENT",
     "HasAuthContext",
     "PeerIdentityError",
+    "RotatingFiles",
     "TlsFiles",
     "TlsFilesError",
     "channel_credentials",
@@ -32,6 +33,8 @@ __all__ = [
     "server_credentials",
     "target_options",
 ]
+
+_Made = TypeVar("_Made")
 
 HANDSHAKE_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
     {"GRPC_SSL_CIPHER_SUITES": "ECDHE-PSK-AES128-CBC-SHA"}
@@ -64,14 +67,14 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     Raises:
         TlsFilesError: if the files cannot be used at start.
     """
-    source = _RotatingFiles(files)
+    source = RotatingFiles(files, _configuration)
     # gRPC takes None for "unchanged"; its stubs do not know.
     fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", source.changed)
-    return grpc.dynamic_ssl_server_credentials(source.configuration, fetch, require_client_authentication=True)
+    return grpc.dynamic_ssl_server_credentials(source.made, fetch, require_client_authentication=True)
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
-    """Reads the files now, so dial anew to use rotated ones: at half of their life, with jitter.
+    """Reads the files now; `RotatingChannel` follows them.
 
     Raises:
         TlsFilesError: if the files cannot be used.
@@ -105,29 +108,35 @@ def peer_spiffe_id(context: HasAuthContext, trust_domain: str) -> SpiffeId:
         raise PeerIdentityError(str(error)) from error
 
 
-class _RotatingFiles:
-    """What a server shows, re-read when the files change; handshakes ask from threads of gRPC's."""
+class RotatingFiles(Generic[_Made]):
+    """What is made of certificate files, and made again when they change; any thread may ask."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], _Made]) -> None:
+        """Makes it for the first time.
+
+        Raises:
+            TlsFilesError: if the files cannot be used.
+        """
         self._files = files
+        self._make = make
         self._lock = threading.Lock()
         self._stamp = _stamp(files)
-        self.configuration = _configuration(files)
+        self.made = make(files)
 
-    def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Gives the new configuration once after each change that makes sense, else ``None``."""
+    def changed(self) -> _Made | None:
+        """Gives what is made of the new files once after each change that makes sense, else ``None``."""
         with self._lock:
             try:
                 stamp = _stamp(self._files)
                 if stamp == self._stamp:
                     return None
-                configuration = _configuration(self._files)
+                made = self._make(self._files)
                 if _stamp(self._files) != stamp:
                     return None
             except TlsFilesError:
                 return None
-            self._stamp, self.configuration = stamp, configuration
-            return configuration
+            self._stamp, self.made = stamp, made
+            return made
 
 
 def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int], ...]:

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from chappe.runtime.channels import channel
 from chappe.runtime.pki import DevelopmentCa, TlsFiles, spiffe_id
 from chappe.runtime.tls import (
     HANDSHAKE_ENVIRONMENT,
@@ -30,6 +31,7 @@ from chappe.runtime.tls import (
 )
 
 WHO = "/chappe.test.Who/Ask"
+ECHO = "/chappe.test.Who/Echo"
 CALL_S = 5.0
 
 HANDSHAKE_SERVER = """
@@ -85,11 +87,19 @@ async def who(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
 
 
+async def echo(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield request
+
+
 @asynccontextmanager
 async def serving(files: TlsFiles) -> AsyncIterator[int]:
     server = grpc.aio.server()
-    handler: Any = grpc.unary_unary_rpc_method_handler(who)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("chappe.test.Who", {"Ask": handler}),))
+    handlers: Any = {
+        "Ask": grpc.unary_unary_rpc_method_handler(who),
+        "Echo": grpc.stream_stream_rpc_method_handler(echo),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("chappe.test.Who", handlers),))
     port = server.add_secure_port("127.0.0.1:0", server_credentials(files))
     await server.start()
     try:
@@ -212,6 +222,40 @@ async def test_a_rotated_authority_is_trusted_on_the_next_handshake(message: Tls
         message.ca.write_bytes(message.ca.read_bytes() + successor.ca.read_bytes())
 
         assert await ask(port, credentials)
+
+
+async def test_a_rotated_certificate_is_shown_by_the_next_call(
+    authority: DevelopmentCa, message: TlsFiles, tmp_path: Path
+) -> None:
+    mine = issue(authority, "svc-edge", "mine")
+    successor = issue(authority, "svc-fanout", "next")
+    async with serving(message) as port, channel(f"127.0.0.1:{port}", mine, server_name="svc-message") as dialled:
+        call: Any = dialled.unary_unary(WHO)
+        before = bytes(await call(b"", timeout=CALL_S))
+        successor.key.replace(mine.key)
+        torn = bytes(await call(b"", timeout=CALL_S))
+        successor.cert.replace(mine.cert)
+
+        after = bytes(await call(b"", timeout=CALL_S))
+
+    assert before == torn != after
+    assert after.endswith(b"/svc-fanout")
+
+
+async def test_a_stream_outlives_the_certificate_under_which_it_began(
+    authority: DevelopmentCa, message: TlsFiles
+) -> None:
+    mine = issue(authority, "svc-edge")
+    async with serving(message) as port, channel(f"127.0.0.1:{port}", mine, server_name="svc-message") as dialled:
+        stream: Any = dialled.stream_stream(ECHO)()
+        await stream.write(b"before")
+        before = await stream.read()
+        issue(authority, "svc-edge")
+        call: Any = dialled.unary_unary(WHO)
+        await call(b"", timeout=CALL_S)
+
+        await stream.write(b"after")
+        assert (before, await stream.read()) == (b"before", b"after")
 
 
 async def test_a_half_finished_rotation_keeps_the_old_certificate(
