@@ -17,6 +17,7 @@ Guarantee = Literal[
     "retry",
     "convergence",
     "late",
+    "slow",
     "presence",
     "unfinished",
 ]
@@ -32,6 +33,7 @@ PROMISES: Mapping[Guarantee, str] = {
     "retry": "G8: any number of retries make one message, or one final no",
     "convergence": "G9: the devices of one user end up the same, and show what was edited, taken back or reacted last",
     "late": "G10: what a device that stays connected was not pushed is made good in time",
+    "slow": "G11: while one of several is down, sends go on, acknowledged within 2 s but for one in a hundred",
     "presence": "G12: who is gone is shown as online for a minute at most, and nobody sees what is kept from it",
     "unfinished": "a history says when all is quiet, or nothing can be called lost",
 }
@@ -88,6 +90,9 @@ class Report:
     unjudged: int = 0
     """Acknowledged, but no device of the recipient is known, so loss could not be seen."""
 
+    waited_p99_ms: float = 0.0
+    """What was sent while one of several was down waited no longer to be acknowledged, but for one in a hundred."""
+
     @property
     def is_silent(self) -> bool:
         """Whether nothing is wrong."""
@@ -130,6 +135,7 @@ class Report:
             "wrong memberships": self.counts.get("membership", 0),
             "broken retries": self.counts.get("retry", 0),
             "late": self.counts.get("late", 0),
+            "slow": self.counts.get("slow", 0),
             "wrong presences": self.counts.get("presence", 0),
             "not converged": self.counts.get("convergence", 0),
             "not judged": self.unjudged,
@@ -209,6 +215,8 @@ _PHRASES: Mapping[str, str] = {
     "presence": "shows {whom} as {state}",
     "conceal": "keeps its presence from {whom}",
     "reveal": "keeps its presence no more from {whom}",
+    "down": "{whom} is down",
+    "up": "{whom} is up again",
     "block": "has blocked {whom}",
     "unblock": "has lifted the block of {whom}",
     "join": "says that {whom} joined {conv} (version {version})",

@@ -27,6 +27,8 @@ class Limits:
     """A device that stays connected has what was acknowledged within this time, also when its push was lost."""
     clock_lead_ms: float = 2_500
     """A reply need not sort after a message that is further ahead of the clock than this."""
+    waiting_ms: float = 2_000
+    """While one of several is down messages are acknowledged within this time, but for one in a hundred."""
     presence_ms: float = 60_000
     """Who comes or goes may be shown as before for this time."""
     stories: int = 20

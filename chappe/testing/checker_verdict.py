@@ -17,6 +17,7 @@ from chappe.testing.checker_report import Report, Violation, tell
 from chappe.testing.checker_sending import Sending
 from chappe.testing.checker_state import Findings, Limits
 from chappe.testing.checker_ticks import Ticks
+from chappe.testing.checker_waiting import Waiting
 from chappe.testing.checker_world import World
 from chappe.testing.history import HistoryError, Line, read_batches
 
@@ -76,6 +77,7 @@ class _Judge:
         self._groups = Groups(self._world)
         self._quiet = Quiet(self._world, self._findings, self._delivery, self._groups)
         self._presence = Presence(self._world, self._findings, self._delivery.blocks, limits)
+        self._waiting = Waiting(self._findings, limits)
         self._lines = 0
         self._last_t = 0.0
         self._handlers = self._by_op()
@@ -101,6 +103,7 @@ class _Judge:
         self._delivery.finish()
         self._sending.finish()
         self._presence.finish()
+        self._waiting.finish(self._last_t)
         if not self._quiet.ends:
             what = "there is no end line, so nothing can be called lost; write one when all has arrived"
             self._findings.add("unfinished", self._last_t, what)
@@ -114,13 +117,14 @@ class _Judge:
             applied=self._delivery.applied,
             pending=sum(1 for m in messages if m.sender is not None and not m.is_stored and not m.is_refused),
             unjudged=self._quiet.unjudged,
+            waited_p99_ms=self._waiting.p99_ms,
         )
 
     def _by_op(self) -> Mapping[str, Callable[[Line], None]]:
         return {
-            "send": self._sending.send,
-            "stored": self._sending.stored,
-            "refused": self._sending.refused,
+            "send": _both(self._sending.send, self._waiting.send),
+            "stored": _both(self._sending.stored, self._waiting.stored),
+            "refused": _both(self._sending.refused, self._waiting.refused),
             "apply": self._delivery.apply,
             "ack": self._delivery.ack,
             "shown": self._delivery.shown,
@@ -137,6 +141,8 @@ class _Judge:
             "presence": self._presence.presence,
             "conceal": self._presence.conceal,
             "reveal": self._presence.reveal,
+            "down": self._waiting.down,
+            "up": self._waiting.up,
             "join": self._groups.join,
             "leave": self._groups.leave,
             "learn": self._groups.learn,

@@ -27,6 +27,8 @@ A `?` marks a field that may be left out. Unknown fields are ignored, unknown op
 | `join` | `conv`, `whom` or `members`, `at`?, `version`? | these are members of a group: the call has returned |
 | `leave` | `conv`, `whom` or `members`, `at`?, `version`? | these are no members any more, removed or gone |
 | `learn` | `conv`, `version`, `change`, `members`? | my application was told of this change of a group |
+| `down` | `whom` | this process or node has died or hangs, and another of its kind goes on |
+| `up` | `whom` | it serves again |
 | `end` | `absent`?, `ticks`?, `learns`? | all is quiet: what was acknowledged must have arrived by now |
 
 Lines that cause something (`send`, `ack`, `read`) are written once it cannot be forgotten (it is in the

@@ -22,7 +22,6 @@ from chappe.client.methods import START_LINK
 from chappe.client.registration import enrol, join
 from chappe.client.seams import system_seams
 from chappe.testing import Report, check
-from tests.system.acks import Acks, Figures
 from tests.system.books import Books, Due
 from tests.system.circle import Circle
 from tests.system.handset import Handset, Said
@@ -228,11 +227,6 @@ class Crowd:
         if not report.is_silent:
             print(report.stories())
         return report
-
-    def waits(self, end_ms: float) -> Figures:
-        """Returns how long messages sent before a moment waited for acknowledgement, by the histories of a verdict."""
-        acks = Acks.read(sorted(self._folder.glob("*.jsonl")))
-        return acks.within(min(acks.sent_ms), end_ms)
 
     async def __aenter__(self) -> Self:
         edges = self._mesh.ws
