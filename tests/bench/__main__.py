@@ -41,6 +41,7 @@ _ROWS = (
     "presence-refreshes",
     "presence-lookups",
     "presence-question",
+    "deaths",
 )
 """In the order in which they run: connections are only ever added once there is traffic.
 
@@ -164,6 +165,7 @@ def _work(runner: Runner, name: str, people: int) -> Callable[[], Awaitable[Row]
         return lambda: sized[kind](name, int(number))
     alone: dict[str, Callable[[], Awaitable[Row]]] = {
         "up": runner.up,
+        "deaths": runner.deaths,
         "idle": lambda: runner.idle(0),
         "drain": lambda: runner.drain(people),
         "history": lambda: runner.history(people + DRAINERS),

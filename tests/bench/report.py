@@ -145,6 +145,17 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             Column("p99", _of("p99_ms"), 2),
         ),
     ),
+    "deaths": (
+        "One of two of each service dies, and one of three nodes of Cassandra, while people write 200 messages/s",
+        (
+            Column("deaths", _of("deaths")),
+            Column("acknowledged", _of("acknowledged")),
+            Column("p99 ms while one is down", _of("down_p99_ms")),
+            Column("p50 ms of everything", _of("p50_ms"), 1),
+            Column("p99", _of("p99_ms")),
+            Column("longest without any ms", _of("gap_ms")),
+        ),
+    ),
     "idle": (
         "Idle signed-in connections: memory of each, and the cost of signing in (token fetched before)",
         (

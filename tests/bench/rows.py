@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from svc_edge.protocol.session import FIRST_VERIFY_JITTER_S, FIRST_VERIFY_S
 from tests.bench.driver import BenchError
+from tests.bench.dying import measure_deaths
 from tests.bench.meter import Cores, Memory, memory_of, probe_fsync, read_cores, slab_kib, used_s
 from tests.bench.numbers import spread
 from tests.bench.registry import registry
@@ -136,6 +137,19 @@ class Runner:
         new, again = await measure_starts(self._sizes.starts, self._stage.ledger)
         values = {"new_s": new.ready_s, "first_message_s": new.first_message_s, "again_s": again.ready_s}
         return Row(name="up", table="up", values=values)
+
+    async def deaths(self) -> Row:
+        """Measures how long senders wait while one of several dies, beside the stage, which does nothing meanwhile."""
+        number, acknowledged, down_p99_ms, whole = await measure_deaths(self._stage.ledger, self._sizes.seconds)
+        values = {
+            "deaths": float(number),
+            "acknowledged": float(acknowledged),
+            "down_p99_ms": down_p99_ms,
+            "p50_ms": whole.p50_s * 1000,
+            "p99_ms": whole.p99_s * 1000,
+            "gap_ms": whole.gap_s * 1000,
+        }
+        return Row(name="deaths", table="deaths", values=values)
 
     async def durable(self, name: str, chats: int) -> Row:
         """Counts messages at the sender when the recipient's receipt arrives; a fixed number is in flight."""

@@ -25,6 +25,7 @@ from svc_message.adapters.ledger_cassandra import SCHEMA
 from tests.nemesis.faults import FROZEN_S, OUTAGE_S, Fault, Step
 from tests.nemesis.wire import Wire
 from tests.nemesis.wiring import Cable, Wiring
+from tests.system.deaths import Death
 
 TOLD: Final = "127.1"
 """Where clients are told to find the nodes of a cluster: there are wires."""
@@ -44,6 +45,8 @@ class Stand(NamedTuple):
     """The lines to that store."""
     harms: Harms = lambda _wiring, _lots: iter(())
     """What can be done to its nodes beyond what is done to PostgreSQL, to Valkey and to lines."""
+    deaths: tuple[Death, ...] = ()
+    """Of nodes that have others beside them."""
 
     def of(self, plan: Plan) -> Plan:
         """Returns a plan for services that keep their messages here."""
@@ -98,16 +101,18 @@ async def _three_nodes(folder: Path) -> AsyncGenerator[Stand]:
         await migrations_cassandra.migrate(address, KEYSPACE, SCHEMA, replicas=cluster.size)
         told = {"LEDGER": "cassandra", "CASSANDRA_HOSTS": ",".join(address.hosts), "CASSANDRA_KEYSPACE": KEYSPACE}
 
+        deaths = tuple(
+            Death(f"cassandra-{number}", node.kill, _whole(cluster, node)) for number, node in enumerate(cluster.nodes)
+        )
+
         def harms(_wiring: Wiring, lots: random.Random) -> Iterator[Fault]:
-            for number, node in enumerate(cluster.nodes):
-                yield Fault(
-                    "ledger", f"kill -9 cassandra-{number}", OUTAGE_S, node.kill, _whole(cluster, node), is_spared=True
-                )
+            for whom, kill, restart in deaths:
+                yield Fault("ledger", f"kill -9 {whom}", OUTAGE_S, kill, restart, is_spared=True)
             number = lots.randrange(cluster.size)
             yield _frozen(f"cassandra-{number}", cluster.nodes[number])
 
         settings = {f"CHAPPE_MESSAGE_{name}": value for name, value in told.items()}
-        yield Stand(settings=settings, cables=(Cable("message-cassandra", tuple(wires)),), harms=harms)
+        yield Stand(settings=settings, cables=(Cable("message-cassandra", tuple(wires)),), harms=harms, deaths=deaths)
 
 
 def _at(node: EmbeddedCassandra) -> Callable[[], tuple[str, int]]:

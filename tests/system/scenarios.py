@@ -12,8 +12,9 @@ import signal
 from collections.abc import Mapping
 from typing import Final
 
-from chappe.cli.launcher import SERVICES, Mesh
+from chappe.cli.launcher import Mesh
 from chappe.testing import Report
+from tests.system import deaths
 from tests.system.crowd import Crowd, CrowdTerms, until
 
 PATIENT: Final[Mapping[str, str]] = {
@@ -180,24 +181,12 @@ async def resume_elsewhere(mesh: Mesh) -> Report:
 
 
 async def one_of_each(mesh: Mesh) -> Report:
-    """Kills one of two of every service and goes on with the others, for a while."""
+    """Kills one of two of every service, and starts it again before the next."""
     # Slow enough for a busy machine: what is measured is the deaths.
     async with Crowd(mesh, "one-of-each", CrowdTerms(rate=100)) as crowd:
-        async with crowd.talking():
-            await crowd.acknowledged(WARM_UP)
-            history = crowd.handsets[0].history
-            for service in SERVICES:
-                history.note("down", whom=service)
-                await mesh.kill(service)
-                await crowd.acknowledged(WARM_UP)
-            # Five programs that start at once may leave the people of this test without a processor for seconds.
-            for service in SERVICES:
-                history.note("up", whom=service)
-            await asyncio.gather(*(mesh.restart(service) for service in SERVICES))
-            await crowd.acknowledged(AFTER)
-        report = await crowd.verdict()
-        assert report.waited_p99_ms, "nothing was sent while one of two was down"
-        return report
+        report = await deaths.suffer(crowd, deaths.of_services(mesh))
+    assert report.waited_p99_ms, "nothing was sent while one of two was down"
+    return report
 
 
 async def rolling_restart(mesh: Mesh) -> Report:

@@ -1,0 +1,68 @@
+"""How long senders wait while one of several dies: a system of its own, of two of each service, on which people talk.
+
+A ledger in Cassandra has three nodes here, of which one dies, too.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from chappe.cli.launcher import Mesh, Plan
+from tests.bench.driver import BenchError
+from tests.nemesis.ledgers import LEDGERS
+from tests.system.acks import Acks, Figures
+from tests.system.crowd import Crowd, CrowdTerms
+from tests.system.deaths import of_services, suffer
+from tests.system.scenarios import HASTY
+
+STANDS: Final[Mapping[str, str]] = {"postgres": "postgres", "cassandra": "cassandra-3"}
+"""By the engine of a run, the stand that has more than one of what it can have."""
+RATE: Final = 200.0
+READY_WITHIN_S: Final = 120.0
+
+
+class Deaths(NamedTuple):
+    """What came of them."""
+
+    number: int
+    acknowledged: int
+    down_p99_ms: float
+    """Of the messages that were sent while something was down."""
+    whole: Figures
+    """Of everything, restarts too."""
+
+
+async def measure_deaths(ledger: str, seconds: float) -> Deaths:
+    """Kills one after another; raises `BenchError` when the history checker has something to say.
+
+    Args:
+        ledger: The engine that keeps the ledger.
+        seconds: How long people talk before, so that everything is warm.
+    """
+    with tempfile.TemporaryDirectory(prefix="chappe-bench-deaths-") as name:
+        folder = Path(name)
+        async with LEDGERS[STANDS[ledger]].stand(folder / "ledger") as stand:
+            plan = Plan(
+                data=folder / "data",
+                edges=2,
+                replicas=2,
+                settings=HASTY,
+                ready_timeout_s=READY_WITHIN_S,
+                is_traced=False,
+            )
+            mesh = Mesh(stand.of(plan))
+            await mesh.start()
+            try:
+                async with Crowd(mesh, "deaths", CrowdTerms(rate=RATE)) as crowd:
+                    async with crowd.talking():
+                        await crowd.acknowledged(max(1, int(seconds * RATE)), timeout_s=10 * seconds + READY_WITHIN_S)
+                    deaths = [*of_services(mesh), *stand.deaths[:1]]
+                    report = await suffer(crowd, deaths)
+            finally:
+                await mesh.stop()
+        if not report.is_silent:
+            raise BenchError(f"the history checker objects: {report.summary()}\n{report.stories()}")
+        acks = Acks.read(sorted((plan.data / "histories").glob("deaths-*/*.jsonl")))
+    whole = acks.within(acks.sent_ms[0], acks.stored_ms[-1])
+    return Deaths(len(deaths), report.acknowledged, report.waited_p99_ms, whole)

@@ -1,0 +1,46 @@
+"""What dies while another of its kind goes on, one after another, while people talk."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final, NamedTuple
+
+from chappe.cli.launcher import SERVICES, Mesh
+from chappe.testing import Report
+from tests.system.crowd import Crowd
+
+WARM_UP: Final = 150
+"""Messages acknowledged before the first death."""
+MEANWHILE: Final = 150
+"""Messages acknowledged before what died is started again."""
+
+
+class Death(NamedTuple):
+    """One that dies, and what brings it back."""
+
+    whom: str
+    kill: Callable[[], Awaitable[object]]
+    restart: Callable[[], Awaitable[object]]
+
+
+def of_services(mesh: Mesh) -> list[Death]:
+    """Returns the deaths of the first of each service; there are two of each."""
+    return [Death(f"svc_{name}", partial(mesh.kill, name), partial(mesh.restart, name)) for name in SERVICES]
+
+
+async def suffer(crowd: Crowd, deaths: Iterable[Death]) -> Report:
+    """Lets one after another die and come back while a crowd talks; returns what the history checker says.
+
+    The checker judges the waits while one is down; how long a program takes to start again on this machine, beside the
+    people of the crowd, is another matter.
+    """
+    history = crowd.handsets[0].history
+    async with crowd.talking():
+        await crowd.acknowledged(WARM_UP)
+        for death in deaths:
+            history.note("down", whom=death.whom)
+            await death.kill()
+            await crowd.acknowledged(MEANWHILE)
+            history.note("up", whom=death.whom)
+            await death.restart()
+            await crowd.acknowledged(1)
+    return await crowd.verdict()
