@@ -98,6 +98,7 @@ class Metrics:
         self._prefix = prefix
         self._families: list[Family] = []
         self._histograms: list[tuple[str, str, Histogram]] = []
+        self._meters: list[Any] = []
 
     def add(self, counters: Counters) -> None:
         """Adds every count of a group."""
@@ -119,7 +120,10 @@ class Metrics:
 
     def histogram(self, name: str, doc: str, histogram: Histogram) -> None:
         """Adds a histogram."""
-        self._histograms.append((f"{self._prefix}_{name}", doc, histogram))
+        name = f"{self._prefix}_{name}"
+        self._histograms.append((name, doc, histogram))
+        for meter in self._meters:
+            _export_histogram(meter, name, doc, histogram)
 
     def flushes(self, name: str, what: str, timings: FlushTimings) -> None:
         """Adds the sizes and durations of batches; `what` names them in a few words, like "flushes of messages"."""
@@ -139,20 +143,24 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
     def export(self, meter: Any) -> None:
-        """Lets an OpenTelemetry meter read everything by observable callbacks; of histograms the sum and the count."""
+        """Lets an OpenTelemetry meter read everything by observable callbacks; of histograms the sum and the count.
+
+        What is added afterwards is read too: a process exports from its start, and its parts add theirs later.
+        """
+        self._meters.append(meter)
         for family in self._families:
-            make = meter.create_observable_counter if family.kind == "counter" else meter.create_observable_gauge
-            make(family.name, callbacks=[_observe(family)], description=family.doc)
+            _export(meter, family)
         for name, doc, histogram in self._histograms:
-            for suffix, read in (("_sum", _attribute(histogram, "total")), ("_count", _total(histogram))):
-                family = Family(name + suffix, "counter", doc, "", _single(read))
-                meter.create_observable_counter(family.name, callbacks=[_observe(family)], description=doc)
+            _export_histogram(meter, name, doc, histogram)
 
     def _add(self, family: Family) -> None:
         name = f"{self._prefix}_{family.name}"
         if any(known.name == name for known in self._families):
             raise ValueError(f"the metric {name} exists already: give one of the two another name")
-        self._families.append(family._replace(name=name))
+        family = family._replace(name=name)
+        self._families.append(family)
+        for meter in self._meters:
+            _export(meter, family)
 
 
 class MetricsServer:
@@ -223,6 +231,16 @@ def _total(histogram: Histogram) -> Reader:
 
 def _single(read: Reader) -> TableReader:
     return lambda: {"": read()}
+
+
+def _export(meter: Any, family: Family) -> None:
+    make = meter.create_observable_counter if family.kind == "counter" else meter.create_observable_gauge
+    make(family.name, callbacks=[_observe(family)], description=family.doc)
+
+
+def _export_histogram(meter: Any, name: str, doc: str, histogram: Histogram) -> None:
+    for suffix, read in (("_sum", _attribute(histogram, "total")), ("_count", _total(histogram))):
+        _export(meter, Family(name + suffix, "counter", doc, "", _single(read)))
 
 
 def _observe(family: Family) -> Callable[[Any], list[Any]]:
