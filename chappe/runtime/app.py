@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar
 
@@ -49,7 +49,13 @@ class App:
     """
 
     def __init__(
-        self, service: str, settings: ServerSettings, *, seams: Seams, identify: Identify | None = None
+        self,
+        service: str,
+        settings: ServerSettings,
+        *,
+        seams: Seams,
+        identify: Identify | None = None,
+        watchers: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         """Makes an app that holds nothing yet.
 
@@ -58,6 +64,7 @@ class App:
             settings: What every service lets an operator set.
             seams: Time and randomness.
             identify: Reads who a peer is, for tests without certificates; from the peer's certificate otherwise.
+            watchers: Stand outside the door, for tests: they see whatever leaves the service.
         """
         self.service = service
         self.settings = settings
@@ -76,6 +83,7 @@ class App:
         self.tls = _tls_files(settings)
         self.address = ""
         self._identify = identify
+        self._watchers = watchers
         self._services: list[str] = []
         self._hooks: list[Callable[[], Awaitable[object]]] = []
         self._pending: list[AbstractAsyncContextManager[Any]] = []
@@ -90,7 +98,7 @@ class App:
         door = DoorInterceptor(Gate(realm, self._identify), self.telemetry.new_trace_id)
         _add_metrics(self.metrics, door)
         self.metrics.histogram("loop_delay_seconds", "How late the event loop was, twice a second.", self._loop_delay)
-        self._server = grpc.aio.server(interceptors=[door], options=channels.server_options())
+        self._server = grpc.aio.server(interceptors=[*self._watchers, door], options=channels.server_options())
         credentials = None if self._identify and not self.tls else _credentials(self.service, self.tls)
         self.address = self.addresses["address"] = _bind(self._server, settings.listen, credentials)
         if settings.otlp_endpoint or settings.trace_file:

@@ -8,6 +8,7 @@ import pytest
 from chappe.runtime.app import App
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.config import ServerSettings
+from chappe.runtime.interceptors import ConformanceInterceptor
 from chappe.runtime.pki import SpiffeId
 from svc_edge.app import build
 from svc_edge.config import Config
@@ -54,14 +55,17 @@ def prepare() -> Callable[[App], None]:
 
 @pytest.fixture
 async def edge(mesh: FakeMesh, limits: dict[str, Any], prepare: Callable[[App], None]) -> AsyncIterator[Edge]:
-    clock = LeapClock()
+    """Returns an edge, and checks at its end that nothing has left its gRPC door but what the contract allows."""
+    clock, conformance = LeapClock(), ConformanceInterceptor()
     fanout = SpiffeId(trust_domain="chappe.test", namespace="chappe", service="svc-fanout")
     seams = Seams(clock, SystemRandomness())
-    async with App("edge", ServerSettings(drain_s=5.0), seams=seams, identify=lambda _: fanout) as app:
+    app = App("edge", ServerSettings(drain_s=5.0), seams=seams, identify=lambda _: fanout, watchers=[conformance])
+    async with app:
         prepare(app)
         await build(settings(mesh, **limits), app)
         await app.start()
         yield Edge(app, app.addresses["ws"], clock)
+    conformance.check()
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from chappe.runtime.app import App
 from chappe.runtime.clock import Seams
 from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.errors import ChappeError, from_rpc_error
+from chappe.runtime.interceptors import ConformanceInterceptor
 from chappe.runtime.pki import SpiffeId
 from chappe.runtime.principal import ADDRESS_KEY, Principal, principal_metadata
 from svc_identity.adapters.identity_store_memory import memory_identity_store
@@ -147,9 +148,11 @@ def _identify(context: Any) -> SpiffeId:
 
 @asynccontextmanager
 async def open_door(settings: Config) -> AsyncIterator[Door]:
-    """Serves a directory on a free port."""
+    """Serves a directory on a free port, and checks that nothing leaves it but what the contract allows."""
+    conformance = ConformanceInterceptor()
     clock, changed, sms, inbox = ToldClock(), asyncio.Event(), MemorySmsSender(), MemoryInbox()
-    app = App("identity", settings.server, seams=Seams(clock, RANDOM), identify=_identify)
+    seams = Seams(clock, RANDOM)
+    app = App("identity", settings.server, seams=seams, identify=_identify, watchers=[conformance])
     # Background work waits on the machine's clock; only the rules are told the time.
     app.health = type(app.health)({}, clock=_Waiting())
     async with app:
@@ -158,6 +161,7 @@ async def open_door(settings: Config) -> AsyncIterator[Door]:
         await app.start()
         async with grpc.aio.insecure_channel(app.address) as channel:
             yield Door(channel=channel, app=app, clock=clock, sms=sms, inbox=inbox, store=store)
+    conformance.check()
 
 
 class _Waiting(ToldClock):
