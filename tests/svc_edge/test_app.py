@@ -13,7 +13,7 @@ from chappe.api.type.v1 import error_reason_pb2, principal_pb2
 from svc_fanout.protocol import ROUTE_MEMORY_S
 from tests.svc_edge.client import CLOSE, PONG, Client
 from tests.svc_edge.conftest import Edge
-from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person, signed_hello
+from tests.svc_edge.fakes import FakeMesh, Person, signed_hello
 from tests.svc_edge.test_ws import eventually
 
 Connect = Callable[..., Client]
@@ -231,26 +231,6 @@ async def test_every_session_is_verified_soon_after_it_began_and_then_by_and_by(
     assert 80 < edge.clock.monotonic_s() - verified_s < 160
 
 
-async def test_a_client_that_reads_slowly_loses_nothing(
-    connect: Connect, mesh: FakeMesh, fanout: FakeFanout, edge: Edge
-) -> None:
-    client, alice = connect(), Person.new()
-    session_id = (await client.sign_in(mesh, alice, window=1000)).session_id
-    await client.expect("caught_up")
-    await fanout.dial()
-    client.pause_reading()
-    content = bytes(60_000)
-
-    is_slow = False
-    while not is_slow:
-        entry = mesh.append(alice.user_id, content)
-        is_slow = session_id in (await fanout.push([session_id], alice.user_id, [entry])).slow_session_ids
-    client.resume_reading()
-
-    wanted = [entry.item for entry in mesh.logs[alice.user_id]]
-    assert [item.SerializeToString() for item in await client.items(len(wanted))] == wanted
-
-
 async def test_logs_that_do_not_fit_into_one_answer_are_read_in_parts(connect: Connect, mesh: FakeMesh) -> None:
     people, clients = [Person.new() for _ in range(3)], [connect() for _ in range(3)]
     for person in people:
@@ -261,24 +241,6 @@ async def test_logs_that_do_not_fit_into_one_answer_are_read_in_parts(connect: C
         await client.sign_in(mesh, person)
 
     assert [len(await client.items(90)) for client in clients] == [90, 90, 90]
-
-
-async def test_a_socket_that_takes_nothing_for_30_seconds_is_cut_off(
-    connect: Connect, mesh: FakeMesh, fanout: FakeFanout, edge: Edge
-) -> None:
-    client, alice = connect(), Person.new()
-    session_id = (await client.sign_in(mesh, alice, window=1000)).session_id
-    await client.expect("caught_up")
-    await fanout.dial()
-    client.pause_reading()
-    while True:
-        entry = mesh.append(alice.user_id, bytes(60_000))
-        if (await fanout.push([session_id], alice.user_id, [entry])).slow_session_ids:
-            break
-
-    edge.clock.leap(31)
-
-    await eventually(lambda: session_id in mesh.byes, "the session ends")
 
 
 async def test_more_frames_than_the_budget(connect: Connect, mesh: FakeMesh) -> None:
