@@ -28,6 +28,8 @@ class Client:
     def __init__(self, url: str, protocol: str = "chappe.v1") -> None:
         self.host = url.removeprefix("ws://").removesuffix("/")
         self.protocol = protocol
+        self.address = "127.0.0.1"
+        """Where it dials from; all of 127.0.0.0/8 is this machine."""
         self.status = 0
         self.body = ""
         self.pings = 0
@@ -59,7 +61,9 @@ class Client:
     async def dial(self) -> None:
         """Connects, and says nothing."""
         host, port = self.host.split(":")
-        self._reader, self._writer = await asyncio.open_connection(host, int(port), limit=2**22)
+        self._reader, self._writer = await asyncio.open_connection(
+            host, int(port), limit=2**22, local_addr=(self.address, 0)
+        )
 
     async def request(self, target: str = "/", **headers: str) -> int:
         """Connects and asks for an upgrade; returns the status."""
