@@ -25,13 +25,12 @@ from svc_message.model import (
 )
 from svc_message.protocol import KEY_BYTES
 from svc_message.rpc.actions import ACTIONS, parse_action
+from svc_message.rpc.envelope import take_envelope
 
 if TYPE_CHECKING:
     from chappe.runtime import contract
     from svc_message.model import Action
 
-MAX_ENVELOPE_BYTES = 65_536 + 1024
-"""Of a whole envelope: fields that this server does not know are stored too, and may not make it any larger."""
 USER_ID_BYTES = 16
 MAX_DEVICE_ID = 2**31 - 1
 
@@ -90,7 +89,7 @@ def parse_send(
         return Result(0, _REFUSED, refused_frame(send.message_id, refusal, 0))
     taken: Action | Refused
     if action in ACTIONS:
-        taken = parse_action(send, MAX_ENVELOPE_BYTES)
+        taken = parse_action(send)
     else:
         taken = _message(send.message) if action == "message" else _read(send.read)
     if isinstance(taken, Refused):
@@ -101,10 +100,9 @@ def parse_send(
 def _message(message: send_pb2.SendMessage) -> SendMessage | SendGroupMessage | Refused:
     if not message.user_id and not message.group_id:
         return Refused("INVALID_FIELD", "message.user_id: must be set, or message.group_id")
-    envelope = message.envelope.SerializeToString()
-    if len(envelope) > MAX_ENVELOPE_BYTES:
-        detail = f"message.envelope: has {len(envelope)} bytes in all, the most is {MAX_ENVELOPE_BYTES}"
-        return Refused("TOO_LARGE", detail)
+    envelope = take_envelope(message.envelope, "message.envelope")
+    if isinstance(envelope, Refused):
+        return envelope
     if message.group_id:
         return SendGroupMessage(ConversationId(message.group_id), envelope, message.members_version, message.expiry_s)
     return SendMessage(UserId(message.user_id), envelope, message.expiry_s)

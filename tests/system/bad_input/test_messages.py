@@ -338,16 +338,25 @@ async def test_57_envelopes_outside_their_limits_are_named(
     assert nack.detail.startswith(words)
 
 
-async def test_57_a_thousand_references_that_the_contract_does_not_know_are_not_stored(
-    alice: Person, resident: Person
+@pytest.mark.parametrize(
+    ("references", "reason", "words"),
+    [
+        pytest.param((tag(7) + b"\x64" + bytes(100)) * 1_000, "TOO_LARGE", "has 102005 bytes in all", id="102 KB"),
+        pytest.param((tag(7) + b"\x00") * 1_000, "TOO_LARGE", "has 2000 bytes of fields", id="2 KB"),
+        pytest.param((tag(7) + b"\x00") * 500, "INVALID_FIELD", "has the field 7", id="half as many, and empty"),
+        pytest.param(tag(7) + b"\x10" + bytes(16), "INVALID_FIELD", "has the field 7", id="one"),
+    ],
+)
+async def test_57_references_that_the_contract_does_not_have_yet_are_not_stored(
+    alice: Person, resident: Person, references: bytes, reason: str, words: str
 ) -> None:
-    envelope = envelope_pb2.Envelope.FromString(sealed().SerializeToString() + (tag(7) + b"\x64" + bytes(100)) * 1_000)
+    envelope = envelope_pb2.Envelope.FromString(sealed().SerializeToString() + references)
     message = send_pb2.SendMessage(user_id=resident.user_id, envelope=envelope)
 
     nack = await alice.submit(send_pb2.Send(message_id=alice.new_id(), attempt=1, message=message))
 
-    assert nack.DESCRIPTOR.name == "SendNack"
-    assert "message.envelope" in nack.detail
+    assert (reason_of(nack), nack.is_retryable) == (reason, False)
+    assert nack.detail.startswith(f"message.envelope: {words}")
     assert await alice.history(resident) == []
 
 

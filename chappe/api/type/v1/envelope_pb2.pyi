@@ -39,7 +39,9 @@ Global___EncryptionSuite: _TypeAlias = EncryptionSuite  # noqa: Y015
 
 @_typing.final
 class Envelope(_message.Message):
-    """What a person wrote, as its device sealed it. The mesh carries it and never looks inside."""
+    """What a person wrote, as its device sealed it. The mesh carries it and never looks inside.
+    Up to 1 KiB of fields that a server does not know is carried too; numbers that are reserved here are refused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
