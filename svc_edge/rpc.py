@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,8 @@ class _Push(ServeHandler[None, _Request, _Response]):
         deliveries = zip(batch.session_ids, batch.user_tags, batch.item_indexes, strict=True)
         items, keys, flags = list(batch.items), list(batch.keys), list(batch.flags)
         if batch.trace_links:
-            pushed = self._mesh.push_drawn(list(deliveries), items, keys, flags, drawn_items(batch, time.time_ns()))
+            drawn = drawn_items(batch, self._mesh.traces.now_ns())
+            pushed = self._mesh.push_drawn(list(deliveries), items, keys, flags, drawn)
         else:
             pushed = self._mesh.push(deliveries, items, keys, flags)
         self._answer(batch.number, pushed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,7 +100,7 @@ class DispatchHandler(ServeHandler[int, DispatchRequest, DispatchResponse]):
     def received(self, kind: str, request: DispatchRequest) -> None:
         """Takes a batch into memory; raises `InvalidFieldError` when its columns do not fit together."""
         batch = request.batch
-        self._worker.take(to_hints(batch, self.stream.grant))
+        self._worker.take(to_hints(batch, self.stream.grant, self._worker.tracing.now_ns))
         self.stream.add_late(batch.number)
         if batch.dropped_hints:
             self._worker.lost(f"{self._peer} had no credit and dropped {batch.dropped_hints} hints")
@@ -127,7 +126,9 @@ class DispatchHandler(ServeHandler[int, DispatchRequest, DispatchResponse]):
             self._worker.lost(f"the stream of {self._peer} ended without its drain marker")
 
 
-def to_hints(batch: fanout_service_pb2.DispatchBatch, grant: Callable[[int], None]) -> list[Hint]:
+def to_hints(
+    batch: fanout_service_pb2.DispatchBatch, grant: Callable[[int], None], now_ns: Callable[[], int]
+) -> list[Hint]:
     """Returns the hints of a batch.
 
     Raises:
@@ -144,7 +145,7 @@ def to_hints(batch: fanout_service_pb2.DispatchBatch, grant: Callable[[int], Non
     for link in batch.trace_links:
         if link.item_index < len(hints):
             hint = hints[link.item_index]
-            sampled = Sampled.of(link, hint.message_id, time.time_ns())
+            sampled = Sampled.of(link, hint.message_id, now_ns())
             hints[link.item_index] = hint._replace(drawn=(*hint.drawn, sampled))
     return hints
 

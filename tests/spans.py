@@ -1,5 +1,7 @@
 """Keeps in memory what a part traces."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -15,11 +17,11 @@ TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 class Spans:
     """Tracing that is on, and the spans that it has made."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracing = Tracing(provider.get_tracer("test"))
+        self.tracing = Tracing(provider.get_tracer("test"), now_ns)
 
     @property
     def names(self) -> list[str]:

@@ -107,30 +107,39 @@ class Lots:
 class Root:
     """The span that a drawn message has from where it enters until it is answered."""
 
-    __slots__ = ("_span", "sampled")
+    __slots__ = ("_now_ns", "_span", "sampled")
 
-    def __init__(self, span: Span, sampled: Sampled) -> None:
+    def __init__(self, span: Span, sampled: Sampled, now_ns: Callable[[], int]) -> None:
         self._span = span
+        self._now_ns = now_ns
         self.sampled = sampled
 
     def end(self, **attributes: Value) -> None:
         """Ends it with what became of the message."""
         self._span.set_attributes(named(attributes))
-        self._span.end()
+        self._span.end(self._now_ns())
 
 
 class Batch:
     """A batch with drawn messages while it is worked on: its span, and which part of the work took how long."""
 
-    def __init__(self, tracer: Tracer, name: str, drawn: Sequence[Sampled], items: int) -> None:
+    def __init__(
+        self, tracer: Tracer, name: str, drawn: Sequence[Sampled], items: int, now_ns: Callable[[], int]
+    ) -> None:
         self._drawn = drawn
         self._items = items
         self._parts_ns: dict[str, int] = {}
-        self._start_ns = time.time_ns()
+        self._now_ns = now_ns
+        self._start_ns = now_ns()
         links = list(to_links(sampled.traceparent for sampled in drawn))
         # What an error says may be about a person; the reason alone is told.
         self._scope = tracer.start_as_current_span(
-            name, links=links, start_time=self._start_ns, record_exception=False, set_status_on_exception=False
+            name,
+            links=links,
+            start_time=self._start_ns,
+            record_exception=False,
+            set_status_on_exception=False,
+            end_on_exit=False,
         )
         self._span: Span
         self._token: Token[Batch | None]
@@ -158,6 +167,7 @@ class Batch:
         reason = {"reason": error.reason} if isinstance(error, ChappeError) else {}
         self._span.set_attributes(named(self.attributes() | reason))
         self._scope.__exit__(kind, error, trace)
+        self._span.end(self._now_ns())
 
 
 class Tracing:
@@ -167,6 +177,7 @@ class Tracing:
         """Makes tracing that is off unless there is a tracer."""
         self.tracer = tracer
         self.now_ns = now_ns
+        """Tells Unix nanoseconds: whoever notes the beginning of a hop asks here."""
 
     @property
     def is_on(self) -> bool:
@@ -184,7 +195,7 @@ class Tracing:
         span = self.tracer.start_span(name, Context(), attributes=attributes, start_time=now_ns)
         context = span.get_span_context()
         traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
-        return Root(span, Sampled(message_id, traceparent, now_ns))
+        return Root(span, Sampled(message_id, traceparent, now_ns), self.now_ns)
 
     def hop(self, name: str, sampled: Sampled, **attributes: Value) -> None:
         """Records what this process has done with a message, from `sampled.since_ns` until now.
@@ -212,7 +223,7 @@ class Tracing:
         """
         if not drawn or self.tracer is None:
             return _NO_BATCH
-        return Batch(self.tracer, name, drawn, items)
+        return Batch(self.tracer, name, drawn, items, self.now_ns)
 
 
 class _Part:

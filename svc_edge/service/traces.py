@@ -33,6 +33,10 @@ class Traces:
         self.next_send = 0 if lots is None else lots.after(0)
         """The number of the next Send that is drawn; 0 for none."""
 
+    def now_ns(self) -> int:
+        """Returns the time as spans tell it."""
+        return self._tracing.now_ns()
+
     def begin(self, number: int, send: bytes) -> Root | None:
         """Begins the trace of a drawn Send, and draws the next lot; None when the Send names no message."""
         if self._lots is not None:

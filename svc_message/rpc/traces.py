@@ -5,7 +5,6 @@ The tables are empty nearly always, and then nothing here costs more than a look
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from chappe.runtime.tracing import Sampled, Tracing, message_id_of
@@ -38,9 +37,9 @@ class Traces:
 
     def take(self, batch: message_service_pb2.SubmitBatch) -> None:
         """Takes the links of a batch that an edge sent."""
-        now_ns = time.time_ns()
         if not self._tracing.is_on:
             return
+        now_ns = self._tracing.now_ns()
         for link in batch.trace_links:
             if link.item_index < len(batch.sends):
                 _hold(self.drawn, Sampled.of(link, message_id_of(batch.sends[link.item_index]), now_ns))

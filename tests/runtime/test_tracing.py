@@ -90,6 +90,22 @@ def test_a_batch_that_fails_tells_the_reason_and_nothing_else(spans: Spans) -> N
     assert (list(span.events), span.status.description) == ([], None)
 
 
+def test_every_span_is_measured_by_the_clock_that_was_handed_in() -> None:
+    told = iter(range(10, 90, 10))
+    spans = Spans(lambda: next(told))
+
+    root = spans.tracing.begin("edge.send", ID)
+    assert root is not None
+    with spans.tracing.batch("ledger.flush", [root.sampled], 1) as batch:
+        spans.tracing.hop("ledger.accept", root.sampled._replace(since_ns=5))
+    root.end()
+
+    times = {name: (span.start_time, span.end_time) for name in spans.names for span in spans.of(name)}
+    assert times == {"ledger.accept": (5, 30), "ledger.flush": (20, 40), "edge.send": (10, 50)}
+    assert batch is not None
+    assert batch.attributes(Sampled(ID, "", 20 - 1_500_000))["wait_ms"] == 1.5
+
+
 def test_a_batch_without_a_drawn_message_makes_no_span(spans: Spans) -> None:
     with spans.tracing.batch("ledger.flush", [], 100) as batch, part("store"):
         assert batch is None

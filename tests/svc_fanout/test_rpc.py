@@ -17,6 +17,7 @@ from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor,
 from chappe.runtime.pki import SpiffeId
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
+from chappe.runtime.tracing import Sampled
 from svc_fanout.rpc import DISPATCH_CREDITS, FanoutRpc, to_hints
 from svc_fanout.service import FanoutService
 from svc_fanout.worker import FanoutWorker, Limits
@@ -253,9 +254,12 @@ def test_users_traces_and_origins_stay_with_their_items() -> None:
         ],
     )
 
-    hints = to_hints(batch, print)
+    hints = to_hints(batch, print, lambda: 7)
 
     assert [list(one.user_ids) for one in hints] == [[user(1), user(2)], [], [user(3)]]
     assert [(one.origin_device_id, one.flags) for one in hints] == [(4, 0), (0, 1), (5, 2)]
-    drawn = [[(one.message_id, one.traceparent) for one in hint.drawn] for hint in hints]
-    assert drawn == [[], [], [(bytes(16), "00-trace"), (b"n" * 16, "00-other")]]
+    assert [hint.drawn for hint in hints] == [
+        (),
+        (),
+        (Sampled(bytes(16), "00-trace", 7), Sampled(b"n" * 16, "00-other", 7)),
+    ]
