@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MIGRATIONS = sorted(ROOT.glob("svc_*/schema/*.sql"))
+CQL = sorted(ROOT.glob("svc_*/schema/*/*.cql"))
+MIGRATIONS = [*sorted(ROOT.glob("svc_*/schema/*.sql")), *CQL]
 SCRIPTS = sorted(ROOT.glob("svc_*/schema/*.lua"))
 TABLES = {
     "Messages",
@@ -31,12 +32,21 @@ def header(path: Path) -> str:
     return " ".join(line.removeprefix("--").strip() for line in lines[:code])
 
 
-@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: f"{path.relative_to(ROOT).parts[0]}-{path.name}")
 def test_a_migration_says_what_of_the_document_it_holds_and_what_was_added(path: Path) -> None:
     said = header(path)
 
     assert "source document" in said
     assert "dded" in said or said.startswith("Not in the source document")
+
+
+@pytest.mark.parametrize("path", CQL, ids=lambda path: path.name)
+def test_a_migration_of_cassandra_begins_with_the_documents_table_and_names_what_it_adds(path: Path) -> None:
+    text, said = path.read_text(), header(path)
+    tables = set(re.findall(r"^CREATE TABLE (\w+)", text, re.MULTILINE))
+
+    assert _HEADING.match(text)
+    assert {table for table in tables if not re.search(rf"\b{table}\b", said)} == set()
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
