@@ -28,6 +28,7 @@ _JSON = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VECTORS = re.compile(r"^<!-- vectors -->\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FORMULA = re.compile(r"^\| `(?P<message>\w+)\.(?P<field>\w+)` \| `(?P<formula>\"chappe-[^`]+)` \|$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"<([^<>]+)>")
+_STRANGERS = re.compile(r"<(\d+) strangers>")
 _TERM = re.compile(r'"(?P<text>[^"]*)"|(?P<zero>00)\b|(?P<function>\w+)\((?P<inner>\w+)\)|(?P<name>\w+)')
 
 
@@ -113,6 +114,8 @@ class Speaker:
 
     def __init__(self, page: Page, phone: str, everybody: "dict[str, Speaker]") -> None:
         self.values: dict[str, Any] = {"phone": phone}
+        self.strangers: list[str] = []
+        """Whom the person has asked for without knowing them."""
         self.received = 0
         self.offset_ms = 0
         self._page = page
@@ -127,12 +130,20 @@ class Speaker:
 
     def _fill(self, value: Any, host: str, now_ms: int) -> Any:
         if isinstance(value, list):
-            return [self._fill(item, host, now_ms) for item in value]
+            return [filled for item in value for filled in self._filled(item, host, now_ms)]
         if isinstance(value, dict):
             filled = {name: self._fill(item, host, now_ms) for name, item in value.items() if item != "<proof>"}
             return filled | {name: self._proof(filled, name) for name, item in value.items() if item == "<proof>"}
         found = _PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
         return self._made(found[1], host, now_ms) if found else value
+
+    def _filled(self, item: Any, host: str, now_ms: int) -> list[Any]:
+        found = _STRANGERS.fullmatch(item) if isinstance(item, str) else None
+        if found is None:
+            return [self._fill(item, host, now_ms)]
+        missing = int(found[1]) - len(self.strangers)
+        self.strangers += [_base64(os.urandom(16)) for _ in range(missing)]
+        return self.strangers[: int(found[1])]
 
     def _made(self, name: str, host: str, now_ms: int) -> Any:
         if name.startswith("text: "):

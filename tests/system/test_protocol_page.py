@@ -34,8 +34,9 @@ def mesh(planned: Planner) -> Iterator[Mesh]:
 class Line:
     """One connection: what has arrived and no example has shown yet."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, speaker: Speaker) -> None:
         self.client = client
+        self._speaker = speaker
         self.frames: list[Frame] = []
         self.items: list[Frame] = []
         self.cursors: list[str] = []
@@ -51,10 +52,17 @@ class Line:
             self.received += len(events.get("items", ()))
             if "cursor" in events:
                 self.cursors.append(events["cursor"])
-            if "events" not in frame:
+            if "events" not in frame and not self._is_about_strangers(frame):
                 self.frames.append(frame)
             self._news.set()
         self._news.set()
+
+    def _is_about_strangers(self, frame: Frame) -> bool:
+        """Tells whether nothing is left of a frame without what it says of strangers, which is taken out."""
+        presences = frame.get("presenceDelta", {}).get("presences")
+        if presences:
+            presences[:] = [told for told in presences if told["userId"] not in self._speaker.strangers]
+        return presences == []
 
     async def _next(self) -> bytes | None:
         while True:
@@ -126,7 +134,7 @@ class Play:
         if step.does == "connect":
             client = Client(self._address, "chappe.v1.json")
             assert await client.request() == 101
-            self.lines.setdefault(name, []).append(Line(client))
+            self.lines.setdefault(name, []).append(Line(client, speaker))
         line = self.lines[name][-2 if step.is_older else -1]
         speaker.received = line.received
         if step.does in {"connect", "send"}:
