@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import pytest
 
+from svc_identity.model.privacy import Audience, Settings
+
 COLUMNS = {
     "Messages": "user_id conversation_id message_id timestamp sender_id text media_url status",
     "Message_Recipients": "message_id recipient_id status",
     "User_Status": "is_online last_heartbeat",
     "Users": "user_id phone_number profile_name profile_photo_url status_msg created_at last_login",
-    "User_Settings": "user_id setting_key setting_value",
+    "User_Settings": "user_id setting_key setting_value notifications_enabled",
     "Contacts": "user_id contact_user_id contact_name contact_phone",
     "Blocked_Users": "user_id blocked_user_id",
     "Groups": "group_id group_name creator_id created_at member_count",
@@ -22,6 +24,20 @@ SETTINGS = {
     "notifications": "message_notifications group_notifications call_notifications notification_sound",
     "security": "two_step_verification show_security_notifications",
 }
+DEFAULTS = {
+    "last_seen": Audience.CONTACTS,
+    "profile_photo": Audience.EVERYONE,
+    "about": Audience.CONTACTS,
+    "read_receipts": True,
+    "groups": Audience.EVERYONE,
+    "message_notifications": True,
+    "group_notifications": True,
+    "call_notifications": True,
+    "notification_sound": "default",
+    "two_step_verification": True,
+    "show_security_notifications": True,
+}
+"""What the document's user has."""
 STEPS = {"Encryption": 5, "Flow 1": 8, "Flow 2": 5, "Flow 3": 5, "Media": 4}
 MESSAGE_FIELDS = "message_id sender_id recipient_id encrypted_content encrypted_session_key timestamp"
 STATEMENTS = (
@@ -158,6 +174,8 @@ STATEMENTS = (
     "TTL for ephemeral data",
     "Operational complexity",
     "Cost at WhatsApp scale",
+    "Everything in MongoDB",
+    "Everything in MySQL",
     # What it leaves out of durability, failure, replication and scale.
     "(nothing on what a failure may cost)",
     "(nothing on writes of unknown outcome)",
@@ -214,6 +232,18 @@ def test_every_row_names_what_shows_it_or_says_that_nothing_does(rows: list[Row]
     silent = [row.statement for row in rows if not _SHOWN.search(f"{row.does} {row.shown_by}")]
 
     assert silent == []
+
+
+def test_a_default_that_is_not_the_documents_is_said_to_differ(rows: list[Row]) -> None:
+    settings = Settings()
+    differing = {name for name, value in DEFAULTS.items() if getattr(settings, name) != value}
+
+    said = {
+        row.statement.split(".")[1].split(":")[0] for row in rows if "by default, where the document has" in row.does
+    }
+
+    assert {name for names in SETTINGS.values() for name in names.split()} == DEFAULTS.keys()
+    assert said == differing
 
 
 def test_every_table_and_every_key_of_ours_is_named(page: str, root: Path) -> None:
