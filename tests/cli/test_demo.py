@@ -1,6 +1,7 @@
 """The people of `chappe up --demo`: made once, found again, and nobody else's profile touched."""
 
 import asyncio
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from chappe.cli.demo import GROUP, PEOPLE, lay_out, next_steps
 from tests.cli.conftest import Person, Running, Started
+from tests.cli.test_up import ready
 
 pytestmark = pytest.mark.system
 
@@ -69,3 +71,33 @@ async def test_profiles_of_a_system_that_is_gone_are_made_anew(system: Running, 
 
     assert again.is_new
     assert (home / "profiles" / "bob" / "key.pem").read_bytes() != before
+
+
+def test_a_system_that_is_started_with_the_demo_has_chats_to_look_at(
+    chappe: Callable[..., Started], tmp_path: Path
+) -> None:
+    started = chappe("up", "--demo", "--port", "0", "--json", "--data", str(tmp_path / "of-its-own"))
+    state = ready(started)
+
+    carol = Person(chappe, tmp_path / "home", state["demo"]["carol"])
+    chats = {chat.get("peer_name") or chat["group_name"]: chat for chat in carol.type("chats").objects}
+    told = [one["text"] for one in carol.type("history", GROUP).objects if one["event"] == "message"]
+    carol.type("send", GROUP, "on my way")
+    bob = Person(chappe, tmp_path / "home", state["demo"]["bob"])
+    heard = bob.type("listen", "--count", "1", "--timeout", "30").objects
+
+    assert list(state["demo"]) == list(PEOPLE)
+    assert {name: (chat["unread"], chat["last_text"]) for name, chat in chats.items()} == {
+        "Alice": (0, "the red ones"),
+        GROUP: (2, "wonderful"),
+    }
+    assert told == [
+        "Saturday, eight o'clock, at the station. Who is in?",
+        "I am, and I bring the map",
+        "me too!",
+        "wonderful",
+    ]
+    assert [one["text"] for one in heard if one["event"] == "message"] == ["on my way"]
+    started.send_signal(signal.SIGTERM)
+    _, errors = started.communicate(timeout=30)
+    assert (started.returncode, "the demo is laid out" in errors) == (0, True)
