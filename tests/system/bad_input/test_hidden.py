@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -9,14 +10,18 @@ import pytest
 from chappe.api.edge.v1 import item_pb2, send_pb2
 from chappe.api.identity.v1 import block_service_pb2
 from chappe.api.type.v1 import envelope_pb2, receipt_state_pb2
+from chappe.cli.launcher import Mesh
 from chappe.client.methods import BLOCK_USER, UNBLOCK_USER
-from tests.system.bad_input.people import Person, reason_of
+from tests.system.bad_input.people import Person, message_to, reason_of
 from tests.system.bad_input.test_groups import ask, found, set_privacy
 
 pytestmark = pytest.mark.system
 
 BOUND_S = 2.1
 """What was changed of blocks, members and settings holds after two seconds at the latest."""
+REPLACED = 4409
+IN_FLIGHT = 24
+"""Fewer than the edge lets wait for their answers."""
 DELIVERED, READ = receipt_state_pb2.RECEIPT_STATE_DELIVERED, receipt_state_pb2.RECEIPT_STATE_READ
 
 
@@ -41,6 +46,21 @@ def to_group(group_id: bytes, version: int = 0) -> send_pb2.SendMessage:
     return send_pb2.SendMessage(group_id=group_id, members_version=version, envelope=envelope())
 
 
+def messages_of(items: Iterable[item_pb2.Item]) -> list[bytes]:
+    """Returns the ids of the messages among items."""
+    return [item.message.message_id for item in items if item.HasField("message")]
+
+
+async def pour(sender: Person, sends: Sequence[send_pb2.Send]) -> None:
+    """Sends messages without waiting for the answer to each; all of them have to be acknowledged."""
+    for begin in range(0, len(sends), IN_FLIGHT):
+        some = sends[begin : begin + IN_FLIGHT]
+        for send in some:
+            sender.client.send(send=send)
+        acked = {(await sender.client.expect("send_ack")).message_id for _ in some}
+        assert acked == {send.message_id for send in some}
+
+
 async def act(person: Person, **action: Any) -> Any:
     """Sends an action; returns its SendAck or SendNack."""
     return await person.submit(send_pb2.Send(message_id=person.new_id(), attempt=1, **action))
@@ -62,6 +82,40 @@ async def test_24_a_cursor_of_somebody_else_reads_nothing_but_ones_own_log(
     items = await log_of(alice, cursor)
 
     assert [item.message.envelope.content for item in items if item.HasField("message")] == [b"for alice"]
+
+
+async def test_24_a_cursor_that_was_used_before_reads_the_same_again_and_what_came_since(
+    alice: Person, bob: Person, mallory: Person
+) -> None:
+    cursor = (await (await bob.connect()).expect("caught_up")).cursor
+    sent = [(await alice.say(bob)).message_id for _ in range(3)]
+    first = messages_of(await log_of(bob, cursor))
+    bob.client.ack(len(bob.client.seen))
+    sent.append((await alice.say(bob)).message_id)
+
+    again, theirs = await log_of(bob, cursor), await log_of(mallory, cursor)
+
+    assert first == sent[:3]
+    assert messages_of(again) == sent
+    assert messages_of(theirs) == []
+
+
+async def test_24_of_two_connections_with_one_cursor_the_later_has_everything_and_the_other_is_replaced(
+    mesh: Mesh, alice: Person, bob: Person
+) -> None:
+    cursor = (await (await bob.connect()).expect("caught_up")).cursor
+    sent = [(await alice.say(bob)).message_id for _ in range(3)]
+    older = await bob.connect(cursor)
+    await older.expect("caught_up")
+
+    async with Person(bob.device, mesh.ws[1]) as elsewhere:
+        elsewhere.token = bob.token
+        items = await log_of(elsewhere, cursor)
+        closed = await older.read_close()
+
+        assert messages_of(items) == sent
+        assert closed.code == REPLACED
+        assert (await alice.say(bob)).message_id == (await elsewhere.client.messages(1))[0].message_id
 
 
 @pytest.mark.parametrize("whose", ["the sender", "the reader"])
@@ -122,6 +176,32 @@ async def test_50_what_was_sent_while_blocked_never_arrives(alice: Person, bob: 
     messages = [item.message.envelope.content for item in await log_of(bob) if item.HasField("message")]
     assert messages == [b"through again"]
     assert [stored.message.envelope.content for stored in await bob.history(alice)] == [b"through again"]
+
+
+async def test_50_what_a_block_met_in_flight_never_arrives_later(alice: Person, bob: Person) -> None:
+    sends = [
+        send_pb2.Send(message_id=alice.new_id(), attempt=1, message=message_to(bob.user_id, b"%d" % number))
+        for number in range(6 * IN_FLIGHT)
+    ]
+    in_flight, certainly_late = sends[: 5 * IN_FLIGHT], sends[5 * IN_FLIGHT :]
+
+    await asyncio.gather(pour(alice, in_flight), block(bob, alice))
+    await pour(alice, certainly_late)
+    before = messages_of(await log_of(bob))
+    await bob.call(UNBLOCK_USER, block_service_pb2.UnblockUserRequest(user_id=alice.user_id))
+    await asyncio.sleep(BOUND_S)
+    for send in sends:
+        send.attempt = 2
+    await pour(alice, sends)
+    welcome = (await alice.say(bob, b"through again")).message_id
+
+    assert set(before).isdisjoint(send.message_id for send in certainly_late)
+    assert messages_of(await log_of(bob)) == [*before, welcome]
+    shown = [stored.message.message_id for stored in await bob.history(alice, page_size=200)]
+    assert sorted(shown) == sorted([*before, welcome])
+    states = {stored.message.message_id: stored.state for stored in await alice.history(bob, page_size=200)}
+    assert len(states) == len(sends) + 1
+    assert {message_id for message_id, state in states.items() if state >= DELIVERED} <= {*before, welcome}
 
 
 async def test_51_strangers_and_the_removed_write_to_no_group(alice: Person, bob: Person, mallory: Person) -> None:
