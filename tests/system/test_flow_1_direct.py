@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -37,6 +38,18 @@ async def test_user_a_sends_a_message_to_user_b(flow: Flow) -> None:
     # STEP 8: User B opens the chat: blue ticks.
     await user_b.reads(shown)
     await user_a.sees_tick(sent.message, Tick.READ)
+
+
+async def test_half_of_11_messages_are_shown_within_the_500_ms_of_the_document(flow: Flow) -> None:
+    user_a = await flow.user("User A", ws_server=0)
+    user_b = await flow.user("User B", ws_server=1)
+
+    took_s = []
+    for number in range(11):
+        sent = await user_a.sends(f"{number}", to=user_b)
+        took_s.append(user_b.time_to(await user_b.is_shown(sent, within_s=ONLINE_S), sent))
+
+    assert median(took_s) < ONLINE_S, took_s
 
 
 async def test_user_b_answers_and_the_ticks_come_the_other_way(flow: Flow) -> None:
