@@ -195,6 +195,48 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
 }
 
 
+class Goal(NamedTuple):
+    """What the design wants of one figure, beside which it is printed."""
+
+    row: str
+    column: Column
+    in_postgres: str
+    in_cassandra: str = ""
+    """With the ledger in Cassandra on one node; empty when nothing was set."""
+
+    def of(self, row: Row) -> str:
+        """Returns the goal for the store that a row was measured on."""
+        return self.in_cassandra if "cassandra" in row.cpu_us else self.in_postgres
+
+
+_RATE: Final = ("15,000 (floor 10,000)", "6,000 (floor 3,500)")
+_COST: Final = ("at most 100", "at most 350")
+_FANNED: Final = ("150,000 (floor 50,000)",)
+_FANNED_COST: Final = ("at most 6 (floor 20)",)
+GOALS: Final = (
+    Goal("up", Column("`chappe up` to its first message, s", _of("first_message_s"), 2), "below 5"),
+    Goal("durable-25", Column("durable 1:1, messages/s", _of("messages_per_s")), *_RATE),
+    Goal("durable-25", Column("durable 1:1, servers µs", _servers), *_COST),
+    Goal("durable-250", Column("durable 1:1, messages/s", _of("messages_per_s")), *_RATE),
+    Goal("durable-250", Column("durable 1:1, servers µs", _servers), *_COST),
+    Goal("durable-2500", Column("durable 1:1, messages/s", _of("messages_per_s")), *_RATE),
+    Goal("durable-2500", Column("durable 1:1, servers µs", _servers), *_COST),
+    Goal("open-5000", Column("delivery p50 ms", _of("delivery_p50_ms"), 1), "5", "10"),
+    Goal("open-5000", Column("delivery p99 ms", _of("delivery_p99_ms"), 1), "15", "60"),
+    Goal("group-100", Column("durable deliveries/s", _of("messages_per_s")), *_FANNED),
+    Goal("group-100", Column("a delivery, servers µs", _servers), *_FANNED_COST),
+    Goal("group-1024", Column("durable deliveries/s", _of("messages_per_s")), *_FANNED),
+    Goal("group-1024", Column("a delivery, servers µs", _servers), *_FANNED_COST),
+    Goal("beside-1024", Column("last member p99 ms", _of("last_member_p99_ms"), 1), "below 100", "below 1,000"),
+    Goal("presence-refreshes", Column("touches/s", _of("per_s")), "50,000 for each core"),
+    # 3,000 and 2,000 sign-ins for a second of a core, said as the time of each.
+    Goal("idle", Column("a sign-in, servers µs", _servers), "at most 333 (floor 500)"),
+    Goal("idle", Column("a connection, edge USS KB", _of("edge_uss_kb"), 1), "at most 20"),
+    Goal("drain", Column("offline sync, messages/s", _of("messages_per_s")), "20,000", "10,000"),
+    Goal("history", Column("page of 50, p99 ms", _of("p99_ms"), 2), "below 5", "below 10"),
+)
+
+
 class Report(NamedTuple):
     """Everything about one run."""
 
@@ -244,6 +286,7 @@ class Report(NamedTuple):
             if rows:
                 yield f"\n{title}\n"
                 yield from _table(rows, columns)
+        yield from _beside_goals(self.rows)
         if self.checked:
             yield f"\n{self.checked['text']}"
 
@@ -276,6 +319,20 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
     measured = [column for column in columns if any(map(column.cell, rows))]
     cells = [["", *(column.title for column in measured)]]
     cells += [[row.name, *(column.cell(row) for column in measured)] for row in rows]
+    yield from _lined_up(cells)
+
+
+def _beside_goals(rows: Sequence[Row]) -> Iterator[str]:
+    """Returns the table of what the design wants and what was measured of it."""
+    by_name = {row.name: row for row in rows}
+    told = [(goal, by_name[goal.row]) for goal in GOALS if goal.row in by_name]
+    cells = [[row.name, goal.column.title, goal.of(row), goal.column.cell(row)] for goal, row in told if goal.of(row)]
+    if cells:
+        yield "\nBeside the goals of the design\n"
+        yield from _lined_up([["", "what", "goal", "measured"], *cells])
+
+
+def _lined_up(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(line[index]) for line in cells) for index in range(len(cells[0]))]
     for number, line in enumerate(cells):
         padded = [

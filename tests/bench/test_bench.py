@@ -13,7 +13,7 @@ from chappe.runtime.metrics import Histogram
 from tests.bench.__main__ import main
 from tests.bench.lags import Lags
 from tests.bench.meter import PARTS
-from tests.bench.report import Report, compare
+from tests.bench.report import GOALS, Report, compare
 from tests.bench.rows import Row
 from tests.bench.traffic import Traffic, run_closed
 
@@ -165,6 +165,29 @@ def test_a_cell_that_was_not_measured_beside_others_is_empty() -> None:
     assert lines == ["| a | 0.00 |", "| b |      |"]
 
 
+def test_what_the_design_wants_stands_beside_what_was_measured_on_its_own_store() -> None:
+    values = {"messages_per_s": 9_000.0}
+    parts = ({"edge": 50.0}, {"edge": 50.0, "cassandra": 300.0})
+    rows = [Row(name="durable-250", table="durable", values=values, cpu_us=cpu_us) for cpu_us in parts]
+
+    told, told_there = (
+        [line for line in report([row]).to_text().splitlines() if "durable 1:1, " in line] for row in rows
+    )
+
+    assert [cells(line)[1:] for line in told] == [
+        ["durable-250", "durable 1:1, messages/s", "15,000 (floor 10,000)", "9,000"],
+        ["durable-250", "durable 1:1, servers µs", "at most 100", "50"],
+    ]
+    assert [cells(line)[3:] for line in told_there] == [["6,000 (floor 3,500)", "9,000"], ["at most 350", "350"]]
+
+
+def test_every_goal_stands_on_the_page(root: Path) -> None:
+    lines = [cells(line) for line in (root / "docs" / "benchmarks.md").read_text().splitlines()]
+    told = {tuple(line[1:4]) for line in lines if len(line) == 5}
+
+    assert {(goal.row, goal.column.title, goal.in_postgres) for goal in GOALS} - told == set()
+
+
 @pytest.mark.parametrize(("warm_s", "is_told"), [(0.0, False), (60.0, True)])
 def test_the_time_of_warming_is_told_when_there_was_some(warm_s: float, *, is_told: bool) -> None:
     text = report([], warm_s=warm_s).to_text()
@@ -215,8 +238,13 @@ def report(rows: list[Row], **machine: Any) -> Report:
 
 def line_of(row: Row, name: str) -> list[str]:
     """Returns the cells of the line of a table that begins with a name."""
-    tables = (line.split("|") for line in report([row]).to_text().splitlines() if line.startswith("| "))
-    return next([cell.strip() for cell in cells] for cells in tables if cells[1].strip() == name)
+    tables = (cells(line) for line in report([row]).to_text().splitlines() if line.startswith("| "))
+    return next(line for line in tables if line[1] == name)
+
+
+def cells(line: str) -> list[str]:
+    """Returns the cells of a line of a table, the first of them empty."""
+    return [cell.strip() for cell in line.split("|")[:-1]]
 
 
 def lags_of(histogram: Histogram) -> Lags:
