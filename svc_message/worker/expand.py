@@ -182,6 +182,8 @@ class JournalWorker:
             await self.adopt(orphan)
         except ChappeError as error:
             _log.warning("shard %x of the journal has to wait: %s", orphan.shard, error.message)
+        except Exception:  # noqa: BLE001 - a supervisor: one shard must not end every process that looks at it
+            _log.exception("shard %x of the journal cannot be adopted, and is tried again", orphan.shard)
 
     async def adopt(self, orphan: Orphan) -> None:
         """Expands everything that is left of a shard, from H before its mark; raises `ChappeError`.

@@ -273,6 +273,35 @@ async def test_a_mark_of_an_orphan_stays_behind_what_may_still_commit(house: Hou
     assert left.mark <= adopter.clock.bound()
 
 
+async def test_84_a_shard_that_nobody_can_read_holds_up_no_other(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await house.process(), await house.process()
+    house.groups.can_expand = False
+    await first.send(1)
+    sent = await second.send(2)
+    await first.crash()
+    await second.crash()
+    house.groups.can_expand = True
+    read = house.journal.read
+
+    async def stumble(shard: Shard, after: Position, limit: int) -> list[Entry | Undecodable]:
+        if shard == 1:
+            raise ValueError("not a header")
+        return await read(shard, after, limit)
+
+    house.journal.read = stumble  # type: ignore[method-assign]  # as a journal with a fault of its own
+    adopter = await house.process()
+    await house.clock.advance(SILENCE_S + 10)
+
+    assert await house.has(house.desk.bob) == [sent]
+    assert "shard 1 of the journal cannot be adopted" in caplog.text
+    assert adopter.worker.adopted == 1
+    house.journal.read = read  # type: ignore[method-assign]
+    await house.clock.advance(SILENCE_S)
+    assert len(await house.has(house.desk.bob)) == 2
+
+
 async def test_an_adopter_whose_clock_cannot_be_trusted_leaves_the_shard_to_others(house: House) -> None:
     first, adopter = await house.process(), await house.process()
     house.groups.can_expand = False
