@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chappe.api.fanout.v1 import fanout_service_pb2
@@ -21,6 +22,7 @@ from svc_message.adapters.cassandra_keyspace import open_ledger
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.adapters.item_protobuf import checked
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
@@ -28,6 +30,7 @@ from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageS
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.timings import StoreTimings
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
+from svc_message.adapters.unreadable import Unreadable
 from svc_message.config import Ledger
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
@@ -82,7 +85,8 @@ async def build(config: Config, app: App) -> None:
     # Before the doors open: what a wrong clock mints is never seen by those whose cursors have passed it.
     await compare(store, clock, app.seams.clock)
     parts = _Parts(store, directory, Sight(directory.groups), dispatcher, clock)
-    syncing = Syncing(store, parts.sight, dispatcher, clock)
+    sound = partial(book.unreadable.each, checked)
+    syncing = Syncing(store, parts.sight, dispatcher, clock, sound)
     await syncing.start()
     app.tasks.spawn(compare_clocks(store, clock, app.seams.clock), name="compare clocks")
     flushes = _flushes(config, app, parts, book.actions)
@@ -90,9 +94,11 @@ async def build(config: Config, app: App) -> None:
     door = MessageRpc(flushes, syncing, Speaking(directory.bots, directory), _identity(app), tasks=app.tasks)
     reading = Reading(store, groups.store, parts.sight)
     app.add_door(message_service_pb2_grpc.add_MessageServiceServicer_to_server, door)
-    app.add_door(history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing))
+    app.add_door(
+        history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing, book.unreadable)
+    )
     keeping = Keeping(book.settings, directory, directory.groups, dispatcher, clock)
-    conversations = ConversationRpc(reading, keeping)
+    conversations = ConversationRpc(reading, keeping, book.unreadable)
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, conversations)
     _retain(config, app, book.retention, clock)
 
@@ -120,6 +126,7 @@ class Book(NamedTuple):
     traced_receipts: ReceiptStore
     """For operators, whose questions hold up nobody."""
     timings: StoreTimings
+    unreadable: Unreadable
     raise_epoch: Callable[[], Awaitable[int]]
     """Begins a new epoch, as a restore has to, and returns it."""
 
@@ -139,23 +146,29 @@ def open_book(config: Config, clock: Clock, *, timeout_s: float = 5.0) -> contex
     """
     if config.ledger is Ledger.CASSANDRA:
         return _open_cassandra(config, clock, timeout_s)
-    return _open_postgres(config, timeout_s)
+    return _open_postgres(config, clock, timeout_s)
 
 
 @contextlib.asynccontextmanager
-async def _open_postgres(config: Config, timeout_s: float) -> AsyncGenerator[Book]:
+async def _open_postgres(config: Config, clock: Clock, timeout_s: float) -> AsyncGenerator[Book]:
     """Yields the book in PostgreSQL.
 
     Raises:
         SchemaOutdatedError: The schema is behind; names the command that migrates.
     """
-    dsn, timings = config.store_dsn.reveal(), StoreTimings()
+    dsn, timings, unreadable = config.store_dsn.reveal(), StoreTimings(), Unreadable(clock)
     await migrations.check(dsn, SCHEMA)
     async with contextlib.AsyncExitStack() as opened:
         writers, readers = config.store_writers, config.store_readers
-        store = PostgresMessageStore(dsn, writers=writers, readers=readers, timeout_s=timeout_s, timings=timings)
+        store = PostgresMessageStore(
+            dsn, writers=writers, readers=readers, timeout_s=timeout_s, timings=timings, unreadable=unreadable
+        )
         groups = PostgresGroupStore(
-            dsn, writers=config.store_group_writers, expanders=config.store_expanders, readers=readers
+            dsn,
+            writers=config.store_group_writers,
+            expanders=config.store_expanders,
+            readers=readers,
+            unreadable=unreadable,
         )
         journal, receipts = PostgresJournal(dsn), PostgresReceiptStore(dsn)
         traces, traced_receipts = PostgresTraceStore(dsn), PostgresReceiptStore(dsn)
@@ -172,6 +185,7 @@ async def _open_postgres(config: Config, timeout_s: float) -> AsyncGenerator[Boo
             traces,
             traced_receipts,
             timings,
+            unreadable,
             store.raise_epoch,
         )
 
@@ -179,8 +193,9 @@ async def _open_postgres(config: Config, timeout_s: float) -> AsyncGenerator[Boo
 @contextlib.asynccontextmanager
 async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> AsyncGenerator[Book]:
     """Yields the book in Cassandra, of which every part uses the same session."""
-    timings = StoreTimings()
-    connection = Connection(await open_ledger(config.cassandra, timeout_s=timeout_s), timings=timings)
+    timings, unreadable = StoreTimings(), Unreadable(clock)
+    session = await open_ledger(config.cassandra, timeout_s=timeout_s)
+    connection = Connection(session, timings=timings, unreadable=unreadable)
     async with contextlib.aclosing(connection):
         store = CassandraMessageStore(connection, clock=clock)
         yield Book(
@@ -194,6 +209,7 @@ async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> Asy
             store.traces,
             store.receipts,
             timings,
+            unreadable,
             store.raise_epoch,
         )
 
@@ -206,6 +222,8 @@ async def _add_book(config: Config, app: App) -> Book:
     metrics.histogram("store_write_seconds", "How long a write to the store took, waiting included.", writes.seconds)
     metrics.histogram("store_read_seconds", "How long a read from the store took, waiting included.", reads.seconds)
     metrics.counter("store_failures", "Statements whose outcome is unknown.", lambda: writes.failures + reads.failures)
+    doc = "Rows that could not be read and were passed over, each time that one was met."
+    metrics.counter("unreadable_rows", doc, lambda: book.unreadable.rows)
     return book
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from chappe.api.fanout.v1 import fanout_service_pb2, fanout_service_pb2_grpc
 from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.metrics import FlushTimings
@@ -180,9 +182,14 @@ class GrpcDispatcher:
     def dispatch(
         self, event: Event, user_ids: tuple[UserId, ...], origin_device_id: int, *, wants_receipt: bool
     ) -> None:
-        """Hands over a hint; drops it, and counts it, when no replica can take it."""
+        """Hands over a hint; drops it, and counts it, when no replica can take it, or nobody could read it."""
         flags = FLAG_WANTS_RECEIPT if wants_receipt else 0
-        hint = Hint(item_bytes(event), item_key(event), user_ids, origin_device_id, flags)
+        try:
+            hint = Hint(item_bytes(event), item_key(event), user_ids, origin_device_id, flags)
+        except DecodeError:
+            # It was read from the store, where it was spoilt.
+            self._losses.add(1)
+            return
         self._hand(self._traced(hint, event) if self.drawn or self.expanding else hint)
 
     def _traced(self, hint: Hint, event: Event) -> Hint:

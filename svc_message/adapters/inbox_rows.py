@@ -30,6 +30,8 @@ GROUP_RECEIPT: Final = 7
 SETTING: Final = 8
 CHANGE_ID_BYTES: Final = 16
 ID_BYTES: Final = 16
+_TIME_BYTES: Final = 8
+_KINDS: Final = frozenset({MESSAGE, RECEIPT, OWN_READ, FOREIGN, ACTION, MESSAGES, GROUP_RECEIPT, SETTING})
 # On PostgreSQL statements write these two with int2send, int8send, uuid_send and int4send.
 _RECEIPT: Final = Struct("!hq16s")
 _OWN_READ: Final = Struct("!16si")
@@ -58,20 +60,36 @@ def row_of(events: Sequence[Event]) -> Row:
     return Row(MESSAGE, ids[0], b"", expires_ms) if len(ids) == 1 else Row(MESSAGES, ids[0], b"".join(ids), expires_ms)
 
 
+def check(kind: int, data: bytes | None) -> None:
+    """Looks whether a row is one that this program knows, before anybody follows it.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind {kind} of a row of an inbox: not one that this program knows")
+    if kind == MESSAGES:
+        messages_of(data or b"")
+
+
 def messages_of(data: bytes) -> list[MessageId]:
-    """Reads which messages share a row."""
+    """Reads which messages share a row; raises `ValueError` when these are not whole ids, or none."""
+    if not data or len(data) % ID_BYTES:
+        raise ValueError(f"{len(data)} bytes: not the ids of messages")
     return [MessageId(data[n : n + ID_BYTES]) for n in range(0, len(data), ID_BYTES)]
 
 
 def group_receipt_of(position: Position, conversation_id: ConversationId, data: bytes) -> GroupReceiptEvent:
     """Reads that messages to a group came further."""
+    if len(data) > _TIME_BYTES:
+        raise ValueError(f"{len(data)} bytes: not a time")
     return GroupReceiptEvent(position, conversation_id, (), (), (), (), int.from_bytes(data, "big"))
 
 
 def receipt_of(position: Position, conversation_id: ConversationId, data: bytes) -> ReceiptEvent:
     """Reads a receipt event."""
     state, recorded_ms, reader_id = _RECEIPT.unpack_from(data)
-    ids = tuple(MessageId(data[n : n + ID_BYTES]) for n in range(_RECEIPT.size, len(data), ID_BYTES))
+    ids = tuple(messages_of(data[_RECEIPT.size :]))
     return ReceiptEvent(position, conversation_id, UserId(reader_id), ids, ReceiptState(state), recorded_ms)
 
 
@@ -83,4 +101,6 @@ def own_read_of(position: Position, user_id: UserId, conversation_id: Conversati
 
 def foreign_of(position: Position, data: bytes) -> ForeignEvent:
     """Reads the event of another service."""
+    if len(data) < CHANGE_ID_BYTES:
+        raise ValueError(f"{len(data)} bytes: not the event of another service")
     return ForeignEvent(position, data[:CHANGE_ID_BYTES], data[CHANGE_ID_BYTES:])

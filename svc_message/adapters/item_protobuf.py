@@ -39,6 +39,21 @@ def item_bytes(event: Event) -> bytes:
     return item.SerializeToString()
 
 
+def checked(event: Event) -> Event:
+    """Returns an event whose stored bytes every client can read.
+
+    One that no client can read would end each connection that it was sent on, and be sent on the next one.
+
+    Raises:
+        DecodeError: What was stored of it was spoilt.
+    """
+    if isinstance(event, MessageEvent | EditEvent | ReactionEvent):
+        envelope_pb2.Envelope.FromString(event.envelope)
+    elif isinstance(event, ForeignEvent):
+        item_pb2.Item.FromString(event.item)
+    return event
+
+
 def message_bytes(event: MessageEvent) -> bytes:
     """Returns the serialised `chappe.api.edge.v1.MessageEvent` of an event, written by hand."""
     _, message_id, conversation_id, sender_id, device_id, recipient_id, accepted_ms, envelope, *times, version = event

@@ -63,6 +63,7 @@ _READ: Final = woven(
 _ACTION: Final = 5
 _MESSAGE: Final = 15
 _ENVELOPE: Final = 6
+_TOLD: Final = frozenset({ActionKind.EDIT, ActionKind.REVOKE, ActionKind.REACTION})
 
 _ADVANCE: Final = b"UPDATE journal_shards SET mark = greatest(mark, %b) WHERE shard = %b"
 
@@ -179,6 +180,8 @@ def _entry(row: Row) -> Entry | Undecodable:
         return Undecodable(position, f"kind {kind}: not one that this program knows")
     if (action if kind == ACTION else message)[0] is None:
         return Undecodable(position, "what it is about is gone")
+    if kind == ACTION and action[0] not in _TOLD:
+        return Undecodable(position, f"kind {action[0]} of an action: not one that members are told")
     entry = Entry(position, conversation_id, sender_id, members_version, MessageEvent(NO_POSITION, *message))
     return _with_action(entry, action, message[_ENVELOPE]) if kind == ACTION else entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -26,7 +27,10 @@ from svc_message.service.history import PageAsked
 from svc_message.service.keep import Chat
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from svc_message import model
+    from svc_message.adapters.unreadable import Unreadable
     from svc_message.model import Event, StoredMessage
     from svc_message.model.action import Reaction
     from svc_message.service.history import Reading
@@ -37,9 +41,10 @@ if TYPE_CHECKING:
 class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
     """Serves pages of conversations to people, and inbox logs to edges."""
 
-    def __init__(self, reading: Reading, syncing: Syncing) -> None:
+    def __init__(self, reading: Reading, syncing: Syncing, unreadable: Unreadable) -> None:
         self._reading = reading
         self._syncing = syncing
+        self._unreadable = unreadable
 
     async def ListMessages(
         self, request: history_service_pb2.ListMessagesRequest, context: Any
@@ -57,7 +62,7 @@ class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
         )
         page = await self._reading.page(asked)
         return history_service_pb2.ListMessagesResponse(
-            messages=[stored_message(message) for message in page.messages], next_page_token=page.next_page_token
+            messages=stored_messages(page.messages, self._unreadable), next_page_token=page.next_page_token
         )
 
     async def SyncInbox(
@@ -75,9 +80,10 @@ class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
 class ConversationRpc(conversation_service_pb2_grpc.ConversationServiceServicer):
     """Serves the chat list, and changes how conversations are kept."""
 
-    def __init__(self, reading: Reading, keeping: Keeping) -> None:
+    def __init__(self, reading: Reading, keeping: Keeping, unreadable: Unreadable) -> None:
         self._reading = reading
         self._keeping = keeping
+        self._unreadable = unreadable
 
     async def ListConversations(
         self, request: conversation_service_pb2.ListConversationsRequest, context: Any
@@ -88,7 +94,8 @@ class ConversationRpc(conversation_service_pb2_grpc.ConversationServiceServicer)
             UserId(principal().user_id), request.page_size, request.page_token, is_archived=request.is_archived
         )
         return conversation_service_pb2.ListConversationsResponse(
-            conversations=[_conversation(chat) for chat in window.page.chats], next_page_token=window.next_page_token
+            conversations=[_conversation(chat, self._unreadable) for chat in window.page.chats],
+            next_page_token=window.next_page_token,
         )
 
     async def UpdateConversation(
@@ -114,14 +121,18 @@ def _change(request: conversation_service_pb2.UpdateConversationRequest) -> Sett
     )
 
 
-def stored_message(stored: StoredMessage) -> history_service_pb2.StoredMessage:
-    """Returns the wire form of a message with how far it has come."""
+def stored_messages(stored: Iterable[StoredMessage], unreadable: Unreadable) -> list[history_service_pb2.StoredMessage]:
+    """Returns the wire form of messages with how far they have come, without what was spoilt in the store."""
+    return unreadable.each(partial(_stored_message, unreadable), stored)
+
+
+def _stored_message(unreadable: Unreadable, stored: StoredMessage) -> history_service_pb2.StoredMessage:
     return history_service_pb2.StoredMessage(
         message=item_pb2.MessageEvent.FromString(message_bytes(stored.message)),
         state=int(stored.state),  # type: ignore[arg-type]  # the numbers are the contract's
         delivered_ms=stored.delivered_ms,
         read_ms=stored.read_ms,
-        reactions=[_reaction(reaction) for reaction in stored.reactions],
+        reactions=unreadable.each(_reaction, stored.reactions),
     )
 
 
@@ -185,12 +196,13 @@ def _flags(user_id: UserId, event: Event) -> int:
     return FLAG_WANTS_RECEIPT if isinstance(event, MessageEvent) and event.sender_id != user_id else 0
 
 
-def _conversation(chat: model.Chat) -> conversation_service_pb2.Conversation:
+def _conversation(chat: model.Chat, unreadable: Unreadable) -> conversation_service_pb2.Conversation:
+    last = [] if chat.last_message is None else stored_messages([chat.last_message], unreadable)
     return conversation_service_pb2.Conversation(
         conversation_id=chat.conversation_id,
         peer_user_id=b"" if is_group(chat.conversation_id) else chat.peer_id,
         group_id=chat.conversation_id if is_group(chat.conversation_id) else b"",
-        last_message=None if chat.last_message is None else stored_message(chat.last_message),
+        last_message=last[0] if last else None,
         unread_count=chat.unread_count,
         read_upto=chat.read_upto,
         settings=settings_message(chat.settings),

@@ -23,7 +23,7 @@ from svc_message.protocol import EPOCH_REWIND_MS, RESYNC_AGE_MS, LedgerClock, mi
 from svc_message.service.accept import MAX_WRITES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from svc_message.model import Event, ForeignAppend
     from svc_message.ports import Dispatcher, MessageStore
@@ -37,7 +37,24 @@ MAX_EVENTS = 8192
 class Syncing:
     """Answers what is new in inboxes and appends what other services have to say."""
 
-    def __init__(self, store: MessageStore, sight: Sight, dispatcher: Dispatcher, clock: LedgerClock) -> None:
+    def __init__(
+        self,
+        store: MessageStore,
+        sight: Sight,
+        dispatcher: Dispatcher,
+        clock: LedgerClock,
+        sound: Callable[[Iterable[Event]], list[Event]] = list,
+    ) -> None:
+        """Prepares; `start` learns the epoch.
+
+        Args:
+            store: The book.
+            sight: Who was a member of groups, and when.
+            dispatcher: Takes hints.
+            clock: Gives bounds and positions.
+            sound: Leaves out what was spoilt in the store, so that no client could read it.
+        """
+        self._sound = sound
         self._store = store
         self._sight = sight
         self._dispatcher = dispatcher
@@ -114,10 +131,10 @@ class Syncing:
 
     async def _fill(self, query: InboxQuery, page: InboxPage) -> InboxPage:
         """Reads on while nothing of a page is for the device, so that a page with more is never empty."""
-        events = _of_others(query, page.events)
+        events = self._sound(_of_others(query, page.events))
         while page.has_more and not events:
             (page,) = await self._read([InboxRead(query.user_id, page.end, query.limit or DEFAULT_LIMIT)])
-            events = _of_others(query, page.events)
+            events = self._sound(_of_others(query, page.events))
         return InboxPage(events, page.has_more, page.end)
 
     def _answer(self, query: InboxQuery, page: InboxPage, bound: Position, *, is_resync: bool) -> InboxAnswer:

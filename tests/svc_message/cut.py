@@ -11,6 +11,7 @@ class Cut:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.unreadable = connection.unreadable
         self.lost: Callable[[Unit], Unit] = lambda unit: unit
         """What arrives of a unit; after it has lost something the outcome is unknown."""
         self.partitions_read = 0

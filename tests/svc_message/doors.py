@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -26,10 +27,12 @@ from chappe.runtime.principal import Principal, principal_metadata
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.item_protobuf import checked
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.trace_store_memory import MemoryTraceStore
+from svc_message.adapters.unreadable import Unreadable
 from svc_message.model import ConversationId, UserId
 from svc_message.model.group import Shard
 from svc_message.protocol import LedgerClock
@@ -80,7 +83,9 @@ class Doors:
         self.groups = FakeGroupDirectory()
         self.groups.add(group_of(GROUP, ALICE, BOB))
         self.sight = Sight(self.groups)
-        self.syncing = Syncing(self.store, self.sight, self.dispatcher, ledger_clock)
+        self.unreadable = Unreadable(self.clock)
+        sound = partial(self.unreadable.each, checked)
+        self.syncing = Syncing(self.store, self.sight, self.dispatcher, ledger_clock, sound)
         accepting = Accepting(self.store, self.directory, self.dispatcher, ledger_clock)
         recording = Recording(self.store, self.directory, self.dispatcher, ledger_clock)
         acting = acting_directly(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
@@ -249,9 +254,11 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)])
         reading = Reading(doors.store, doors.group_store, doors.sight)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(doors.rpc, server)
-        history_service_pb2_grpc.add_HistoryServiceServicer_to_server(HistoryRpc(reading, doors.syncing), server)
+        history_service_pb2_grpc.add_HistoryServiceServicer_to_server(
+            HistoryRpc(reading, doors.syncing, doors.unreadable), server
+        )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationRpc(reading, doors.keeping), server
+            ConversationRpc(reading, doors.keeping, doors.unreadable), server
         )
         receipts = ReceiptRpc(ReceiptReading(doors.receipts, doors.directory))
         receipt_service_pb2_grpc.add_ReceiptServiceServicer_to_server(receipts, server)

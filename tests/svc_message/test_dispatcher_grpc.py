@@ -21,6 +21,7 @@ from svc_message.adapters import dispatcher_grpc
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.item_protobuf import item_bytes, item_key
 from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId, Position, UserId
+from svc_message.model.action import EditEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -139,6 +140,19 @@ async def test_a_hint_carries_its_item_key_users_origin_and_flags() -> None:
         assert (list(batch.user_counts), list(batch.user_ids)) == ([2, 1], [BOB, ALICE, BOB])
         assert (list(batch.origin_device_ids), list(batch.flags)) == ([3, 0], [1, 0])
         assert batch.dropped_hints == 0
+
+
+async def test_84_what_was_spoilt_in_the_store_is_a_hint_that_is_lost_and_no_more() -> None:
+    fanout = FakeFanout()
+    async with dispatching(fanout) as dispatcher:
+        await accepting(dispatcher, 1)
+        place = (Position(bytes(16)), MessageId(bytes(16)), ConversationId(bytes(16)), MessageId(bytes(16)))
+
+        dispatcher.dispatch(EditEvent(*place, ALICE, DeviceId(1), 1, b"?"), (BOB,), 0, wants_receipt=False)
+        dispatcher.dispatch(event(1), (BOB,), 0, wants_receipt=True)
+        await fanout.until(lambda: len(fanout.items) == 1)
+
+        assert (fanout.items, fanout.dropped) == ([item_bytes(event(1))], 1)
 
 
 async def test_a_conversation_stays_with_one_replica() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from svc_message.adapters.group_store_postgres import accepting, acting, expanding, reading
 from svc_message.adapters.message_store_postgres.connections import Connections
+from svc_message.adapters.unreadable import Unreadable
 from svc_message.model import PageRead, StoredMessage, UserId
 from svc_message.model.action import Acted, NewAction
 from svc_message.model.group import (
@@ -26,7 +27,14 @@ class PostgresGroupStore:
     """The port `GroupStore` on PostgreSQL; dials when it is first used and again after failures."""
 
     def __init__(
-        self, dsn: str, *, writers: int = 2, expanders: int = 2, readers: int = 2, timeout_s: float = 5.0
+        self,
+        dsn: str,
+        *,
+        writers: int = 2,
+        expanders: int = 2,
+        readers: int = 2,
+        timeout_s: float = 5.0,
+        unreadable: Unreadable | None = None,
     ) -> None:
         """Prepares; nothing is dialled.
 
@@ -36,10 +44,11 @@ class PostgresGroupStore:
             expanders: How many connections write the members' pointers.
             readers: How many connections read pages and chat lists.
             timeout_s: After how long a silent server counts as gone.
+            unreadable: Counts the rows that cannot be read.
         """
         self._writers = Connections(dsn, size=writers, timeout_s=timeout_s)
         self._expanders = Connections(dsn, size=expanders, timeout_s=timeout_s)
-        self._readers = Connections(dsn, size=readers, timeout_s=timeout_s)
+        self._readers = Connections(dsn, size=readers, timeout_s=timeout_s, unreadable=unreadable)
         self._touches = expanding.Touches()
 
     async def aclose(self) -> None:

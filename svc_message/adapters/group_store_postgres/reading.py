@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from psycopg.types.numeric import Int4, Int8
 
 from svc_message.adapters.message_store_postgres.arrays import Uuid, int4s, int8s, uuids
-from svc_message.adapters.message_store_postgres.connections import Connections, Statement
+from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
 from svc_message.adapters.message_store_postgres.history import STORED, stored_of
 from svc_message.adapters.message_store_postgres.seeing import FOR_EVER, woven
 from svc_message.model import ConversationId, PageRead, StoredMessage, UserId
@@ -167,7 +167,7 @@ async def read_page(connections: Connections, read: PageRead, windows: Sequence[
         limit,
     )
     rows = await connections.run(Statement(_OLDEST if read.after else _NEWEST, parameters))
-    return sorted(map(stored_of, rows), key=_message_id, reverse=True)
+    return sorted(connections.unreadable.each(stored_of, rows), key=_message_id, reverse=True)
 
 
 async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
@@ -189,9 +189,21 @@ async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence
         left,
     )
     chats = [GroupChat(None, 0)] * len(lines)
-    for n, unread_count, *message in await connections.run(Statement(_LIST, parameters)):
-        chats[int(n)] = GroupChat(stored_of(tuple(message)) if message[0] is not None else None, unread_count)
+    rows = await connections.run(Statement(_LIST, parameters))
+    for n, chat in connections.unreadable.each(_chat, rows, _without_message):
+        chats[n] = chat
     return chats
+
+
+def _chat(row: Row) -> tuple[int, GroupChat]:
+    n, unread_count, *message = row
+    return int(n), GroupChat(stored_of(tuple(message)) if message[0] is not None else None, unread_count)
+
+
+def _without_message(row: Row) -> tuple[int, GroupChat]:
+    """Reads a line whose newest message cannot be read."""
+    n, unread_count, *_ = row
+    return int(n), GroupChat(None, unread_count)
 
 
 async def _ranges(connections: Connections, group_id: ConversationId, windows: Sequence[Window]) -> list[_Range]:

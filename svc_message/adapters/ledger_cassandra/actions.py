@@ -4,8 +4,17 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 
-from svc_message.adapters.ledger_cassandra.cells import Edit, Rank, boolean, bucket_of, list_of_ids, smallint, stamp
-from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
+from svc_message.adapters.ledger_cassandra.cells import (
+    Edit,
+    Rank,
+    boolean,
+    bucket_of,
+    checked_ms,
+    list_of_ids,
+    smallint,
+    stamp,
+)
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
 from svc_message.adapters.ledger_cassandra.copies import chunks
 from svc_message.model import ConversationId, DeviceId, MessageId, UserId
 from svc_message.model.action import ActionKind, NewAction
@@ -77,7 +86,7 @@ class Deed(NamedTuple):
 
     @classmethod
     def read(cls, cell: bytes) -> "Deed":
-        """Reads the cell of an action."""
+        """Reads the cell of an action; raises as `Header.read` when it is none."""
         version = 0
         if len(cell) == _HEADER.size:
             left_ms, hashed, kind, withheld, message, user, peer, device, expires_ms = _HEADER.unpack(cell)
@@ -87,7 +96,8 @@ class Deed(NamedTuple):
             )
         peer_id = None if peer == _NOBODY else UserId(peer)
         place = (message, user, peer_id, DeviceId(device))
-        return cls(_LATEST - left_ms, hashed, ActionKind(kind), withheld == 1, *place, expires_ms, version)
+        accepted_ms = checked_ms(_LATEST - left_ms)
+        return cls(accepted_ms, hashed, ActionKind(kind), withheld == 1, *place, checked_ms(expires_ms), version)
 
     def cell(self) -> bytes:
         """Writes the cell."""
@@ -130,9 +140,8 @@ async def read_actions(connection: Connection, keys: Iterable[ActionKey]) -> dic
     ]
     found: dict[ActionKey, StoredAction] = {}
     for (place, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
-        for action_id, header, is_void in rows:
-            key = ActionKey(ConversationId(place[0]), action_id)
-            found[key] = StoredAction(Deed.read(header) if header else None, is_void is True)
+        for action_id, action in connection.unreadable.each(_action, rows, _no_deed):
+            found[ActionKey(ConversationId(place[0]), action_id)] = action
     return found
 
 
@@ -151,11 +160,25 @@ async def read_reactions(
     ]
     found: dict[tuple[ConversationId, MessageId], Reactions] = {}
     for (place, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
-        for message_id, user_id, is_withheld, cell in rows:
-            reaction = Edit.read(cell)
+        for message_id, user_id, is_withheld, reaction in connection.unreadable.each(_reaction, rows):
             if reaction is not None:
                 found.setdefault((place[0], message_id), {})[user_id, is_withheld] = reaction
     return found
+
+
+def _action(row: Row) -> tuple[MessageId, StoredAction]:
+    action_id, header, is_void = row
+    return action_id, StoredAction(Deed.read(header) if header else None, is_void is True)
+
+
+def _no_deed(row: Row) -> tuple[MessageId, StoredAction]:
+    action_id, _, is_void = row
+    return action_id, StoredAction(None, is_void is True)
+
+
+def _reaction(row: Row) -> tuple[MessageId, UserId, bool, Edit | None]:
+    message_id, user_id, is_withheld, cell = row
+    return message_id, user_id, is_withheld, Edit.read(cell)
 
 
 def store_action(key: ActionKey, deed: Deed) -> Write:

@@ -63,8 +63,7 @@ async def read_bodies(connection: Connection, keys: Iterable[BodyKey], *, is_who
     ]
     found: dict[BodyKey, Copy] = {}
     for (group_id, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
-        for row in rows:
-            copy = copy_of(row)
+        for copy in bodies_of(connection, rows):
             found[BodyKey(group_id, copy.message_id)] = copy
     return found
 
@@ -76,7 +75,7 @@ async def last_body(connection: Connection, group_id: ConversationId) -> Copy | 
         return None
     place = (group_id, smallint(max(row[0] for row in buckets)))
     (rows,) = await connection.read([Read(_LAST, place)])
-    return copy_of(rows[0]) if rows else None
+    return next(iter(bodies_of(connection, rows)), None)
 
 
 async def newest_body(connection: Connection, group_id: ConversationId, upto: bytes) -> bytes:
@@ -99,7 +98,16 @@ async def _newest_in(connection: Connection, partition: tuple[bytes, bytes], bef
         before = rows[-1][0]
 
 
-def copy_of(row: Row) -> Copy:
+def bodies_of(connection: Connection, rows: Iterable[Row]) -> list[Copy]:
+    """Reads rows as everybody sees them, in order; one that cannot be read says nothing of a message."""
+    return connection.unreadable.each(_body, rows, _blank)
+
+
+def _blank(row: Row) -> Copy:
+    return Copy(row[0], None, row[2] is True)
+
+
+def _body(row: Row) -> Copy:
     """Reads a row as everybody sees it, with its envelope or without."""
     message_id, header, is_void, edit, revoked, is_reacted, *envelope = row
     return Copy(

@@ -21,6 +21,8 @@ LINGER_S: Final = 20
 
 _EPOCH_2020_DAY: Final = 18_262
 _LATEST: Final = 2**63 - 1
+_LAST_MS: Final = 2**48 - 1
+"""The last time that an id can say."""
 _FIRST: Final = Struct("!Q16s")
 _HEADER: Final = Struct("!Q16sBI16s16sI")
 _GROUP_HEADER: Final = Struct("!Q16sBI16s16sIQI")
@@ -87,15 +89,16 @@ class Header(NamedTuple):
 
     @classmethod
     def read(cls, cell: bytes) -> "Header":
-        """Reads the cell of a message."""
+        """Reads the cell of a message; raises `struct.error` or `ValueError` when it is none."""
         if len(cell) == _HEADER.size:
             left_ms, hashed, withheld, expiry_s, sender, recipient, device = _HEADER.unpack(cell)
             version = count = 0
         else:
             left_ms, hashed, withheld, expiry_s, sender, recipient, device, version, count = _GROUP_HEADER.unpack(cell)
-        return cls(
-            _LATEST - left_ms, hashed, withheld == 1, expiry_s, sender, recipient, DeviceId(device), version, count
-        )
+        if version > _LATEST:
+            raise ValueError(f"version {version} of a group: not one that there can be")
+        accepted_ms = checked_ms(_LATEST - left_ms)
+        return cls(accepted_ms, hashed, withheld == 1, expiry_s, sender, recipient, DeviceId(device), version, count)
 
     def cell(self) -> bytes:
         """Writes the cell."""
@@ -143,11 +146,11 @@ class Edit(NamedTuple):
 
     @classmethod
     def read(cls, cell: bytes | None) -> "Edit | None":
-        """Reads the cell; None when there is none, or none any more."""
+        """Reads the cell; None when there is none, or none any more; raises as `Header.read`."""
         if not cell:
             return None
         action_id, accepted_ms = _EDIT.unpack_from(cell)
-        return cls(MessageId(action_id), accepted_ms, cell[_EDIT.size :])
+        return cls(MessageId(action_id), checked_ms(accepted_ms), cell[_EDIT.size :])
 
     def cell(self) -> bytes:
         """Writes the cell: of several the greatest id wins."""
@@ -160,8 +163,15 @@ def earliest(unix_ms: int) -> bytes:
 
 
 def time_of_earliest(cell: bytes | None) -> int:
-    """Reads such a time; 0 for none."""
-    return _LATEST - _LONG.unpack(cell)[0] if cell else 0
+    """Reads such a time; 0 for none; raises as `Header.read`."""
+    return checked_ms(_LATEST - _LONG.unpack(cell)[0]) if cell else 0
+
+
+def checked_ms(unix_ms: int) -> int:
+    """Returns a time that was read; raises `ValueError` when it is none, as in a cell that was spoilt."""
+    if not 0 <= unix_ms <= _LAST_MS:
+        raise ValueError(f"{unix_ms} ms: not a time")
+    return unix_ms
 
 
 def stamp(message_id: bytes, rank: Rank) -> bytes:

@@ -29,6 +29,7 @@ from chappe.runtime.cassandra import CassandraSession
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.tracing import part
 from svc_message.adapters.timings import StoreTimings, Timings
+from svc_message.adapters.unreadable import Unreadable
 
 DEPENDENCY: Final = "Cassandra ledger"
 UNSET: Final[Any] = UNSET_VALUE
@@ -73,14 +74,23 @@ class Connection:
     Whatever the driver raises becomes an `UnavailableError`: what was to be written may or may not be there.
     """
 
-    def __init__(self, session: CassandraSession, *, timings: StoreTimings | None = None) -> None:
+    def __init__(
+        self,
+        session: CassandraSession,
+        *,
+        timings: StoreTimings | None = None,
+        unreadable: Unreadable | None = None,
+    ) -> None:
         """Takes a session that was opened in the keyspace of the ledger.
 
         Args:
             session: It, which `aclose` closes.
             timings: Counts how long it takes.
+            unreadable: Counts the rows that cannot be read.
         """
         timings = timings or StoreTimings()
+        self.unreadable = unreadable or Unreadable()
+        """What those who ask for rows pass over."""
         self._session = session
         self._writes = timings.writes
         self._reads = timings.reads

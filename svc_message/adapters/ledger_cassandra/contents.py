@@ -14,7 +14,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     list_of_ids,
     stamp_of_action,
 )
-from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, chunks
 from svc_message.model import ConversationId, MessageId, UserId
 from svc_message.model.action import ActionKind
@@ -77,11 +77,15 @@ async def read_contents(connection: Connection, keys: Iterable[BodyKey]) -> Cont
     ]
     said: dict[BodyKey, list[Said]] = {}
     for (group_id, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
-        for message_id, user_id, version, cell in rows:
-            content = Edit.read(cell)
+        for message_id, user_id, version, content in connection.unreadable.each(_said, rows):
             if content is not None:
                 said.setdefault(BodyKey(group_id, message_id), []).append(Said(user_id, version, content))
     return Contents(said)
+
+
+def _said(row: Row) -> tuple[MessageId, UserId, int, Edit | None]:
+    message_id, user_id, version, cell = row
+    return message_id, user_id, version, Edit.read(cell)
 
 
 def keep(key: BodyKey, deed: Deed, change: Edit, ttl_s: int) -> Write:

@@ -93,7 +93,7 @@ class Copy(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> "Copy":
-        """Reads a row, with its envelope or without."""
+        """Reads a row, with its envelope or without; raises when it cannot be read, see `copies_of`."""
         message_id, header, is_void, edit, revoked, is_hidden, is_reacted, delivered_ms, read_ms, is_told = row[:10]
         return cls(
             message_id,
@@ -166,10 +166,18 @@ async def read_copies(
     found: dict[CopyKey, Copy] = {}
     for (place, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
         user_id, conversation_id, _ = place
-        for row in rows:
-            copy = Copy.of(row)
+        for copy in copies_of(connection, rows):
             found[CopyKey(user_id, conversation_id, copy.message_id)] = copy
     return found
+
+
+def copies_of(connection: Connection, rows: Iterable[Row]) -> list[Copy]:
+    """Reads rows, in order; one that cannot be read says nothing of a message, as if it had no header."""
+    return connection.unreadable.each(Copy.of, rows, _blank)
+
+
+def _blank(row: Row) -> Copy:
+    return Copy(row[0], None, row[2] is True)
 
 
 class Stretch(NamedTuple):
@@ -208,8 +216,8 @@ async def walk(
         start, end = after, before
         while True:
             (rows,) = await connection.read([Read(query, (*place, start, end, limit))])
-            for row in rows:
-                yield Copy.of(row)
+            for copy in copies_of(connection, rows):
+                yield copy
             if len(rows) < rows_at_once:
                 break
             start, end = (rows[-1][0], end) if is_oldest_first else (start, rows[-1][0])
@@ -226,7 +234,7 @@ async def read_stretches(
         places = [(n, bucket) for n, buckets in left.items() for bucket in buckets[:BUCKETS_AT_ONCE]]
         reads = [_light(query, stretches[n], bucket, limit) for n, bucket in places]
         for (n, _), rows in zip(places, await connection.read(reads), strict=True):
-            found[n] += map(Copy.of, rows[: limit - len(found[n])])
+            found[n] += copies_of(connection, rows[: limit - len(found[n])])
         left = {n: more for n, buckets in left.items() if len(found[n]) < limit and (more := buckets[BUCKETS_AT_ONCE:])}
     return found
 

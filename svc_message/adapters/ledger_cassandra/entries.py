@@ -1,7 +1,7 @@
 """Reads and writes the entries of the journal, and what they are about."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 from svc_message.adapters.inbox_rows import ACTION, MESSAGE
 from svc_message.adapters.ledger_cassandra.actions import (
@@ -14,7 +14,7 @@ from svc_message.adapters.ledger_cassandra.actions import (
 )
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
 from svc_message.adapters.ledger_cassandra.cells import bigint, stamp_of_position
-from svc_message.adapters.ledger_cassandra.connection import Connection, Write
+from svc_message.adapters.ledger_cassandra.connection import UNSET, Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy
 from svc_message.adapters.ledger_cassandra.shards import partition_of
 from svc_message.model import NO_POSITION, ConversationId, MessageId, Position, UserId
@@ -42,9 +42,9 @@ class EntryRow(NamedTuple):
     members_version: int
     kind: int
 
-    def cells(self) -> tuple[bytes, ...]:
-        """Writes the cells of the columns."""
-        return (*self[:4], bigint(self.members_version), bytes((self.kind,)))
+    def cells(self) -> tuple[Any, ...]:
+        """Writes the cells of the columns; what is missing of an entry that was spoilt stays missing."""
+        return (*map(_cell, self[:4]), _cell(self.members_version, bigint), _cell(self.kind, _tinyint))
 
     def store(self, shard: Shard) -> Write:
         """Returns what writes the row into a shard."""
@@ -63,10 +63,11 @@ class _About(NamedTuple):
 
 async def decode(connection: Connection, rows: Sequence[EntryRow], now_ms: int) -> list[Entry | Undecodable]:
     """Reads what rows are about; without those about what has disappeared or was never to be accepted."""
+    known = [row for row in rows if not _fault(row)]
     actions = await read_actions(
-        connection, [ActionKey(row.conversation_id, row.item_id) for row in rows if row.kind == ACTION]
+        connection, [ActionKey(row.conversation_id, row.item_id) for row in known if row.kind == ACTION]
     )
-    keys = {key for row in rows if (key := _message_of(row, actions)) is not None}
+    keys = {key for row in known if (key := _message_of(row, actions)) is not None}
     reacted = [
         (key.conversation_id, action.deed.message_id)
         for key, action in actions.items()
@@ -75,6 +76,21 @@ async def decode(connection: Connection, rows: Sequence[EntryRow], now_ms: int) 
     about = _About(actions, await read_bodies(connection, keys), await read_reactions(connection, reacted), now_ms)
     entries = [_entry(row, about) for row in rows]
     return [entry for entry in entries if entry is not None]
+
+
+def _cell(value: Any, written: Callable[[Any], bytes] = bytes) -> Any:
+    return UNSET if value is None else written(value)
+
+
+def _tinyint(value: int) -> bytes:
+    return value.to_bytes(1, "big", signed=True)
+
+
+def _fault(row: EntryRow) -> str:
+    """Says why a row is not an entry that this program knows; empty when it is one."""
+    if None in row:
+        return "it is not whole"
+    return "" if row.kind in {MESSAGE, ACTION} else f"kind {row.kind}: not one that this program knows"
 
 
 def _message_of(row: EntryRow, actions: dict[ActionKey, StoredAction]) -> BodyKey | None:
@@ -86,12 +102,12 @@ def _message_of(row: EntryRow, actions: dict[ActionKey, StoredAction]) -> BodyKe
 
 
 def _entry(row: EntryRow, about: _About) -> Entry | Undecodable | None:
-    if row.kind not in {MESSAGE, ACTION}:
-        return Undecodable(row.position, f"kind {row.kind}: not one that this program knows")
+    if fault := _fault(row):
+        return Undecodable(row.position, fault)
     key = _message_of(row, about.actions)
     body = about.bodies.get(key) if key is not None else None
     if body is None or body.header is None:
-        return Undecodable(row.position, "what it is about is gone")
+        return Undecodable(row.position, "what it is about is gone, or cannot be read")
     if not body.is_there(about.now_ms):
         return None
     message = body.event(row.conversation_id, NO_POSITION)

@@ -7,7 +7,7 @@ id may be accepted late, so each time is one range of ids, in a few buckets.
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from svc_message.adapters.ledger_cassandra.bodies import BETWEEN, LIGHT, WHOLE, copy_of, with_own
+from svc_message.adapters.ledger_cassandra.bodies import BETWEEN, LIGHT, WHOLE, bodies_of, with_own
 from svc_message.adapters.ledger_cassandra.cells import bigint, body_bucket_of, integer, ordered, smallint
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
@@ -171,7 +171,7 @@ async def _read(
 
 async def _seen(connection: Connection, found: Iterable[tuple[Sight, Sequence[Row]]]) -> list[list[Copy]]:
     """Returns those of some messages that each member sees, with what it has of them."""
-    visible = [(sight, [body for body in map(copy_of, rows) if sight.shows(body)]) for sight, rows in found]
+    visible = [(sight, [body for body in bodies_of(connection, rows) if sight.shows(body)]) for sight, rows in found]
     own = await read_copies(connection, [_key(sight, body) for sight, bodies in visible for body in bodies])
     return [[with_own(body, own.get(_key(sight, body))) for body in bodies] for sight, bodies in visible]
 

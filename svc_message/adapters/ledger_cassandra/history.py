@@ -7,7 +7,7 @@ from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reacti
 from svc_message.adapters.ledger_cassandra.bodies import last_body
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
-from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, newest_of, read_stretches, walk
+from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, copies_of, newest_of, read_stretches, walk
 from svc_message.adapters.ledger_cassandra.lines import LATE_MS, TOUCH_INTERVAL_MS, Line, read_lines, read_list
 from svc_message.model import (
     NO_POSITION,
@@ -130,7 +130,7 @@ async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
         last = await last_body(connection, line.conversation_id)
     elif line.buckets:
         (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
-        last = Copy.of(rows[0]) if rows else None
+        last = next(iter(copies_of(connection, rows)), None)
     is_later = last is not None and last.header is not None and last.header.accepted_ms > line.archived_ms
     return line._replace(archived_ms=0) if is_later else line
 
@@ -145,7 +145,7 @@ async def _shown(connection: Connection, owner_id: UserId, lines: Sequence[Line]
         [newest_of((owner_id, line.conversation_id, max(line.buckets)), _NEWEST_SEARCHED) for line in direct]
     )
     newest = {
-        line.conversation_id: await _newest_of(connection, owner_id, line, (list(map(Copy.of, first)), now_ms))
+        line.conversation_id: await _newest_of(connection, owner_id, line, (copies_of(connection, first), now_ms))
         for line, first in zip(direct, rows, strict=True)
     }
     unread = await _unread(connection, owner_id, [(line, newest[line.conversation_id]) for line in direct], now_ms)

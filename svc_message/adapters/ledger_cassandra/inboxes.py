@@ -17,6 +17,7 @@ from svc_message.adapters.inbox_rows import (
     MESSAGES,
     RECEIPT,
     SETTING,
+    check,
     foreign_of,
     group_receipt_of,
     messages_of,
@@ -114,21 +115,41 @@ class _Pointed(NamedTuple):
         copies = [self.copies.get(key) for key in _copy_keys(user_id, row, self.actions)]
         return any(copy is not None and copy.edit is not None for copy in copies)
 
+    def events(self, placed: _Placed) -> list[Event]:
+        """Returns what a row tells its reader; nothing when it is not to be seen any more."""
+        user_id, row = placed
+        if row.kind in {MESSAGE, MESSAGES}:
+            copies = [self.copies.get(key) for key in _copy_keys(user_id, row, self.actions)]
+            seen = [copy for copy in copies if copy is not None and copy.is_seen(self.now_ms)]
+            return [copy.event(row.conversation_id, row.position) for copy in seen]
+        event: Event | None
+        if row.kind == ACTION:
+            event = _action(placed, self)
+        elif row.kind == SETTING:
+            line = self.lines.get((user_id, row.conversation_id))
+            event = None if line is None else SettingEvent(row.position, user_id, row.conversation_id, line.settings())
+        else:
+            event = _other(placed)
+        return [] if event is None else [event]
+
 
 async def read_inbox(connection: Connection, bounds: Bounds, reads: Sequence[InboxRead]) -> list[InboxPage]:
     """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
     pages = [_cut(read, rows) for read, rows in zip(reads, await _rows(connection, bounds, reads), strict=True)]
-    placed = [(read.user_id, row) for read, (rows, _) in zip(reads, pages, strict=True) for row in rows]
+    known = [connection.unreadable.each(_known, rows) for rows, _ in pages]
+    placed = [(read.user_id, row) for read, rows in zip(reads, known, strict=True) for row in rows]
     departures = {(read.user_id, one.group_id): one.left_version for read in reads for one in read.departures}
     pointed = await _pointed(connection, placed, departures, bounds.now_ms())
     return [
         InboxPage(
-            list(chain.from_iterable(_events((read.user_id, row), pointed) for row in rows)),
+            list(
+                chain.from_iterable(connection.unreadable.each(pointed.events, [(read.user_id, row) for row in rows]))
+            ),
             has_more,
-            rows[-1].position if rows else NO_POSITION,
+            met[-1].position if met else NO_POSITION,
             frozenset(row.conversation_id for row in rows if pointed.alters_group(read.user_id, row)),
         )
-        for read, (rows, has_more) in zip(reads, pages, strict=True)
+        for read, rows, (met, has_more) in zip(reads, known, pages, strict=True)
     ]
 
 
@@ -228,6 +249,12 @@ async def _seen(
     return found
 
 
+def _known(row: _Row) -> _Row:
+    """Returns a row; raises when it is not one that this program knows."""
+    check(row.kind, row.data)
+    return row
+
+
 def _copy_keys(user_id: UserId, row: _Row, actions: dict[ActionKey, StoredAction]) -> list[CopyKey]:
     return [CopyKey(user_id, row.conversation_id, message_id) for message_id in _messages_of(row, actions)]
 
@@ -241,24 +268,6 @@ def _messages_of(row: _Row, actions: dict[ActionKey, StoredAction]) -> list[Mess
         action = actions.get(ActionKey(row.conversation_id, row.item_id))
         return [action.deed.message_id] if action is not None and action.deed is not None else []
     return []
-
-
-def _events(placed: _Placed, pointed: _Pointed) -> list[Event]:
-    """Returns what a row tells its reader; nothing when it is not to be seen any more."""
-    user_id, row = placed
-    if row.kind in {MESSAGE, MESSAGES}:
-        copies = [pointed.copies.get(key) for key in _copy_keys(user_id, row, pointed.actions)]
-        seen = [copy for copy in copies if copy is not None and copy.is_seen(pointed.now_ms)]
-        return [copy.event(row.conversation_id, row.position) for copy in seen]
-    event: Event | None
-    if row.kind == ACTION:
-        event = _action(placed, pointed)
-    elif row.kind == SETTING:
-        line = pointed.lines.get((user_id, row.conversation_id))
-        event = None if line is None else SettingEvent(row.position, user_id, row.conversation_id, line.settings())
-    else:
-        event = _other(placed)
-    return [] if event is None else [event]
 
 
 def _other(placed: _Placed) -> Event:

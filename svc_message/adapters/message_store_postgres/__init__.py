@@ -16,6 +16,7 @@ from svc_message.adapters.message_store_postgres.connections import DEPENDENCY, 
 from svc_message.adapters.message_store_postgres.retention import PostgresRetentionStore
 from svc_message.adapters.message_store_postgres.settings import PostgresSettingStore
 from svc_message.adapters.timings import StoreTimings
+from svc_message.adapters.unreadable import Unreadable
 from svc_message.model import (
     Accepted,
     Applied,
@@ -48,6 +49,7 @@ class PostgresMessageStore:
         readers: int = 2,
         timeout_s: float = 5.0,
         timings: StoreTimings | None = None,
+        unreadable: Unreadable | None = None,
     ) -> None:
         """Prepares; nothing is dialled.
 
@@ -57,11 +59,14 @@ class PostgresMessageStore:
             readers: How many connections read.
             timeout_s: After how long a silent server counts as gone.
             timings: Counts how long it takes.
+            unreadable: Counts the rows that cannot be read.
         """
         timings = timings or StoreTimings()
         self._dsn = dsn
         self._writers = Connections(dsn, size=writers, timeout_s=timeout_s, timings=timings.writes)
-        self._readers = Connections(dsn, size=readers, timeout_s=timeout_s, timings=timings.reads)
+        self._readers = Connections(
+            dsn, size=readers, timeout_s=timeout_s, timings=timings.reads, unreadable=unreadable
+        )
         self._touches = accepting.Touches()
         self.actions = PostgresActionStore(self._writers)
         """The port `ActionStore` on the same book."""

@@ -15,6 +15,7 @@ from chappe.runtime.postgres import TidyConnection
 from chappe.runtime.tracing import part
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters
 from svc_message.adapters.timings import Timings
+from svc_message.adapters.unreadable import Unreadable
 
 DEPENDENCY: Final = "PostgreSQL ledger"
 
@@ -48,9 +49,19 @@ class Connections:
     server that says nothing for `timeout_s` is treated as gone.
     """
 
-    def __init__(self, dsn: str, *, size: int, timeout_s: float, timings: Timings | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        timeout_s: float,
+        timings: Timings | None = None,
+        unreadable: Unreadable | None = None,
+    ) -> None:
         """Prepares; nothing is dialled before the first use."""
         self._timings = timings or Timings()
+        self.unreadable = unreadable or Unreadable()
+        """What those who ask for rows pass over."""
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._adapters = binary_adapters()

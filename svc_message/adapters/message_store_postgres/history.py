@@ -32,6 +32,7 @@ _CHAT_COLUMNS: Final = 6
 # As the statements write it with uuid_send, int8send and int4send.
 _REACTION: Final = Struct("!16s16sqi")
 _STATES: Final = {state.value: state for state in ReceiptState}
+_LAST_STATE: Final = max(_STATES)
 
 # The recipient's receipt is what the peer did with the owner's messages, and what the owner did with the peer's.
 STORED: Final = """
@@ -125,7 +126,7 @@ async def read_page(connections: Connections, read: PageRead) -> list[StoredMess
         owner,
     )
     rows = await connections.run(Statement(query, parameters))
-    messages = [stored_of(row) for row in rows]
+    messages = connections.unreadable.each(stored_of, rows)
     messages.sort(key=_message_id, reverse=True)
     return messages
 
@@ -142,7 +143,7 @@ async def list_chats(
     rows.sort(key=_listed)
     has_more = len(rows) > limit
     rows = rows[:limit]
-    chats = [_chat(row) for row in rows]
+    chats = connections.unreadable.each(_chat, rows, _without_message)
     cursor = ChatCursor(rows[-1][2], rows[-1][0], chats[-1].settings.pinned_ms) if has_more and rows else None
     chats.sort(key=_newest, reverse=True)
     return ChatPage(chats, cursor)
@@ -156,10 +157,13 @@ def listing(owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archiv
 
 
 def stored_of(row: Row) -> StoredMessage:
-    """Reads a message with how far it has come, as `STORED` names its columns."""
+    """Reads a message with how far it has come, as `STORED` names its columns; raises `LookupError` if it cannot."""
     *message, state, delivered_ms, read_ms, packed = row
     event = MessageEvent(NO_POSITION, *message)
-    return StoredMessage(event, _STATES[state], delivered_ms, read_ms, tuple(_reactions(packed or b"")))
+    # States only rise: one that a later program has written lies beyond the last that is known.
+    return StoredMessage(
+        event, _STATES[min(state, _LAST_STATE)], delivered_ms, read_ms, tuple(_reactions(packed or b""))
+    )
 
 
 def _reactions(packed: bytes) -> Iterator[Reaction]:
@@ -176,6 +180,11 @@ def _chat(row: Row) -> Chat:
     stored = stored_of(last) if last[0] is not None else None
     kept, position = settings_of(settings), settings_position_of(settings)
     return Chat(conversation_id, peer_id, stored, unread_count, read_upto or b"", kept, position)
+
+
+def _without_message(row: Row) -> Chat:
+    """Reads a line whose newest message cannot be read."""
+    return _chat((*row[:_CHAT_COLUMNS], None))
 
 
 def _message_id(stored: StoredMessage) -> bytes:

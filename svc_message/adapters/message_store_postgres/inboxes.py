@@ -1,6 +1,8 @@
 """Reads on in the inboxes, and appends what other services tell."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from typing import Final
 
 from svc_message.adapters.inbox_rows import (
@@ -13,6 +15,7 @@ from svc_message.adapters.inbox_rows import (
     MESSAGES,
     RECEIPT,
     SETTING,
+    check,
     foreign_of,
     group_receipt_of,
     own_read_of,
@@ -126,14 +129,20 @@ async def read_inbox(connections: Connections, reads: Sequence[InboxRead]) -> li
     for row in await connections.run(_reading(reads, parameters)):
         found[row[_N]].append(row)
     pages = [_cut(read, rows) for read, rows in zip(reads, found, strict=True)]
+    known = [connections.unreadable.each(_known, rows) for rows, _ in pages]
     wanted = [
-        _wanted(read, row)
-        for read, (rows, _) in zip(reads, pages, strict=True)
-        for row in rows
-        if row[_KIND] == MESSAGES
+        _wanted(read, row) for read, rows in zip(reads, known, strict=True) for row in rows if row[_KIND] == MESSAGES
     ]
     shared = await take_apart(connections, wanted) if wanted else Shared({}, set())
-    return [_page(read, rows, shared, has_more=has_more) for read, (rows, has_more) in zip(reads, pages, strict=True)]
+    return [
+        InboxPage(
+            list(chain.from_iterable(connections.unreadable.each(partial(_events, read, shared), rows))),
+            has_more,
+            met[-1][_POSITION] if met else NO_POSITION,
+            _altered(read, rows, shared),
+        )
+        for read, rows, (met, has_more) in zip(reads, known, pages, strict=True)
+    ]
 
 
 async def append_events(connections: Connections, batch: Sequence[ForeignAppend]) -> None:
@@ -167,9 +176,10 @@ def _wanted(read: InboxRead, row: Row) -> Wanted:
     return Wanted(read.user_id, conversation_id, next(left, FOR_EVER), row[_DATA])
 
 
-def _page(read: InboxRead, rows: list[Row], shared: Shared, *, has_more: bool) -> InboxPage:
-    events, altered = _events(read, rows, shared)
-    return InboxPage(events, has_more, rows[-1][_POSITION] if rows else NO_POSITION, frozenset(altered))
+def _known(row: Row) -> Row:
+    """Returns a row; raises when it is not one that this program knows."""
+    check(row[_KIND], row[_DATA])
+    return row
 
 
 def _cut(read: InboxRead, rows: list[Row]) -> tuple[list[Row], bool]:
@@ -177,7 +187,7 @@ def _cut(read: InboxRead, rows: list[Row]) -> tuple[list[Row], bool]:
     rows.sort(key=_position)
     left = read.limit
     for row in rows:
-        left -= len(row[_DATA]) // ID_BYTES if row[_KIND] == MESSAGES else 1
+        left -= len(row[_DATA] or b"") // ID_BYTES if row[_KIND] == MESSAGES else 1
         if left < 0:
             end = row[_POSITION]
             # A position with more events than the limit is given whole; the next page may then be empty.
@@ -191,21 +201,24 @@ def _position(row: Row) -> Position:
     return position
 
 
-def _events(read: InboxRead, rows: list[Row], shared: Shared) -> tuple[list[Event], set[ConversationId]]:
-    """Returns what rows stand for, and the groups of which something was edited or reacted to."""
-    events: list[Event] = []
+def _altered(read: InboxRead, rows: list[Row], shared: Shared) -> frozenset[ConversationId]:
+    """Returns the groups of which something was edited or reacted to."""
     altered: set[ConversationId] = set()
     for row in rows:
         if row[_KIND] == MESSAGES:
-            messages = list(shared.messages_in(_wanted(read, row), row[_POSITION]))
+            messages = shared.messages_in(_wanted(read, row), row[_POSITION])
             altered.update(message.conversation_id for message in messages if message.edited_ms)
-            events += messages
-            continue
-        if row[_VERSION] and (row[_EDITED] or row[_ACTION] in _LATER):
+        elif row[_VERSION] and (row[_EDITED] or row[_ACTION] in _LATER):
             altered.add(row[_CONVERSATION])
-        if (event := _event(read, row)) is not None:
-            events.append(event)
-    return events, altered
+    return frozenset(altered)
+
+
+def _events(read: InboxRead, shared: Shared, row: Row) -> list[Event]:
+    """Returns what a row stands for."""
+    if row[_KIND] == MESSAGES:
+        return list(shared.messages_in(_wanted(read, row), row[_POSITION]))
+    event = _event(read, row)
+    return [] if event is None else [event]
 
 
 def _event(read: InboxRead, row: Row) -> Event | None:
@@ -234,8 +247,10 @@ def _action(row: Row) -> Event | None:
         return None
     position, action_id, conversation_id = row[_POSITION : _CONVERSATION + 1]
     place = (position, action_id, conversation_id, message_id, user_id, device_id, accepted_ms)
-    if kind == ActionKind.EDIT:
+    # Raises for a kind that this program does not know.
+    kind = ActionKind(kind)
+    if kind is ActionKind.EDIT:
         return EditEvent(*place, row[_ENVELOPE], row[_EXPIRES])
-    if kind == ActionKind.REACTION:
+    if kind is ActionKind.REACTION:
         return ReactionEvent(*place, reaction, row[_EXPIRES])
-    return RevokeEvent(*place, kind == ActionKind.HIDE, row[_EXPIRES] or 0)
+    return RevokeEvent(*place, kind is ActionKind.HIDE, row[_EXPIRES] or 0)

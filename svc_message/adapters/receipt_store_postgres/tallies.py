@@ -70,4 +70,5 @@ async def list_receipts(
 
 def _receipt(row: Row) -> MemberReceipt:
     user_id, state, delivered_ms, read_ms = row
-    return MemberReceipt(user_id, ReceiptState(state), delivered_ms, read_ms)
+    # States only rise: one that a later program has written lies beyond the last that is known.
+    return MemberReceipt(user_id, ReceiptState(min(state, ReceiptState.READ)), delivered_ms, read_ms)
