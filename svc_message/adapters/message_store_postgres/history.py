@@ -113,6 +113,13 @@ _LIST_ARCHIVED: Final = woven(_CHATS.replace("{message}", STORED), reader="c.use
 
 async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
     """Reads messages of a conversation, newest first."""
+    messages = connections.unreadable.each(stored_of, await connections.run(paging(read)))
+    messages.sort(key=_message_id, reverse=True)
+    return messages
+
+
+def paging(read: PageRead) -> Statement:
+    """Returns the statement that reads a page."""
     query = _OLDEST if read.after else _NEWEST
     owner = Uuid(read.owner_id)
     parameters = (
@@ -125,10 +132,7 @@ async def read_page(connections: Connections, read: PageRead) -> list[StoredMess
         Int4(read.limit),
         owner,
     )
-    rows = await connections.run(Statement(query, parameters))
-    messages = connections.unreadable.each(stored_of, rows)
-    messages.sort(key=_message_id, reverse=True)
-    return messages
+    return Statement(query, parameters)
 
 
 async def list_chats(
