@@ -292,6 +292,8 @@ class FakeMesh(FakeWatches):
     async def ListMessages(self, request: Any, context: Any) -> Any:
         self.principals = [value for key, value in context.invocation_metadata() if key == PRINCIPAL_KEY]
         self.caller_address = client_address(context.invocation_metadata())
+        if not self.ledger_is_up:
+            await abort(context, UnavailableError("ledger", "down"))
         if request.page_token:
             await abort(context, InvalidFieldError("page_token", "is not one of ours"))
         return history_service_pb2.ListMessagesResponse(next_page_token="more")

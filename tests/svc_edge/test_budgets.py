@@ -83,6 +83,18 @@ async def test_budgets_belong_to_a_session_and_what_they_refuse_is_counted(
     assert 'chappe_edge_refused_calls_total{budget="reading calls"} 4' in edge.app.metrics.render()
 
 
+async def test_83_a_budget_goes_on_to_count_while_what_is_called_is_away(connect: Connect, mesh: FakeMesh) -> None:
+    client = connect()
+    await client.sign_in(mesh, Person.new())
+    mesh.ledger_is_up = False
+
+    *taken, refused = await results(client, *[call(LIST_MESSAGES, READ, number) for number in range(4)])
+
+    reasons = [one.error.reason for one in (*taken, refused)]
+    away, too_much = error_reason_pb2.ERROR_REASON_DEPENDENCY_UNAVAILABLE, error_reason_pb2.ERROR_REASON_RATE_LIMITED
+    assert reasons == [away, away, away, too_much]
+
+
 def test_the_contract_says_what_a_call_is_charged_to() -> None:
     bridge = GrpcBridge({"message": None, "identity": None})  # type: ignore[dict-item]  # nothing is called
 
