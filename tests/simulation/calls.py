@@ -62,6 +62,7 @@ class Channel:
 
     def __init__(self, exchange: Exchange, addresses: list[str], process: Process) -> None:
         self._exchange = exchange
+        self._all = addresses
         self._addresses = itertools.cycle(addresses)
         self._process = process
 
@@ -80,6 +81,11 @@ class Channel:
         if name not in {"stream_unary", "unary_stream"}:
             raise AttributeError(name)
         return lambda *_args, **_settings: None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is somebody to dial."""
+        return any(address in self._exchange.servers for address in self._all)
 
     async def channel_ready(self) -> None:
         """Returns at once: whether anybody is there is seen by a call."""
@@ -111,9 +117,18 @@ class _Unary:
         self._deserialize = deserialize
         self._attempts = ATTEMPTS if contract.access_of(path).is_idempotent else 1
 
-    async def __call__(self, request: Any, *, timeout: float | None = None, metadata: Sequence[Any] = ()) -> Any:  # noqa: ASYNC109 - as in grpc
+    async def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in grpc
+        metadata: Sequence[Any] = (),
+        wait_for_ready: bool = False,
+    ) -> Any:
         try:
             async with asyncio.timeout(timeout or UNARY_TIMEOUT_S):
+                while wait_for_ready and not self._channel.is_answered:  # noqa: ASYNC110 - time passes at no cost here
+                    await asyncio.sleep(BACKOFF_S)
                 return await self._attempt(request, metadata)
         except TimeoutError:
             raise Status(grpc.StatusCode.DEADLINE_EXCEEDED, "too late").error() from None

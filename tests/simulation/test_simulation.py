@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from svc_message.model.group import Orphan
+from svc_message.worker.expand import JournalWorker
 from tests.simulation.__main__ import main, shrunk, tell
 from tests.simulation.plan import Plan, draw
 from tests.simulation.town import Outcome, run
 
 SEEDS = 500
+ADOPT = JournalWorker.adopt
 
 
 @pytest.mark.timeout(900)
@@ -63,6 +66,30 @@ def test_people_have_what_was_acknowledged_in_a_run_without_faults() -> None:
     assert outcome.is_good, "\n".join(tell(outcome))
     assert outcome.report.acknowledged > 10
     assert outcome.report.applied > 5
+
+
+@pytest.mark.untraced
+def test_seeds_bring_two_adopters_of_one_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    adopters: dict[int, set[int]] = {}
+
+    async def adopt(self: JournalWorker, orphan: Orphan) -> None:
+        before = self.adopted
+        await ADOPT(self, orphan)
+        if self.adopted > before:
+            adopters.setdefault(orphan.shard, set()).add(id(self))
+
+    monkeypatch.setattr(JournalWorker, "adopt", adopt)
+    plans = (plan for plan in map(draw, range(500)) if plan.replicas["message"] > 2)
+    found = next(run(plan) for plan in plans if run_brings_two(plan, adopters))
+
+    assert found.is_good
+
+
+def run_brings_two(plan: Plan, adopters: dict[int, set[int]]) -> bool:
+    """Runs a plan; returns whether two ledgers have expanded what a third has left."""
+    adopters.clear()
+    run(plan)
+    return any(len(workers) > 1 for workers in adopters.values())
 
 
 @pytest.fixture
