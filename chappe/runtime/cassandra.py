@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from cassandra import DriverException
+from cassandra import DriverException, Unavailable
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
@@ -51,12 +51,14 @@ class Address(NamedTuple):
 class CassandraSession:
     """An open session, with the cluster that its threads belong to; a context manager that closes both."""
 
-    def __init__(self, cluster: Cluster, session: Session) -> None:
-        """Takes what was opened together."""
+    def __init__(self, cluster: Cluster, session: Session, datacenter: str) -> None:
+        """Takes what was opened together, in a data centre."""
         self.cluster: Any = cluster
         """The driver's cluster."""
         self.driver: Any = session
         """The driver's session."""
+        self.datacenter = datacenter
+        """Whose replicas answer."""
 
     def close(self) -> None:
         """Ends the threads of the driver; takes a while."""
@@ -108,7 +110,7 @@ def open_session(address: Address, *, keyspace: str | None = None, timeout_s: fl
         control_connection_timeout=timeout_s,
     )
     try:
-        session = CassandraSession(cluster, cluster.connect())
+        session = CassandraSession(cluster, cluster.connect(), address.datacenter)
         if keyspace is not None:
             _enter(session, keyspace, address)
     except (DriverException, NoHostAvailable) as error:
@@ -144,6 +146,25 @@ def causes(error: NoHostAvailable) -> list[Exception]:
     held: Any = error.errors
     # A list of addresses when nobody was asked.
     return [] if isinstance(held, list) else list(held.values())
+
+
+def why_no_quorum(error: Exception, datacenter: str, keyspace: str) -> str:
+    """Returns how many replicas are missing, and what to do; empty if a cluster refused for another reason.
+
+    Args:
+        error: What the driver raised.
+        datacenter: Whose replicas were asked.
+        keyspace: Whose replicas they are.
+    """
+    held = causes(error) if isinstance(error, NoHostAvailable) else [error]
+    why: Any = next((one for one in held if isinstance(one, Unavailable)), None)
+    if why is None:
+        return ""
+    return (
+        f"only {why.alive_replicas} of the {why.required_replicas} replicas that must answer are alive in data centre "
+        f"{datacenter}; start the nodes that are down (nodetool status), or let ALTER KEYSPACE {keyspace} ask for no "
+        "more replicas than that data centre has nodes"
+    )
 
 
 def _enter(session: CassandraSession, keyspace: str, address: Address) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from cassandra import AlreadyExists, DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable
 
-from chappe.runtime.cassandra import DEPENDENCY, Address, CassandraSession, open_session
+from chappe.runtime.cassandra import DEPENDENCY, Address, CassandraSession, open_session, why_no_quorum
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.migrations import Migration, SchemaOutdatedError, command, migrations, unapplied
 
@@ -93,7 +93,8 @@ def _migrate(address: Address, keyspace: str, folder: Path, replicas: int) -> li
             finally:
                 session.driver.execute("DELETE FROM schema_migrations WHERE name = %s IF holder = %s", (_LOCK, holder))
     except (DriverException, NoHostAvailable) as error:
-        raise UnavailableError(DEPENDENCY, f"the migration of {folder} stopped: {error}; run it again") from error
+        why = why_no_quorum(error, address.datacenter, keyspace) or error
+        raise UnavailableError(DEPENDENCY, f"the migration of {folder} stopped: {why}; then run it again") from error
     return [migration.name for migration in missing]
 
 

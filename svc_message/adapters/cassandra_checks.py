@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from cassandra import DriverException, InvalidRequest, Unauthorized, Unavailable
+from cassandra import DriverException, InvalidRequest, OperationTimedOut, ReadTimeout, Unauthorized, Unavailable
 from cassandra.cluster import NoHostAvailable
 
 from chappe.runtime.app import StartError
-from chappe.runtime.cassandra import DEPENDENCY, CassandraSession, causes
+from chappe.runtime.cassandra import DEPENDENCY, CassandraSession, why_no_quorum
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra.connection import BYTES_IN_BATCH
 
@@ -45,7 +45,7 @@ async def check_cluster(
     """Returns when a cluster is fit for the ledger; warns of what an operator should know.
 
     Args:
-        session: Opened in the keyspace of the ledger, whose schema has been checked.
+        session: Opened in the keyspace of the ledger.
         may_lose: Whether a cluster is taken that loses acknowledged messages when one node is killed.
         wall_s: This process's clock.
 
@@ -70,20 +70,29 @@ def _check(session: CassandraSession, may_lose: bool, wall_s: Callable[[], float
 def check_quorum(session: CassandraSession) -> None:
     """Refuses a cluster of whose replicas too few are alive to write.
 
+    Asked before anything else: without them whatever is read fails, and would be blamed for it.
+
     Raises:
         StartError: Says how many are, and how many must be.
+        UnavailableError: They are taken to be alive, and do not answer.
     """
     try:
         # Rows that do not matter, in a partition whose replicas are as alive as those of any other.
         session.driver.execute("SELECT name FROM schema_migrations WHERE name = 'quorum'")
+    except InvalidRequest:
+        # Nothing was migrated yet, which is told by whoever looks at the schema.
+        return
     except (Unavailable, NoHostAvailable) as error:
-        why = _unavailable(error)
-        if why is None:
+        why = why_no_quorum(error, session.datacenter, session.driver.keyspace)
+        if not why:
             raise
-        raise StartError(
-            f"only {why.alive_replicas} of the {why.required_replicas} replicas that must answer are alive in the data "
-            f"centre of CHAPPE_MESSAGE_CASSANDRA_DATACENTER; start the nodes that are down (nodetool status), "
-            f"or look whether that data centre holds replicas of {session.driver.keyspace}"
+        raise StartError(why) from error
+    except (ReadTimeout, OperationTimedOut) as error:
+        # Nodes that died a moment ago count as alive for a while.
+        raise UnavailableError(
+            DEPENDENCY,
+            f"too few replicas answered in time ({error}); look which nodes of data centre {session.datacenter} are "
+            "down or overloaded (nodetool status)",
         ) from error
 
 
@@ -186,9 +195,3 @@ def size_of(told: str) -> int | None:
     """Returns the bytes of a setting like 128KiB; None if it is none."""
     match = _SIZE.fullmatch(told.strip())
     return None if match is None else int(match[1]) * _UNITS[match[2].upper()]
-
-
-def _unavailable(error: Exception) -> Any:
-    """Returns what says how many replicas are alive, which the driver may hold within."""
-    held = causes(error) if isinstance(error, NoHostAvailable) else [error]
-    return next((one for one in held if isinstance(one, Unavailable)), None)

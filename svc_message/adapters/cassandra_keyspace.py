@@ -40,8 +40,9 @@ async def open_ledger(settings: "CassandraSettings", *, timeout_s: float = 10.0)
     keyspace = settings.cassandra_keyspace
     session = await asyncio.to_thread(open_session, address_of(settings), keyspace=keyspace, timeout_s=timeout_s)
     try:
-        await migrations_cassandra.check(session, SCHEMA)
+        # First: of a cluster without a quorum the schema cannot be read.
         await check_cluster(session, may_lose=settings.cassandra_may_lose)
+        await migrations_cassandra.check(session, SCHEMA)
     except BaseException:
         await asyncio.to_thread(session.close)
         raise

@@ -1,6 +1,7 @@
 """What the ledger refuses of a Cassandra, each with what to do about it, on a real one wherever that can be had."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -28,17 +29,19 @@ from svc_message.adapters.cassandra_checks import (
     check_clock,
     check_cluster,
     check_commit_log,
-    check_quorum,
     nodes_of,
     replicas_of,
     size_of,
 )
-from svc_message.adapters.cassandra_keyspace import open_ledger
+from svc_message.adapters.cassandra_keyspace import migrate_ledger, open_ledger
 from svc_message.adapters.ledger_cassandra import SCHEMA
 from svc_message.app import build
 from svc_message.config import CassandraSettings, Config, Ledger
 
 SIMPLE = "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {}}}"
+
+THRICE = "CREATE KEYSPACE {} WITH replication = {{'class': 'NetworkTopologyStrategy', 'datacenter1': 3}}"
+NO_QUORUM = r"only 1 of the 2 replicas that must answer are alive in data centre datacenter1; start .*nodetool status"
 
 
 @pytest.fixture
@@ -124,18 +127,49 @@ async def test_a_keyspace_of_somebody_else_or_of_an_older_program_names_the_comm
         await check_ledger(settings(cassandra_keyspace=name))
 
 
-async def test_too_few_replicas_are_told_with_how_many_there_must_be(
-    cassandra: EmbeddedCassandra, session: CassandraSession
+@pytest.mark.parametrize("has_schema", [True, False], ids=["migrated", "new"])
+async def test_replicas_without_nodes_are_told_before_a_schema_that_cannot_be_read(
+    settings: Callable[..., CassandraSettings], session: CassandraSession, *, has_schema: bool
 ) -> None:
     name = f"thrice_{secrets.token_hex(4)}"
-    session.driver.execute(SIMPLE.format(name, 3))
-    session.driver.execute(f"CREATE TABLE {name}.schema_migrations (name text PRIMARY KEY)")
+    session.driver.execute(THRICE.format(name))
+    if has_schema:
+        session.driver.execute(f"CREATE TABLE {name}.schema_migrations (name text PRIMARY KEY, checksum blob)")
+        with pytest.raises(StartError, match=NO_QUORUM):
+            await check_ledger(settings(cassandra_keyspace=name))
 
-    with (
-        open_session(Address((cassandra.address,)), keyspace=name) as thrice,
-        pytest.raises(StartError, match=r"only 1 of the 2 replicas that must answer are alive.*nodetool status"),
-    ):
-        await asyncio.to_thread(check_quorum, thrice)
+    # Without a table there is nothing to ask; the command that makes it says the same.
+    with pytest.raises(UnavailableError, match=f"stopped: {NO_QUORUM}.*; then run it again"):
+        await migrate_ledger(settings(cassandra_keyspace=name))
+
+
+async def test_two_dead_nodes_of_three_are_told_at_start(
+    cassandra_cluster: EmbeddedCassandraCluster, settings: Callable[..., CassandraSettings]
+) -> None:
+    await migrate(Address(tuple(cassandra_cluster.addresses)), "ledger", SCHEMA, replicas=3)
+    three = settings(cassandra_hosts=tuple(cassandra_cluster.addresses), cassandra_keyspace="ledger")
+    await asyncio.gather(*(node.kill() for node in cassandra_cluster.nodes[1:]))
+    try:
+        told = await told_at_start(three)
+    finally:
+        await cassandra_cluster.start()
+
+    # Until the one that is left knows that they are dead it waits for them.
+    assert all("too few replicas answered in time" in why for why in told[:-1])
+    assert re.search(NO_QUORUM, told[-1])
+
+
+async def told_at_start(settings: CassandraSettings) -> list[str]:
+    """Starts until it is refused for good; returns what was said each time."""
+    told: list[str] = []
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await check_ledger(settings)
+            except UnavailableError as error:
+                told.append(error.message)
+            except StartError as error:
+                return [*told, str(error)]
 
 
 @pytest.mark.parametrize("off_s", [-1.5, 1.5])
