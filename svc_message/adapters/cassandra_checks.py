@@ -184,11 +184,22 @@ def commit_logs_of(session: CassandraSession) -> set[str]:
 
 
 def replicas_of(session: CassandraSession) -> int:
-    """Returns on how many nodes of any data centre each row of the session's keyspace is."""
+    """Returns on how many nodes of the session's data centre each row of its keyspace is."""
     query = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
     ((replication,),) = session.driver.execute(query, (session.driver.keyspace,))
-    # {"class": ..., "datacenter1": "3"}, or "replication_factor" in place of the data centre.
-    return sum(int(value.split("/")[0]) for name, value in replication.items() if name != "class")
+    return replicas_in(session.datacenter, replication)
+
+
+def replicas_in(datacenter: str, replication: Mapping[str, str]) -> int:
+    """Returns how many replicas of a keyspace are in a data centre: those of others are never waited for.
+
+    Args:
+        datacenter: Its name.
+        replication: Of the keyspace, by data centre; or one factor that knows no data centres.
+    """
+    told = replication.get(datacenter, replication.get("replication_factor", "0"))
+    # Of 3/1 one is transient, and one of the three.
+    return int(told.split("/")[0])
 
 
 def size_of(told: str) -> int | None:

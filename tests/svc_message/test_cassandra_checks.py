@@ -30,6 +30,7 @@ from svc_message.adapters.cassandra_checks import (
     check_cluster,
     check_commit_log,
     nodes_of,
+    replicas_in,
     replicas_of,
     size_of,
 )
@@ -191,6 +192,21 @@ def test_nodes_that_would_refuse_a_flush_are_named_with_the_setting(session: Cas
                 Node("10.0.0.2", {"batch_size_fail_threshold": "39KiB"}),
             ]
         )
+
+
+def test_replicas_are_counted_in_the_data_centre_that_answers_alone(
+    cassandra: EmbeddedCassandra, session: CassandraSession
+) -> None:
+    assert replicas_of(session) == 1
+    for replication in ("'NetworkTopologyStrategy', 'datacenter1': 3", "'SimpleStrategy', 'replication_factor': 3"):
+        name = f"counted_{secrets.token_hex(4)}"
+        session.driver.execute(f"CREATE KEYSPACE {name} WITH replication = {{'class': {replication}}}")
+        with open_session(Address((cassandra.address,)), keyspace=name) as counted:
+            assert replicas_of(counted) == 3
+
+    # No node takes a keyspace with replicas in a data centre that is not there.
+    two = {"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "datacenter1": "1", "elsewhere": "3/1"}
+    assert [replicas_in(name, two) for name in ("datacenter1", "elsewhere", "nowhere")] == [1, 3, 0]
 
 
 def test_sizes_are_read_as_nodes_tell_them() -> None:
