@@ -17,14 +17,21 @@ from cassandra.cluster import NoHostAvailable
 from chappe.runtime.app import StartError
 from chappe.runtime.cassandra import DEPENDENCY, CassandraSession, why_no_quorum
 from chappe.runtime.errors import UnavailableError
-from svc_message.adapters.ledger_cassandra.connection import BYTES_IN_BATCH
+from svc_message.adapters.ledger_cassandra.connection import BYTES_IN_BATCH, PARTITIONS_IN_BATCH
 
 MOST_SKEW_S: Final = 1.0
 """How far this clock and the store's may be apart: positions are minted from the one, and rows end by the other."""
 
 _SETTINGS: Final = "SELECT name, value FROM system_views.settings"
 _COMMIT_LOG: Final = "commitlog_sync"
-_BATCH: Final = "batch_size_fail_threshold"
+_REFUSES: Final = "batch_size_fail_threshold"
+_WARNS: Final = "batch_size_warn_threshold"
+_WARNS_OF_PARTITIONS: Final = "unlogged_batch_across_partitions_warn_threshold"
+_WARNING_THRESHOLDS: Final = {
+    _WARNS: (BYTES_IN_BATCH, f"{BYTES_IN_BATCH // 1024} KiB", "64KiB"),
+    _WARNS_OF_PARTITIONS: (PARTITIONS_IN_BATCH, f"{PARTITIONS_IN_BATCH} partitions", "200"),
+}
+"""What is enough, in a number and in words, and what to set."""
 _LEAST_REPLICAS: Final = 2
 _SIZE: Final = re.compile(r"(\d+)\s*([KMG]?)i?B?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -114,18 +121,27 @@ def check_clock(session: CassandraSession, wall_s: Callable[[], float]) -> None:
 
 
 def check_batches(nodes: list[Node]) -> None:
-    """Refuses nodes that would refuse what is written in one batch.
+    """Refuses nodes that would refuse what is written in one batch; warns of those that would complain of each.
 
     Raises:
         StartError: Names the node and the setting.
     """
     for node in nodes:
-        limit = size_of(node.settings.get(_BATCH, ""))
+        limit = size_of(node.settings.get(_REFUSES, ""))
         if limit is not None and limit < BYTES_IN_BATCH:
             raise StartError(
-                f"the node {node.address} refuses batches above {node.settings[_BATCH]}, and the ledger writes up to "
-                f"{BYTES_IN_BATCH // 1024} KiB at once; set {_BATCH}: 128KiB and batch_size_warn_threshold: 64KiB in "
-                "its cassandra.yaml, and start it again"
+                f"the node {node.address} refuses batches above {node.settings[_REFUSES]}, and the ledger writes up to "
+                f"{BYTES_IN_BATCH // 1024} KiB at once; set {_REFUSES}: 128KiB and {_WARNS}: 64KiB in its "
+                "cassandra.yaml, and start it again"
+            )
+    for setting, (enough, words, fix) in _WARNING_THRESHOLDS.items():
+        low = {node.address: node.settings[setting] for node in nodes if _is_below(node.settings.get(setting), enough)}
+        if low:
+            where = ", ".join(f"{address} ({told})" for address, told in low.items())
+            _log.warning(
+                "%s is below what the ledger writes at once, %s, at %s: warnings of it fill the log and hide others; "
+                "set %s: %s in cassandra.yaml, and start it again",
+                *(setting, words, where, setting, fix),
             )
 
 
@@ -206,3 +222,8 @@ def size_of(told: str) -> int | None:
     """Returns the bytes of a setting like 128KiB; None if it is none."""
     match = _SIZE.fullmatch(told.strip())
     return None if match is None else int(match[1]) * _UNITS[match[2].upper()]
+
+
+def _is_below(told: str | None, enough: int) -> bool:
+    size = size_of(told or "")
+    return size is not None and size < enough

@@ -1,6 +1,7 @@
 """What the ledger refuses of a Cassandra, each with what to do about it, on a real one wherever that can be had."""
 
 import asyncio
+import dataclasses
 import re
 import secrets
 import time
@@ -14,6 +15,7 @@ from chappe.runtime.cassandra import Address, CassandraSession, open_session
 from chappe.runtime.clock import system_seams
 from chappe.runtime.config import ConfigError, Secret, load
 from chappe.runtime.engines.cassandra import (
+    THROW_AWAY,
     CassandraInstall,
     CassandraOptions,
     EmbeddedCassandra,
@@ -42,6 +44,7 @@ from svc_message.config import CassandraSettings, Config, Ledger
 SIMPLE = "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {}}}"
 
 THRICE = "CREATE KEYSPACE {} WITH replication = {{'class': 'NetworkTopologyStrategy', 'datacenter1': 3}}"
+CHECKS = "svc_message.adapters.cassandra_checks"
 NO_QUORUM = r"only 1 of the 2 replicas that must answer are alive in data centre datacenter1; start .*nodetool status"
 
 
@@ -192,6 +195,32 @@ def test_nodes_that_would_refuse_a_flush_are_named_with_the_setting(session: Cas
                 Node("10.0.0.2", {"batch_size_fail_threshold": "39KiB"}),
             ]
         )
+
+
+async def test_thresholds_that_are_lower_than_a_flush_are_warned_of_with_what_to_set(
+    tmp_path: Path, cassandra_install: CassandraInstall, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_shipped = dataclasses.replace(THROW_AWAY, takes_flushes=False)
+    async with EmbeddedCassandra(tmp_path, cassandra_install, options=as_shipped) as node:
+        await migrate(Address((node.address,)), "ledger", SCHEMA, replicas=1)
+
+        await check_ledger(
+            CassandraSettings(cassandra_hosts=(node.address,), cassandra_keyspace="ledger", cassandra_may_lose=True)
+        )
+
+    warned = "\n".join(record.getMessage() for record in caplog.records if record.name == CHECKS)
+    assert f"40 KiB, at {node.address} (5KiB): " in warned
+    assert "set batch_size_warn_threshold: 64KiB in cassandra.yaml" in warned
+    assert f"56 partitions, at {node.address} (10): " in warned
+    assert "set unlogged_batch_across_partitions_warn_threshold: 200 in cassandra.yaml" in warned
+
+
+async def test_thresholds_of_a_flush_are_enough(
+    settings: Callable[..., CassandraSettings], caplog: pytest.LogCaptureFixture
+) -> None:
+    await check_ledger(settings())
+
+    assert "threshold" not in caplog.text
 
 
 def test_replicas_are_counted_in_the_data_centre_that_answers_alone(

@@ -38,6 +38,8 @@ UNSET: Final[Any] = UNSET_VALUE
 UNITS_IN_BATCH: Final = 8
 BYTES_IN_BATCH: Final = 40 * 1024
 """Of a batch; a cluster refuses what is above its batch_size_fail_threshold, which is 50 KiB unless it was raised."""
+PARTITIONS_IN_BATCH: Final = 7 * UNITS_IN_BATCH
+"""Of a batch: a direct message is in the history and in the inbox of both, an edit of one in up to seven partitions."""
 IN_FLIGHT: Final = 1024
 """How many statements of one call are on their way at once; a connection has 32,768 numbers for them."""
 

@@ -61,6 +61,8 @@ class CassandraOptions:
     """Whether Java compiles as well as it can: start-up costs twice as much, and benchmarks mean something."""
     keeps_hints: bool = True
     """Whether nodes keep what another one misses while it is away; without, it comes back as after many hours."""
+    takes_flushes: bool = True
+    """Whether batches may be as large as a flush of svc_message; without, as large as Cassandra is shipped with."""
     told_network: str = ""
     """The first half of the address at which clients are told to find a node, like 127.1, where something passes their
     connections on; empty for where it is."""
@@ -149,6 +151,7 @@ def _settings(folder: Path, ring: Ring, number: int, options: CassandraOptions) 
         "saved_caches_directory": str(folder / "saved_caches"),
         **_durability(options.commit_log),
         **_SIZES,
+        **(_FLUSHES if options.takes_flushes else {}),
         **(_PASSWORDS if options.asks_password else {}),
     }
 
@@ -176,16 +179,18 @@ _SIZES: Final = {
     "file_cache_size": "32MiB",
     "networking_cache_size": "32MiB",
     "counter_cache_size": "0MiB",
-    # A flush of svc_message is one batch: 8 messages or 40 KiB, which the defaults of 5 and 50 KiB are too low for.
-    "batch_size_warn_threshold": "64KiB",
-    "batch_size_fail_threshold": "128KiB",
-    "unlogged_batch_across_partitions_warn_threshold": 200,
     # Half as long pauses of the collector as with the default.
     "memtable_allocation_type": "offheap_objects",
     "memtable": {"configurations": {"trie": {"class_name": "TrieMemtable"}, "default": {"inherits": "trie"}}},
     "storage_compatibility_mode": "NONE",
     "sstable": {"selected_format": "bti"},
     "crypto_provider": [{"class_name": "org.apache.cassandra.security.JREProvider"}],
+}
+# A flush of svc_message is one batch: 8 messages or 40 KiB, which the defaults of 5 and 50 KiB are too low for.
+_FLUSHES: Final = {
+    "batch_size_warn_threshold": "64KiB",
+    "batch_size_fail_threshold": "128KiB",
+    "unlogged_batch_across_partitions_warn_threshold": 200,
 }
 _PASSWORDS: Final = {
     "authenticator": "PasswordAuthenticator",
