@@ -40,6 +40,9 @@ async def check(config: Config) -> list[str]:
         return [await describe_ledger(config.cassandra)]
     async with open_book(config, SystemClock()) as book:
         await book.messages.ready()
+        clock = LedgerClock(SystemClock(), secrets.token_bytes(8))
+        await compare(book.messages, clock, SystemClock())
+        clock.check()
     return [f"PostgreSQL answers and is fit for the ledger: its schema is at {migrations.migrations(SCHEMA)[-1].name}"]
 
 

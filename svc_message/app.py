@@ -55,7 +55,7 @@ from svc_message.service.speak import Speaking
 from svc_message.service.sync import Syncing
 from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
-from svc_message.worker import compare, compare_clocks
+from svc_message.worker import check_clock, compare, compare_clocks
 from svc_message.worker.expand import JournalWorker
 from svc_message.worker.retain import retain
 from svc_message.worker.tell import tell_for_ever
@@ -84,6 +84,7 @@ async def build(config: Config, app: App) -> None:
     clock = LedgerClock(app.seams.clock, app.seams.randomness.token(8))
     # Before the doors open: what a wrong clock mints is never seen by those whose cursors have passed it.
     await compare(store, clock, app.seams.clock)
+    app.health.add("clock", lambda: check_clock(store, clock, app.seams.clock))
     parts = _Parts(store, directory, Sight(directory.groups), dispatcher, clock)
     sound = partial(book.unreadable.each, checked)
     syncing = Syncing(store, parts.sight, dispatcher, clock, sound)

@@ -10,7 +10,11 @@ class ClockUntrustedError(ChappeError):
     reason = "CLOCK_UNTRUSTED"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; nothing is accepted until it agrees with the store's again", retry_after_ms=1000)
+        super().__init__(
+            f"{why}; nothing is accepted until it agrees with the store's again: let both machines follow the same "
+            "time servers (chronyc tracking)",
+            retry_after_ms=1000,
+        )
 
 
 class InvalidPageTokenError(ChappeError):

@@ -27,6 +27,8 @@ _LEAST_FREE_BYTES: Final = 1 << 30
 _PACKAGES: Final = (
     *("chappe", "grpcio", "protobuf", "cryptography", "picows", "psycopg", "cassandra-driver", "redis", "uvloop"),
 )
+_CLOCK: Final = "clock"
+"""What svc_message calls its clock in its health."""
 _MOST_SKEW_MS: Final = 5_000
 _LEAST_CERTIFICATE_LIFE: Final = dt.timedelta(hours=1)
 
@@ -201,8 +203,10 @@ def _log_of(patient: Patient, engine: str) -> str:
 async def _service(patient: Patient, name: str, service: str, address: str) -> Finding:
     check = f"svc_{name}"
     if why := await trouble(service, address, tls_files(patient.pki, TOOL)):
-        log = patient.data / "logs" / f"{check}.log"
-        return Finding(check=check, state="failed", text=why, advice=f"its log says why: {log}")
+        advice = f"its log says why: {patient.data / 'logs' / f'{check}.log'}"
+        if _CLOCK in why.removeprefix("failing: ").split(", "):
+            advice = f"let its machine and its store's follow the same time servers (chronyc tracking); {advice}"
+        return Finding(check=check, state="failed", text=why, advice=advice)
     return Finding(check=check, state="ok", text=f"serves on {address}")
 
 

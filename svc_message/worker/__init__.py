@@ -25,6 +25,18 @@ async def compare(store: MessageStore, ledger_clock: LedgerClock, clock: Clock) 
     ledger_clock.compare(store_ms, round_trip_s=clock.monotonic_s() - asked_s)
 
 
+async def check_clock(store: MessageStore, ledger_clock: LedgerClock, clock: Clock) -> None:
+    """Returns when the clock is trusted, after one more look at the store's where it was not.
+
+    Raises:
+        ClockUntrustedError: It is off; says by how much, and what to do.
+        UnavailableError: The store does not say.
+    """
+    if not ledger_clock.is_trusted:
+        await compare(store, ledger_clock, clock)
+    ledger_clock.check()
+
+
 async def compare_clocks(store: MessageStore, ledger_clock: LedgerClock, clock: Clock) -> None:
     """Compares this process's clock with the store's every 10 s, and every second while it is not trusted."""
     due_s = clock.monotonic_s()

@@ -12,6 +12,7 @@ import grpc.aio
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.health import Health, add_health
 from chappe.runtime.pki import TlsFiles
+from chappe.runtime.tasks import Tasks
 from chappe.runtime.tls import server_credentials
 
 SERVICES = ("identity", "message", "presence", "fanout", "edge")
@@ -21,7 +22,16 @@ async def serve(service: str, settings: dict[str, str]) -> None:
     files = TlsFiles(
         cert=Path(settings["TLS_CERT_FILE"]), key=Path(settings["TLS_KEY_FILE"]), ca=Path(settings["TLS_CA_FILE"])
     )
-    health = Health({}, clock=SystemClock())
+    wrong = Path(settings.get("WRONG_CLOCK", "/nowhere"))
+
+    async def clock_is_right() -> None:
+        if await asyncio.to_thread(wrong.exists):
+            raise ValueError("the clock is off")
+
+    health = Health({"clock": clock_is_right}, clock=SystemClock())
+    await health.refresh()
+    tasks = Tasks()
+    health.start(tasks)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     add_health(health, server)
     server.add_secure_port(settings["LISTEN"], server_credentials(files))
@@ -31,6 +41,7 @@ async def serve(service: str, settings: dict[str, str]) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await stopped.wait()
+    await tasks.aclose()
     print(f"{service} stops", flush=True)
     await server.stop(0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Running, Started
+from tests.cli.conftest import Running, Started, until
 from tests.cli.test_up import FAKE, ready
 
 pytestmark = pytest.mark.system
@@ -48,6 +48,23 @@ def test_dead_parts_are_named_with_what_to_do(chappe: Callable[..., Started]) ->
 
     # The stand-in for svc_edge has no WebSockets.
     assert {name for name, finding in found.items() if finding["advice"]} == {"svc_fanout-0", "valkey", "clock"}
+
+
+def test_a_clock_that_is_off_the_stores_is_named_with_what_to_do(
+    chappe: Callable[..., Started], tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    ready(chappe(*FAKE, "--json", CHAPPE_MESSAGE_WRONG_CLOCK=str(wrong)))
+    wrong.touch()
+
+    found = until(lambda: is_failing(findings(chappe("doctor", "--json"))["svc_message-0"]))
+
+    assert found["text"] == "failing: clock"
+    assert found["advice"].startswith("let its machine and its store's follow the same time servers (chronyc tracking)")
+
+
+def is_failing(finding: dict[str, str]) -> dict[str, str] | None:
+    return finding if finding["state"] == "failed" else None
 
 
 @pytest.mark.usefixtures("cassandra_install")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,15 @@ class WrongClock(SystemClock):
 
     def wall_ms(self) -> int:
         return super().wall_ms() - 3_600_000
+
+
+class SetClock(SystemClock):
+    """A clock that somebody sets while it is used."""
+
+    ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.ahead_ms
 
 
 class Ledger:
@@ -230,6 +240,32 @@ async def test_a_clock_that_is_wrong_from_the_start_mints_nothing(ledger: Ledger
     assert "s off the store's" in stream.frames[1].send_nack.detail
 
 
+async def test_a_clock_that_is_a_second_off_is_named_in_health_with_its_fix_until_it_is_right(ledger: Ledger) -> None:
+    clock = SetClock()
+    await ledger.start(Seams(clock, SystemRandomness()))
+    health = ledger.app.health
+
+    clock.ahead_ms = 1_000
+    await health.refresh()
+    wrong = health.failures.get("clock", "")
+    clock.ahead_ms = 0
+    await health.refresh()
+
+    assert re.match(r"the clock is \+[01]\.\d{3} s off the store's; .*time servers \(chronyc tracking\)", wrong)
+    assert "clock" not in health.failures
+
+
+async def test_a_step_that_made_the_clock_right_is_no_failure(ledger: Ledger) -> None:
+    clock = SetClock()
+    clock.ahead_ms = -400
+    await ledger.start(Seams(clock, SystemRandomness()))
+
+    clock.ahead_ms = 0
+    await ledger.app.health.refresh()
+
+    assert "clock" not in ledger.app.health.failures
+
+
 async def test_a_schema_that_is_missing_names_the_command(ledger_engine: EmbeddedPostgres) -> None:
     found = await databases(ledger_engine.dsn, ["svc_message_fresh"])
     async with contextlib.AsyncExitStack() as stack:
@@ -283,6 +319,19 @@ def test_a_command_says_whether_the_store_is_fit(
     assert "svc_message check: " in told.err
     assert "run: python -m svc_message migrate" in told.err
     assert f"its schema is at {max(SCHEMA.glob('*.sql')).name}" in told.out
+
+
+def test_a_command_says_that_the_clock_is_off(
+    ledger_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(monkeypatch, ledger_dsn)
+    monkeypatch.setattr("svc_message.__main__.SystemClock", WrongClock)
+
+    assert main(["check"]) == 1
+
+    told = capsys.readouterr().err
+    assert "svc_message check: the clock is -3" in told
+    assert "chronyc tracking" in told
 
 
 def test_an_epoch_is_begun_by_a_command(
