@@ -41,15 +41,12 @@ class Store(NamedTuple):
     name: str
     port: int
     owners: tuple[str, ...]
-    """Names of pods: services, and the jobs that migrate them and let go of what is old."""
+    """Names of pods: services, and what runs beside them."""
 
 
+LEDGER_PODS = ("svc-message", "svc-message-migrate", "svc-message-retain", "svc-message-replay-parked")
 STORES = (
-    Store(
-        "postgres",
-        5432,
-        ("svc-identity", "svc-identity-migrate", "svc-message", "svc-message-migrate", "svc-message-retain"),
-    ),
+    Store("postgres", 5432, ("svc-identity", "svc-identity-migrate", *LEDGER_PODS)),
     Store("valkey", 6379, ("svc-presence",)),
 )
 

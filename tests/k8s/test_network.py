@@ -39,6 +39,7 @@ STRANGER = Pod({NAME: "stranger"})
 ABROAD = Pod({NAME: "svc-edge", COMPONENT: "service"}, "elsewhere")
 PROMETHEUS = Pod({NAME: "prometheus"}, "monitoring")
 GATEWAY = Pod({NAME: "gateway"}, "gateways")
+LEDGER = {"svc-message", "svc-message-migrate", "svc-message-retain", "svc-message-replay-parked"}
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system")
 
 
@@ -113,8 +114,8 @@ def test_stores_are_reached_by_their_owners_alone(dev: Manifests) -> None:
         for store, port in (("postgres", 5432), ("valkey", 6379))
     }
 
-    postgres = {"svc-identity", "svc-identity-migrate", "svc-message", "svc-message-migrate", "svc-message-retain"}
-    assert reached == {"postgres": postgres, "valkey": {"svc-presence"}}
+    directory = {"svc-identity", "svc-identity-migrate"}
+    assert reached == {"postgres": directory | LEDGER, "valkey": {"svc-presence"}}
 
 
 def test_every_address_in_the_settings_may_be_dialled(dev: Manifests, tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_every_address_in_the_settings_may_be_dialled(dev: Manifests, tmp_path: 
     dialled = set()
     for container in dev.containers():
         source = container.workload["metadata"]["name"]
-        service = source.removesuffix("-migrate").removesuffix("-retain")
+        service = re.sub("-(migrate|retain|replay-parked)$", "", source)
         for value in (*container.settings.values(), *secrets.get(service, {}).values()):
             for host, port in addresses(value):
                 # A job is given the settings of its service and calls nobody.

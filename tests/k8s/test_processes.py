@@ -58,17 +58,22 @@ async def test_the_directory_is_migrated_started_probed_and_stopped_as_its_manif
     assert process.returncode == 0
 
 
-async def test_the_ledger_is_migrated_and_lets_go_of_what_is_old_as_its_manifests_say(
+async def test_the_ledger_is_migrated_lets_go_of_what_is_old_and_replays_as_its_manifests_say(
     dev: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     told = []
-    for place in ("svc-message-migrate/migrate", "svc-message-retain/retain"):
+    for place in (
+        "svc-message-migrate/migrate",
+        "svc-message-retain/retain",
+        "svc-message-replay-parked/replay-parked",
+    ):
         job = await start(container(dev, place), secrets, tmp_path)
         told.append((await job.communicate())[0])
         assert job.returncode == 0
 
     assert b"applied" in told[0]
     assert told[1] == b"removed 0 rows, brought 0 conversations back, looked through 0 inboxes\n"
+    assert told[2] == b"replayed 0 entries\n"
 
 
 def container(manifests: Manifests, place: str) -> Container:
