@@ -49,6 +49,8 @@ STORES = (
     Store("postgres", 5432, ("svc-identity", "svc-identity-migrate", *LEDGER_PODS)),
     Store("valkey", 6379, ("svc-presence",)),
 )
+CASSANDRA = Store("cassandra", 9042, LEDGER_PODS)
+"""Lives in a namespace of its own name, whose rules are not ours."""
 
 
 def main() -> int:
@@ -72,6 +74,7 @@ def render() -> dict[Path, str]:
     return {
         FOLDER / "base" / "network-policies.yaml": _text(service_policies(services)),
         FOLDER / "components" / "stores" / "network-policies.yaml": _text(store_policies()),
+        FOLDER / "components" / "ledger-cassandra" / "network-policies.yaml": _text(cassandra_policies()),
     }
 
 
@@ -130,6 +133,15 @@ def store_policies() -> Iterator[Manifest]:
                 {_NAME: owner},
                 egress=[{"to": [_pod(store.name)], "ports": _tcp(store.port)}],
             )
+
+
+def cassandra_policies() -> Iterator[Manifest]:
+    """Yields the policies that let the ledger out to a cluster in another namespace."""
+    nodes = {"namespaceSelector": _namespace(CASSANDRA.name), **_pod(CASSANDRA.name)}
+    for owner in CASSANDRA.owners:
+        yield _policy(
+            f"{owner}-to-{CASSANDRA.name}", {_NAME: owner}, egress=[{"to": [nodes], "ports": _tcp(CASSANDRA.port)}]
+        )
 
 
 def _policy(name: str, pods: Mapping[str, str], **directions: list[Manifest] | None) -> Manifest:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.k8s.manifests import Manifests, render
 
-VARIANTS = ("base", "overlays/dev")
+VARIANTS = ("base", "overlays/cassandra", "overlays/dev")
 
 
 @pytest.fixture(scope="session", params=VARIANTS)
@@ -19,3 +19,9 @@ def manifests(request: pytest.FixtureRequest, root: Path) -> Manifests:
 def dev(root: Path) -> Manifests:
     """Returns the manifests of the development overlay."""
     return render(root / "k8s" / "overlays" / "dev")
+
+
+@pytest.fixture(scope="session")
+def in_cassandra(root: Path) -> Manifests:
+    """Returns the manifests of the overlay with the ledger in Cassandra."""
+    return render(root / "k8s" / "overlays" / "cassandra")

@@ -39,6 +39,7 @@ STRANGER = Pod({NAME: "stranger"})
 ABROAD = Pod({NAME: "svc-edge", COMPONENT: "service"}, "elsewhere")
 PROMETHEUS = Pod({NAME: "prometheus"}, "monitoring")
 GATEWAY = Pod({NAME: "gateway"}, "gateways")
+CASSANDRA = Pod({NAME: "cassandra"}, "cassandra")
 LEDGER = {"svc-message", "svc-message-migrate", "svc-message-retain", "svc-message-replay-parked"}
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system")
 
@@ -116,6 +117,18 @@ def test_stores_are_reached_by_their_owners_alone(dev: Manifests) -> None:
 
     directory = {"svc-identity", "svc-identity-migrate"}
     assert reached == {"postgres": directory | LEDGER, "valkey": {"svc-presence"}}
+
+
+def test_a_cassandra_is_reached_in_its_namespace_by_what_is_of_the_ledger_alone(in_cassandra: Manifests) -> None:
+    network = Network(in_cassandra.of("NetworkPolicy"))
+    pods = {workload["metadata"]["name"]: Pod(pod_labels(workload)) for workload in in_cassandra.workloads}
+
+    reached = {name for name, pod in pods.items() if network.allows(pod, CASSANDRA, 9042)}
+
+    assert reached == LEDGER
+    for name, port in itertools.product(LEDGER, (7000, 7199)):
+        assert not network.allows(pods[name], CASSANDRA, port)
+        assert not network.allows(pods[name], CASSANDRA._replace(namespace="elsewhere"), 9042)
 
 
 def test_every_address_in_the_settings_may_be_dialled(dev: Manifests, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from chappe.runtime import config
 from chappe.runtime.channels import grpc_target
 from chappe.runtime.pki import TRUST_DOMAIN, spiffe_id
 from k8s import dev_secrets
+from svc_message.adapters.cassandra_keyspace import address_of
+from svc_message.config import Ledger
 from tests.k8s.manifests import Container, Manifests, render
 from tests.k8s.settings import load, mounted, service_of
 
@@ -21,8 +23,10 @@ MARGIN_S = 10
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Returns the development Secrets, by name."""
-    return dev_secrets.make(tmp_path_factory.mktemp("secrets"))
+    """Returns the development Secrets, by name, and what a ledger in Cassandra needs beside them."""
+    made = dev_secrets.make(tmp_path_factory.mktemp("secrets"))
+    made["svc-message"] |= {"cassandra-password": "secret", "cassandra-ca.crt": made["svc-message-tls"]["ca.crt"]}
+    return made
 
 
 def test_every_service_and_job_takes_its_settings(
@@ -33,6 +37,27 @@ def test_every_service_and_job_takes_its_settings(
 
         if container.workload["kind"] == "Deployment":
             assert loaded.server.tls_key_file is not None, container.place
+
+
+def test_all_that_is_of_the_ledger_is_told_of_cassandra(
+    in_cassandra: Manifests, secrets: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    told = {one.place: load(one, secrets, tmp_path) for one in ours(in_cassandra) if service_of(one) == "message"}
+
+    assert told.keys() == {
+        "svc-message/server",
+        "svc-message-migrate/migrate",
+        "svc-message-retain/retain",
+        "svc-message-replay-parked/replay-parked",
+    }
+    for loaded in told.values():
+        assert (loaded.ledger, bool(loaded.store_dsn)) == (Ledger.CASSANDRA, False)
+        address = address_of(loaded.cassandra)
+        assert (address.hosts, address.port, address.datacenter) == (("cassandra.cassandra",), 9042, "datacenter1")
+        assert (address.user, address.password.reveal()) == ("svc_message", "secret")
+        assert address.ca_file is not None
+        x509.load_pem_x509_certificate(address.ca_file.read_bytes())
+        assert (loaded.cassandra.cassandra_replicas, loaded.cassandra.cassandra_may_lose) == (3, False)
 
 
 def test_a_wrong_or_a_missing_variable_is_found(

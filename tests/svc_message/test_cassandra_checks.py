@@ -285,6 +285,31 @@ async def test_a_role_of_its_own_is_enough_once_it_may_see_the_settings(
             await check_ledger(CassandraSettings(cassandra_hosts=(node.address,), cassandra_user="nobody"))
 
 
+async def test_a_role_that_may_make_keyspaces_and_see_the_settings_migrates_and_starts(
+    tmp_path: Path, cassandra_install: CassandraInstall
+) -> None:
+    async with EmbeddedCassandra(tmp_path, cassandra_install, options=CassandraOptions()) as node:
+        assert node.login is not None
+        settings = CassandraSettings(
+            cassandra_hosts=(node.address,),
+            cassandra_replicas=1,
+            cassandra_user="svc_message",
+            cassandra_password=Secret("secret"),
+        )
+        with open_session(Address((node.address,), user=node.login.role, password=node.login.password)) as session:
+            # As k8s/README.md has them.
+            session.driver.execute("CREATE ROLE svc_message WITH LOGIN = true AND PASSWORD = 'secret'")
+            session.driver.execute("GRANT CREATE ON ALL KEYSPACES TO svc_message")
+            session.driver.execute("GRANT SELECT ON TABLE system_views.settings TO svc_message")
+            await migrate_ledger(settings)
+            session.driver.execute("REVOKE CREATE ON ALL KEYSPACES FROM svc_message")
+
+        await check_ledger(settings)
+
+        with pytest.raises(UnavailableError, match="has no CREATE permission"):
+            await migrate_ledger(dataclasses.replace(settings, cassandra_keyspace="another"))
+
+
 def test_a_command_makes_the_keyspace_and_brings_it_up_to_date(
     cassandra: EmbeddedCassandra, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
