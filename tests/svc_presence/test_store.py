@@ -1,14 +1,16 @@
-"""The conformance suite of the port `PresenceStore`: in memory, on one Valkey, and on a Valkey Cluster."""
+"""The conformance suite of the port `PresenceStore`: in memory, on one Valkey, and on a Cluster of three."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from chappe.runtime.engines import EmbeddedValkey
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
@@ -42,8 +44,12 @@ BOB = UserId(b"}" * 16)
 HERE, ELSEWHERE = ConversationId(b"{" * 16), ConversationId(b"e" * 16)
 
 
-class ValkeyCluster(EmbeddedValkey):
-    """A Cluster of one node, which is as strict about slots as one of a hundred."""
+SLOTS = 16_384
+NODES = 3
+
+
+class ClusterNode(EmbeddedValkey):
+    """A node of a Cluster."""
 
     def _configuration(self) -> str:
         return super()._configuration() + "cluster-enabled yes\ncluster-require-full-coverage no\n"
@@ -84,8 +90,8 @@ class ValkeyHarness:
 
     def __init__(self, url: str, *, is_cluster: bool) -> None:
         self.store = RedisPresenceStore(url, is_cluster=is_cluster, timeout_s=10)
-        # A Cluster of one node owns every slot, so that a plain client reads everything.
-        self.client: Redis = Redis.from_url(url)
+        make: Any = RedisCluster if is_cluster else Redis
+        self.client: Any = make.from_url(url)
 
     async def age(self, seconds: int) -> None:
         """Makes everything older: the times in the values, and the times to live."""
@@ -124,25 +130,50 @@ def older(value: bytes, seconds: int) -> bytes:
     return rest + b"|%d" % (int(expires_ms) - seconds * 1000)
 
 
-def free_port() -> int:
-    """Finds a port whose Cluster bus port, 10,000 above, exists."""
-    while True:
-        with socket.socket() as probe:
+def free_ports(count: int) -> list[int]:
+    """Finds ports whose Cluster bus ports, 10,000 above, exist."""
+    with contextlib.ExitStack() as probes:
+        ports: list[int] = []
+        while len(ports) < count:
+            probe = probes.enter_context(socket.socket())
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port
+            ports += [port] if port < 55_000 else []
+        return ports
 
 
-async def make_cluster(url: str) -> None:
-    client: Redis = Redis.from_url(url)
-    await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    async with asyncio.timeout(30):
-        while True:
-            if b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO"):
-                break
-            await asyncio.sleep(0.02)
-    await client.aclose()
+def cluster_node(folder: Path, port: int) -> ClusterNode:
+    """Makes a node that asks the same password as the others: clients know one."""
+    folder.mkdir()
+    (folder / "password").write_text("of-all-nodes", encoding="utf-8")
+    return ClusterNode(folder, port=port, dies_with_launcher=False)
+
+
+async def start_cluster(nodes: Sequence[ClusterNode]) -> None:
+    """Starts nodes, gives each its share of the slots, and returns once each knows who has the others."""
+    await asyncio.gather(*(node.start() for node in nodes))
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Redis.from_url(node.tcp_url)) for node in nodes]
+        bounds = [SLOTS * number // len(nodes) for number in range(len(nodes) + 1)]
+        for number, client in enumerate(clients):
+            await client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            await client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+        for node in nodes[1:]:
+            await clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", urlsplit(node.tcp_url).port)
+        async with asyncio.timeout(30):
+            while True:
+                if all([is_whole(await client.execute_command("CLUSTER", "INFO")) for client in clients]):
+                    break
+                await asyncio.sleep(0.02)
+
+
+def is_whole(told: bytes) -> bool:
+    lines = set(told.split(b"\r\n"))
+    return {b"cluster_state:ok", b"cluster_slots_ok:%d" % SLOTS, b"cluster_known_nodes:%d" % NODES} <= lines
+
+
+async def stop_all(nodes: Sequence[ClusterNode]) -> None:
+    await asyncio.gather(*(node.stop() for node in nodes))
 
 
 # Code between fork and exec may crash the child of a process in which gRPC runs threads, as other tests start here;
@@ -156,12 +187,17 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    engine = ValkeyCluster(tmp_path_factory.mktemp("cluster") / "vk", port=free_port(), dies_with_launcher=False)
-    asyncio.run(engine.start())
-    asyncio.run(make_cluster(engine.tcp_url))
-    yield engine.tcp_url
-    asyncio.run(engine.stop())
+def cluster_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ClusterNode]]:
+    folder = tmp_path_factory.mktemp("cluster")
+    nodes = [cluster_node(folder / f"vk{number}", port) for number, port in enumerate(free_ports(NODES))]
+    asyncio.run(start_cluster(nodes))
+    yield nodes
+    asyncio.run(stop_all(nodes))
+
+
+@pytest.fixture(scope="module")
+def cluster(cluster_nodes: list[ClusterNode]) -> str:
+    return cluster_nodes[0].tcp_url
 
 
 @pytest.fixture
@@ -229,6 +265,21 @@ async def test_a_connected_session_is_located_and_its_user_online(harness: Harne
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2**64 - 1), PARIS)]
     assert await is_online(harness, ALICE)
     assert await was_seen(harness, ALICE)
+
+
+async def test_users_are_spread_over_all_nodes_of_a_cluster_and_read_in_one_call(
+    cluster_nodes: list[ClusterNode],
+) -> None:
+    harness = ValkeyHarness(cluster_nodes[0].tcp_url, is_cluster=True)
+    users = [user(number) for number in range(60)]
+
+    await connect(harness.store, PARIS, *(session(number + 1, one) for number, one in enumerate(users)))
+
+    assert all(one.online_left_ms > 0 for one in await harness.store.read_presence(users))
+    for node in cluster_nodes:
+        async with Redis.from_url(node.tcp_url) as client:
+            assert await client.dbsize() > 0
+    await harness.aclose()
 
 
 async def test_a_connect_wins_and_tells_what_it_replaced(harness: Harness) -> None:
