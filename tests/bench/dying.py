@@ -16,9 +16,18 @@ from tests.system.crowd import Crowd, CrowdTerms
 from tests.system.deaths import of_services, suffer
 from tests.system.scenarios import HASTY
 
-STANDS: Final[Mapping[str, str]] = {"postgres": "postgres", "cassandra": "cassandra-3"}
-"""By the engine of a run, the stand that has more than one of what it can have."""
-RATE: Final = 200.0
+
+class Way(NamedTuple):
+    """How it is done with one engine."""
+
+    stand: str
+    """The one of nemesis that has more than one of what it can have."""
+    rate: float
+    """Messages each second: far from what two cores can do, so that what is measured is the deaths."""
+
+
+WAYS: Final[Mapping[str, Way]] = {"postgres": Way("postgres", 200.0), "cassandra": Way("cassandra-3", 30.0)}
+"""By the engine of a run."""
 READY_WITHIN_S: Final = 120.0
 
 
@@ -40,9 +49,10 @@ async def measure_deaths(ledger: str, seconds: float) -> Deaths:
         ledger: The engine that keeps the ledger.
         seconds: How long people talk before, so that everything is warm.
     """
+    way = WAYS[ledger]
     with tempfile.TemporaryDirectory(prefix="chappe-bench-deaths-") as name:
         folder = Path(name)
-        async with LEDGERS[STANDS[ledger]].stand(folder / "ledger") as stand:
+        async with LEDGERS[way.stand].stand(folder / "ledger") as stand:
             plan = Plan(
                 data=folder / "data",
                 edges=2,
@@ -54,9 +64,11 @@ async def measure_deaths(ledger: str, seconds: float) -> Deaths:
             mesh = Mesh(stand.of(plan))
             await mesh.start()
             try:
-                async with Crowd(mesh, "deaths", CrowdTerms(rate=RATE)) as crowd:
+                async with Crowd(mesh, "deaths", CrowdTerms(rate=way.rate)) as crowd:
                     async with crowd.talking():
-                        await crowd.acknowledged(max(1, int(seconds * RATE)), timeout_s=10 * seconds + READY_WITHIN_S)
+                        await crowd.acknowledged(
+                            max(1, int(seconds * way.rate)), timeout_s=10 * seconds + READY_WITHIN_S
+                        )
                     deaths = [*of_services(mesh), *stand.deaths[:1]]
                     report = await suffer(crowd, deaths)
             finally:

@@ -146,7 +146,7 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
         ),
     ),
     "deaths": (
-        "One of two of each service dies, and one of three nodes of Cassandra, while people write 200 messages/s",
+        "One of two of each service dies, and one of three nodes of Cassandra, while people write to each other",
         (
             Column("deaths", _of("deaths")),
             Column("acknowledged", _of("acknowledged")),
