@@ -157,7 +157,7 @@ class Connection:
     async def _ended(self, wire: Wire) -> Closed:
         await asyncio.wait([wire.closed], timeout=WELCOME_S)
         if not self._engine.core.session.session_id:
-            wire.close(1001, "no Welcome came")
+            wire.abandon("no Welcome came")
         while not wire.closed.done():
             await asyncio.wait([wire.closed], timeout=self._options.ping_s)
             if not wire.closed.done():

@@ -17,6 +17,8 @@ from chappe.client.store import Batch, DeviceStore
 from chappe.client.wire import Wire
 
 TICK_S = 1.0
+PONG_WITHIN_S = 6.0
+"""An edge that says nothing for so long after it was asked for its time is given up: another one may be there."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Engine:
         self._executor = executor
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
+        self._heard_s = 0.0
         self._is_woken = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -69,7 +72,8 @@ class Engine:
         self._wire = wire
         self.go_away = None
         self.is_caught_up = False
-        self.core.connected(hello, wire.host, self._clock.monotonic_s())
+        self._heard_s = self._clock.monotonic_s()
+        self.core.connected(hello, wire.host, self._heard_s)
         self.flush()
 
     def detach(self) -> None:
@@ -104,8 +108,9 @@ class Engine:
 
     def frame_arrived(self, data: bytes, *, is_last: bool) -> None:
         """Takes a frame of the edge."""
+        self._heard_s = self._clock.monotonic_s()
         try:
-            is_full = self.core.received(data, self._clock.monotonic_s())
+            is_full = self.core.received(data, self._heard_s)
         except ProtocolError as error:
             _log.warning("%s", error)
             if self._wire is not None:
@@ -184,5 +189,9 @@ class Engine:
             if timer is not None:
                 timer.cancel()
         self._timer = self._late = None
-        self.core.tick(self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        asked_s = self.core.asked_s
+        if self._wire is not None and self._heard_s <= asked_s <= now_s - PONG_WITHIN_S:
+            self._wire.abandon(f"nothing came for {PONG_WITHIN_S:g} s")
+        self.core.tick(now_s)
         self.flush()

@@ -117,10 +117,13 @@ class Outbox:
             else:
                 self._again.append(entry)
 
-    def tick(self, frames: list[bytes], now_s: float) -> None:
-        """Sends again what was not answered in time or was to be tried later."""
-        for entry in [entry for entry in self._out.values() if entry.due_s <= now_s]:
+    def tick(self, frames: list[bytes], now_s: float) -> bool:
+        """Sends again what was not answered in time or was to be tried later; returns whether an answer is missing."""
+        due = [entry for entry in self._out.values() if entry.due_s <= now_s]
+        is_ignored = any(entry.unanswered for entry in due)
+        for entry in due:
             self._transmit(entry, frames, now_s)
+        return is_ignored
 
     def stored(self, ack: server_frame_pb2.SendAck) -> None:
         """Settles a change that the server has stored."""

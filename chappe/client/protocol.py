@@ -6,6 +6,7 @@ together: what must not be forgotten goes through `take_batch` and `committed` b
     connected() -> received()* -> take_batch() -> (the store commits) -> committed() -> frames and changes
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -142,10 +143,19 @@ class ClientProtocol:
             self.changes += self.watches.offline()
 
     def tick(self, now_s: float) -> None:
-        """Sends again what an edge has not answered in time, and the acknowledgement that had time."""
-        self.outbox.tick(self.frames, now_s)
+        """Sends again what an edge has not answered in time, and the acknowledgement that had time.
+
+        An edge that answers no change is asked for its time as well, which it tells without the help of any other.
+        """
+        if self.outbox.tick(self.frames, now_s):
+            self.ping(now_s)
         if self.session.session_id and (count := self.acks.overdue()):
             self.frames.append(ack_frame(count))
+
+    @property
+    def asked_s(self) -> float:
+        """Since when the edge has been asked for its time and has not told it; infinite when it has."""
+        return self._pings[0][1] if self._pings else math.inf
 
     def ping(self, now_s: float) -> None:
         """Asks the edge for its time; does nothing without a session."""

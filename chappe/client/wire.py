@@ -83,6 +83,15 @@ class Wire(picows.WSListener):
             transport.send_close(picows.WSCloseCode(code), detail.encode())
             transport.disconnect()
 
+    def abandon(self, detail: str) -> None:
+        """Gives the connection up at once: to send a farewell on a line that is broken may take minutes."""
+        transport = self._transport
+        if transport is None:
+            self.close(_BROKEN, detail)
+        else:
+            self._close = Closed(_BROKEN, detail)
+            transport.disconnect(False)  # noqa: FBT003 - picows knows it by its place: not after what is unsent
+
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         """Keeps the transport."""
         self._transport = transport

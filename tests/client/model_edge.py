@@ -54,6 +54,7 @@ class ModelEdge:
     def __init__(self, now_ms: int = 1_790_000_000_000) -> None:
         self.now_ms = now_ms
         self.window = 32
+        self.is_ledger_silent = False
         self.log: list[item_pb2.Item] = []
         self.stored: dict[bytes, bytes] = {}
         self.void: set[bytes] = set()
@@ -132,6 +133,8 @@ class ModelEdge:
             return
         is_duplicate = send.message_id in self.stored
         self.stored.setdefault(send.message_id, plain)
+        if self.is_ledger_silent:
+            return
         if send.HasField("read"):
             self.read_upto.append(send.read.read_upto)
         self._put(

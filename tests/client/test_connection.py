@@ -134,6 +134,50 @@ async def test_another_edge_takes_the_session_on() -> None:
         await someone.client.close()
 
 
+@pytest.fixture
+def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the engine look at its clock as often as the clock of these tests moves."""
+    monkeypatch.setattr("chappe.client.engine.TICK_S", 0.002)
+
+
+@pytest.mark.usefixtures("quick_ticks")
+async def test_an_edge_that_says_nothing_for_6_seconds_after_it_was_asked_is_left_for_another() -> None:
+    async with SocketEdge() as one, SocketEdge() as other:
+        someone = Someone(one.address, other.address)
+        await someone.client.start()
+        one.is_mute = True
+        outgoing = someone.client.send(PEER, b"hello")
+        await until(lambda: one.model.stored)
+
+        someone.clock.pass_s(4.1)
+        await until(lambda: one.model.pings)
+        someone.clock.pass_s(6.1)
+        await until(lambda: someone.sent)
+
+        assert [attempt for attempt, _ in other.model.bodies[outgoing.message_id]] == [3]
+        assert (len(one.model.hellos), len(other.model.hellos)) == (1, 1)
+        await someone.client.close()
+
+
+@pytest.mark.usefixtures("quick_ticks")
+async def test_an_edge_that_tells_its_time_is_waited_for_while_the_ledger_says_nothing(
+    edge: SocketEdge, someone: Someone
+) -> None:
+    edge.model.is_ledger_silent = True
+    outgoing = someone.client.send(PEER, b"hello")
+    await until(lambda: edge.model.bodies)
+
+    for pings in (1, 2, 3):
+        someone.clock.pass_s(16.1)
+        await until(lambda pings=pings: len(edge.model.pings) == pings)
+    edge.model.is_ledger_silent = False
+    someone.clock.pass_s(60.0)
+    await until(lambda: someone.sent)
+
+    assert [attempt for attempt, _ in edge.model.bodies[outgoing.message_id]] == [1, 2, 3, 4, 5]
+    assert len(edge.model.hellos) == 1
+
+
 async def test_the_goaway_delay_is_obeyed(edge: SocketEdge, someone: Someone) -> None:
     go_away = server_frame_pb2.GoAway(close_code=4000, detail="drain", reconnect_after_ms=42_000)
     edge.model.frames.append(frame(go_away=go_away).SerializeToString())
@@ -295,6 +339,6 @@ async def test_a_connection_that_broke_with_its_handshake_has_an_end() -> None:
 
     wire = Wire("edge:1", Nobody())
 
-    wire.close(1001, "no Welcome came")
+    wire.abandon("no Welcome came")
 
-    assert wire.closed.result() == Closed(1001, "no Welcome came")
+    assert wire.closed.result() == Closed(1006, "no Welcome came")
