@@ -93,6 +93,10 @@ class ModelEdge:
         self.places += range(start, end)
         self._put(events=events)
 
+    def was_asked(self, times: int) -> bool:
+        """Returns whether it was asked for its time so often."""
+        return len(self.pings) == times
+
     def verified(self) -> int:
         """Returns the cursor that may be given out: before it, this device has acknowledged everything."""
         acked = set(self.places[: self.acked])

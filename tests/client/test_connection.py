@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -169,7 +170,7 @@ async def test_an_edge_that_tells_its_time_is_waited_for_while_the_ledger_says_n
 
     for pings in (1, 2, 3):
         someone.clock.pass_s(16.1)
-        await until(lambda pings=pings: len(edge.model.pings) == pings)
+        await until(partial(edge.model.was_asked, pings))
     edge.model.is_ledger_silent = False
     someone.clock.pass_s(60.0)
     await until(lambda: someone.sent)

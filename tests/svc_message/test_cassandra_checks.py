@@ -2,11 +2,9 @@
 
 import asyncio
 import dataclasses
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +13,6 @@ from chappe.runtime.cassandra import Address, CassandraSession, open_session
 from chappe.runtime.clock import system_seams
 from chappe.runtime.config import ConfigError, Secret, load
 from chappe.runtime.engines.cassandra import (
-    THROW_AWAY,
     CassandraInstall,
     CassandraOptions,
     EmbeddedCassandra,
@@ -40,6 +37,7 @@ from svc_message.adapters.cassandra_keyspace import migrate_ledger, open_ledger
 from svc_message.adapters.ledger_cassandra import SCHEMA
 from svc_message.app import build
 from svc_message.config import CassandraSettings, Config, Ledger
+from tests.conftest import started
 
 SIMPLE = "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {}}}"
 
@@ -147,35 +145,6 @@ async def test_replicas_without_nodes_are_told_before_a_schema_that_cannot_be_re
         await migrate_ledger(settings(cassandra_keyspace=name))
 
 
-async def test_two_dead_nodes_of_three_are_told_at_start(
-    cassandra_cluster: EmbeddedCassandraCluster, settings: Callable[..., CassandraSettings]
-) -> None:
-    await migrate(Address(tuple(cassandra_cluster.addresses)), "ledger", SCHEMA, replicas=3)
-    three = settings(cassandra_hosts=tuple(cassandra_cluster.addresses), cassandra_keyspace="ledger")
-    await asyncio.gather(*(node.kill() for node in cassandra_cluster.nodes[1:]))
-    try:
-        told = await told_at_start(three)
-    finally:
-        await cassandra_cluster.start()
-
-    # Until the one that is left knows that they are dead it waits for them.
-    assert all("too few replicas answered in time" in why for why in told[:-1])
-    assert re.search(NO_QUORUM, told[-1])
-
-
-async def told_at_start(settings: CassandraSettings) -> list[str]:
-    """Starts until it is refused for good; returns what was said each time."""
-    told: list[str] = []
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                await check_ledger(settings)
-            except UnavailableError as error:
-                told.append(error.message)
-            except StartError as error:
-                return [*told, str(error)]
-
-
 @pytest.mark.parametrize("off_s", [-1.5, 1.5])
 def test_a_clock_that_is_off_is_told_by_how_much(session: CassandraSession, off_s: float) -> None:
     check_clock(session, time.time)
@@ -195,24 +164,6 @@ def test_nodes_that_would_refuse_a_flush_are_named_with_the_setting(session: Cas
                 Node("10.0.0.2", {"batch_size_fail_threshold": "39KiB"}),
             ]
         )
-
-
-async def test_thresholds_that_are_lower_than_a_flush_are_warned_of_with_what_to_set(
-    tmp_path: Path, cassandra_install: CassandraInstall, caplog: pytest.LogCaptureFixture
-) -> None:
-    as_shipped = dataclasses.replace(THROW_AWAY, takes_flushes=False)
-    async with EmbeddedCassandra(tmp_path, cassandra_install, options=as_shipped) as node:
-        await migrate(Address((node.address,)), "ledger", SCHEMA, replicas=1)
-
-        await check_ledger(
-            CassandraSettings(cassandra_hosts=(node.address,), cassandra_keyspace="ledger", cassandra_may_lose=True)
-        )
-
-    warned = "\n".join(record.getMessage() for record in caplog.records if record.name == CHECKS)
-    assert f"40 KiB, at {node.address} (5KiB): " in warned
-    assert "set batch_size_warn_threshold: 64KiB in cassandra.yaml" in warned
-    assert f"56 partitions, at {node.address} (10): " in warned
-    assert "set unlogged_batch_across_partitions_warn_threshold: 200 in cassandra.yaml" in warned
 
 
 async def test_thresholds_of_a_flush_are_enough(
@@ -258,56 +209,74 @@ def test_several_replicas_make_a_late_commit_log_a_warning(caplog: pytest.LogCap
     assert "killed at the same moment" in caplog.text
 
 
+@pytest.fixture(scope="module")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, cassandra_install: CassandraInstall
+) -> Iterator[EmbeddedCassandra]:
+    """Returns a node that asks for passwords, and whose batches are as small as Cassandra is shipped with."""
+    options = CassandraOptions(takes_flushes=False)
+    node = EmbeddedCassandra(tmp_path_factory.mktemp("guarded"), cassandra_install, options=options)
+    with started(node):
+        yield node
+
+
+@pytest.fixture
+def administrator(guarded: EmbeddedCassandra) -> Address:
+    """Returns how the one who may do everything gets in."""
+    assert guarded.login is not None
+    return Address((guarded.address,), user=guarded.login.role, password=guarded.login.password)
+
+
 async def test_a_role_of_its_own_is_enough_once_it_may_see_the_settings(
-    tmp_path: Path, cassandra_install: CassandraInstall
+    guarded: EmbeddedCassandra, administrator: Address
 ) -> None:
-    async with EmbeddedCassandra(tmp_path, cassandra_install, options=CassandraOptions()) as node:
-        assert node.login is not None
-        administrator = Address((node.address,), user=node.login.role, password=node.login.password)
-        await migrate(administrator, "ledger", SCHEMA, replicas=1)
-        with open_session(administrator) as session:
-            session.driver.execute("CREATE ROLE svc_message WITH LOGIN = true AND PASSWORD = 'secret'")
-            session.driver.execute("GRANT SELECT ON KEYSPACE ledger TO svc_message")
-            settings = CassandraSettings(
-                cassandra_hosts=(node.address,),
-                cassandra_keyspace="ledger",
-                cassandra_user="svc_message",
-                cassandra_password=Secret("secret"),
-                cassandra_may_lose=False,
-            )
-            with pytest.raises(StartError, match=r"GRANT SELECT ON TABLE system_views\.settings"):
-                await check_ledger(settings)
-            session.driver.execute("GRANT SELECT ON TABLE system_views.settings TO svc_message")
+    await migrate(administrator, "ledger", SCHEMA, replicas=1)
+    settings = CassandraSettings(
+        cassandra_hosts=(guarded.address,),
+        cassandra_keyspace="ledger",
+        cassandra_user="reader",
+        cassandra_password=Secret("secret"),
+        cassandra_may_lose=False,
+    )
+    with open_session(administrator) as session:
+        session.driver.execute("CREATE ROLE reader WITH LOGIN = true AND PASSWORD = 'secret'")
+        session.driver.execute("GRANT SELECT ON KEYSPACE ledger TO reader")
+        with pytest.raises(StartError, match=r"GRANT SELECT ON TABLE system_views\.settings"):
+            await check_ledger(settings)
+        session.driver.execute("GRANT SELECT ON TABLE system_views.settings TO reader")
 
-            await until_fit(settings)
+        await until_fit(settings)
 
-        with pytest.raises(UnavailableError, match="whether hosts, port, data centre, user"):
-            await check_ledger(CassandraSettings(cassandra_hosts=(node.address,), cassandra_user="nobody"))
+    with pytest.raises(UnavailableError, match="whether hosts, port, data centre, user"):
+        await check_ledger(CassandraSettings(cassandra_hosts=(guarded.address,), cassandra_user="nobody"))
 
 
 async def test_a_role_that_may_make_keyspaces_and_see_the_settings_migrates_and_starts(
-    tmp_path: Path, cassandra_install: CassandraInstall
+    guarded: EmbeddedCassandra, administrator: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with EmbeddedCassandra(tmp_path, cassandra_install, options=CassandraOptions()) as node:
-        assert node.login is not None
-        settings = CassandraSettings(
-            cassandra_hosts=(node.address,),
-            cassandra_replicas=1,
-            cassandra_user="svc_message",
-            cassandra_password=Secret("secret"),
-        )
-        with open_session(Address((node.address,), user=node.login.role, password=node.login.password)) as session:
-            # As k8s/README.md has them.
-            session.driver.execute("CREATE ROLE svc_message WITH LOGIN = true AND PASSWORD = 'secret'")
-            session.driver.execute("GRANT CREATE ON ALL KEYSPACES TO svc_message")
-            session.driver.execute("GRANT SELECT ON TABLE system_views.settings TO svc_message")
-            await migrate_ledger(settings)
-            session.driver.execute("REVOKE CREATE ON ALL KEYSPACES FROM svc_message")
+    settings = CassandraSettings(
+        cassandra_hosts=(guarded.address,),
+        cassandra_replicas=1,
+        cassandra_user="svc_message",
+        cassandra_password=Secret("secret"),
+    )
+    with open_session(administrator) as session:
+        # As k8s/README.md has them.
+        session.driver.execute("CREATE ROLE svc_message WITH LOGIN = true AND PASSWORD = 'secret'")
+        session.driver.execute("GRANT CREATE ON ALL KEYSPACES TO svc_message")
+        session.driver.execute("GRANT SELECT ON TABLE system_views.settings TO svc_message")
+        await migrate_ledger(settings)
+        session.driver.execute("REVOKE CREATE ON ALL KEYSPACES FROM svc_message")
 
-        await check_ledger(settings)
+    await check_ledger(settings)
 
-        with pytest.raises(UnavailableError, match="has no CREATE permission"):
-            await migrate_ledger(dataclasses.replace(settings, cassandra_keyspace="another"))
+    with pytest.raises(UnavailableError, match="has no CREATE permission"):
+        await migrate_ledger(dataclasses.replace(settings, cassandra_keyspace="another"))
+    warned = "\n".join(record.getMessage() for record in caplog.records if record.name == CHECKS)
+    assert f"40 KiB, at {guarded.address} (5KiB): " in warned
+    assert "set batch_size_warn_threshold: 64KiB in cassandra.yaml" in warned
+    assert f"56 partitions, at {guarded.address} (10): " in warned
+    assert "set unlogged_batch_across_partitions_warn_threshold: 200 in cassandra.yaml" in warned
 
 
 def test_a_command_makes_the_keyspace_and_brings_it_up_to_date(

@@ -62,7 +62,9 @@ def hot_of(desk: Desk) -> Hot:
 async def store_on_cassandra(cut: Cut, desk: Desk, hot: Hot) -> int:
     """Writes alice's rows as the store does, and her line with every bucket; returns how many bytes a row has."""
     rows = [row for message_id in hot.ids for row in rows_of(desk, hot, message_id)]
-    await cut.write([rows[start : start + TOGETHER] for start in range(0, MESSAGES, TOGETHER)])
+    for place in range(0, MESSAGES, 50 * TOGETHER):
+        # Not more at once than a connection has numbers for.
+        await cut.write([rows[start : start + TOGETHER] for start in range(place, place + 50 * TOGETHER, TOGETHER)])
     newest = {bucket_of(one): one for one in hot.ids}
     moving = [Touching(one, hot.conversation_id, desk.alice, desk.bob, False, 0) for one in newest.values()]  # noqa: FBT003 - by column
     await cut.write([[touch(desk.alice, desk.bob, one)] for one in moving])

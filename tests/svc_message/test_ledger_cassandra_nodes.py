@@ -1,23 +1,28 @@
 """The ledger on three nodes: some are killed while people write, and nothing that was acknowledged is lost."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from chappe.runtime import migrations_cassandra
+from chappe.runtime.app import StartError
 from chappe.runtime.cassandra import Address, open_session
 from chappe.runtime.engines.cassandra import EmbeddedCassandraCluster
 from chappe.runtime.errors import UnavailableError
+from svc_message.adapters.cassandra_keyspace import open_ledger
 from svc_message.adapters.ledger_cassandra import SCHEMA
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.config import CassandraSettings
 from svc_message.model import NewMessage
 from tests.svc_message.desk import Desk, ids, inbox, page
 
 BATCHES = 60
 BATCH = 8
 WRITERS = 4
+NO_QUORUM = r"only 1 of the 2 replicas that must answer are alive in data centre datacenter1; start .*nodetool status"
 
 
 @pytest.fixture
@@ -107,18 +112,41 @@ async def test_what_a_node_has_missed_is_read_from_the_others(
     await cassandra_cluster.until_whole()
 
 
-async def test_what_was_acknowledged_is_there_after_all_nodes_were_killed_at_once(
+async def test_two_dead_nodes_are_told_at_start_and_after_all_were_killed_everything_is_there(
     cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
 ) -> None:
     written = Writers(store, desk)
     await written.write(BATCHES)
 
+    await asyncio.gather(*(node.kill() for node in cassandra_cluster.nodes[1:]))
+    told = await told_at_start(cassandra_cluster)
     await cassandra_cluster.kill()
     with pytest.raises(UnavailableError):
         await store.accept([desk.write()])
     await cassandra_cluster.start()
 
+    # Until the one that was left knew that the others were dead it waited for them.
+    assert all("too few replicas answered in time" in why for why in told[:-1])
+    assert re.search(NO_QUORUM, told[-1])
+
     await _found(store, desk, written)
+
+
+async def told_at_start(cluster: EmbeddedCassandraCluster) -> list[str]:
+    """Starts until it is refused for good; returns what was said each time."""
+    settings = CassandraSettings(
+        cassandra_hosts=tuple(cluster.addresses), cassandra_keyspace="ledger", cassandra_may_lose=True
+    )
+    told: list[str] = []
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                session = await open_ledger(settings)
+                await asyncio.to_thread(session.close)
+            except UnavailableError as error:
+                told.append(error.message)
+            except StartError as error:
+                return [*told, str(error)]
 
 
 async def _found(store: CassandraMessageStore, desk: Desk, written: Writers) -> None:
