@@ -3,7 +3,7 @@
 import click
 
 from chappe.cli.duration import seconds
-from chappe.cli.terminal import ONLINE_S, Terminal, pass_terminal, shared_options
+from chappe.cli.terminal import LOCAL_AFTER_S, ONLINE_S, Terminal, pass_terminal, shared_options
 
 
 @click.command()
@@ -82,7 +82,7 @@ def history(terminal: Terminal, /, *, chat: str, limit: int) -> None:
         from chappe.cli.conversation import newest_or_stored
         from chappe.cli.show import Screen
 
-        async with terminal.client(may_be_offline=True) as me:
+        async with terminal.client(may_be_offline=True, wait_s=LOCAL_AFTER_S) as me:
             screen = Screen(terminal, me)
             for entry in await newest_or_stored(terminal, me, chat, limit):
                 await screen.event(entry)
@@ -104,7 +104,7 @@ def chats(terminal: Terminal, /, *, limit: int, is_archived: bool) -> None:
     async def work() -> None:
         from chappe.cli.chat_list import chats_or_stored, show_chat
 
-        async with terminal.client(may_be_offline=True) as me:
+        async with terminal.client(may_be_offline=True, wait_s=LOCAL_AFTER_S) as me:
             for chat in await chats_or_stored(terminal, me, limit, is_archived=is_archived):
                 await show_chat(terminal, me, chat)
 
