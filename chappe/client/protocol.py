@@ -68,6 +68,8 @@ class ClientProtocol:
             recorder: Where to write the history, if anywhere.
         """
         self.clock = ServerClock(seams.clock.wall_ms(), seams.clock.monotonic_s())
+        if restored.accepted_ms:
+            self.clock.accepted(restored.accepted_ms, seams.clock.monotonic_s())
         mint = IdMint(mint_tag_of(user_id, device_id), seams.randomness, restored.last_minted)
         self.outbox = Outbox(self.clock, mint, recorder, restored)
         self.calls = Calls()

@@ -75,6 +75,8 @@ class Restored(NamedTuple):
     next_draft: int = 1
     seen_ms: Sequence[tuple[bytes, int]] = ()
     """Each conversation with the time of its newest message."""
+    accepted_ms: int = 0
+    """When the ledger accepted the newest message that is here; 0 for none."""
 
 
 class StoredReaction(NamedTuple):

@@ -16,6 +16,7 @@ from chappe.client.changes import (
     TickRaised,
 )
 from chappe.client.membership import counted
+from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import OutboxRow
 from chappe.client.store import Batch, Restored
 
@@ -62,13 +63,16 @@ class LeanStore:
         self._ticks = RecentStates(remembered)
         self._delivered = RecentStates(remembered)
         self._readers = RecentStates(remembered)
+        self._newest_ms: dict[bytes, int] = {}
+        self._accepted_ms = 0
         self._last_minted = b""
         self._last_draft = 0
 
     def load(self) -> Restored:
         """Returns what a core needs to go on."""
         outgoing = [row.outgoing() for _, row in sorted(self.outbox.items())]
-        return Restored(self.cursor, outgoing, self._last_minted, self._last_draft + 1)
+        seen_ms = list(self._newest_ms.items())
+        return Restored(self.cursor, outgoing, self._last_minted, self._last_draft + 1, seen_ms, self._accepted_ms)
 
     def commit(self, batch: Batch) -> list[LogChange]:
         """Stores a batch and returns what of its items was new."""
@@ -93,6 +97,9 @@ class LeanStore:
         kind = item.WhichOneof("event")
         if kind == "message":
             message = item.message
+            conversation_id, minted_ms = message.conversation_id, time_ms_of(message.message_id)
+            self._newest_ms[conversation_id] = max(self._newest_ms.get(conversation_id, 0), minted_ms)
+            self._accepted_ms = max(self._accepted_ms, message.accepted_ms)
             if self._seen.advance(message.message_id):
                 changes.append(MessageArrived(message, item.position))
         elif kind == "receipt":

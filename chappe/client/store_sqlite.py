@@ -224,12 +224,16 @@ class SqliteStore:
             newest = self._db.execute(
                 "SELECT conversation_id, last_message_id FROM conversations WHERE length(last_message_id) = 16"
             ).fetchall()
+            (accepted_ms,) = self._db.execute(
+                "SELECT max(accepted_ms) FROM (SELECT accepted_ms FROM messages ORDER BY message_id DESC LIMIT 100)"
+            ).fetchone()
         return Restored(
             cursor=meta.get("cursor", b""),
             outgoing=[OutboxRow(*row).outgoing() for row in rows],
             last_minted=meta.get("last_minted", b""),
             next_draft=(last_draft[0] if last_draft else 0) + 1,
             seen_ms=[(conversation_id, time_ms_of(message_id)) for conversation_id, message_id in newest],
+            accepted_ms=accepted_ms or 0,
         )
 
     def commit(self, batch: Batch) -> list[LogChange]:

@@ -136,6 +136,20 @@ def test_a_retryable_refusal_waits_as_long_as_the_edge_says(desk: Desk) -> None:
     assert desk.sent() == [outgoing]
 
 
+def test_after_a_restart_an_answer_sorts_after_what_was_seen_though_edge_and_device_are_behind(desk: Desk) -> None:
+    seen = message_item(30_000)
+    desk.edge.log.append(seen)
+    desk.edge.push(0, 1)
+    desk.settle()
+
+    desk.start()
+    desk.connect()
+    outgoing = desk.say()
+    desk.settle()
+
+    assert outgoing.message_id > seen.message.message_id
+
+
 def resent(desk: Desk, within_s: float, *, is_answered: bool = True) -> list[float]:
     """Returns after how many seconds the core sends again."""
     times = []

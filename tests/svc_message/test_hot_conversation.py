@@ -78,7 +78,7 @@ def rows_of(desk: Desk, hot: Hot, message_id: MessageId) -> Iterator[Write]:
     return copies.store(key, header, (header.cell(), header.envelope_cell(message.envelope)), 0)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_62_on_cassandra_no_partition_grows_without_end_and_every_page_is_a_read_or_two(
     cut: Cut, cut_store: CassandraMessageStore, desk: Desk
 ) -> None:
@@ -102,7 +102,7 @@ async def test_62_on_cassandra_no_partition_grows_without_end_and_every_page_is_
     assert (max(reads), sum(one > 2 for one in reads)) == (3, 2)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_62_on_postgres_every_page_reads_a_few_rows(
     postgres_store: PostgresMessageStore, ledger_dsn: str, desk: Desk
 ) -> None:

@@ -138,7 +138,7 @@ async def told_at_start(cluster: EmbeddedCassandraCluster) -> list[str]:
         cassandra_hosts=tuple(cluster.addresses), cassandra_keyspace="ledger", cassandra_may_lose=True
     )
     told: list[str] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             try:
                 session = await open_ledger(settings)
@@ -151,7 +151,7 @@ async def told_at_start(cluster: EmbeddedCassandraCluster) -> list[str]:
 
 async def _found(store: CassandraMessageStore, desk: Desk, written: Writers) -> None:
     """Returns once everything is there; the driver looks for nodes that were gone now and then."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             try:
                 await everything_is_there(store, desk, written)
