@@ -22,9 +22,9 @@ WAITING: Final = 5
 INTERRUPTED: Final = 130
 
 ONLINE_S: Final = 10.0
-LOCAL_AFTER_S: Final = 5.0
-"""Whoever wants to see what the profile holds too waits no longer for a server."""
 """How long a command waits for a server."""
+LOCAL_AFTER_S: Final = 5.0
+"""Whoever may be shown what the profile holds waits no longer for one."""
 _DRAIN_S: Final = 2.0
 
 DEFAULT_PROFILE: Final = "default"

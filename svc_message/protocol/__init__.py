@@ -136,11 +136,7 @@ class LedgerClock:
     @property
     def is_trusted(self) -> bool:
         """Whether positions are minted and cursors move; a step is noticed here."""
-        offset_s = self._clock.wall_ms() / 1000 - self._clock.monotonic_s()
-        step_s = offset_s - self._offset_s
-        if abs(step_s) > MAX_STEP_S:
-            self._distrust = f"the clock stepped by {step_s:+.3f} s"
-        self._offset_s = offset_s
+        self._notice_step()
         return not self._distrust
 
     def compare(self, store_ms: float, *, round_trip_s: float = 0.0) -> None:
@@ -148,14 +144,20 @@ class LedgerClock:
 
         How long the question took is the error of the answer; where that leaves it open, all stays as it is.
         """
-        # Told anew below, where the answer says how far it is off.
-        _ = self.is_trusted
+        self._notice_step()
         most_s = (self._clock.wall_ms() - store_ms) / 1000
         least_s = most_s - round_trip_s
         if least_s >= -MAX_SKEW_S and most_s <= MAX_SKEW_S:
             self._distrust = ""
         elif least_s > MAX_SKEW_S or most_s < -MAX_SKEW_S:
             self._distrust = f"the clock is {most_s:+.3f} s off the store's"
+
+    def _notice_step(self) -> None:
+        offset_s = self._clock.wall_ms() / 1000 - self._clock.monotonic_s()
+        step_s = offset_s - self._offset_s
+        if abs(step_s) > MAX_STEP_S:
+            self._distrust = f"the clock stepped by {step_s:+.3f} s"
+        self._offset_s = offset_s
 
     def mint(self) -> Stamp:
         """Mints the next position; raises `ClockUntrustedError`."""

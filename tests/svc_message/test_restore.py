@@ -19,7 +19,8 @@ from svc_message.__main__ import main
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
-from svc_message.model import DeviceId, InboxQuery, Position, Verdict
+from svc_message.model import DeviceId, InboxQuery, NewMessage, Position, Verdict
+from svc_message.ports import MessageStore
 from svc_message.protocol import LedgerClock
 from svc_message.service.sight import Sight
 from svc_message.service.sync import Syncing
@@ -45,6 +46,22 @@ def give_away(cluster: Path) -> None:
             os.chown(path, NOBODY, NOBODY)
 
 
+async def is_read_again(
+    store: MessageStore, clock: LedgerClock, desk: Desk, kept: NewMessage, lost: NewMessage
+) -> None:
+    """Looks whether a device reads on, and may send again what the backup has not."""
+    syncing = Syncing(store, Sight(FakeGroupDirectory()), FakeDispatcher(), clock)
+    await syncing.start()
+    found = await store.find([ref(kept), ref(lost)])
+    answer = (await syncing.sync([of_a_device_that_had_both(desk, lost.position)]))[0]
+    (retried,) = await store.accept([desk.retry(lost)])
+
+    assert [one is not None for one in found] == [True, False]
+    assert (answer.events, answer.is_resync) == ([event(kept)], False)
+    assert retried.verdict is Verdict.STORED
+    assert len(await inbox(store, desk.bob)) == 2
+
+
 async def test_a_restored_ledger_has_what_was_backed_up_and_devices_read_their_last_hour_again(
     tmp_path: Path, desk: Desk
 ) -> None:
@@ -62,16 +79,7 @@ async def test_a_restored_ledger_has_what_was_backed_up_and_devices_read_their_l
         contextlib.aclosing(PostgresMessageStore(engine.dsn)) as store,
     ):
         await store.raise_epoch()
-        syncing = Syncing(store, Sight(FakeGroupDirectory()), FakeDispatcher(), clock)
-        await syncing.start()
-        found = await store.find([ref(kept), ref(lost)])
-        answer = (await syncing.sync([of_a_device_that_had_both(desk, lost.position)]))[0]
-        (retried,) = await store.accept([desk.retry(lost)])
-
-        assert [one is not None for one in found] == [True, False]
-        assert (answer.events, answer.is_resync) == ([event(kept)], False)
-        assert retried.verdict is Verdict.STORED
-        assert len(await inbox(store, desk.bob)) == 2
+        await is_read_again(store, clock, desk, kept, lost)
 
 
 @contextlib.asynccontextmanager
@@ -115,16 +123,7 @@ async def test_a_ledger_in_cassandra_is_restored_from_the_files_of_its_tables(
     async with opened(tmp_path / "after", cassandra_install, monkeypatch) as connection:
         assert await asyncio.to_thread(main, ["raise-epoch"]) == 0
         store = CassandraMessageStore(connection)
-        syncing = Syncing(store, Sight(FakeGroupDirectory()), FakeDispatcher(), clock)
-        await syncing.start()
-        found = await store.find([ref(kept), ref(lost)])
-        answer = (await syncing.sync([of_a_device_that_had_both(desk, lost.position)]))[0]
-        (retried,) = await store.accept([desk.retry(lost)])
-
-        assert [one is not None for one in found] == [True, False]
-        assert (answer.events, answer.is_resync) == ([event(kept)], False)
-        assert retried.verdict is Verdict.STORED
-        assert len(await inbox(store, desk.bob)) == 2
+        await is_read_again(store, clock, desk, kept, lost)
 
 
 def of_a_device_that_had_both(desk: Desk, cursor: Position) -> InboxQuery:

@@ -39,6 +39,7 @@ SPOILT_CELLS = [
     pytest.param("edit", b"\xff" * 24, id="an edit of no time"),
     pytest.param("revoked", b"?", id="a time that is cut"),
 ]
+SPOILT_BODIES = [case for case in SPOILT_CELLS if case.id != "a time that is none"]
 """Of messages on Cassandra, where they are bytes; a header of a direct message has 85."""
 
 
@@ -227,7 +228,7 @@ async def three_in_a_group(books: Books, desk: GroupDesk) -> list[NewGroupMessag
     return messages
 
 
-@pytest.mark.parametrize(("column", "cell"), [case for case in SPOILT_CELLS if case.id != "a time that is none"])
+@pytest.mark.parametrize(("column", "cell"), SPOILT_BODIES)
 async def test_84_a_message_to_a_group_that_cannot_be_read_leaves_the_others(
     spoilt_cassandra: SpoiltCassandra, group_desk: GroupDesk, column: str, cell: bytes
 ) -> None:
@@ -251,7 +252,7 @@ async def test_84_a_message_to_a_group_that_cannot_be_read_leaves_the_others(
     assert came == [Came(desk.alice, desk.group_id, first.message_id)]
 
 
-@pytest.mark.parametrize(("column", "cell"), [case for case in SPOILT_CELLS if case.id != "a time that is none"])
+@pytest.mark.parametrize(("column", "cell"), SPOILT_BODIES)
 async def test_84_an_entry_of_the_journal_whose_message_cannot_be_read_is_poison(
     spoilt_cassandra: SpoiltCassandra, group_desk: GroupDesk, column: str, cell: bytes
 ) -> None:
