@@ -101,4 +101,5 @@ def _group(group_id: ConversationId, group: directory_service_pb2.DirectoryGroup
 
 def _membership(membership: directory_service_pb2.Membership) -> Membership:
     windows = tuple(Window(window.joined_version, window.left_version) for window in membership.windows)
-    return Membership(membership.is_member, membership.is_member and membership.role in _ADMINS, windows)
+    is_admin = membership.is_member and membership.role in _ADMINS
+    return Membership(membership.is_member, is_admin, windows, membership.group_version)

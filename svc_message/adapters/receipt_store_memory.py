@@ -26,6 +26,7 @@ from svc_message.model.receipt import (
     ReadOutcome,
     Tally,
     Unread,
+    UnreadMessage,
 )
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
 from svc_message.protocol import first_unread
@@ -106,9 +107,9 @@ class MemoryReceiptStore:
 
     def _unread(self, read: MemberRead) -> Unread:
         visible = _visible(self._book, read.user_id, read.group_id, read.windows)
-        found = {message.message_id: message.sender_id for message in visible if message.message_id in read.message_ids}
+        found = {one.message_id: _found(one) for one in visible if one.message_id in read.message_ids}
         if not read.read_upto:
-            return Unread(b"", tuple(found.items()))
+            return Unread(b"", tuple(found.values()))
         all_ids = [*_own(self._book, read), *(message.message_id for message in visible)]
         upto = max((one for one in all_ids if one <= read.read_upto), default=MessageId(b""))
         line = self._book.lines[read.user_id].get(read.group_id)
@@ -117,11 +118,11 @@ class MemoryReceiptStore:
         portion = frozenset(near[:_EXPANDED])
         rest = max(portion) if len(near) > _EXPANDED else b""
         found |= {
-            one.message_id: one.sender_id
+            one.message_id: _found(one)
             for one in visible
             if one.message_id in portion and self._is_unread(read.user_id, one)
         }
-        return Unread(rest or upto, tuple(found.items()), rest)
+        return Unread(rest or upto, tuple(found.values()), rest)
 
     def _raise(self, update: MemberReadUpdate) -> Iterator[Came]:
         for message_id, is_told in update.messages:
@@ -189,6 +190,10 @@ def _visible(book: Book, user_id: UserId, group_id: ConversationId, windows: Ite
         and any(window.shows(message.members_version) for window in windows)
     ]
     return sorted(found, reverse=True)
+
+
+def _found(message: NewGroupMessage) -> UnreadMessage:
+    return UnreadMessage(message.message_id, message.sender_id, message.members_version)
 
 
 def _own(book: Book, read: MemberRead) -> list[MessageId]:

@@ -81,6 +81,8 @@ class Membership(NamedTuple):
     is_admin: bool
     windows: tuple[Window, ...]
     """Empty when it never was a member."""
+    group_version: int
+    """Of the group when this was true; 0 when there is no such group."""
 
 
 class GroupLine(NamedTuple):

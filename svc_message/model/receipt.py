@@ -32,13 +32,22 @@ class MemberRead(NamedTuple):
     """The `rest` of the portion before; empty for the first."""
 
 
+class UnreadMessage(NamedTuple):
+    """A message of somebody else that a member has read now."""
+
+    message_id: MessageId
+    sender_id: UserId
+    members_version: int
+    """It is for the members of this version of the group."""
+
+
 class Unread(NamedTuple):
     """What a `MemberRead` stands for."""
 
     upto: bytes
     """The newest message at or before `read_upto`, or of the portion, that the member sees; empty for none."""
-    messages: tuple[tuple[MessageId, UserId], ...]
-    """Messages of others, with their senders: those that were named, and the unread ones of the portion."""
+    messages: tuple[UnreadMessage, ...]
+    """Those that were named, and the unread ones of the portion."""
     rest: bytes = b""
     """Where the portion ended; empty when it was the last."""
 

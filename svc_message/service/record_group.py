@@ -26,11 +26,14 @@ from svc_message.service.sift import retryable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from svc_message.model.group import Window
     from svc_message.model.receipt import ReadOutcome, Unread
     from svc_message.ports import Directory, Dispatcher
     from svc_message.ports.receipt import ReceiptStore
-    from svc_message.service.sight import Sight
+    from svc_message.service.sight import Seen, Sight
     from svc_message.service.tell import Telling
+
+_Pair = tuple[ConversationId, UserId]
 
 _STRANGER = Refused("NOT_IN_CONVERSATION", "read.group_id: there is no such group that this user is or was in")
 
@@ -94,23 +97,23 @@ class GroupRecording:
 
     async def _read(self, batch: Sequence[SendRequest], answers: list[Answer | SendRequest | None]) -> None:
         open_ = [(slot, request) for slot, request in enumerate(batch) if answers[slot] is None]
-        windows = await self._sight.windows((_action(request).group_id, request.user_id) for _, request in open_)
+        sights = await self._sight.seen((_action(request).group_id, request.user_id) for _, request in open_)
         reads: list[tuple[int, SendRequest, MemberRead]] = []
         for slot, request in open_:
             action = _action(request)
-            seen = windows[action.group_id, request.user_id]
-            if seen:
+            windows = sights[action.group_id, request.user_id].windows
+            if windows:
                 named = MemberRead(
-                    request.user_id, action.group_id, seen, action.read_upto, action.message_ids, action.read_after
+                    request.user_id, action.group_id, windows, action.read_upto, action.message_ids, action.read_after
                 )
                 reads.append((slot, request, named))
             else:
                 answers[slot] = _STRANGER
         if not reads:
             return
-        unread = await self._store.unread([read for _, _, read in reads])
+        unread = await self._unread([read for _, _, read in reads], sights)
         people = {read.user_id for _, _, read in reads}
-        people.update(sender_id for found in unread for _, sender_id in found.messages)
+        people.update(message.sender_id for found in unread for message in found.messages)
         givers = await givers_of_receipts(self._directory, people)
         await self._write(
             [_update(request, read, found, givers) for (_, request, read), found in zip(reads, unread, strict=True)]
@@ -120,6 +123,15 @@ class GroupRecording:
             answers[slot] = Stored(now_ms, read.group_id, is_duplicate=False)
             if found.rest:
                 answers[slot] = request._replace(action=_action(request)._replace(read_after=found.rest))
+
+    async def _unread(self, reads: list[MemberRead], sights: dict[_Pair, Seen]) -> list[Unread]:
+        """Returns what reads stand for, without what was sent after a reader had left, of which no copy told yet."""
+        unread = await self._store.unread(reads)
+        pairs = [(read.group_id, read.user_id) for read in reads]
+        found = list(zip(pairs, unread, strict=True))
+        unsure = {pair for pair, one in found if any(m.members_version > sights[pair].version for m in one.messages)}
+        certain = await self._sight.ask(unsure)
+        return [_seen_of(one, certain[pair].windows) if pair in certain else one for pair, one in found]
 
     async def _write(self, updates: list[MemberReadUpdate]) -> None:
         """Writes until the positions are young enough to be relied on; a repetition tells everything again."""
@@ -142,6 +154,11 @@ class GroupRecording:
         for update, own_read in zip(updates, outcome.own_reads, strict=True):
             if own_read is not None:
                 self._dispatcher.dispatch(own_read, (update.user_id,), update.device_id, wants_receipt=False)
+
+
+def _seen_of(unread: Unread, windows: Sequence[Window]) -> Unread:
+    seen = [one for one in unread.messages if any(window.shows(one.members_version) for window in windows)]
+    return unread._replace(messages=tuple(seen))
 
 
 def _gather(batch: Sequence[DeviceAck]) -> dict[tuple[ConversationId, UserId], dict[MessageId, None]]:
@@ -171,7 +188,7 @@ def _update(request: SendRequest, read: MemberRead, found: Unread, givers: set[U
         group_id=read.group_id,
         windows=read.windows,
         upto=found.upto,
-        messages=tuple(ReadMessage(message_id, gives and sender in givers) for message_id, sender in found.messages),
+        messages=tuple(ReadMessage(message_id, gives and sender in givers) for message_id, sender, _ in found.messages),
         is_forced=request.attempt > 1,
         position=NO_POSITION,
         recorded_ms=0,

@@ -20,12 +20,19 @@ CAPACITY = 200_000
 _Pair = tuple["ConversationId", "UserId"]
 
 
+class Seen(NamedTuple):
+    """What a user may see of a group, as far as is known."""
+
+    windows: tuple[Window, ...]
+    """Empty for a stranger."""
+    version: int
+    """Up to this version of the group it is certain: the last time may have ended with the next."""
+
+
 class _Known(NamedTuple):
-    """What was found out about one pair."""
+    """What was found out about one membership that lasted then."""
 
     joined_version: int
-    """Of the membership that lasted then; 0 for none."""
-    group_version: int
     windows: tuple[Window, ...]
 
 
@@ -38,38 +45,50 @@ class Sight:
 
     async def windows(self, pairs: Iterable[_Pair]) -> dict[_Pair, tuple[Window, ...]]:
         """Returns the times of users in groups, empty for strangers; raises `UnavailableError`."""
-        found: dict[_Pair, tuple[Window, ...]] = {}
+        return {pair: seen.windows for pair, seen in (await self.seen(pairs)).items()}
+
+    async def seen(self, pairs: Iterable[_Pair]) -> dict[_Pair, Seen]:
+        """Returns the times of users in groups, and how certain they are; raises `UnavailableError`.
+
+        A copy that names somebody as a member may be 2 s behind a removal. One that does not may be behind a join,
+        after which messages have come already: whoever is no member is asked for.
+        """
+        found: dict[_Pair, Seen] = {}
         unsure: dict[_Pair, None] = {}
         for pair in pairs:
-            known = self._recall(pair)
-            if known is None:
+            seen = self._recall(pair)
+            if seen is None:
                 unsure[pair] = None
             else:
-                found[pair] = known
-        if unsure:
-            asked = list(unsure)
-            for pair, membership in zip(asked, await self._directory.memberships(asked), strict=True):
-                found[pair] = membership.windows
-                self._keep(pair, membership.windows)
+                found[pair] = seen
+        return found | await self.ask(unsure)
+
+    async def ask(self, pairs: Iterable[_Pair]) -> dict[_Pair, Seen]:
+        """Returns what is certain of every version that was in use before; raises `UnavailableError`."""
+        asked = list(pairs)
+        if not asked:
+            return {}
+        found: dict[_Pair, Seen] = {}
+        for pair, membership in zip(asked, await self._directory.memberships(asked), strict=True):
+            found[pair] = Seen(membership.windows, membership.group_version)
+            self._keep(pair, membership.windows)
         return found
 
-    def _recall(self, pair: _Pair) -> tuple[Window, ...] | None:
+    def _recall(self, pair: _Pair) -> Seen | None:
         known, group = self._known.get(pair), self._directory.cached(pair[0])
-        if known is None or group is None:
+        if known is None or group is None or known.joined_version != _joined(group, pair[1]):
             return None
-        joined_version = _joined(group, pair[1])
-        is_true = known.joined_version == joined_version and (joined_version or known.group_version == group.version)
-        return known.windows if is_true else None
+        return Seen(known.windows, group.version)
 
     def _keep(self, pair: _Pair, windows: tuple[Window, ...]) -> None:
         group = self._directory.cached(pair[0])
         last = windows[-1].joined_version if windows and not windows[-1].left_version else 0
         # An answer that is older than the copy, or newer, says nothing about its version.
-        if group is None or last != _joined(group, pair[1]):
+        if not last or group is None or last != _joined(group, pair[1]):
             return
         if len(self._known) >= CAPACITY:
             self._known.clear()
-        self._known[pair] = _Known(last, group.version, windows)
+        self._known[pair] = _Known(last, windows)
 
 
 def _joined(group: DirectoryGroup, user_id: UserId) -> int:

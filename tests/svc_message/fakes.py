@@ -167,9 +167,9 @@ class FakeGroupDirectory:
         at = group.place(user_id)
         past = self.past.get((group_id, user_id), ())
         if at < 0:
-            return Membership(is_member=False, is_admin=False, windows=past)
+            return Membership(is_member=False, is_admin=False, windows=past, group_version=group.version)
         windows = (*past, Window(group.joined_versions[at], 0))
-        return Membership(is_member=True, is_admin=group.is_admin[at], windows=windows)
+        return Membership(True, group.is_admin[at], windows, group.version)  # noqa: FBT003
 
 
 class FakeBots:

@@ -114,16 +114,16 @@ async def test_large_groups_push_out_the_others(rig: Rig, monkeypatch: pytest.Mo
 async def test_memberships_come_with_the_times_in_the_group(rig: Rig) -> None:
     windows = [wire.MembershipWindow(joined_version=2, left_version=5), wire.MembershipWindow(joined_version=8)]
     rig.identity.memberships = {
-        (GROUP, ALICE): wire.Membership(is_member=True, role=ADMIN, windows=windows),
-        (GROUP, BOB): wire.Membership(is_member=True, role=MEMBER, windows=windows[1:]),
+        (GROUP, ALICE): wire.Membership(is_member=True, role=ADMIN, windows=windows, group_version=9),
+        (GROUP, BOB): wire.Membership(is_member=True, role=MEMBER, windows=windows[1:], group_version=8),
     }
 
     found = await rig.directory.groups.memberships([(GROUP, BOB), (GROUP, ALICE), (GROUP, CAROL)])
 
     assert found == [
-        Membership(is_member=True, is_admin=False, windows=(Window(8, 0),)),
-        Membership(is_member=True, is_admin=True, windows=(Window(2, 5), Window(8, 0))),
-        Membership(is_member=False, is_admin=False, windows=()),
+        Membership(is_member=True, is_admin=False, windows=(Window(8, 0),), group_version=8),
+        Membership(is_member=True, is_admin=True, windows=(Window(2, 5), Window(8, 0)), group_version=9),
+        Membership(is_member=False, is_admin=False, windows=(), group_version=0),
     ]
     assert [Window(2, 5).shows(version) for version in (1, 2, 4, 5)] == [False, True, True, False]
 

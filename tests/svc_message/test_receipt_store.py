@@ -24,6 +24,7 @@ from svc_message.model.receipt import (
     ReadMessage,
     Tally,
     Unread,
+    UnreadMessage,
 )
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
 from tests.svc_message.desk import START_MS, Desk, inbox, stranger
@@ -205,10 +206,12 @@ async def test_reading_up_to_a_place_stands_for_what_is_unread_and_visible(recei
     ]
     whole, to_own, nothing, named = await receipts.store.unread(asked)
 
-    assert whole == Unread(last.message_id, ((last.message_id, receipts.desk.alice),))
+    assert whole == Unread(
+        last.message_id, (UnreadMessage(last.message_id, receipts.desk.alice, last.members_version),)
+    )
     assert to_own == Unread(own.message_id, ())
     assert nothing == Unread(b"", ())
-    assert named == Unread(b"", ((first.message_id, receipts.desk.alice),))
+    assert named == Unread(b"", (UnreadMessage(first.message_id, receipts.desk.alice, first.members_version),))
 
 
 async def test_a_long_read_is_looked_up_in_portions_from_the_oldest_message_on(receipts: Receipts) -> None:
@@ -221,7 +224,7 @@ async def test_a_long_read_is_looked_up_in_portions_from_the_oldest_message_on(r
 
     assert (first.upto, first.rest) == (said[999].message_id, said[999].message_id)
     assert (second.upto, second.rest) == (said[-1].message_id, b"")
-    found = [message_id for part in (first, second) for message_id, _ in part.messages]
+    found = [message.message_id for part in (first, second) for message in part.messages]
     assert sorted(found) == [message.message_id for message in said]
 
 

@@ -198,7 +198,50 @@ async def test_who_has_left_still_acknowledges_what_it_saw(records: GroupRecords
     await records.acknowledge(seen)
 
     assert [await records.tally(message) for message in (seen, unseen)] == [(1, 0), (0, 0)]
-    assert records.group_directory.reads == 1
+    assert records.group_directory.reads == 2
+
+
+async def test_what_came_after_a_removal_that_no_copy_tells_of_is_not_read_by_who_reads_on(
+    records: GroupRecords,
+) -> None:
+    desk = records.desk
+    await records.acknowledge(await records.say(version=1))
+    # A message whose id is later has come to the reader as a member, so that reading up to it passes the other one.
+    unseen, seen = await records.say(version=2), await records.say(version=1)
+    records.group_directory.change(group_of(desk.group_id, desk.alice, desk.carol, version=2))
+    records.group_directory.past[desk.group_id, desk.bob] = (Window(1, 2),)
+
+    assert reasons(await records.read(upto=seen.message_id)) == ["stored"]
+
+    assert [await records.tally(message) for message in (unseen, seen)] == [(0, 0), (1, 1)]
+
+
+async def test_a_member_reads_what_is_newer_than_the_copy(records: GroupRecords) -> None:
+    group = records.group_directory.truth[records.desk.group_id]
+    await records.acknowledge(await records.say(version=1))
+    records.group_directory.change(group._replace(version=2))
+    message = await records.say(version=2)
+
+    await records.read(upto=message.message_id)
+
+    assert await records.tally(message) == (1, 1)
+
+
+async def test_who_comes_back_acknowledges_and_reads_what_is_newer_than_the_copy(records: GroupRecords) -> None:
+    desk = records.desk
+    records.group_directory.add(group_of(desk.group_id, desk.alice, desk.carol, version=2))
+    records.group_directory.past[desk.group_id, desk.bob] = (Window(1, 2),)
+    await records.acknowledge(await records.say(version=1))
+    back = group_of(desk.group_id, *desk.members, version=3)
+    records.group_directory.change(
+        back._replace(joined_versions=tuple(3 if user == desk.bob else 1 for user in back.user_ids), latest_join=3)
+    )
+    stored, read = await records.say(version=3), await records.say(version=3)
+
+    await records.acknowledge(stored)
+    await records.read(upto=read.message_id)
+
+    assert [await records.tally(message) for message in (stored, read)] == [(1, 1), (1, 1)]
 
 
 async def test_times_in_a_group_are_asked_for_again_once_they_may_have_changed(records: GroupRecords) -> None:

@@ -29,7 +29,15 @@ from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.receipts import DELIVERED, EXPANDED, OWN_READ, READ
 from svc_message.model import ConversationId, MessageId, OwnReadEvent, Position, UserId
-from svc_message.model.receipt import Came, MemberAck, MemberRead, MemberReadUpdate, ReadOutcome, Unread
+from svc_message.model.receipt import (
+    Came,
+    MemberAck,
+    MemberRead,
+    MemberReadUpdate,
+    ReadOutcome,
+    Unread,
+    UnreadMessage,
+)
 from svc_message.protocol import first_unread
 
 LARGE_GROUP: Final = 256
@@ -113,12 +121,13 @@ async def unread(connection: Connection, bounds: Bounds, batch: Sequence[MemberR
     found = iter(zip(seen, portions, strict=True))
     answers: list[Unread] = []
     for read in batch:
-        upto, rest, messages = b"", b"", {name: header.sender_id for name, header in _named(read, bodies, now_ms)}
+        upto, rest, messages = b"", b"", dict(_named(read, bodies, now_ms))
         if read.read_upto:
             sight, (copies, rest) = next(found)
             upto = await _newest(connection, sight, rest or read.read_upto, (copies, now_ms))
-            messages |= {one.message_id: header.sender_id for one, header in _unread_of(read.user_id, copies, now_ms)}
-        answers.append(Unread(upto, tuple(messages.items()), rest))
+            messages |= {one.message_id: header for one, header in _unread_of(read.user_id, copies, now_ms)}
+        found_messages = [UnreadMessage(name, one.sender_id, one.members_version) for name, one in messages.items()]
+        answers.append(Unread(upto, tuple(found_messages), rest))
     return answers
 
 

@@ -6,6 +6,7 @@ What belongs to a user and a group stands once, in a slot, and each message name
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
+from struct import Struct
 from typing import Final, NamedTuple
 
 from psycopg.types.numeric import Int8
@@ -15,14 +16,14 @@ from svc_message.adapters.message_store_postgres.arrays import Uuid, bools, int4
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
 from svc_message.adapters.message_store_postgres.receipts import FIRST_UNREAD, NOTHING, PORTION
 from svc_message.adapters.message_store_postgres.seeing import woven
-from svc_message.model import NO_POSITION, MessageId, OwnReadEvent, Position, UserId
+from svc_message.model import NO_POSITION, MessageId, OwnReadEvent, Position
 from svc_message.model.group import Window
-from svc_message.model.receipt import Came, MemberAck, MemberRead, MemberReadUpdate, ReadOutcome, Unread
+from svc_message.model.receipt import Came, MemberAck, MemberRead, MemberReadUpdate, ReadOutcome, Unread, UnreadMessage
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
 
 ROWS_RAISED: Final = 4096
 _FOR_EVER: Final = 2**62
-_PAIR_BYTES: Final = 2 * ID_BYTES
+_UNREAD: Final = Struct(f">{ID_BYTES}s{ID_BYTES}sq")
 
 # Limits and offsets that change nothing keep look-ups as they are: joined freely, a plan that was made while the tables
 # were empty may read an index from end to end.
@@ -92,7 +93,7 @@ _READ: Final = _with_news(
 )
 
 _NAMED: Final = b"""
-    SELECT t.slot, uuid_send(m.message_id) || uuid_send(m.sender_id)
+    SELECT t.slot, uuid_send(m.message_id) || uuid_send(m.sender_id) || int8send(m.members_version)
     FROM unnest(%b, %b) AS t (message_id, slot)
     CROSS JOIN LATERAL (
         SELECT x.* FROM messages x WHERE x.conversation_id = (%b)[t.slot] AND x.message_id = t.message_id LIMIT 1
@@ -118,13 +119,15 @@ _UPTO: Final = woven(
     ) placed ON true
     CROSS JOIN LATERAL (
         SELECT (array_agg(near.message_id ORDER BY near.message_id DESC))[1] AS last, count(*) AS count,
-            string_agg(uuid_send(near.message_id) || uuid_send(near.sender_id), ''::bytea) FILTER (
+            string_agg(
+                uuid_send(near.message_id) || uuid_send(near.sender_id) || int8send(near.members_version), ''::bytea
+            ) FILTER (
                 WHERE near.sender_id <> t.user_id AND NOT EXISTS (
                     SELECT FROM group_receipts r
                     WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
                         AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)) AS ids
         FROM (
-            SELECT m.message_id, m.sender_id FROM messages m
+            SELECT m.message_id, m.sender_id, m.members_version FROM messages m
             WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
                 AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after ELSE
                     coalesce(placed.message_id, {nothing}) END
@@ -243,16 +246,16 @@ async def unread(connections: Connections, batch: Sequence[MemberRead]) -> list[
     )
     ids = (uuids([message_id for message_id, _ in named]), int4s([slot for _, slot in named]), groups, users, windows)
     found, seen = await connections.run_together(Statement(_NAMED, ids), Statement(_UPTO, upto))
-    messages: list[dict[MessageId, UserId]] = [{} for _ in batch]
+    messages: list[dict[bytes, UnreadMessage]] = [{} for _ in batch]
     places, rest = [b""] * len(batch), [b""] * len(batch)
-    for slot, pair in found:
-        messages[slot - 1].update(_pairs(pair))
-    for slot, place, last, count, pairs in seen:
+    for slot, packed in found:
+        messages[slot - 1].update(_unread(packed))
+    for slot, place, last, count, packed in seen:
         if count == PORTION and last < place:
             rest[slot - 1] = last
         places[slot - 1] = rest[slot - 1] or place
-        messages[slot - 1].update(_pairs(pairs or b""))
-    return [Unread(place, tuple(one.items()), end) for place, one, end in zip(places, messages, rest, strict=True)]
+        messages[slot - 1].update(_unread(packed or b""))
+    return [Unread(place, tuple(one.values()), end) for place, one, end in zip(places, messages, rest, strict=True)]
 
 
 async def read(connections: Connections, batch: Sequence[MemberReadUpdate]) -> ReadOutcome:
@@ -323,7 +326,6 @@ def multirange(windows: Sequence[Window]) -> str:
     return "{" + ",".join(ranges) + "}"
 
 
-def _pairs(packed: bytes) -> Iterator[tuple[MessageId, UserId]]:
-    for start in range(0, len(packed), _PAIR_BYTES):
-        middle = start + ID_BYTES
-        yield MessageId(packed[start:middle]), UserId(packed[middle : start + _PAIR_BYTES])
+def _unread(packed: bytes) -> Iterator[tuple[bytes, UnreadMessage]]:
+    for message_id, sender_id, members_version in _UNREAD.iter_unpack(packed):
+        yield message_id, UnreadMessage(message_id, sender_id, members_version)
