@@ -26,6 +26,9 @@ Connection = AsyncConnection[Row]
 _Result = TypeVar("_Result")
 
 _TIMEOUT_S = 5.0
+_REDIAL_S = 1.0
+"""For so long a pool dials again by itself, and after that when it is asked for a connection. It waits twice as long
+before each dial as before the last: after a long outage that would be as long as the outage."""
 _TRIES = 4
 _RECORD = """
     WITH bumped AS (UPDATE users SET version = version + 1 WHERE user_id = %s RETURNING version)
@@ -168,6 +171,7 @@ class Database:
             max_size=size,
             open=False,
             timeout=_TIMEOUT_S,
+            reconnect_timeout=_REDIAL_S,
             kwargs={"autocommit": True, "connect_timeout": int(_TIMEOUT_S)},
             configure=prepare,
         )

@@ -1,9 +1,10 @@
 """How long senders wait while one of several dies: a system of its own, of two of each service, on which people talk.
 
-A ledger in Cassandra has three nodes here, of which one dies, too.
+A ledger in Cassandra has three nodes here, of which one dies, too. The only PostgreSQL dies last, and comes back.
 """
 
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,7 +14,7 @@ from tests.bench.driver import BenchError
 from tests.nemesis.ledgers import LEDGERS
 from tests.system.acks import Acks, Figures
 from tests.system.crowd import Crowd, CrowdTerms
-from tests.system.deaths import of_services, suffer
+from tests.system.deaths import of_services, outlive, suffer
 from tests.system.scenarios import HASTY
 
 
@@ -24,9 +25,14 @@ class Way(NamedTuple):
     """The one of nemesis that has more than one of what it can have."""
     rate: float
     """Messages each second: far from what two cores can do, so that what is measured is the deaths."""
+    engine_is_alone: bool
+    """At last it is taken away, too, and comes back."""
 
 
-WAYS: Final[Mapping[str, Way]] = {"postgres": Way("postgres", 200.0), "cassandra": Way("cassandra-3", 30.0)}
+WAYS: Final[Mapping[str, Way]] = {
+    "postgres": Way("postgres", 200.0, engine_is_alone=True),
+    "cassandra": Way("cassandra-3", 30.0, engine_is_alone=False),
+}
 """By the engine of a run."""
 READY_WITHIN_S: Final = 120.0
 
@@ -40,6 +46,8 @@ class Deaths(NamedTuple):
     """Of the messages that were sent while something was down."""
     whole: Figures
     """Of everything, restarts too."""
+    resumed_s: float | None
+    """How soon after the return of the only engine sends are taken again; None where there are several."""
 
 
 async def measure_deaths(ledger: str, seconds: float) -> Deaths:
@@ -70,11 +78,14 @@ async def measure_deaths(ledger: str, seconds: float) -> Deaths:
                             max(1, int(seconds * way.rate)), timeout_s=10 * seconds + READY_WITHIN_S
                         )
                     deaths = [*of_services(mesh), *stand.deaths[:1]]
-                    report = await suffer(crowd, deaths)
+                    await suffer(crowd, deaths)
+                    ended_ms = time.time() * 1000
+                    resumed_s = await outlive(crowd, mesh, ledger) if way.engine_is_alone else None
+                    report = await crowd.verdict()
             finally:
                 await mesh.stop()
         if not report.is_silent:
             raise BenchError(f"the history checker objects: {report.summary()}\n{report.stories()}")
         acks = Acks.read(sorted((plan.data / "histories").glob("deaths-*/*.jsonl")))
-    whole = acks.within(acks.sent_ms[0], acks.stored_ms[-1])
-    return Deaths(len(deaths), report.acknowledged, report.waited_p99_ms, whole)
+    whole = acks.within(acks.sent_ms[0], ended_ms)
+    return Deaths(len(deaths), report.acknowledged, report.waited_p99_ms, whole, resumed_s)

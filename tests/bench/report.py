@@ -154,6 +154,7 @@ _TABLES: Final[Mapping[str, tuple[str, tuple[Column, ...]]]] = {
             Column("p50 ms of everything", _of("p50_ms"), 1),
             Column("p99", _of("p99_ms")),
             Column("longest without any ms", _of("gap_ms")),
+            Column("taken again s after the only engine is back", _of("resumed_s"), 1),
         ),
     ),
     "idle": (
@@ -229,6 +230,8 @@ GOALS: Final = (
     Goal("group-1024", Column("a delivery, servers µs", _servers), *_FANNED_COST),
     Goal("beside-1024", Column("last member p99 ms", _of("last_member_p99_ms"), 1), "below 100", "below 1,000"),
     Goal("presence-refreshes", Column("touches/s", _of("per_s")), "50,000 for each core"),
+    Goal("deaths", Column("p99 ms while one is down", _of("down_p99_ms")), "below 2,000", "below 2,000"),
+    Goal("deaths", Column("the engine is back, s until sends are taken", _of("resumed_s"), 1), "below 5"),
     # 3,000 and 2,000 sign-ins for a second of a core, said as the time of each.
     Goal("idle", Column("a sign-in, servers µs", _servers), "at most 333 (floor 500)"),
     Goal("idle", Column("a connection, edge USS KB", _of("edge_uss_kb"), 1), "at most 20"),

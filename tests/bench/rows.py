@@ -140,15 +140,17 @@ class Runner:
 
     async def deaths(self) -> Row:
         """Measures how long senders wait while one of several dies, beside the stage, which does nothing meanwhile."""
-        number, acknowledged, down_p99_ms, whole = await measure_deaths(self._stage.ledger, self._sizes.seconds)
+        found = await measure_deaths(self._stage.ledger, self._sizes.seconds)
         values = {
-            "deaths": float(number),
-            "acknowledged": float(acknowledged),
-            "down_p99_ms": down_p99_ms,
-            "p50_ms": whole.p50_s * 1000,
-            "p99_ms": whole.p99_s * 1000,
-            "gap_ms": whole.gap_s * 1000,
+            "deaths": float(found.number),
+            "acknowledged": float(found.acknowledged),
+            "down_p99_ms": found.down_p99_ms,
+            "p50_ms": found.whole.p50_s * 1000,
+            "p99_ms": found.whole.p99_s * 1000,
+            "gap_ms": found.whole.gap_s * 1000,
         }
+        if found.resumed_s is not None:
+            values["resumed_s"] = found.resumed_s
         return Row(name="deaths", table="deaths", values=values)
 
     async def durable(self, name: str, chats: int) -> Row:

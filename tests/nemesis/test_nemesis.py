@@ -7,13 +7,12 @@ import pytest
 from tests.nemesis.__main__ import tell
 from tests.nemesis.ledgers import LEDGERS
 from tests.nemesis.play import Outcome, Terms, play
+from tests.system.scenarios import RESUMES_WITHIN_S
 
 pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(480)]
 
 SEED = 3
 SECONDS = 40.0
-RESUMES_WITHIN_S = 5.0
-"""Sending resumes so soon after the return of what there is only one of."""
 
 
 def judge(outcome: Outcome) -> None:

@@ -1,17 +1,20 @@
 """What dies while another of its kind goes on, one after another, while people talk."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
 from chappe.cli.launcher import SERVICES, Mesh
-from chappe.testing import Report
 from tests.system.crowd import Crowd
 
 WARM_UP: Final = 150
 """Messages acknowledged before the first death."""
 MEANWHILE: Final = 150
 """Messages acknowledged before what died is started again."""
+OUTAGE_S: Final = 4.5
+"""Long enough for a client to be refused twice."""
 
 
 class Death(NamedTuple):
@@ -27,8 +30,8 @@ def of_services(mesh: Mesh) -> list[Death]:
     return [Death(f"svc_{name}", partial(mesh.kill, name), partial(mesh.restart, name)) for name in SERVICES]
 
 
-async def suffer(crowd: Crowd, deaths: Iterable[Death]) -> Report:
-    """Lets one after another die and come back while a crowd talks; returns what the history checker says.
+async def suffer(crowd: Crowd, deaths: Iterable[Death]) -> None:
+    """Lets one after another die and come back while a crowd talks.
 
     The checker judges the waits while one is down; how long a program takes to start again on this machine, beside the
     people of the crowd, is another matter.
@@ -43,4 +46,17 @@ async def suffer(crowd: Crowd, deaths: Iterable[Death]) -> Report:
             history.note("up", whom=death.whom)
             await death.restart()
             await crowd.acknowledged(1)
-    return await crowd.verdict()
+
+
+async def outlive(crowd: Crowd, mesh: Mesh, engine: str) -> float:
+    """Takes the only one of an engine away for a while; returns how many seconds after its return sends are taken."""
+    async with crowd.talking():
+        await crowd.acknowledged(WARM_UP)
+        await mesh.kill(engine)
+        await asyncio.sleep(OUTAGE_S)
+        await mesh.restart(engine)
+        back_s = time.monotonic()
+        await crowd.acknowledged(1)
+        resumed_s = time.monotonic() - back_s
+        await crowd.acknowledged(MEANWHILE)
+    return resumed_s

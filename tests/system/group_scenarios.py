@@ -20,6 +20,7 @@ from tests.system.crowd import Crowd, CrowdTerms, until
 from tests.system.figures import sample
 from tests.system.ledger import LedgerBook, frozen_postgres
 from tests.system.person import Person, registered
+from tests.system.scenarios import RESUMES_WITHIN_S
 
 LARGE: Final = 1024
 """As many members as a group may have."""
@@ -29,7 +30,6 @@ BURST: Final = 40
 """Messages to a large group at once: expanding them takes longer than accepting them."""
 ADOPTED_WITHIN_S: Final = 15.0
 FROZEN_S: Final = 30.0
-RESUMES_WITHIN_S: Final = 5.0
 COME_WITHIN_S: Final = 5.0
 GONE_WITHIN_S: Final = 10.0
 """The moment for a comeback included."""

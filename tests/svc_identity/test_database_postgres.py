@@ -1,0 +1,29 @@
+"""A directory that was away is back for whoever asks."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from chappe.runtime.engines import EmbeddedPostgres
+from chappe.runtime.errors import UnavailableError
+from svc_identity.adapters.database_postgres import Database
+
+
+async def test_after_a_long_outage_the_database_answers_as_soon_as_it_is_back(
+    tmp_path: Path, changed: asyncio.Event
+) -> None:
+    engine = EmbeddedPostgres(tmp_path)
+    await engine.start()
+    async with Database(engine.dsn, size=1, changed=changed) as database:
+        await engine.stop()
+        # They wait for 10 seconds, after which a pool that waits longer and longer would not dial for another 5.
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await database.check()
+
+        await engine.start()
+
+        async with asyncio.timeout(3):
+            await database.check()
+    await engine.stop()
