@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from chappe.runtime.errors import UnavailableError
@@ -189,7 +190,8 @@ class Tearing:
                 self._torn.append(placed(event, expansion), *expansion.user_ids)
 
     def apply_receipts(self, batch: list[ReceiptUpdate]) -> None:
-        """Raises receipts, and tells some."""
+        """Tells some of what would be raised, and raises nothing: that is written last."""
+        self._torn.receipts, self._torn.lines = deepcopy((self._book.receipts, self._book.lines))
         for update in batch:
             apply(self._torn, update)
 

@@ -24,6 +24,7 @@ from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, ReceiptState, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
+from svc_message.protocol import WRITE_WINDOW_S
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 from tests.svc_message.fakes import ManualClock
@@ -269,8 +270,9 @@ async def test_receipts_of_a_message_that_was_cut_make_no_message(
 
 @pytest.mark.parametrize("kept", [0, 1])
 @pytest.mark.parametrize("state", [ReceiptState.DELIVERED, ReceiptState.READ])
-async def test_a_receipt_that_was_cut_is_completed_when_it_is_sent_again(
-    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, state: ReceiptState, kept: int
+@pytest.mark.parametrize("is_forced", [False, True])
+async def test_a_receipt_that_was_cut_is_completed_by_whoever_acknowledges_next(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, state: ReceiptState, kept: int, *, is_forced: bool
 ) -> None:
     message = desk.write()
     await cut_store.accept([message])
@@ -281,11 +283,33 @@ async def test_a_receipt_that_was_cut_is_completed_when_it_is_sent_again(
         await cut_store.apply_receipts([receipt])
     cut.lost = lambda unit: unit
 
-    await cut_store.apply_receipts([receipt._replace(is_forced=True, position=desk.position())])
+    again = receipt._replace(is_forced=is_forced, position=desk.position())
+    (applied,) = await cut_store.apply_receipts([again])
 
     for owner in (desk.alice, desk.bob):
         (row,) = await page(cut_store, owner, message)
         assert (row.state, row.delivered_ms) == (state, receipt.recorded_ms)
+    assert set(applied.receipt_events) <= set(await inbox(cut_store, desk.alice))
+    if state is ReceiptState.READ:
+        assert applied.own_read in await inbox(cut_store, desk.bob)
+
+
+async def test_a_receipt_that_took_too_long_is_told_again_by_whoever_acknowledges_next(cut: Cut, desk: Desk) -> None:
+    clock = ManualClock(START_MS + 1000)
+    store = CassandraMessageStore(cut, clock=clock)  # type: ignore[arg-type]  # it stands for one
+    message = desk.write()
+    await store.accept([message])
+
+    async def pass_by() -> None:
+        clock.pass_s(WRITE_WINDOW_S)
+
+    cut.before_write = pass_by
+    with pytest.raises(UnavailableError, match="took longer"):
+        await store.apply_receipts([desk.receive(message)])
+
+    (applied,) = await store.apply_receipts([desk.receive(message)])
+
+    assert [event.message_ids for event in applied.receipt_events] == [(message.message_id,)]
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 How far a message has come stands on both rows: on the reader's as it is, on the sender's as far as the sender may know.
 The reader's row is there only if the peer wrote the message and it was not withheld, so it is looked at first, unless
-this process has just made it.
+this process has just made it. It also decides what is raised, so it is written last: what failed before is told again
+by whoever acknowledges next, and so is what took so long that whoever reads on may have passed its position by.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -87,8 +88,10 @@ async def apply_receipts(
     raised = [list(_raise(update, winners.get(n, ()), copies, forced)) for n, update in enumerate(batch)]
     own_reads = await _move(connection, batch, (expanded, raised), lines)
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
-    units = [list(_rows(*one)) for one in zip(batch, raised, told, own_reads, strict=True)]
-    await connection.write(units)
+    start_s = bounds.now_s()
+    await connection.write([list(_for_others(*one)) for one in zip(batch, raised, told, own_reads, strict=True)])
+    bounds.check_age(start_s)
+    await connection.write([list(_for_reader(*one)) for one in zip(batch, raised, own_reads, strict=True)])
     return [
         Applied(tuple(events), own_read, one.rest)
         for events, own_read, one in zip(told, own_reads, expanded, strict=True)
@@ -295,34 +298,40 @@ async def _unread_before(
     return unread
 
 
-def _rows(
+def _for_others(
     update: ReceiptUpdate,
     raised: Sequence[_Raised],
     events: Sequence[ReceiptEvent],
     own_read: OwnReadEvent | None,
 ) -> Iterator[Write]:
-    place, reader_id, conversation_id = Place(update.position), update.reader_id, update.conversation_id
-    for one in raised:
-        for user_id in dict.fromkeys((reader_id, update.peer_id)):
-            yield from _cells(update, one, CopyKey(user_id, conversation_id, one.message_id))
+    """Yields what the peer's row and the inboxes say."""
+    place, conversation_id = Place(update.position), update.conversation_id
+    if update.peer_id != update.reader_id:
+        for one in raised:
+            yield from _cells(update, one, CopyKey(update.peer_id, conversation_id, one.message_id))
     for event in events:
-        data = _RECEIPT.pack(event.state, event.recorded_ms, reader_id) + b"".join(event.message_ids)
+        data = _RECEIPT.pack(event.state, event.recorded_ms, update.reader_id) + b"".join(event.message_ids)
         yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], data)
     if own_read is not None:
-        upto = own_read.read_upto
-        yield move(reader_id, conversation_id, upto)
-        yield place.own_read(reader_id, conversation_id, upto, OWN_READ.pack(upto, update.reader_device_id))
+        packed = OWN_READ.pack(own_read.read_upto, update.reader_device_id)
+        yield place.own_read(update.reader_id, conversation_id, own_read.read_upto, packed)
+
+
+def _for_reader(update: ReceiptUpdate, raised: Sequence[_Raised], own_read: OwnReadEvent | None) -> Iterator[Write]:
+    """Yields what decides whether anything is raised another time."""
+    for one in raised:
+        if one.is_rising:
+            yield from _cells(update, one, CopyKey(update.reader_id, update.conversation_id, one.message_id))
+    if own_read is not None:
+        yield move(update.reader_id, update.conversation_id, own_read.read_upto)
 
 
 def _cells(update: ReceiptUpdate, one: _Raised, key: CopyKey) -> Iterator[Write]:
     """Yields what one row says of how far a message has come.
 
-    What is told again may have been cut when it was written first: the reader's row, which says that it rises no more,
-    may then be the only one that has it.
+    What is told again may have been cut when it was written first: the peer's row gets all that the reader's has.
     """
     is_readers, partition = key.user_id == update.reader_id, (key.user_id, key.conversation_id, key.bucket)
-    if is_readers and not one.is_rising:
-        return
     delivered_ms = one.copy.delivered_ms or update.recorded_ms
     read_ms = one.copy.read_ms or (update.recorded_ms if update.state is ReceiptState.READ else 0)
     if not (one.is_rising and one.copy.delivered_ms):
