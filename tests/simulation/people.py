@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -90,7 +91,8 @@ class Handset:
         self._loop = loop
         self._token = token
         self._store = LeanStore()
-        self._uncounted: dict[bytes, None] = {}
+        self._owed: Counter[bytes] = Counter()
+        """By group, how often something happened since it knew how far its messages have come."""
         self._client: LeanClient | None = None
         self._lots = Lots(f"{seed} {self.name}")
         self._clock = ProcessClock(loop, self._lots.uniform(-3.0, 3.0), self._lots.uniform(0.0, 1e6))
@@ -171,7 +173,7 @@ class Handset:
         options = ConnectionOptions(ping_s=20.0)
         parts = LeanParts(seams=seams, options=options, store=self._store, recorder=self.pen, token=self._token)
         self._client = LeanClient(self.device, addresses, callbacks, parts)
-        for group_id in self._uncounted:
+        for group_id in +self._owed:
             self._loop.spawn(self.process, self._count(group_id), name=f"{self.name} counts")
         with contextlib.suppress(ChappeClientError):
             await self._client.start()
@@ -204,16 +206,14 @@ class Handset:
 
     def _count_soon(self, group_id: bytes) -> None:
         """Asks soon how far the messages of its user have come; a crash does not make it forget to."""
-        if group_id not in self._uncounted:
-            self._uncounted[group_id] = None
+        self._owed[group_id] += 1
+        if self._owed[group_id] == 1:
             self._loop.spawn(self.process, self._count(group_id), name=f"{self.name} counts")
 
     async def _count(self, group_id: bytes) -> None:
-        is_answered = False
-        while not is_answered:
+        while self._owed[group_id]:
             await asyncio.sleep(COUNT_S)
-            client, asked = self._client, list(self.mine.get(group_id, []))
-            is_answered = client is not None and await count(client, group_id, asked)
             # What has come meanwhile is asked for, too.
-            is_answered = is_answered and asked == self.mine.get(group_id, [])
-        self._uncounted.pop(group_id, None)
+            client, owed = self._client, self._owed[group_id]
+            if client is not None and await count(client, group_id, self.mine.get(group_id, [])):
+                self._owed[group_id] -= owed
