@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import enum
+import functools
 import inspect
 import itertools
 import math
@@ -227,7 +228,8 @@ def _walk(config_type: type, prefix: str, path: tuple[str, ...]) -> Iterator[Set
         yield Setting(prefix + field.name.upper(), here, kind, is_optional, field, doc)
 
 
-def field_docs(config_type: type) -> dict[str, str]:
+@functools.cache
+def field_docs(config_type: type) -> Mapping[str, str]:
     """Returns the string that stands under each field of a class, on one line."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(config_type)))
     body = typing.cast("ast.ClassDef", tree.body[0]).body
@@ -237,7 +239,7 @@ def field_docs(config_type: type) -> dict[str, str]:
             continue
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             docs[field.target.id] = " ".join(str(below.value.value).split())
-    return docs
+    return types.MappingProxyType(docs)
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -102,7 +102,7 @@ class Metrics:
 
     def add(self, counters: Counters) -> None:
         """Adds every count of a group."""
-        docs = field_docs(type(counters))
+        docs = field_docs(type(counters))  # type: ignore[arg-type]  # mypy takes the hash of its instances for that of a class
         for name in counters.names():
             self.counter(name, docs.get(name, name), _attribute(counters, name))
 

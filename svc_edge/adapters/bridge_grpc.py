@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,12 @@ MAX_REQUEST_BYTES = 256 * 1024
 _PACKAGE_DEPTH = 2
 
 
-def contract_files(service: str) -> list[FileDescriptor]:
+@functools.cache
+def contract_files(service: str) -> tuple[FileDescriptor, ...]:
     """Imports the contracts of a service and returns them, so that a new method needs no change here."""
     package = importlib.import_module(f"chappe.api.{service}.v1")
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name.endswith("_pb2")]
-    return [importlib.import_module(f"{package.__name__}.{name}").DESCRIPTOR for name in names]
+    return tuple(importlib.import_module(f"{package.__name__}.{name}").DESCRIPTOR for name in names)
 
 
 class GrpcBridge:
