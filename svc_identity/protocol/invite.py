@@ -17,7 +17,8 @@ _CODE = re.compile("[A-Za-z0-9_-]{22}")
 def invite_code(pepper: bytes, group_id: GroupId, user_id: UserId, request_id: bytes) -> str:
     """Returns the code of an invite: the same for every retry of a request, and nothing that could be guessed."""
     signed = b"\0".join((b"chappe-invite", group_id, user_id, request_id))
-    return base64.urlsafe_b64encode(hmac.digest(pepper, signed, hashlib.sha256)[:16]).rstrip(b"=").decode()
+    # No hyphen: a command would take a code that begins with one for an option.
+    return base64.b64encode(hmac.digest(pepper, signed, hashlib.sha256)[:16], altchars=b"__").rstrip(b"=").decode()
 
 
 def invite_hash(code: str) -> bytes:

@@ -169,6 +169,13 @@ def test_code_of_an_invite_is_fixed_by_its_request_and_the_pepper() -> None:
     assert len(invite.invite_id_of(invite.invite_hash(code))) == 16
 
 
+@given(request_id=st.binary(min_size=16, max_size=16))
+def test_no_code_looks_like_an_option_of_a_command(request_id: bytes) -> None:
+    code = invite.invite_code(PEPPER, GroupId(b"g" * 16), ADA, request_id)
+
+    assert (len(code), "-" in code) == (22, False)
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_a_code_or_is_refused(text: str) -> None:
     try:

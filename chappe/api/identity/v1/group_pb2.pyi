@@ -185,7 +185,7 @@ class GroupInvite(_message.Message):
     invite_id: _builtins.bytes
     """Names the invite, 16 bytes; it opens nothing."""
     invite_code: _builtins.str
-    """What opens the group, 22 letters, digits, hyphens and underscores; the server keeps only its hash."""
+    """What opens the group, 22 letters, digits and underscores; the server keeps only its hash."""
     expire_ms: _builtins.int
     """When it stops working, Unix milliseconds."""
     use_limit: _builtins.int
