@@ -72,11 +72,7 @@ class Acts:
             group = self._world.group(message.conv)
             saw = group.audience(original).certain if original is not None and original.is_stored else ()
             users.update(set(group.audience(message).certain).intersection(saw))
-        elif not any(
-            self._blocks.may_bite(message.to, sender.user, one.sent_t, one.stored_t)
-            for one in (message, original or message)
-        ):
-            # What was sent while its sender was blocked never arrives, nor does what changes it.
+        elif not self._blocks.may_withhold(message, original):
             users.add(message.to)
         return users
 

@@ -74,13 +74,13 @@ class Quiet:
         if message.to is None:
             self._judge_group_arrival(id_, message, sender)
         elif message.to is not sender.user:
-            self._judge_peer_arrival(id_, message, sender, message.to)
+            self._judge_peer_arrival(id_, message, message.to)
 
-    def _judge_peer_arrival(self, id_: str, message: Message, sender: Device, to: User) -> None:
+    def _judge_peer_arrival(self, id_: str, message: Message, to: User) -> None:
         peers = self._here.present(to)
         self.unjudged += not (peers or self._here.is_known(to))
         missing = list(self._here.lacking(to, message))
-        if missing and self._blocks.may_bite(to, sender.user, message.sent_t, message.stored_t):
+        if missing and self._blocks.may_withhold(message, self._world.original(message)):
             self._agree(id_, message, to, "sent about a block")
             return
         for device in missing:

@@ -44,6 +44,18 @@ class Blocks:
         blocks = self._blocks.get((by, whom), ())
         return any(block.began <= end and block.lifted >= start for block in blocks)
 
+    def may_withhold(self, message: Message, original: Message | None) -> bool:
+        """Whether what somebody sent to a user, or what it changes, may rightly be withheld from that one.
+
+        What was sent while its sender was blocked never arrives, nor does what changes it.
+        """
+        to, sender = message.to, message.sender
+        return (
+            to is not None
+            and sender is not None
+            and any(self.may_bite(to, sender.user, one.sent_t, one.stored_t) for one in (message, original or message))
+        )
+
     def must_bite(self, by: User, whom: User, start: float, end: float) -> bool:
         """Whether a message accepted between these times must be withheld, whichever moment it was."""
         blocks = self._blocks.get((by, whom), ())

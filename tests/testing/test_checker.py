@@ -74,6 +74,18 @@ SILENT = {
         .stored("alice/1", 2)
         .end()
     ),
+    "a_revoke_of_what_a_block_withheld_never_arrives": (
+        Scene()
+        .add("bob/1", "block", whom=NAMES["alice"])
+        .later(5000)
+        .accepted(1)
+        .later(5000)
+        .add("bob/1", "unblock", whom=NAMES["alice"])
+        .later(5000)
+        .send("alice/1", 2, kind="revoke", target=message_id(1))
+        .stored("alice/1", 2)
+        .end()
+    ),
     "a_block_may_take_two_seconds": (Scene().add("bob/1", "block", whom=NAMES["alice"]).later(1900).delivered(1).end()),
     "a_block_may_have_ended_when_its_lifting_began": (
         Scene()
