@@ -18,7 +18,8 @@ WELCOME_S = 10.0
 """How long an edge may take to answer a Hello."""
 
 GHOST_S = 60.0
-"""For how long an edge may still come to read the Hello of a connection that was given up without a Welcome."""
+"""For how long an edge may still come to read the Hello of an earlier connection, or a store to write down that it is
+there: it would take the place of the present one."""
 
 _AUTH = 4401
 _REPLACED = 4409
@@ -98,12 +99,16 @@ class Connection:
             StoreError: The local store failed.
         """
         failures = 0
+        # An earlier process of this device may have gone a moment ago.
+        self._haunted_until_s = self._seams.clock.monotonic_s() + GHOST_S
         while True:
             closed = await self._session()
             if self._engine.failure is not None:
                 raise self._engine.failure
             failures = 0 if self._engine.is_caught_up else failures + 1
             delay_s = self._delay_s(closed, failures)
+            if closed.code != _REPLACED:
+                self._haunted_until_s = self._seams.clock.monotonic_s() + GHOST_S
             _log.info("disconnected (%d %s), back in %.1f s", closed.code, closed.detail, delay_s)
             if delay_s:
                 await self._seams.clock.sleep(delay_s)
@@ -133,8 +138,6 @@ class Connection:
         try:
             return await self._ended(wire)
         finally:
-            if not self._engine.core.session.session_id:
-                self._haunted_until_s = self._seams.clock.monotonic_s() + GHOST_S
             self._wire = None
             wire.close()
             self._engine.detach()
@@ -172,7 +175,7 @@ class Connection:
             self._tokens.drop()
             return backoff_s(failures - 1, self._seams.randomness)
         if code == _REPLACED and self._seams.clock.monotonic_s() < self._haunted_until_s:
-            # An edge that stood still has read only now what was said to it before this client went elsewhere.
+            # What stood still has read only now what was said to it before this client went elsewhere.
             self._haunted_until_s = 0.0
             return backoff_s(1, self._seams.randomness)
         comeback = reconnect_policy(code)

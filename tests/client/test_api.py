@@ -203,7 +203,7 @@ async def test_a_session_that_has_ended_ends_the_events_and_the_sends(edge: Sock
     sending = asyncio.ensure_future(me.send(PEER, "hello"))
     await until(lambda: edge.model.stored)
 
-    edge.close(4409, "replaced")
+    edge.close(4403, "not allowed any more")
 
     with pytest.raises(SessionEndedError):
         await sending

@@ -12,7 +12,7 @@ from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.identity.v1 import profile_service_pb2
 from chappe.api.type.v1 import error_reason_pb2
 from chappe.client.changes import MessageArrived, Sent
-from chappe.client.connection import ConnectionOptions, addresses_of
+from chappe.client.connection import GHOST_S, ConnectionOptions, addresses_of
 from chappe.client.device import Device, DeviceKey
 from chappe.client.door import Door
 from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError
@@ -199,6 +199,7 @@ async def test_a_slow_client_comes_back_at_once(edge: SocketEdge, someone: Someo
 
 
 async def test_a_replaced_client_does_not_come_back(edge: SocketEdge, someone: Someone) -> None:
+    someone.clock.pass_s(GHOST_S)
     edge.close(4409, "replaced by a newer connection")
 
     assert someone.client._run is not None
@@ -206,6 +207,34 @@ async def test_a_replaced_client_does_not_come_back(edge: SocketEdge, someone: S
         await someone.client._run
 
     assert raised.value.code == 4409
+
+
+async def test_a_client_that_was_replaced_by_what_its_last_process_had_said_comes_back_once(
+    edge: SocketEdge, someone: Someone
+) -> None:
+    edge.close(4409, "replaced by what was said before")
+    await until(lambda: someone.caught_up == 2)
+    edge.close(4409, "replaced by a newer connection")
+
+    assert someone.client._run is not None
+    with pytest.raises(SessionEndedError, match="replaced by a newer connection"):
+        await someone.client._run
+
+
+async def test_a_client_that_was_replaced_by_its_own_last_connection_comes_back_once(
+    edge: SocketEdge, someone: Someone
+) -> None:
+    someone.clock.pass_s(GHOST_S)
+    edge.drop()
+    await until(lambda: someone.caught_up == 2)
+
+    edge.close(4409, "replaced by what was said before")
+    await until(lambda: someone.caught_up == 3)
+    edge.close(4409, "replaced by a newer connection")
+
+    assert someone.client._run is not None
+    with pytest.raises(SessionEndedError, match="replaced by a newer connection"):
+        await someone.client._run
 
 
 async def test_a_client_that_was_replaced_by_its_own_lost_hello_comes_back_once(edge: SocketEdge) -> None:

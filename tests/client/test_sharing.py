@@ -190,9 +190,9 @@ async def test_the_end_of_a_session_is_the_end_for_all(edge: SocketEdge, shared:
     await shared.open()
     follower = await shared.open()
 
-    edge.close(4409, "replaced")
+    edge.close(4403, "not allowed any more")
 
-    with pytest.raises(SessionEndedError, match="replaced"):
+    with pytest.raises(SessionEndedError, match="not allowed any more"):
         await next_of(follower, Message)
     with pytest.raises(SessionEndedError):
         await follower.send(PEER, "hello")
