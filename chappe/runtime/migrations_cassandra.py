@@ -115,6 +115,8 @@ def _make_keyspace(session: CassandraSession, address: Address, keyspace: str, r
         f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = "
         f"{{'class': 'NetworkTopologyStrategy', '{address.datacenter}': {replicas}}}"
     )
+    # Another node may be asked to use it, and not have heard of it.
+    _agree(session)
     session.driver.set_keyspace(keyspace)
     session.driver.execute(_TABLE)
     _agree(session)
