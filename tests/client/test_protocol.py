@@ -655,5 +655,5 @@ class DeviceMachine(RuleBasedStateMachine):
         assert desk.core.outbox.pending == 0
 
 
-TestDevice = DeviceMachine.TestCase
+TestDevice = pytest.mark.untraced(DeviceMachine.TestCase)
 TestDevice.settings = settings(max_examples=60, stateful_step_count=60)

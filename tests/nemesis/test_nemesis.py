@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(480)]
 
 SEED = 3
 SECONDS = 40.0
+RATE = 60.0
+"""Half of what `make nemesis` sends each second: other tests run beside this one."""
 
 
 def judge(outcome: Outcome) -> None:
@@ -23,7 +25,7 @@ def judge(outcome: Outcome) -> None:
 
 
 async def test_people_talk_while_one_thing_after_another_fails(tmp_path: Path) -> None:
-    terms = Terms(ledger=LEDGERS["postgres"], data=tmp_path / "data", seed=SEED, seconds=SECONDS, users=12)
+    terms = Terms(ledger=LEDGERS["postgres"], data=tmp_path / "data", seed=SEED, seconds=SECONDS, users=12, rate=RATE)
 
     outcome = await play(terms, print)
 
@@ -32,7 +34,9 @@ async def test_people_talk_while_one_thing_after_another_fails(tmp_path: Path) -
 
 
 async def test_a_replica_that_is_behind_takes_the_registrys_place(tmp_path: Path) -> None:
-    terms = Terms(ledger=LEDGERS["postgres"], data=tmp_path / "data", seed=SEED, seconds=18.0, users=8, only="replica")
+    terms = Terms(
+        ledger=LEDGERS["postgres"], data=tmp_path / "data", seed=SEED, seconds=18.0, users=8, rate=RATE, only="replica"
+    )
 
     outcome = await play(terms, print)
 

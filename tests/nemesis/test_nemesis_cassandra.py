@@ -6,7 +6,7 @@ import pytest
 
 from tests.nemesis.ledgers import LEDGERS
 from tests.nemesis.play import Terms, play
-from tests.nemesis.test_nemesis import SEED, judge
+from tests.nemesis.test_nemesis import RATE, SEED, judge
 
 pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(480)]
 
@@ -16,7 +16,13 @@ SECONDS = 26.0
 
 async def test_people_talk_while_services_and_a_node_are_killed(tmp_path: Path) -> None:
     terms = Terms(
-        ledger=LEDGERS["cassandra"], data=tmp_path / "data", seed=SEED, seconds=SECONDS, users=12, only="kill -9"
+        ledger=LEDGERS["cassandra"],
+        data=tmp_path / "data",
+        seed=SEED,
+        seconds=SECONDS,
+        users=12,
+        rate=RATE,
+        only="kill -9",
     )
 
     outcome = await play(terms, print)
