@@ -67,6 +67,15 @@ class Log(Generic[T]):
         return self.entries
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits for something that nobody tells."""
+    async with asyncio.timeout(30):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+
 class FakeRegistry:
     """The `Registry` port: routes that a test sets."""
 

@@ -17,7 +17,18 @@ from svc_fanout.adapters.edge_grpc import IDLE_S, GrpcEdges
 from svc_fanout.adapters.push_grpc import to_batch
 from svc_fanout.model import Delivery, UserId
 from tests.spans import TRACEPARENT, sampled
-from tests.svc_fanout.fakes import HandClock, Log, SeededRandomness, ServedEdge, hint, route, seams, serving_edge, user
+from tests.svc_fanout.fakes import (
+    HandClock,
+    Log,
+    SeededRandomness,
+    ServedEdge,
+    hint,
+    route,
+    seams,
+    serving_edge,
+    until,
+    user,
+)
 
 
 class Streams:
@@ -157,6 +168,8 @@ async def test_an_edge_that_restarts_gets_nothing_that_was_meant_for_its_former_
         former.grants = False
         edges.push(former.address, [to(former, 1), to(former, 2)])
         await former.deliveries.reach(1)
+    # What is pushed before the end of the stream is noticed is lost with it.
+    await until(lambda: not edges.is_in_touch)
     async with serving_edge(ServedEdge(boot_id=8), int(former.address.rpartition(":")[2])) as later:
         edges.push(later.address, [to(later, 3, boot_id=7), to(later, 4, boot_id=8)])
         await later.deliveries.reach(1)
