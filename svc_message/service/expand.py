@@ -14,7 +14,6 @@ from svc_message.model import MessageEvent
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 from svc_message.model.group import Expansion, Touch
 from svc_message.protocol import LedgerClock, milliseconds_of
-from svc_message.service.accept import MAX_WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -132,23 +131,25 @@ class Expanding:
         }
 
     async def _write(self, units: list[_Unit]) -> None:
-        """Writes until the positions are young enough for every reader to find the rows."""
+        """Writes once: a repetition looks anew at who is to have the rows, for somebody may have been removed.
+
+        Raises:
+            UnavailableError: It took so long that a reader may not find the rows.
+        """
         bundles = [(unit.conversation_id, bundle) for unit in units for bundle in unit.bundles]
         touches = [unit.touch for unit in units if unit.touch is not None]
         if not bundles:
             return
-        for _ in range(MAX_WRITES):
-            stamps = self._clock.mint_many(len(bundles))
-            expansions = [
-                Expansion(conversation_id, stamp.position, bundle.events, bundle.user_ids)
-                for (conversation_id, bundle), stamp in zip(bundles, stamps, strict=True)
-            ]
-            await self._store.expand(expansions, touches)
-            if self._clock.is_fresh(stamps[0]):
-                for (_, bundle), stamp in zip(bundles, stamps, strict=True):
-                    self._dispatch(bundle, stamp.position)
-                return
-        raise UnavailableError("ledger", "pointers took longer than their positions may be old")
+        stamps = self._clock.mint_many(len(bundles))
+        expansions = [
+            Expansion(conversation_id, stamp.position, bundle.events, bundle.user_ids)
+            for (conversation_id, bundle), stamp in zip(bundles, stamps, strict=True)
+        ]
+        await self._store.expand(expansions, touches)
+        if not self._clock.is_fresh(stamps[0]):
+            raise UnavailableError("ledger", "pointers took longer than their positions may be old")
+        for (_, bundle), stamp in zip(bundles, stamps, strict=True):
+            self._dispatch(bundle, stamp.position)
 
     def _dispatch(self, bundle: _Bundle, position: Position) -> None:
         for event in bundle.hints:
