@@ -25,14 +25,9 @@ class Way(NamedTuple):
     """The one of nemesis that has more than one of what it can have."""
     rate: float
     """Messages each second: far from what two cores can do, so that what is measured is the deaths."""
-    engine_is_alone: bool
-    """At last it is taken away, too, and comes back."""
 
 
-WAYS: Final[Mapping[str, Way]] = {
-    "postgres": Way("postgres", 200.0, engine_is_alone=True),
-    "cassandra": Way("cassandra-3", 30.0, engine_is_alone=False),
-}
+WAYS: Final[Mapping[str, Way]] = {"postgres": Way("postgres", 200.0), "cassandra": Way("cassandra-3", 30.0)}
 """By the engine of a run."""
 READY_WITHIN_S: Final = 120.0
 
@@ -80,7 +75,7 @@ async def measure_deaths(ledger: str, seconds: float) -> Deaths:
                     deaths = [*of_services(mesh), *stand.deaths[:1]]
                     await suffer(crowd, deaths)
                     ended_ms = time.time() * 1000
-                    resumed_s = await outlive(crowd, mesh, ledger) if way.engine_is_alone else None
+                    resumed_s = None if stand.deaths else await outlive(crowd, mesh, ledger)
                     report = await crowd.verdict()
             finally:
                 await mesh.stop()

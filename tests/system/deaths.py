@@ -57,6 +57,4 @@ async def outlive(crowd: Crowd, mesh: Mesh, engine: str) -> float:
         await mesh.restart(engine)
         back_s = time.monotonic()
         await crowd.acknowledged(1)
-        resumed_s = time.monotonic() - back_s
-        await crowd.acknowledged(MEANWHILE)
-    return resumed_s
+        return time.monotonic() - back_s

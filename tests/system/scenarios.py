@@ -67,6 +67,8 @@ async def outage(mesh: Mesh, engine: str) -> Report:
     """Takes the only one of an engine away for a while; sends are refused for now, and taken soon after its return."""
     async with Crowd(mesh, f"outage-{engine}") as crowd:
         resumed_s = await deaths.outlive(crowd, mesh, engine)
+        async with crowd.talking():
+            await crowd.acknowledged(AFTER)
         report = await crowd.verdict()
         assert resumed_s < RESUMES_WITHIN_S, f"sends were taken again after {resumed_s:.1f} s"
         assert not crowd.books.refusals, "sends were refused for good"
