@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from svc_message.model.receipt import ReadOutcome, Unread
     from svc_message.ports import Directory, Dispatcher
     from svc_message.ports.receipt import ReceiptStore
-    from svc_message.service.sight import Seen, Sight
+    from svc_message.service.sight import Pair, Seen, Sight
     from svc_message.service.tell import Telling
-
-_Pair = tuple[ConversationId, UserId]
 
 _STRANGER = Refused("NOT_IN_CONVERSATION", "read.group_id: there is no such group that this user is or was in")
 
@@ -124,7 +122,7 @@ class GroupRecording:
             if found.rest:
                 answers[slot] = request._replace(action=_action(request)._replace(read_after=found.rest))
 
-    async def _unread(self, reads: list[MemberRead], sights: dict[_Pair, Seen]) -> list[Unread]:
+    async def _unread(self, reads: list[MemberRead], sights: dict[Pair, Seen]) -> list[Unread]:
         """Returns what reads stand for, without what was sent after a reader had left, of which no copy told yet."""
         unread = await self._store.unread(reads)
         pairs = [(read.group_id, read.user_id) for read in reads]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 CAPACITY = 200_000
 
-_Pair = tuple["ConversationId", "UserId"]
+Pair = tuple["ConversationId", "UserId"]
+"""A group and a user."""
 
 
 class Seen(NamedTuple):
@@ -41,20 +42,20 @@ class Sight:
 
     def __init__(self, directory: GroupDirectory) -> None:
         self._directory = directory
-        self._known: dict[_Pair, _Known] = {}
+        self._known: dict[Pair, _Known] = {}
 
-    async def windows(self, pairs: Iterable[_Pair]) -> dict[_Pair, tuple[Window, ...]]:
+    async def windows(self, pairs: Iterable[Pair]) -> dict[Pair, tuple[Window, ...]]:
         """Returns the times of users in groups, empty for strangers; raises `UnavailableError`."""
         return {pair: seen.windows for pair, seen in (await self.seen(pairs)).items()}
 
-    async def seen(self, pairs: Iterable[_Pair]) -> dict[_Pair, Seen]:
+    async def seen(self, pairs: Iterable[Pair]) -> dict[Pair, Seen]:
         """Returns the times of users in groups, and how certain they are; raises `UnavailableError`.
 
         A copy that names somebody as a member may be 2 s behind a removal. One that does not may be behind a join,
         after which messages have come already: whoever is no member is asked for.
         """
-        found: dict[_Pair, Seen] = {}
-        unsure: dict[_Pair, None] = {}
+        found: dict[Pair, Seen] = {}
+        unsure: dict[Pair, None] = {}
         for pair in pairs:
             seen = self._recall(pair)
             if seen is None:
@@ -63,24 +64,24 @@ class Sight:
                 found[pair] = seen
         return found | await self.ask(unsure)
 
-    async def ask(self, pairs: Iterable[_Pair]) -> dict[_Pair, Seen]:
+    async def ask(self, pairs: Iterable[Pair]) -> dict[Pair, Seen]:
         """Returns what is certain of every version that was in use before; raises `UnavailableError`."""
         asked = list(pairs)
         if not asked:
             return {}
-        found: dict[_Pair, Seen] = {}
+        found: dict[Pair, Seen] = {}
         for pair, membership in zip(asked, await self._directory.memberships(asked), strict=True):
             found[pair] = Seen(membership.windows, membership.group_version)
             self._keep(pair, membership.windows)
         return found
 
-    def _recall(self, pair: _Pair) -> Seen | None:
+    def _recall(self, pair: Pair) -> Seen | None:
         known, group = self._known.get(pair), self._directory.cached(pair[0])
         if known is None or group is None or known.joined_version != _joined(group, pair[1]):
             return None
         return Seen(known.windows, group.version)
 
-    def _keep(self, pair: _Pair, windows: tuple[Window, ...]) -> None:
+    def _keep(self, pair: Pair, windows: tuple[Window, ...]) -> None:
         group = self._directory.cached(pair[0])
         last = windows[-1].joined_version if windows and not windows[-1].left_version else 0
         # An answer that is older than the copy, or newer, says nothing about its version.

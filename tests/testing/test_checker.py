@@ -24,6 +24,23 @@ def test_a_delivered_and_read_message_is_silent() -> None:
 BOTH = ("alice/1", "alice/2", "bob/1", "bob/2")
 DARK = {"ticks": False}
 
+
+def changed_after_a_block(kind: str) -> Scene:
+    """Writes while she is blocked, and changes that once the block is over."""
+    return (
+        Scene()
+        .add("bob/1", "block", whom=NAMES["alice"])
+        .later(5000)
+        .accepted(1)
+        .later(5000)
+        .add("bob/1", "unblock", whom=NAMES["alice"])
+        .later(5000)
+        .send("alice/1", 2, kind=kind, target=message_id(1))
+        .stored("alice/1", 2)
+        .end()
+    )
+
+
 SILENT = {
     "an_unacknowledged_message_may_reach_nobody": Scene().send("alice/1", 1).end(),
     "an_unacknowledged_message_may_reach_some": Scene(*BOTH).send("alice/1", 1).apply("bob/2", 1).end(),
@@ -62,30 +79,8 @@ SILENT = {
     "a_block_withholds_what_follows": (
         Scene().add("bob/1", "block", whom=NAMES["alice"]).later(5000).accepted(1).end()
     ),
-    "an_edit_of_what_a_block_withheld_never_arrives": (
-        Scene()
-        .add("bob/1", "block", whom=NAMES["alice"])
-        .later(5000)
-        .accepted(1)
-        .later(5000)
-        .add("bob/1", "unblock", whom=NAMES["alice"])
-        .later(5000)
-        .send("alice/1", 2, kind="edit", target=message_id(1))
-        .stored("alice/1", 2)
-        .end()
-    ),
-    "a_revoke_of_what_a_block_withheld_never_arrives": (
-        Scene()
-        .add("bob/1", "block", whom=NAMES["alice"])
-        .later(5000)
-        .accepted(1)
-        .later(5000)
-        .add("bob/1", "unblock", whom=NAMES["alice"])
-        .later(5000)
-        .send("alice/1", 2, kind="revoke", target=message_id(1))
-        .stored("alice/1", 2)
-        .end()
-    ),
+    "an_edit_of_what_a_block_withheld_never_arrives": changed_after_a_block("edit"),
+    "a_revoke_of_what_a_block_withheld_never_arrives": changed_after_a_block("revoke"),
     "a_block_may_take_two_seconds": (Scene().add("bob/1", "block", whom=NAMES["alice"]).later(1900).delivered(1).end()),
     "a_block_may_have_ended_when_its_lifting_began": (
         Scene()
