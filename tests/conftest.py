@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ from chappe.runtime.engines.cassandra import (
 _FETCH_TIMEOUT_S = 600
 _THREE_NODES = "three-nodes"
 """The tests that share three nodes of Cassandra run on one worker, wherever they stand."""
+_ONE_NODE = "one-node"
+"""So do those that share one node: a second one would cost as much as all of them."""
 _ATTACKED = "attacked"
 """Those that attack one system do, too."""
 
@@ -56,11 +58,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(_FETCH_TIMEOUT_S))
         if "cassandra_cluster" in needed:
             item.add_marker(pytest.mark.xdist_group(_THREE_NODES))
+        elif "cassandra" in needed or "cassandra" in _chosen(item):
+            item.add_marker(pytest.mark.xdist_group(_ONE_NODE))
         if item.path.parent.name == "bad_input":
             item.add_marker(pytest.mark.xdist_group(_ATTACKED))
         if config.getoption("loadgroup", default=False):
             _name_group(item)
     items.sort(key=_rank)
+
+
+def _chosen(item: pytest.Item) -> Container[object]:
+    """Returns the parameters of a test: many ask for a store by its name."""
+    return item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
 
 
 def _name_group(item: pytest.Item) -> None:
@@ -120,7 +129,7 @@ def started(engine: EmbeddedCassandra | EmbeddedCassandraCluster) -> Generator[N
 def cassandra(
     cassandra_install: CassandraInstall, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedCassandra]:
-    """One node for all tests of a worker; each keeps to a keyspace, or to ids, of its own."""
+    """One node for all tests, which one worker runs; each keeps to a keyspace, or to ids, of its own."""
     node = EmbeddedCassandra(tmp_path_factory.mktemp("cassandra"), cassandra_install, options=THROW_AWAY)
     with started(node):
         yield node
