@@ -68,14 +68,22 @@ def is_failing(finding: dict[str, str]) -> dict[str, str] | None:
 
 
 @pytest.mark.usefixtures("cassandra_install")
-def test_a_ledger_in_cassandra_is_looked_at_as_a_start_does(chappe: Callable[..., Started], tmp_path: Path) -> None:
-    pids = ready(chappe("up", "--port", "0", "--json", "--no-restart", "--ledger", "cassandra"))["pids"]
+def test_a_ledger_in_cassandra_is_migrated_and_looked_at_as_a_start_does(
+    chappe: Callable[..., Started], tmp_path: Path
+) -> None:
+    up = chappe("up", "--port", "0", "--json", "--no-restart", "--ledger", "cassandra")
+    pids = ready(up)["pids"]
 
     engines = json.loads((tmp_path / ".chappe" / "up.json").read_text())["engines"]
     well = findings(chappe("doctor", "--json"))
     os.kill(pids["cassandra"][0], signal.SIGKILL)
     ill = findings(chappe("doctor", "--json"))
+    up.terminate()
+    _, told = up.communicate()
 
+    assert "PostgreSQL, Valkey and Cassandra answer" in told
+    assert "svc_message: applied 0001_ledger.cql" in told
+    assert "svc_identity: applied 0001_" in told
     assert engines.keys() == {"postgres", "valkey", "cassandra"}
     assert re.fullmatch(r"cassandra://chappe@127\.0\.\d+\.1:9042/chappe_ledger", engines["cassandra"])
     assert {finding["state"] for finding in well.values()} == {"ok"}

@@ -120,4 +120,4 @@ async def serve(
     try:
         yield Served(f"127.0.0.1:{port}", server)
     finally:
-        await server.stop(0)
+        await server.stop(1)
