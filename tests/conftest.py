@@ -24,12 +24,15 @@ from chappe.runtime.engines.cassandra import (
 )
 
 _FETCH_TIMEOUT_S = 600
-_THREE_NODES = "three-nodes"
-"""The tests that share three nodes of Cassandra run on one worker, wherever they stand."""
-_ONE_NODE = "one-node"
-"""So do those that share one node: a second one would cost as much as all of them."""
+_SHARED = {
+    "cassandra_cluster": "three-nodes",
+    "cassandra": "one-node",
+    "system": "typed",
+    "quiet_mesh": "quiet",
+}
+"""What costs as much to start as all tests that use it cost to run: they share a worker, wherever they stand."""
 _ATTACKED = "attacked"
-"""Those that attack one system do, too."""
+"""So do those that attack one system."""
 
 # How long an example takes says something of the machine only.
 settings.register_profile("chappe", deadline=None)
@@ -56,10 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needed = getattr(item, "fixturenames", ())
         if "cassandra_install" in needed:
             item.add_marker(pytest.mark.timeout(_FETCH_TIMEOUT_S))
-        if "cassandra_cluster" in needed:
-            item.add_marker(pytest.mark.xdist_group(_THREE_NODES))
-        elif "cassandra" in needed or "cassandra" in _chosen(item):
-            item.add_marker(pytest.mark.xdist_group(_ONE_NODE))
+        # Some ask for a store by its name, as a parameter.
+        shared = next((group for name, group in _SHARED.items() if name in needed or name in _chosen(item)), None)
+        if shared is not None:
+            item.add_marker(pytest.mark.xdist_group(shared))
         if item.path.parent.name == "bad_input":
             item.add_marker(pytest.mark.xdist_group(_ATTACKED))
         if config.getoption("loadgroup", default=False):
@@ -68,7 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _chosen(item: pytest.Item) -> Container[object]:
-    """Returns the parameters of a test: many ask for a store by its name."""
+    """Returns the parameters of a test."""
     return item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
 
 

@@ -60,17 +60,22 @@ def try_all(first: int, count: int, jobs: int) -> Tally:
             total += done.result()
             if time.monotonic() - told_s >= PROGRESS_S:
                 told_s = time.monotonic()
-                print(f"{total.runs} of {count} seeds, {len(total.failing)} failed", flush=True)
+                print(f"{total.runs} of {count} seeds, {_failed(total)}", flush=True)
             if len(total.failing) >= MOST_FAILURES:
                 pool.shutdown(cancel_futures=True)
                 break
     took_s = time.monotonic() - begun_s
     print(
-        f"{total.runs} seeds from {first}: {len(total.failing)} failed; {total.acknowledged} sends acknowledged, "
+        f"{total.runs} seeds from {first}: {_failed(total)}; {total.acknowledged} sends acknowledged, "
         f"{total.virtual_s / 3600:.1f} hours of simulated time, {total.steps / 1e6:.1f} million steps, "
         f"{total.cpu_s:.1f} s CPU, {took_s:.1f} s"
     )
     return total
+
+
+def _failed(tally: Tally) -> str:
+    """Returns how many failed, and which: whoever runs many need not wait for the last one to look at the first."""
+    return f"{len(tally.failing)} failed{': ' if tally.failing else ''}{', '.join(map(str, tally.failing))}"
 
 
 def tell(outcome: Outcome) -> Iterator[str]:
