@@ -63,7 +63,8 @@ class MessageStore(Protocol):
 
         A batch may hold several updates of one conversation. For `READ` the reader's `read_upto` is a maximum by
         message id, and READ implies delivered. A `read_upto` stands for what is in the reader's log at that moment,
-        whether a device of its has stored it or not, and of it one portion is marked by one call.
+        whether a device of its has stored it or not, and of it one portion is marked by one call. A delivery that is
+        acknowledged again while `may_be_untold` says so is told again.
         """
         ...
 

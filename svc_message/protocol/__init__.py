@@ -32,6 +32,8 @@ FIRST_ACCEPT_AGE_MS = 10 * 60 * 1000
 """A: how old a message id may be when it is first accepted."""
 READ_OVERLAP_MS = FIRST_ACCEPT_AGE_MS + 60 * 1000
 """How far before the place up to which everything was read something may have become unread since."""
+TOLD_AGAIN_MS = 60_000
+"""For how long a device that acknowledges again is a sign that the sender may not have been told."""
 RESYNC_AGE_MS = 30 * 24 * 3600 * 1000
 """How long an inbox log is kept: an older cursor starts anew."""
 EPOCH_REWIND_MS = 3600 * 1000
@@ -53,6 +55,19 @@ class MessageKey(NamedTuple):
     def of(cls, key: bytes) -> MessageKey:
         """Takes one key apart."""
         return cls(Position(key[:16]), key[16:32], key[32:48], key[48:64])
+
+
+def may_be_untold(delivered_ms: int, recorded_ms: int) -> bool:
+    """Tells whether the event of a delivery may have been passed over, when a device acknowledges once more.
+
+    A device that is not sure that its acknowledgement has arrived repeats it, under a session of its own. What it said
+    first may have been written so late that its position was no longer looked at, by a process that is gone.
+
+    Args:
+        delivered_ms: When the delivery was recorded; zero when it is not.
+        recorded_ms: When the device acknowledged again.
+    """
+    return WRITE_WINDOW_S * 1000 <= recorded_ms - delivered_ms <= TOLD_AGAIN_MS
 
 
 direct_conversation = cast("Callable[[bytes, bytes], ConversationId]", conversation.direct_conversation)

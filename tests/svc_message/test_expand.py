@@ -151,6 +151,20 @@ async def test_who_was_removed_since_gets_nothing(expansions: Expansions) -> Non
     assert len(await expansions.has(desk.carol)) == 1
 
 
+async def test_a_sender_that_was_removed_since_is_told_of_its_own_on_its_other_devices(expansions: Expansions) -> None:
+    desk = expansions.desk
+    expansions.directory.add(group_of(desk.group_id, desk.bob, desk.carol, version=2))
+    message = desk.say()
+
+    await expansions.expand(message)
+
+    assert await expansions.has(desk.alice) == []
+    to_members, to_sender = expansions.dispatcher.hints
+    assert (to_members.user_ids, to_sender.user_ids) == ((desk.bob, desk.carol), (desk.alice,))
+    assert to_sender.event._replace(position=to_members.event.position) == to_members.event
+    assert to_sender.origin_device_id == DeviceId(1)
+
+
 async def test_who_joined_later_gets_only_what_came_later(expansions: Expansions) -> None:
     desk, dave = expansions.desk, stranger()
     expansions.directory.add(joined(group_of(desk.group_id, *desk.members, dave, version=2), dave, 2))
@@ -190,7 +204,7 @@ async def test_a_directory_that_is_behind_makes_the_entries_wait(expansions: Exp
     assert expansions.done == []
 
 
-async def test_a_group_that_is_gone_has_nobody_to_tell(expansions: Expansions) -> None:
+async def test_of_a_group_that_is_gone_the_sender_alone_is_told(expansions: Expansions) -> None:
     expansions.directory.truth.clear()
     expansions.directory.copies.clear()
     message = expansions.desk.say(version=3)
@@ -198,7 +212,8 @@ async def test_a_group_that_is_gone_has_nobody_to_tell(expansions: Expansions) -
     await expansions.expand(message)
 
     assert expansions.done == [message.position]
-    assert (expansions.groups.calls, expansions.dispatcher.hints) == ([], [])
+    assert await expansions.has(expansions.desk.bob) == []
+    assert [hint.user_ids for hint in expansions.dispatcher.hints] == [(expansions.desk.alice,)]
 
 
 async def test_rows_that_took_too_long_leave_the_entry_open_and_do_not_count(expansions: Expansions) -> None:
@@ -321,7 +336,7 @@ async def test_every_member_gets_exactly_what_it_may_see(joins: list[int], messa
             for hint in expansions.dispatcher.hints
             if user_id in hint.user_ids and isinstance(hint.event, MessageEvent)
         }
-        assert hinted == entitled
+        assert hinted == entitled | own
 
 
 def joined(group: DirectoryGroup, user_id: UserId, version: int) -> DirectoryGroup:

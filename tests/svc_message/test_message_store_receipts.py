@@ -13,6 +13,7 @@ from svc_message.model import (
     ReceiptUpdate,
 )
 from svc_message.ports import MessageStore
+from svc_message.protocol import TOLD_AGAIN_MS, WRITE_WINDOW_S
 from tests.svc_message.desk import Desk, ids, inbox, page, ref, stranger
 
 NOTHING = Applied((), None)
@@ -96,6 +97,21 @@ async def test_what_is_known_is_told_once(store: MessageStore, desk: Desk) -> No
 
     assert applied == [NOTHING]
     assert len(await inbox(store, desk.alice, message.position)) == 1
+
+
+async def test_who_acknowledges_again_after_seconds_may_have_told_nobody(store: MessageStore, desk: Desk) -> None:
+    (message,) = await accepted(store, desk, 1)
+    first = desk.receive(message)
+    await store.apply_receipts([first])
+    soon, late, too_late = (
+        desk.receive(message)._replace(recorded_ms=first.recorded_ms + after_ms)
+        for after_ms in (int(WRITE_WINDOW_S * 1000) - 1, int(WRITE_WINDOW_S * 1000), TOLD_AGAIN_MS + 1)
+    )
+
+    applied = [await store.apply_receipts([update]) for update in (soon, late, too_late)]
+
+    assert applied == [[NOTHING], [Applied((told(late, message),), None)], [NOTHING]]
+    assert await inbox(store, desk.alice, first.position) == [told(late, message)]
 
 
 async def test_a_forced_update_is_told_again(store: MessageStore, desk: Desk) -> None:

@@ -123,7 +123,7 @@ class Books:
             self._read.setdefault(message_id, set()).add(actor)
 
     def release(self, group: bytes, actors: Iterable[str]) -> None:
-        """Expects of devices nothing that was sent to a group before: their users are being removed."""
+        """Expects of devices nothing that others sent to a group before: their users are being removed."""
         self._released.update(dict.fromkeys(((group, actor) for actor in actors), time.monotonic()))
 
     def is_settled(self, absent: frozenset[str]) -> bool:
@@ -142,7 +142,8 @@ class Books:
     def _gaps(self, absent: frozenset[str]) -> Iterator[Gap]:
         for message_id, due in list(self._open.items()):
             has, ticks = self._applied.get(message_id, set()), self._ticks.get(message_id, {})
-            missing = {actor for actor in (due.peers | due.others) - has - absent if self._is_due(due, actor)}
+            missing = due.others - has - absent
+            missing |= {actor for actor in due.peers - has - absent if self._is_due(due, actor)}
             level: Tally | int
             if due.group:
                 level, low = self._low_tallies(message_id, due, absent)

@@ -27,7 +27,7 @@ from svc_message.model import (
     ReceiptUpdate,
     UserId,
 )
-from svc_message.protocol import first_unread
+from svc_message.protocol import first_unread, may_be_untold
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
@@ -195,13 +195,14 @@ def _raise(
     update: ReceiptUpdate, ids: Iterable[MessageId], copies: dict[CopyKey, Copy], forced: set[_Place]
 ) -> Iterator[_Raised]:
     """Yields what is raised of an update, and what is told again."""
-    is_forced = _place(update) in forced
     for message_id in ids:
         copy = copies.get(CopyKey(*_place(update), message_id))
         if copy is None or copy.header is None or copy.is_void or not _is_peers(update, copy):
             continue
         state = _state(copy)
         is_rising = state < update.state
+        is_late = update.state is ReceiptState.DELIVERED and may_be_untold(copy.delivered_ms, update.recorded_ms)
+        is_forced = is_late or _place(update) in forced
         if not is_rising and not is_forced:
             continue
         is_told = copy.is_read_told if state is ReceiptState.READ else update.is_told

@@ -13,7 +13,7 @@ from svc_message.model import (
     ReceiptState,
     ReceiptUpdate,
 )
-from svc_message.protocol import first_unread
+from svc_message.protocol import first_unread, may_be_untold
 
 _EVENT_IDS: Final = 40
 _EXPANDED: Final = 1000
@@ -89,7 +89,8 @@ def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> ReceiptS
     is_told = was_told if state is ReceiptState.READ else update.is_told
     news = update.state if is_told else ReceiptState.DELIVERED
     if state >= update.state:
-        return news if update.is_forced else None
+        is_late = update.state is ReceiptState.DELIVERED and may_be_untold(delivered_ms, update.recorded_ms)
+        return news if update.is_forced or is_late else None
     read_ms = update.recorded_ms if update.state is ReceiptState.READ else 0
     book.receipts[key] = Receipt(update.state, delivered_ms or update.recorded_ms, read_ms, is_told)
     is_news = is_told or update.is_forced or state is ReceiptState.SENT

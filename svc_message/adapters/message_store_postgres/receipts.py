@@ -8,7 +8,7 @@ from svc_message.adapters.message_store_postgres.arrays import bools, int2s, int
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, Applied, MessageId, OwnReadEvent, ReceiptEvent, ReceiptState, ReceiptUpdate
-from svc_message.protocol import READ_OVERLAP_MS
+from svc_message.protocol import READ_OVERLAP_MS, TOLD_AGAIN_MS, WRITE_WINDOW_S
 
 EVENT_IDS: Final = 40
 PORTION: Final = 1000
@@ -73,11 +73,14 @@ _EXPAND: Final = woven(
 )
 
 # Ids that are not the peer's messages to the reader fall out of the join with `messages`. What the peer may not know of
-# is delivered to it, and no news when it was delivered before.
-_RAISE: Final = b"""
+# is delivered to it, and no news when it was delivered before. What `may_be_untold` says is told again.
+_RAISE: Final = f"""
     WITH asked AS MATERIALIZED (
-        SELECT t.part, t.reader_id, t.peer_id, t.state, t.is_forced, t.recorded_ms, t.pos, m.conversation_id,
-            m.message_id, coalesce(r.state, 1) < t.state AS is_rising,
+        SELECT t.part, t.reader_id, t.peer_id, t.state, t.recorded_ms, t.pos, m.conversation_id, m.message_id,
+            t.is_forced OR t.state = 2 AND coalesce(
+                t.recorded_ms - r.delivered_ms BETWEEN {int(WRITE_WINDOW_S * 1000)} AND {TOLD_AGAIN_MS}, false
+            ) AS is_forced,
+            coalesce(r.state, 1) < t.state AS is_rising,
             CASE WHEN r.state >= 3 THEN r.is_read_told ELSE t.is_told END AS is_told,
             coalesce(r.state, 1) < 2 AS is_first
         FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
@@ -106,7 +109,7 @@ _RAISE: Final = b"""
         SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE is_news
     )
     SELECT part, data, is_news FROM told
-"""
+""".encode()  # noqa: S608 - constants
 
 # A place that was named by single ids counts only when nothing before it is unread.
 _MOVE: Final = b"""
