@@ -89,7 +89,7 @@ def _name_group(item: pytest.Item) -> None:
 
 def _rank(item: pytest.Item) -> int:
     """Puts first what takes long, so that no worker is left alone with it at the end."""
-    return 0 if item.get_closest_marker("long") else 1 if item.get_closest_marker("xdist_group") else 2
+    return 0 if item.get_closest_marker("long") or item.get_closest_marker("xdist_group") else 1
 
 
 @pytest.hookimpl(wrapper=True)

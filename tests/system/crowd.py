@@ -68,7 +68,7 @@ class CrowdTerms:
 
     devices: Sequence[int] = (2, 1, 2, 1)
     """How many devices each user has."""
-    rate: float = 200.0
+    rate: float = 120.0
     """Messages each second, all devices together."""
     group_share: float = 0.0
     """Which part of them goes to groups, once there are some."""
@@ -155,6 +155,8 @@ class Crowd:
         user_id = self.users[number][0].user_id
         self.books.release(circle.group_id, self.actors_of(user_id))
         await circle.remove(user_id)
+        # Of what was sent meanwhile, too: while a store stands still that is for as long as it does.
+        self.books.release(circle.group_id, self.actors_of(user_id))
 
     @asynccontextmanager
     async def coming_and_going(self, circle: Circle, *numbers: int) -> AsyncGenerator[None]:
