@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
+TEST := $(BIN)/python -m pytest --dist=loadgroup --no-loadscope-reorder
 # What it costs to count lines, a tenth of the time, is spent where nobody waits.
 COVER := $(if $(CI),--cov --cov-report=)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
@@ -30,8 +30,8 @@ run: $(READY) ## Starts the whole system on embedded engines and prints where it
 	@$(BIN)/chappe up $(ARGS)
 
 test: $(READY) ## Runs every test, on real engines and real processes too.
-	@$(TEST) $(COVER) -m "not system" $(ARGS) || test $$? -eq 5
-	@$(TEST) -m system $(ARGS) || test $$? -eq 5
+	@$(TEST) --numprocesses=4 $(COVER) -m "not system" $(ARGS) || test $$? -eq 5
+	@$(TEST) --numprocesses=3 -m system $(ARGS) || test $$? -eq 5
 
 check: $(READY) ## Runs the fast gates: lint, types, architecture, contracts, freshness, house style.
 	@$(BIN)/python tests/check.py $(ARGS)

@@ -198,7 +198,7 @@ async def test_reading_up_to_a_place_stands_for_what_is_unread_and_visible(recei
     later = await receipts.say(version=5)
     bob, windows = receipts.desk.bob, (Window(2, 0),)
     await receipts.read(bob, first)
-    beyond = MessageId(later.message_id[:15] + bytes([later.message_id[15] - 1]))
+    beyond = MessageId((int.from_bytes(later.message_id) - 1).to_bytes(16))
 
     asked = [
         MemberRead(bob, receipts.desk.group_id, windows, upto, ids)
