@@ -17,7 +17,6 @@ from chappe.runtime.app import StartError
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.config import ConfigError
 from chappe.runtime.errors import ChappeError
-from svc_message.adapters.cassandra_keyspace import describe_ledger, migrate_ledger
 from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build, open_book
 from svc_message.config import Config, Ledger
@@ -30,6 +29,8 @@ from svc_message.worker import compare
 async def migrate(config: Config) -> list[str]:
     """Applies what is missing; returns what to tell."""
     if config.ledger is Ledger.CASSANDRA:
+        from svc_message.adapters.cassandra_keyspace import migrate_ledger  # noqa: PLC0415 - as in `open_book`
+
         return [f"applied {name}" for name in await migrate_ledger(config.cassandra)]
     return [f"applied {name}" for name in await migrations.migrate(config.store_dsn.reveal(), SCHEMA)]
 
@@ -37,6 +38,8 @@ async def migrate(config: Config) -> list[str]:
 async def check(config: Config) -> list[str]:
     """Looks whether the store is fit for the ledger; returns what to tell."""
     if config.ledger is Ledger.CASSANDRA:
+        from svc_message.adapters.cassandra_keyspace import describe_ledger  # noqa: PLC0415 - as in `open_book`
+
         return [await describe_ledger(config.cassandra)]
     async with open_book(config, SystemClock()) as book:
         await book.messages.ready()

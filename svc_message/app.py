@@ -18,14 +18,11 @@ from chappe.api.message.v1 import (
 from chappe.runtime import channels, migrations
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.streams import Identity
-from svc_message.adapters.cassandra_keyspace import open_ledger
 from svc_message.adapters.directory_grpc import GrpcDirectory
 from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
 from svc_message.adapters.item_protobuf import checked
 from svc_message.adapters.journal_postgres import PostgresJournal
-from svc_message.adapters.ledger_cassandra.connection import Connection
-from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
 from svc_message.adapters.timings import StoreTimings
@@ -194,6 +191,11 @@ async def _open_postgres(config: Config, clock: Clock, timeout_s: float) -> Asyn
 @contextlib.asynccontextmanager
 async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> AsyncGenerator[Book]:
     """Yields the book in Cassandra, of which every part uses the same session."""
+    # The driver is a quarter of what a start loads, and only those need it who keep their messages here.
+    from svc_message.adapters.cassandra_keyspace import open_ledger  # noqa: PLC0415 - see above
+    from svc_message.adapters.ledger_cassandra.connection import Connection  # noqa: PLC0415 - the same
+    from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore  # noqa: PLC0415 - the same
+
     timings, unreadable = StoreTimings(), Unreadable(clock)
     session = await open_ledger(config.cassandra, timeout_s=timeout_s)
     connection = Connection(session, timings=timings, unreadable=unreadable)

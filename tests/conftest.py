@@ -53,6 +53,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Passes over the files without tests that start processes where only those are wanted: loading them takes long."""
+    if config.option.markexpr != "system" or collection_path.suffix != ".py":
+        return None
+    return "pytest.mark.system" not in collection_path.read_text(encoding="utf-8") or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives the tests that may have to fetch Cassandra first the time for it; the longest begin first."""
     for item in items:
