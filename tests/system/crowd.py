@@ -68,7 +68,7 @@ class CrowdTerms:
 
     devices: Sequence[int] = (2, 1, 2, 1)
     """How many devices each user has."""
-    rate: float = 120.0
+    rate: float = 80.0
     """Messages each second, all devices together."""
     group_share: float = 0.0
     """Which part of them goes to groups, once there are some."""

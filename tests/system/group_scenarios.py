@@ -25,7 +25,7 @@ from tests.system.scenarios import RESUMES_WITHIN_S
 LARGE: Final = 1024
 """As many members as a group may have."""
 LARGE_CROWD: Final = CrowdTerms(devices=(1,) * 20, rate=40, group_share=0.5)
-MIXED_CROWD: Final = CrowdTerms(devices=(2, 1, 1, 2, 1, 1), rate=80, group_share=0.7)
+MIXED_CROWD: Final = CrowdTerms(devices=(2, 1, 1, 2, 1, 1), rate=60, group_share=0.7)
 BURST: Final = 40
 """Messages to a large group at once: expanding them takes longer than accepting them."""
 ADOPTED_WITHIN_S: Final = 15.0

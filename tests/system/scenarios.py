@@ -179,7 +179,7 @@ async def resume_elsewhere(mesh: Mesh) -> Report:
 async def one_of_each(mesh: Mesh) -> Report:
     """Kills one of two of every service, and starts it again before the next."""
     # Slow enough for a busy machine: what is measured is the deaths.
-    async with Crowd(mesh, "one-of-each", CrowdTerms(rate=80)) as crowd:
+    async with Crowd(mesh, "one-of-each", CrowdTerms(rate=50)) as crowd:
         await deaths.suffer(crowd, deaths.of_services(mesh))
         report = await crowd.verdict()
     assert report.waited_p99_ms, "nothing was sent while one of two was down"
@@ -188,7 +188,7 @@ async def one_of_each(mesh: Mesh) -> Report:
 
 async def rolling_restart(mesh: Mesh) -> Report:
     """Restarts every process politely, one after the other."""
-    async with Crowd(mesh, "rolling-restart", CrowdTerms(rate=80)) as crowd:
+    async with Crowd(mesh, "rolling-restart", CrowdTerms(rate=50)) as crowd:
         async with crowd.talking():
             await crowd.acknowledged(WARM_UP)
             for service, number in list(mesh.processes):
