@@ -47,8 +47,12 @@ class Writers:
     async def write(self, batches: int) -> None:
         """Writes so many batches, several at a time."""
         left = iter(range(batches))
-        async with asyncio.timeout(120):
-            await asyncio.gather(*(self._write(left) for _ in range(WRITERS)))
+        try:
+            async with asyncio.timeout(120):
+                await asyncio.gather(*(self._write(left) for _ in range(WRITERS)))
+        finally:
+            # Nobody is to wait for what does not come any more.
+            self._some.set()
 
     async def _write(self, left: Iterator[int]) -> None:
         for _ in left:

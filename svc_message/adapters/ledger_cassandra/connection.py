@@ -97,6 +97,7 @@ class Connection:
         self._writes = timings.writes
         self._reads = timings.reads
         self._prepared: dict[str, PreparedStatement] = {}
+        self._preparing = threading.Lock()
 
     async def write(self, units: Iterable[Unit]) -> None:
         """Writes every row of units, several units in a batch; after an error nothing is known.
@@ -140,8 +141,20 @@ class Connection:
         ]
 
     async def _prepare(self, queries: set[str]) -> None:
-        for query in sorted(queries - self._prepared.keys()):
-            self._prepared[query] = await asyncio.to_thread(_prepared, self._session, query)
+        wanted = queries - self._prepared.keys()
+        if wanted:
+            await asyncio.to_thread(self._prepare_once, sorted(wanted))
+
+    def _prepare_once(self, queries: Sequence[str]) -> None:
+        """Prepares what nobody else has prepared meanwhile.
+
+        The driver knows a statement by its id for as long as what it returned last for it lives. Were there two, and
+        the last one dropped, a node that has forgotten the statement would never be taught it again.
+        """
+        with self._preparing:
+            for query in queries:
+                if query not in self._prepared:
+                    self._prepared[query] = _prepared(self._session, query)
 
     def _bound(self, query: str, values: tuple[Any, ...]) -> Statement:
         statement: Any = BoundStatement(self._prepared[query])
