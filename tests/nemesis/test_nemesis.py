@@ -18,11 +18,11 @@ RATE = 40.0
 """A third of what `make nemesis` sends each second: other tests run beside this one."""
 
 
-def judge(outcome: Outcome) -> None:
+def judge(outcome: Outcome, within_s: float = RESUMES_WITHIN_S) -> None:
     """Fails unless nothing was lost, doubled or out of order, and sending went on soon after each fault."""
     assert outcome.is_good, f"{tell(outcome)}\n{outcome.report.stories()}"
     slow = {window.fault.name: window.resumed_s for window, _ in outcome.windows}
-    assert {name: resumed_s for name, resumed_s in slow.items() if resumed_s > RESUMES_WITHIN_S} == {}
+    assert {name: resumed_s for name, resumed_s in slow.items() if resumed_s > within_s} == {}
 
 
 async def test_people_talk_while_one_thing_after_another_fails(tmp_path: Path) -> None:

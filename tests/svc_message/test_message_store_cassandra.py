@@ -1,6 +1,7 @@
 """What only the store on Cassandra has: no transactions, rows in any order, and outcomes that are unknown."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import time
@@ -403,28 +404,30 @@ async def test_a_node_is_dialled_once_in_a_second_however_long_it_is_gone(own_se
 
 
 async def test_a_node_that_has_forgotten_the_statements_of_a_batch_is_taught_them_again(
-    own_session: CassandraSession, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    cassandra: EmbeddedCassandra, ledger_keyspace: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    session = await asyncio.to_thread(open_session, Address((cassandra.address,)), keyspace=ledger_keyspace)
     prepared: list[str] = []
-    prepare = own_session.driver.prepare
+    prepare = session.driver.prepare
 
     def counted(query: str) -> object:
         prepared.append(query)
         return prepare(query)
 
-    monkeypatch.setattr(own_session.driver, "prepare", counted)
-    store = CassandraMessageStore(Connection(own_session))
-    await asyncio.gather(*(store.accept([desk.write()]) for _ in range(8)))
-    # Of two that are prepared under one id the driver forgets both once the later one is dropped.
-    assert len(prepared) == len(set(prepared))
-    for table in ("messages", "inbox"):
-        # After a change of its table a node knows no statement about it any more.
-        await asyncio.to_thread(own_session.driver.execute, f"ALTER TABLE {table} WITH comment = 'changed'")
-    message = desk.write(b"once more")
+    monkeypatch.setattr(session.driver, "prepare", counted)
+    async with contextlib.aclosing(Connection(session)) as connection:
+        store = CassandraMessageStore(connection)
+        await asyncio.gather(*(store.accept([desk.write()]) for _ in range(8)))
+        # Of two that are prepared under one id the driver forgets both once the later one is dropped.
+        assert len(prepared) == len(set(prepared))
+        for table in ("messages", "inbox"):
+            # After a change of its table a node knows no statement about it any more.
+            await asyncio.to_thread(session.driver.execute, f"ALTER TABLE {table} WITH comment = 'changed'")
+        message = desk.write(b"once more")
 
-    await store.accept([message])
+        await store.accept([message])
 
-    assert await seen(store, desk, message) == [b"once more", *[b"hello"] * 8]
+        assert await seen(store, desk, message) == [b"once more", *[b"hello"] * 8]
 
 
 async def test_an_epoch_that_is_begun_is_greater_than_any_before(own_session: CassandraSession) -> None:
