@@ -39,7 +39,7 @@ async def build(config: Config, app: App) -> None:
 def assemble(app: App, store: PresenceStore, directory: Directory) -> None:
     """Adds the rules and the door over a store and a directory."""
     clock, tasks = app.seams.clock, app.tasks
-    routes = Routes(store)
+    routes = Routes(store, clock)
     desk = Desk(
         routes,
         Watching(store, directory, clock=clock, tasks=tasks),

@@ -36,6 +36,10 @@ TYPING_S = 5
 """Somebody is writing for so long after saying so."""
 
 
+LATE_S = 60
+"""A connect is carried out for so long after it was asked for. Clients forgive what a younger one ends."""
+
+
 class PresenceStore(Protocol):
     """Holds routes; everything in it expires, and the edges rebuild it after a loss.
 
@@ -44,12 +48,19 @@ class PresenceStore(Protocol):
     their drivers; the call may then be repeated.
     """
 
-    async def write(self, edge: Edge, changes: Changes) -> Written:
+    async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         """Writes what an edge says of its sessions.
+
+        Args:
+            edge: Who says it.
+            changes: What it says.
+            sent_ms: When this was asked for, Unix milliseconds.
 
         A connect wins over any session of its device, unless another session has used its nonce. A refresh writes
         unless a live session of another number, boot or edge stands there. A bye forgets its own session only.
-        A repeated connect is known by its nonce, and no longer wins over a session that came after the first.
+        A repeated connect is known by its nonce, and no longer wins over a session that came after the first. One that
+        is carried out more than `LATE_S` after it was asked for changes nothing: nobody waits for it any more, and it
+        would end a session that came meanwhile.
         """
         ...
 

@@ -206,7 +206,8 @@ class App:
     async def _start_probes(self) -> None:
         settings = self.settings
         if settings.health_listen:
-            self._probes = grpc.aio.server()
+            # Without it gRPC takes a port that another process of this user listens on, and shares what comes.
+            self._probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
             self.addresses["health"] = _bind(self._probes, settings.health_listen, None)
             add_health(self.health, self._probes)
             await self._probes.start()

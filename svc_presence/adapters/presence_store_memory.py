@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_presence.model import Connected, DeviceId, Edge, Lasting, Located, Replaced, Seen, SessionId, Typist, Written
-from svc_presence.ports import CONNECTION_S, LAST_SEEN_S, NONCE_S, ONLINE_S, TYPING_S
+from svc_presence.ports import CONNECTION_S, LAST_SEEN_S, LATE_S, NONCE_S, ONLINE_S, TYPING_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
 
 Owner = tuple[Edge, SessionId]
+_NOTHING_DONE = Connected(is_refused=False, replaced=None)
 
 
 class Entry(NamedTuple):
@@ -49,10 +50,11 @@ class MemoryPresenceStore:
         self._last_seen: dict[UserId, int] = {}
         self._typing: dict[ConversationId, dict[UserId, tuple[TypingKind, int]]] = {}
 
-    async def write(self, edge: Edge, changes: Changes) -> Written:
+    async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         """Writes what an edge says of its sessions."""
         now_ms = self._clock.wall_ms()
-        connects = [self._connect(edge, connect, now_ms) for connect in changes.connects]
+        is_late = now_ms - sent_ms > LATE_S * 1000
+        connects = [_NOTHING_DONE if is_late else self._connect(edge, connect, now_ms) for connect in changes.connects]
         replaced = [session for session in changes.refreshes if not self._refresh(edge, session, now_ms)]
         for session in changes.byes:
             if self._forget(session.user_id, session.device_id, (edge, session.session_id), now_ms):

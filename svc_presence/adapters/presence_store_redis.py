@@ -44,7 +44,7 @@ class RedisPresenceStore:
         """
         self._scripts = RedisScripts(url, SCHEMA, is_cluster=is_cluster, timeout_s=timeout_s)
 
-    async def write(self, edge: Edge, changes: Changes) -> Written:
+    async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         """Writes what an edge says of its sessions, in one round trip."""
         connects, refreshes, byes = changes
         connect_groups = self._scripts.group([connect.session.user_id.hex() for connect in connects])
@@ -52,7 +52,7 @@ class RedisPresenceStore:
         bye_groups = self._scripts.group([session.user_id.hex() for session in byes])
         results = await self._scripts.run(
             [
-                *(_connect_call(edge, [connects[index] for index in group]) for group in connect_groups),
+                *(_connect_call(edge, [connects[index] for index in group], sent_ms) for group in connect_groups),
                 *(_refresh_call(edge, [refreshes[index] for index in group]) for group in refresh_groups),
                 *(_bye_call(edge, [byes[index] for index in group]) for group in bye_groups),
             ]
@@ -129,9 +129,9 @@ class RedisPresenceStore:
         await self._scripts.aclose()
 
 
-def _connect_call(edge: Edge, connects: list[NewSession]) -> Call:
+def _connect_call(edge: Edge, connects: list[NewSession], sent_ms: int) -> Call:
     keys: list[str] = []
-    arguments = [_prefix(edge)]
+    arguments = [_prefix(edge), str(sent_ms)]
     for session, nonce in connects:
         tag = f"{{{session.user_id.hex()}}}"
         keys += (f"connection:{tag}", f"online:{tag}", f"lastseen:{tag}", f"nonce:{tag}:{nonce.hex()}")

@@ -9,23 +9,28 @@
 --   online:{uid}         "1"; 45 s; written by connect and refresh
 --   lastseen:{uid}       Unix time in ms; 30 days; written by connect, refresh and bye
 --   nonce:{uid}:<nonce>  "edge_id|boot|session" that used the nonce of its Hello; 120 s; written by connect
--- ARGV: "edge_id|boot|" of the edge, then for each session: device, session (16 hexadecimal digits).
+-- ARGV: "edge_id|boot|" of the edge, when this was asked for (Unix time in ms), then for each session: device, session
+-- (16 hexadecimal digits).
 -- Source of times: the server's clock. Source of everything else: svc_edge, through Track.
 --
 -- Returns for each session: "" when it is registered; "!" when another session has used its nonce; else the value of
 -- the field that it replaced. The nonce knows the session that used it, so a call may be repeated, and a repeated one
--- no longer wins over a session that came after the first.
+-- no longer wins over a session that came after the first. What was asked for more than 60 s ago changes nothing:
+-- nobody waits for it any more, and it would end a session that came meanwhile.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = string.format('|%.0f', now + 60000)
+local is_late = now - tonumber(ARGV[2]) > 60000
 local results = {}
 for i = 0, #KEYS / 4 - 1 do
-    local connection, device = KEYS[4 * i + 1], ARGV[2 * i + 2]
-    local session = ARGV[1] .. ARGV[2 * i + 3]
-    local user = redis.call('SET', KEYS[4 * i + 4], session, 'NX', 'GET', 'EX', 120)
+    local connection, device = KEYS[4 * i + 1], ARGV[2 * i + 3]
+    local session = ARGV[1] .. ARGV[2 * i + 4]
+    local user = not is_late and redis.call('SET', KEYS[4 * i + 4], session, 'NX', 'GET', 'EX', 120)
     local stored = redis.call('HGET', connection, device)
     local is_other = stored and string.sub(stored, 1, #session + 1) ~= session .. '|'
-    if user and user ~= session then
+    if is_late then
+        results[i + 1] = ''
+    elseif user and user ~= session then
         results[i + 1] = '!'
     elseif user and is_other and tonumber(string.sub(stored, -13)) > now then
         results[i + 1] = ''

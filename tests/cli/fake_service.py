@@ -14,6 +14,7 @@ from chappe.runtime.health import Health, add_health
 from chappe.runtime.pki import TlsFiles
 from chappe.runtime.tasks import Tasks
 from chappe.runtime.tls import server_credentials
+from tests.runtime.probe import ALONE
 
 SERVICES = ("identity", "message", "presence", "fanout", "edge")
 
@@ -32,7 +33,7 @@ async def serve(service: str, settings: dict[str, str]) -> None:
     await health.refresh()
     tasks = Tasks()
     health.start(tasks)
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=ALONE)
     add_health(health, server)
     server.add_secure_port(settings["LISTEN"], server_credentials(files))
     await server.start()

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RefusedError
 from redis.exceptions import NoPermissionError
 
 from chappe.runtime import migrations
+from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedPostgres
 from chappe.runtime.engines.binaries import postgres_install, valkey_server
 from k8s import dev_secrets
@@ -52,7 +53,8 @@ async def test_presence_may_do_its_work_in_valkey(dev: Manifests, tmp_path: Path
     async with valkey(dev, secrets["valkey"], tmp_path) as url:
         store = RedisPresenceStore(url(secrets["svc-presence"]["redis-url"]), is_cluster=False, timeout_s=10)
         await store.check()
-        written = await store.write(Edge("10.0.0.1:50051", 1), Changes([NewSession(session, bytes(16))], [], []))
+        changes = Changes([NewSession(session, bytes(16))], [], [])
+        written = await store.write(Edge("10.0.0.1:50051", 1), changes, SystemClock().wall_ms())
         located = await store.locate([ALICE], [])
         await store.aclose()
 

@@ -294,9 +294,9 @@ class GatedPresenceStore:
         self.byes = 0
         """Sessions that said goodbye, whether or not that counted."""
 
-    async def write(self, edge: Edge, changes: Changes) -> Written:
+    async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         await self.before_write.pass_through()
-        written = await self._inner.write(edge, changes)
+        written = await self._inner.write(edge, changes, sent_ms)
         self.byes += len(changes.byes)
         return written
 

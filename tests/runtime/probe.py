@@ -12,6 +12,8 @@ from google.protobuf.descriptor import FileDescriptor
 from chappe.api.type.v1 import access_pb2, rules_pb2
 from chappe.runtime.interceptors import Realm
 
+ALONE = (("grpc.so_reuseport", 0),)
+"""Options of a server that shares its port with nobody: gRPC's would take one that another process listens on."""
 REALM = Realm("chappe.test", "chappe", ("*",))
 SERVICE = "chappe.probe.v1.ProbeService"
 _USER = access_pb2.PRINCIPAL_REQUIREMENT_USER
@@ -110,7 +112,7 @@ async def serve(
     options: Any = (),
 ) -> AsyncIterator[Served]:
     """Serves the probe on a free port of the loopback interface."""
-    server = grpc.aio.server(interceptors=list(interceptors), options=list(options))
+    server = grpc.aio.server(interceptors=list(interceptors), options=[*ALONE, *options])
     add_probe(behaviours, server)
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -120,4 +122,4 @@ async def serve(
     try:
         yield Served(f"127.0.0.1:{port}", server)
     finally:
-        await server.stop(1)
+        await server.stop(0)

@@ -18,6 +18,7 @@ from chappe.runtime.errors import ChappeError
 from chappe.runtime.interceptors import abort
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
+from tests.runtime.probe import ALONE
 
 
 class ExpiredError(ChappeError):
@@ -91,7 +92,7 @@ def directory() -> Directory:
 
 @pytest.fixture
 async def listener(directory: Directory) -> AsyncIterator[Listener]:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(directory, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -12,6 +12,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.health import NOT_SERVING, SERVICE_UNKNOWN, SERVING, Health, add_health
 from chappe.runtime.tasks import Tasks
+from tests.runtime.probe import ALONE
 
 
 class Store:
@@ -34,7 +35,7 @@ def make(store: Store, **more: float) -> Health:
 
 @contextlib.asynccontextmanager
 async def stub_of(health: Health) -> AsyncIterator[Any]:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     add_health(health, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -20,7 +20,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import ChappeError, UnavailableError, from_rpc_error
 from chappe.runtime.health import SERVING, Health, add_health
 from chappe.runtime.interceptors import ConformanceInterceptor, DoorInterceptor, Gate, Realm
-from tests.runtime.probe import METHODS, REALM, SERVICE, Probe, callable_of, serve
+from tests.runtime.probe import ALONE, METHODS, REALM, SERVICE, Probe, callable_of, serve
 
 USER = principal_pb2.Principal(user_id=b"u" * 16, device_id=3, session_id=b"s" * 16)
 SIGNED = (principal.PRINCIPAL_KEY, USER.SerializeToString())
@@ -455,7 +455,7 @@ async def test_conformance_notices_a_code_that_no_service_may_use() -> None:
 
 async def test_conformance_leaves_health_alone() -> None:
     conformance = ConformanceInterceptor()
-    server = grpc.aio.server(interceptors=[conformance, door()])
+    server = grpc.aio.server(interceptors=[conformance, door()], options=ALONE)
     add_health(Health({}, clock=SystemClock()), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

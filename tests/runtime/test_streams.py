@@ -15,6 +15,7 @@ from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.clock import system_seams
 from chappe.runtime.streams import DialHandler, Identity, ServeHandler, StreamClient, StreamServer
 from chappe.runtime.tasks import Tasks
+from tests.runtime.probe import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -126,7 +127,7 @@ class Rig:
 
     def __init__(self, tasks: Tasks, door: Door) -> None:
         self.tasks, self.door, self.giver = tasks, door, Giver()
-        self.server = grpc.aio.server()
+        self.server = grpc.aio.server(options=ALONE)
         fanout_service_pb2_grpc.add_FanoutServiceServicer_to_server(door, self.server)
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.channel = grpc.aio.insecure_channel(

@@ -16,6 +16,7 @@ from chappe.runtime.clock import system_seams
 from chappe.runtime.errors import InvalidFieldError
 from chappe.runtime.streams import StreamClient, StreamServer
 from chappe.runtime.tasks import Tasks
+from tests.runtime.probe import ALONE
 from tests.runtime.test_streams import CLIENT, SERVER, Giver, Taker
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def tasks(crashes: list[str]) -> AsyncIterator[Tasks]:
 @pytest.fixture
 async def dial(tasks: Tasks) -> AsyncIterator[Callable[[Odd, Giver], Awaitable[Client]]]:
     """Serves an odd door and dials it."""
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
     stub: Any = fanout_service_pb2_grpc.FanoutServiceStub(channel)
 

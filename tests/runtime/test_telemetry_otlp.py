@@ -19,7 +19,7 @@ from chappe.runtime.clock import system_seams
 from chappe.runtime.config import ServerSettings
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.pki import SpiffeId
-from tests.runtime.probe import FILE, SERVICE, Probe, add_probe, callable_of
+from tests.runtime.probe import ALONE, FILE, SERVICE, Probe, add_probe, callable_of
 
 ID = b"m" * 16
 
@@ -48,7 +48,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2
 
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    server, collector = grpc.aio.server(), Collector()
+    server, collector = grpc.aio.server(options=ALONE), Collector()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(collector, server)
     collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -29,6 +29,7 @@ from chappe.runtime.tls import (
     server_credentials,
     target_options,
 )
+from tests.runtime.probe import ALONE
 
 WHO = "/chappe.test.Who/Ask"
 ECHO = "/chappe.test.Who/Echo"
@@ -42,7 +43,7 @@ from chappe.runtime.tls import TlsFiles, server_credentials
 
 async def main():
     cert, key, ca = map(Path, sys.argv[1:])
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     print(server.add_secure_port("127.0.0.1:0", server_credentials(TlsFiles(cert=cert, key=key, ca=ca))), flush=True)
     await server.start()
     await asyncio.Event().wait()
@@ -94,7 +95,7 @@ async def echo(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[b
 
 @asynccontextmanager
 async def serving(files: TlsFiles) -> AsyncIterator[int]:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     handlers: Any = {
         "Ask": grpc.unary_unary_rpc_method_handler(who),
         "Echo": grpc.stream_stream_rpc_method_handler(echo),

@@ -38,6 +38,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from chappe.runtime.interceptors import abort
 from chappe.runtime.principal import PRINCIPAL_KEY, client_address
+from tests.runtime.probe import ALONE
 from tests.svc_edge.fake_watches import FakeWatches
 
 HELLO = stream_pb2.StreamHello(protocol=1, peer_id="fake", boot_id=7, credits=100_000)
@@ -142,7 +143,7 @@ class FakeMesh(FakeWatches):
         self.caller_address: str | None = None
         self.submit_contexts: list[Any] = []
         self.address = address
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(options=ALONE)
         self._counter = 0
         for register in _REGISTER:
             register(self, self._server)

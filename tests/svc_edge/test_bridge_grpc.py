@@ -12,6 +12,7 @@ from chappe.api.identity.v1 import registration_service_pb2
 from chappe.runtime import channels
 from chappe.runtime.errors import UnavailableError
 from svc_edge.adapters.bridge_grpc import GrpcBridge
+from tests.runtime.probe import ALONE
 
 SERVICE = "chappe.api.identity.v1.RegistrationService"
 METHOD = f"{SERVICE}/StartVerification"
@@ -40,7 +41,7 @@ async def test_a_call_reaches_a_service_that_has_just_started(target: str) -> No
     async with channels.channel(target, None, server_name="svc-identity") as channel:
         bridge = GrpcBridge({"identity": channel})
         await in_vain(channel)
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=ALONE)
         handlers: dict[str, Any] = {"StartVerification": grpc.unary_unary_rpc_method_handler(answer)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         server.add_insecure_port(target)

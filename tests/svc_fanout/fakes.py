@@ -17,6 +17,7 @@ from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.clock import Seams, SystemClock
 from chappe.runtime.errors import UnavailableError
 from svc_fanout.model import Delivery, Hint, Located, Route, UserId
+from tests.runtime.probe import ALONE
 
 T = TypeVar("T")
 
@@ -297,7 +298,7 @@ async def serving(
     register: Callable[[Any, Any], None], servicer: Any, port: int = 0, interceptors: Sequence[Any] = ()
 ) -> AsyncIterator[str]:
     """Serves on a loopback port, and ends every stream abruptly when it is left."""
-    server = grpc.aio.server(interceptors=interceptors, options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(interceptors=interceptors, options=ALONE)
     register(servicer, server)
     address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     await server.start()

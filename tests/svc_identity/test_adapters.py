@@ -18,6 +18,7 @@ from svc_identity.adapters.sms_sender_console import ConsoleSmsSender
 from svc_identity.model import NO_USER, ChangeKind, Phone, UserId
 from svc_identity.model.group import GroupChange, GroupChangeKind, GroupId, GroupRole
 from svc_identity.ports import InboxEvent
+from tests.runtime.probe import ALONE
 
 ADA, BOB = UserId(b"a" * 16), UserId(b"b" * 16)
 
@@ -40,7 +41,7 @@ class FakeMessages(message_service_pb2_grpc.MessageServiceServicer):
 
 @asynccontextmanager
 async def served(messages: FakeMessages) -> AsyncIterator[str]:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(messages, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -56,6 +56,7 @@ from svc_message.service.sync import Syncing
 from svc_message.service.tell import Telling
 from svc_message.service.trace import TraceReading
 from svc_message.worker.expand import JournalWorker
+from tests.runtime.probe import ALONE
 from tests.svc_message.fakes import FakeBots, FakeDirectory, FakeDispatcher, FakeGroupDirectory, ManualClock, message_id
 from tests.svc_message.group_desk import group_of
 
@@ -251,7 +252,7 @@ async def open_doors(store: MemoryMessageStore | None = None) -> AsyncIterator[D
         doors = Doors(tasks, store)
         await doors.syncing.start()
         gate = Gate(Realm("chappe.test", "chappe", ("*",)), doors.identify)
-        server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)])
+        server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)], options=ALONE)
         reading = Reading(doors.store, doors.group_store, doors.sight)
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(doors.rpc, server)
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server(

@@ -30,6 +30,7 @@ from svc_message.adapters.message_store_postgres import SCHEMA
 from svc_message.app import build
 from svc_message.config import CassandraSettings, Config
 from svc_message.model import UserId
+from tests.runtime.probe import ALONE
 from tests.svc_message.desk import stranger
 from tests.svc_message.doors import ALICE, Edge, Request
 from tests.svc_message.fakes import ManualClock
@@ -70,7 +71,7 @@ class Ledger:
         self.channel: grpc.aio.Channel
 
     async def start(self, seams: Seams | None = None) -> None:
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=ALONE)
         directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(self.identity, server)
         address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -24,6 +24,7 @@ from svc_message.adapters.directory_copies import LEASE_MS
 from svc_message.adapters.directory_grpc import MAX_IDS, GrpcDirectory
 from svc_message.errors import NoBotError
 from svc_message.model import UserId
+from tests.runtime.probe import ALONE
 from tests.svc_message.fakes import ManualClock
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Rig:
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     identity, clock = FakeIdentity(), ManualClock()
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(identity, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

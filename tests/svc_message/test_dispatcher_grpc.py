@@ -22,6 +22,7 @@ from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
 from svc_message.adapters.item_protobuf import item_bytes, item_key
 from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId, Position, UserId
 from svc_message.model.action import EditEvent
+from tests.runtime.probe import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,7 +41,7 @@ class FakeFanout(fanout_service_pb2_grpc.FanoutServiceServicer):
         self.takes = self.dies = False
         """Whether it says that it took a batch, and whether it ends a stream after one, without a marker."""
         self.changed = asyncio.Condition()
-        self.server = grpc.aio.server()
+        self.server = grpc.aio.server(options=ALONE)
         fanout_service_pb2_grpc.add_FanoutServiceServicer_to_server(self, self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
 

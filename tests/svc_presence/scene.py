@@ -75,9 +75,9 @@ class FragileStore(MemoryPresenceStore):
         self.reads: list[int] = []
         """How many people each question was about."""
 
-    async def write(self, edge: Edge, changes: Changes) -> Written:
+    async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         self._check()
-        return await super().write(edge, changes)
+        return await super().write(edge, changes, sent_ms)
 
     async def read_presence(self, user_ids: Sequence[UserId]) -> list[Seen]:
         self.reads.append(len(user_ids))
@@ -161,7 +161,7 @@ class Scene:
         self.directory = ToldDirectory()
         watching = Watching(self.store, self.directory, clock=self.clock, tasks=tasks)
         rooms = TypingRooms(self.store, self.directory, clock=self.clock, tasks=tasks)
-        self.desk = Desk(Routes(self.store), watching, rooms)
+        self.desk = Desk(Routes(self.store, self.clock), watching, rooms)
         self.answers = Answers(self.store, self.directory)
         self.directory.listener = self.desk
 

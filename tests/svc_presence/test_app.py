@@ -20,6 +20,7 @@ from chappe.runtime.engines import EmbeddedValkey
 from chappe.runtime.pki import SpiffeId
 from svc_presence.app import build
 from svc_presence.config import Config
+from tests.runtime.probe import ALONE
 from tests.svc_presence.fake_identity import FakeIdentity
 
 ALICE, BOB = bytes(15) + b"a", bytes(15) + b"b"
@@ -71,7 +72,7 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
         engine = EmbeddedValkey(tmp_path / "vk", dies_with_launcher=False)
         valkey = await stack.enter_async_context(engine)
         identity = FakeIdentity()
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=ALONE)
         directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(identity, server)
         target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -16,6 +16,7 @@ from chappe.runtime.tasks import Tasks
 from svc_presence.adapters.changes_grpc import LEASE_MS
 from svc_presence.adapters.directory_grpc import MAX_IDS, MAX_SIGHTS, GrpcDirectory
 from svc_presence.model import GroupId, Sight, UserId
+from tests.runtime.probe import ALONE
 from tests.svc_presence.fake_identity import GROUP as GROUP_CHANGE
 from tests.svc_presence.fake_identity import FakeIdentity
 from tests.svc_presence.scene import ALICE, BOB, CAROL, GROUP, MovedClock, ToldDirectory
@@ -131,7 +132,7 @@ class RealSleep(MovedClock):
 @contextlib.asynccontextmanager
 async def grpc_rig() -> AsyncIterator[GrpcRig]:
     identity, clock = FakeIdentity(), RealSleep()
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=ALONE)
     directory_service_pb2_grpc.add_DirectoryServiceServicer_to_server(identity, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

@@ -15,7 +15,8 @@ REFUSED = ConnectAnswer(is_refused=True, replaced_session_id=0)
 
 @pytest.fixture
 def service() -> Routes:
-    return Routes(MemoryPresenceStore(SystemClock()))
+    clock = SystemClock()
+    return Routes(MemoryPresenceStore(clock), clock)
 
 
 def connects(*numbers: int) -> Changes:

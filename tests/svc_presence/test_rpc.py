@@ -27,6 +27,7 @@ from svc_presence.service.desk import Desk
 from svc_presence.service.routes import Routes
 from svc_presence.service.typing import TypingRooms
 from svc_presence.service.watching import Watching
+from tests.runtime.probe import ALONE
 from tests.svc_presence.scene import ToldDirectory
 
 ALICE = UserId(bytes(15) + b"a")
@@ -45,12 +46,12 @@ class StoppableStore(MemoryPresenceStore):
         self.failure: Exception | None = None
         self.writes = 0
 
-    async def write(self, edge: Edge, changes: Changes) -> Written:
+    async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         self.writes += 1
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        return await super().write(edge, changes)
+        return await super().write(edge, changes, sent_ms)
 
     async def locate(self, user_ids: Sequence[UserId], gone: Sequence[Route]) -> list[Located]:
         if self.failure is not None:
@@ -119,13 +120,13 @@ async def door() -> AsyncIterator[Door]:
     gate = Gate(Realm("chappe.test", "chappe", ("bot",)), identify)
     async with Tasks() as tasks:
         store, directory, clock = StoppableStore(), ToldDirectory(), SystemClock()
-        routes = Routes(store)
+        routes = Routes(store, clock)
         watching = Watching(store, directory, clock=clock, tasks=tasks)
         desk = Desk(routes, watching, TypingRooms(store, directory, clock=clock, tasks=tasks))
         directory.listener = desk
         answers = Answers(store, directory)
         rpc = PresenceRpc(desk, routes, answers, identity=Identity("presence-1", 99), tasks=tasks)
-        server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)])
+        server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)], options=ALONE)
         presence_service_pb2_grpc.add_PresenceServiceServicer_to_server(rpc, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

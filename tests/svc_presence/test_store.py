@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
+from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedValkey
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
@@ -232,6 +233,11 @@ def typing(user_id: UserId, kind: TypingKind = TypingKind.TEXT, where: Conversat
     return Typing(user_id, Conversation(HERE if where is None else where, None), kind)
 
 
+def now_ms() -> int:
+    """Returns the time of this machine: no harness has a later one by more than a moment."""
+    return SystemClock().wall_ms()
+
+
 def nonce(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
@@ -243,15 +249,15 @@ def user(number: int) -> UserId:
 async def connect(store: PresenceStore, edge: Edge, *sessions: Session) -> list[Connected]:
     """Connects with a nonce that no other session uses."""
     connects = [NewSession(one, nonce(one.session_id)) for one in sessions]
-    return (await store.write(edge, Changes(connects, [], []))).connects
+    return (await store.write(edge, Changes(connects, [], []), now_ms())).connects
 
 
 async def refresh(store: PresenceStore, edge: Edge, *sessions: Session) -> list[Session]:
-    return (await store.write(edge, Changes([], list(sessions), []))).replaced
+    return (await store.write(edge, Changes([], list(sessions), []), now_ms())).replaced
 
 
 async def bye(store: PresenceStore, edge: Edge, *sessions: Session) -> Written:
-    return await store.write(edge, Changes([], [], list(sessions)))
+    return await store.write(edge, Changes([], [], list(sessions)), now_ms())
 
 
 def route(edge: Edge, session: Session) -> Route:
@@ -303,18 +309,30 @@ async def test_sessions_of_other_devices_and_users_are_left_alone(harness: Harne
 async def test_a_used_nonce_refuses_another_session_and_nothing_is_written(harness: Harness) -> None:
     await connect(harness.store, PARIS, session(1))
 
-    written = await harness.store.write(LILLE, Changes([NewSession(session(2), nonce(1))], [], []))
+    written = await harness.store.write(LILLE, Changes([NewSession(session(2), nonce(1))], [], []), now_ms())
 
     assert written.connects == [Connected(is_refused=True, replaced=None)]
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
 
 
+async def test_a_connect_that_is_carried_out_late_ends_nobody_who_came_meanwhile(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(2))
+    late = Changes([NewSession(session(1), nonce(1))], [], [])
+
+    written = await harness.store.write(LILLE, late, 0)
+    again = await harness.store.write(LILLE, Changes([NewSession(session(3, BOB), nonce(1))], [], []), now_ms())
+
+    assert written == Written([Connected(is_refused=False, replaced=None)], [])
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), PARIS)]
+    assert not again.connects[0].is_refused
+
+
 async def test_a_nonce_is_free_for_other_users_and_again_after_its_time(harness: Harness) -> None:
     await connect(harness.store, PARIS, session(1))
 
-    of_bob = await harness.store.write(LILLE, Changes([NewSession(session(2, BOB), nonce(1))], [], []))
+    of_bob = await harness.store.write(LILLE, Changes([NewSession(session(2, BOB), nonce(1))], [], []), now_ms())
     await harness.age(121)
-    of_alice = await harness.store.write(LILLE, Changes([NewSession(session(3), nonce(1))], [], []))
+    of_alice = await harness.store.write(LILLE, Changes([NewSession(session(3), nonce(1))], [], []), now_ms())
 
     assert not of_bob.connects[0].is_refused
     assert not of_alice.connects[0].is_refused
@@ -453,7 +471,7 @@ async def test_one_batch_connects_before_it_refreshes_and_refreshes_before_byes(
         [session(3, BOB), session(4)],
     )
 
-    written = await harness.store.write(PARIS, changes)
+    written = await harness.store.write(PARIS, changes, now_ms())
 
     assert written == Written([Connected(is_refused=False, replaced=None)], [session(2)])
     assert await harness.store.locate([ALICE, BOB], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
@@ -552,7 +570,7 @@ async def test_many_people_and_conversations_are_answered_in_order(harness: Harn
 async def test_an_empty_batch_and_an_empty_question_are_answered(harness: Harness) -> None:
     await harness.store.check()
 
-    assert await harness.store.write(PARIS, Changes([], [], [])) == Written([], [])
+    assert await harness.store.write(PARIS, Changes([], [], []), now_ms()) == Written([], [])
     assert await harness.store.locate([], []) == []
     assert await harness.store.read_presence([]) == []
     assert await harness.store.read_typing([]) == []
