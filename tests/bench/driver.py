@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -22,17 +21,15 @@ class BenchError(Exception):
 class LoadDriver:
     """Starts the load client and asks it things, one at a time; an async context manager."""
 
-    def __init__(self, url: str, histories: Path | None = None, *, area: str = "1202", gives_way: bool = False) -> None:
+    def __init__(self, url: str, histories: Path | None = None, *, area: str = "1202") -> None:
         """Prepares.
 
         Args:
             url: The WebSocket address of the edge.
             area: How the phone numbers of its people begin, in digits; no two load clients may share it.
             histories: Where every client writes its history; None to write none.
-            gives_way: Whether it works only where nobody else wants the processors.
         """
         self._arguments = [url, area, *([str(histories)] if histories is not None else [])]
-        self._gives_way = gives_way
         self._process: Process | None = None
 
     @property
@@ -71,8 +68,6 @@ class LoadDriver:
             limit=_ANSWER_BYTES,
             start_new_session=True,
         )
-        if self._gives_way:
-            os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         return self
 
     async def __aexit__(

@@ -127,11 +127,8 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def crowd(self) -> AsyncIterator[LoadDriver]:
-        """Holds a second load client: on a phone nothing waits behind what comes to a thousand others.
-
-        It works when the servers and the first client do not: a thousand phones have processors of their own.
-        """
-        async with LoadDriver(self.mesh.ws[0], area="1303", gives_way=True) as crowd:
+        """Holds a second load client: on a phone nothing waits behind what comes to a thousand others."""
+        async with LoadDriver(self.mesh.ws[0], area="1303") as crowd:
             self._crowd = crowd
             self._loads.append(crowd.pid)
             try:
