@@ -31,7 +31,7 @@ run: $(READY) ## Starts the whole system on embedded engines and prints where it
 
 test: $(READY) ## Runs every test, on real engines and real processes too.
 	@$(TEST) --numprocesses=4 $(COVER) -m "not system" $(ARGS) || test $$? -eq 5
-	@$(TEST) --numprocesses=4 -m system $(ARGS) || test $$? -eq 5
+	@$(TEST) --numprocesses=3 -m system $(ARGS) || test $$? -eq 5
 
 check: $(READY) ## Runs the fast gates: lint, types, architecture, contracts, freshness, house style.
 	@$(BIN)/python tests/check.py $(ARGS)
