@@ -181,7 +181,7 @@ def _unit(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> _
             for entry in distinct.values()
             if not isinstance(entry.event, MessageEvent)
         ]
-    bundles += [_bundle([entry], (), (entry.causer_id,)) for entry in distinct.values() if _is_gone(group, entry)]
+    bundles += [_bundle([entry], (entry.causer_id,)) for entry in distinct.values() if _is_gone(group, entry)]
     return _Unit(
         group.group_id,
         [entry.position for entry in entries],
@@ -190,12 +190,12 @@ def _unit(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> _
     )
 
 
-def _bundle(shared: list[Entry], user_ids: tuple[UserId, ...], audience: tuple[UserId, ...] | None = None) -> _Bundle:
+def _bundle(shared: list[Entry], user_ids: tuple[UserId, ...]) -> _Bundle:
     return _Bundle(
         tuple(entry.event for entry in shared),
         tuple(entry.event for entry in shared if not entry.is_quiet),
         _without_causer(user_ids, shared),
-        user_ids if audience is None else audience,
+        user_ids,
     )
 
 
