@@ -30,6 +30,8 @@ class Way(NamedTuple):
 WAYS: Final[Mapping[str, Way]] = {"postgres": Way("postgres", 200.0), "cassandra": Way("cassandra-3", 30.0)}
 """By the engine of a run."""
 READY_WITHIN_S: Final = 120.0
+MEANWHILE: Final = 150
+"""Messages acknowledged before what died is started again."""
 
 
 class Deaths(NamedTuple):
@@ -73,7 +75,7 @@ async def measure_deaths(ledger: str, seconds: float) -> Deaths:
                             max(1, int(seconds * way.rate)), timeout_s=10 * seconds + READY_WITHIN_S
                         )
                     deaths = [*of_services(mesh), *stand.deaths[:1]]
-                    await suffer(crowd, deaths)
+                    await suffer(crowd, deaths, MEANWHILE)
                     ended_ms = time.time() * 1000
                     resumed_s = None if stand.deaths else await outlive(crowd, mesh, ledger)
                     report = await crowd.verdict()

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.nemesis.ledgers import LEDGERS
-from tests.nemesis.play import Terms, play
+from tests.nemesis.play import BACK_WITHIN_S, Terms, play
 from tests.nemesis.test_nemesis import RATE, judge
-from tests.system.scenarios import RESUMES_WITHIN_S
 
 pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(480)]
 
@@ -30,5 +29,6 @@ async def test_people_talk_while_services_and_a_node_are_killed(tmp_path: Path) 
     outcome = await play(terms, print)
 
     assert len(outcome.windows) >= 3
-    # A Java that was just started is slow at first, and more so beside other tests.
-    judge(outcome, within_s=2 * RESUMES_WITHIN_S)
+    # A Java that was just started is slow at first, and beside other tests as slow as the machine makes it: alone a
+    # second is enough for it.
+    judge(outcome, within_s=BACK_WITHIN_S)

@@ -83,28 +83,18 @@ async def everything_is_there(store: CassandraMessageStore, desk: Desk, written:
         assert set(ids(await page(store, user, written.acknowledged[0], limit=BATCHES * BATCH))) == acknowledged
 
 
-async def test_sending_goes_on_while_one_node_of_three_is_killed(
-    cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
-) -> None:
-    written = Writers(store, desk)
-    writing = asyncio.gather(written.write(BATCHES))
-    await written.until_some()
-
-    await cassandra_cluster.nodes[1].kill()
-    await writing
-
-    await everything_is_there(store, desk, written)
-    await cassandra_cluster.nodes[1].start()
-    await cassandra_cluster.until_whole()
-
-
-async def test_what_a_node_has_missed_is_read_from_the_others(
+async def test_one_of_three_nodes_is_killed_while_people_send_and_what_it_has_missed_is_read_from_the_others(
     cassandra_cluster: EmbeddedCassandraCluster, store: CassandraMessageStore, desk: Desk
 ) -> None:
     away, other = cassandra_cluster.nodes[1:]
     written = Writers(store, desk)
+    writing = asyncio.gather(written.write(BATCHES))
+    await written.until_some()
+
     await away.kill()
-    await written.write(BATCHES)
+    await writing
+
+    await everything_is_there(store, desk, written)
     await away.start()
     await cassandra_cluster.until_whole()
 

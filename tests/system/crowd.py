@@ -29,6 +29,8 @@ from tests.system.townspeople import settle
 
 BEAT_S: Final = 0.02
 LOOK_S: Final = 0.02
+READS: Final = 0.4
+"""How often somebody reads a chat for each message that is sent."""
 REACTIONS: Final = 0.5
 """Of the changes; and so many are edits, the rest is taken back."""
 EDITS: Final = 0.4
@@ -303,7 +305,8 @@ class Crowd:
                 self._say_something()
                 if self._random.random() < self.terms.change_share:
                     self._change_something()
-            self._random.choice(self.handsets).read_some()
+                if self._random.random() < READS:
+                    self._random.choice(self.handsets).read_some()
 
     def _say_something(self) -> None:
         number = self._random.randrange(len(self.users))

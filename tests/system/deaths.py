@@ -9,10 +9,8 @@ from typing import Final, NamedTuple
 from chappe.cli.launcher import SERVICES, Mesh
 from tests.system.crowd import Crowd
 
-WARM_UP: Final = 150
+WARM_UP: Final = 60
 """Messages acknowledged before the first death."""
-MEANWHILE: Final = 150
-"""Messages acknowledged before what died is started again."""
 OUTAGE_S: Final = 4.5
 """Long enough for a client to be refused twice."""
 
@@ -30,11 +28,16 @@ def of_services(mesh: Mesh) -> list[Death]:
     return [Death(f"svc_{name}", partial(mesh.kill, name), partial(mesh.restart, name)) for name in SERVICES]
 
 
-async def suffer(crowd: Crowd, deaths: Iterable[Death]) -> None:
+async def suffer(crowd: Crowd, deaths: Iterable[Death], meanwhile: int) -> None:
     """Lets one after another die and come back while a crowd talks.
 
     The checker judges the waits while one is down; how long a program takes to start again on this machine, beside the
     people of the crowd, is another matter.
+
+    Args:
+        crowd: Talks.
+        deaths: One after another.
+        meanwhile: How many messages are acknowledged before what died is started again.
     """
     history = crowd.handsets[0].history
     async with crowd.talking():
@@ -42,7 +45,7 @@ async def suffer(crowd: Crowd, deaths: Iterable[Death]) -> None:
         for death in deaths:
             history.note("down", whom=death.whom)
             await death.kill()
-            await crowd.acknowledged(MEANWHILE)
+            await crowd.acknowledged(meanwhile)
             history.note("up", whom=death.whom)
             await death.restart()
             await crowd.acknowledged(1)

@@ -43,16 +43,7 @@ async def talk(mesh: Mesh) -> Report:
     async with Crowd(mesh, "group-talk", MIXED_CROWD) as crowd:
         steady, busy = await _two_circles(crowd)
         async with crowd.talking(), crowd.coming_and_going(busy, 4, 5), crowd.coming_and_going(steady, 3):
-            await crowd.acknowledged(500)
-        return await crowd.verdict()
-
-
-async def large(mesh: Mesh) -> Report:
-    """Lets people talk in a group of as many as may be, of whom some tens are there."""
-    async with Crowd(mesh, "group-large", LARGE_CROWD) as crowd:
-        circle = await _large_circle(crowd)
-        async with crowd.talking(), crowd.coming_and_going(circle, 1, 2):
-            await crowd.acknowledged(150)
+            await crowd.acknowledged(300)
         return await crowd.verdict()
 
 
@@ -147,11 +138,11 @@ async def freeze_database(mesh: Mesh) -> Report:
     async with Crowd(mesh, "group-frozen-postgres", MIXED_CROWD) as crowd, LedgerBook.of(mesh) as book:
         _, busy = await _two_circles(crowd)
         async with crowd.talking(), crowd.coming_and_going(busy, 4, 5):
-            await crowd.acknowledged(150)
+            await crowd.acknowledged(60)
             async with frozen_postgres(mesh):
                 await asyncio.sleep(FROZEN_S)
             await crowd.acknowledged(1, timeout_s=RESUMES_WITHIN_S)
-            await crowd.acknowledged(150)
+            await crowd.acknowledged(60)
         report = await crowd.verdict()
         assert not await book.parked(), "entries were parked"
         finally_refused = {reason for reason in crowd.books.refusals if reason != "NOT_IN_CONVERSATION"}
@@ -188,7 +179,7 @@ async def scale(mesh: Mesh) -> Report:
             async with crowd.talking(), crowd.coming_and_going(busy, 4, 5):
                 for count in steps:
                     await stand(mesh, count)
-                    await crowd.acknowledged(150)
+                    await crowd.acknowledged(60)
                     await arrivals.next()
             await stand(mesh, 2)
         return await crowd.verdict()

@@ -30,9 +30,9 @@ HASTY: Final[Mapping[str, str]] = {
     "CHAPPE_EDGE_VERIFY_INTERVAL_S": "4",
     "CHAPPE_EDGE_VERIFY_JITTER_S": "1",
 }
-WARM_UP: Final = 150
+WARM_UP: Final = 60
 """Messages acknowledged before a fault."""
-AFTER: Final = 300
+AFTER: Final = 120
 """Messages acknowledged after it, before the talking stops."""
 FROZEN_S: Final = 8.0
 """Longer than a position may be old when its write is relied on, shorter than a stream waits for a sign of life."""
@@ -180,7 +180,7 @@ async def one_of_each(mesh: Mesh) -> Report:
     """Kills one of two of every service, and starts it again before the next."""
     # Slow enough for a busy machine: what is measured is the deaths.
     async with Crowd(mesh, "one-of-each", CrowdTerms(rate=50)) as crowd:
-        await deaths.suffer(crowd, deaths.of_services(mesh))
+        await deaths.suffer(crowd, deaths.of_services(mesh), meanwhile=75)
         report = await crowd.verdict()
     assert report.waited_p99_ms, "nothing was sent while one of two was down"
     return report
@@ -188,7 +188,7 @@ async def one_of_each(mesh: Mesh) -> Report:
 
 async def rolling_restart(mesh: Mesh) -> Report:
     """Restarts every process politely, one after the other."""
-    async with Crowd(mesh, "rolling-restart", CrowdTerms(rate=50)) as crowd:
+    async with Crowd(mesh, "rolling-restart", CrowdTerms(rate=25)) as crowd:
         async with crowd.talking():
             await crowd.acknowledged(WARM_UP)
             for service, number in list(mesh.processes):

@@ -60,7 +60,8 @@ async def test_clients_resume_on_the_other_edge(mesh: Mesh) -> None:
 
 
 def test_what_a_quiet_recipient_would_miss_is_there_within_a_minute(planned: Planner) -> None:
-    plans = [planned(f"quiet-{victim}", edges=2, settings=scenarios.PATIENT) for victim in ("message", "fanout")]
+    terms = {"edges": 2, "settings": scenarios.PATIENT, "is_traced": False}
+    plans = [planned(f"quiet-{victim}", **terms) for victim in ("message", "fanout")]
     with started(plans[0]) as one, started(plans[1]) as other:
 
         async def both() -> list[Report]:

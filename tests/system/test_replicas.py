@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def mesh(planned: Planner) -> Iterator[Mesh]:
-    with started(planned("replicas", replicas=2, settings=scenarios.HASTY)) as mesh:
+    with started(planned("replicas", replicas=2, settings=scenarios.HASTY, is_traced=False)) as mesh:
         yield mesh
 
 
