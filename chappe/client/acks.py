@@ -6,8 +6,9 @@ from chappe.api.edge.v1 import item_pb2
 
 LATE_ACKS = 64
 """So many items that nobody waits for are acknowledged even if nothing else is."""
-LATE_S = 0.25
-"""How long an acknowledgement may be put off."""
+LATE_S = (0.1, 0.5)
+"""Between these an acknowledgement may be put off, drawn each time: what a thousand members of a group get in one
+moment they need not acknowledge in one moment, in which nobody else would be served."""
 _RECEIPTS = {"receipt", "group_receipt"}
 
 

@@ -12,7 +12,7 @@ from chappe.client.changes import CaughtUp, Change, GoingAway, LogChange
 from chappe.client.errors import NotConnectedError, ProtocolError, StoreError
 from chappe.client.outgoing import Outgoing
 from chappe.client.protocol import ClientProtocol
-from chappe.client.seams import Clock
+from chappe.client.seams import Seams
 from chappe.client.store import Batch, DeviceStore
 from chappe.client.wire import Wire
 
@@ -34,7 +34,7 @@ class Engine:
         self,
         core: ClientProtocol,
         store: DeviceStore,
-        clock: Clock,
+        seams: Seams,
         show: Callable[[Change], None],
         executor: Executor | None = None,
     ) -> None:
@@ -43,7 +43,7 @@ class Engine:
         Args:
             core: The device's protocol.
             store: Where its batches go.
-            clock: The time.
+            seams: The time, and randomness.
             show: Told each change, in order; must not raise.
             executor: A thread for the store.
         """
@@ -55,7 +55,7 @@ class Engine:
         self.failure: StoreError | None = None
         """Why nothing is stored any more; the device is useless then."""
         self._store = store
-        self._clock = clock
+        self._clock, self._randomness = seams
         self._show = show
         self._executor = executor
         self._loop = asyncio.get_running_loop()
@@ -138,7 +138,7 @@ class Engine:
         if self._timer is None and core.outbox.is_awaiting:
             self._timer = self._loop.call_later(TICK_S, self._tick)
         if self._late is None and core.acks.is_owed:
-            self._late = self._loop.call_later(LATE_S, self._tick)
+            self._late = self._loop.call_later(self._randomness.uniform(*LATE_S), self._tick)
 
     async def stop(self) -> None:
         """Stops the timer and waits until nothing is being stored."""

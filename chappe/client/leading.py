@@ -84,7 +84,7 @@ class Leading:
         restored: Restored = await keep.in_store(keep.store.load)
         self._submissions.restore(restored.outgoing)
         core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder)
-        self._engine = Engine(core, keep.store, parts.seams.clock, self._show, keep.thread)
+        self._engine = Engine(core, keep.store, parts.seams, self._show, keep.thread)
         self._recounting = Recounting(keep.store.groups, keep.in_store, audience, self._engine, parts.seams)
         tokens = Tokens(device, core.clock, parts.seams, parts.options.wire, keep.profile.keep_token)
         tokens.use(keep.profile.token())

@@ -112,7 +112,7 @@ class LeanClient:
         self._on_caught_up = calls.caught_up
         self._is_caught_up = asyncio.Event()
         core = ClientProtocol(device.user_id, device.device_id, parts.store.load(), parts.seams, parts.recorder)
-        self.engine = Engine(core, parts.store, parts.seams.clock, self._show)
+        self.engine = Engine(core, parts.store, parts.seams, self._show)
         tokens = Tokens(device, core.clock, parts.seams, parts.options.wire)
         tokens.use(parts.token)
         addresses = addresses_of(address)

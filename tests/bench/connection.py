@@ -1,6 +1,7 @@
 """One WebSocket of the load client: picows, and frames taken apart by hand where there are many."""
 
 import asyncio
+import random
 from typing import Any
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -16,7 +17,7 @@ _EVENTS = 0x22
 _ID_HEAD = b"\x0a\x10"
 _CALL_TIMEOUT_S = 30.0
 _LATE_ACKS = 64
-_LATE_S = 0.25
+_LATE_S = (0.1, 0.5)
 """As the SDK does: what is no direct message is acknowledged with what comes next, after so many items, or so long."""
 
 
@@ -119,7 +120,7 @@ class Connection(WSListener):
             self._is_flush_due = True
             self._loop.call_soon(self._acknowledge)
         elif self._late is None:
-            self._late = self._loop.call_later(_LATE_S, self._acknowledge)
+            self._late = self._loop.call_later(random.uniform(*_LATE_S), self._acknowledge)
 
     def _acknowledge(self) -> None:
         self._is_flush_due = False

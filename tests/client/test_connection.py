@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.identity.v1 import profile_service_pb2
 from chappe.api.type.v1 import error_reason_pb2
+from chappe.client.acks import LATE_S
 from chappe.client.changes import MessageArrived, Sent
 from chappe.client.connection import GHOST_S, ConnectionOptions, addresses_of
 from chappe.client.device import Device, DeviceKey
@@ -22,7 +23,7 @@ from chappe.client.seams import Seams, SystemRandomness
 from chappe.client.tokens import Token
 from chappe.client.wire import Closed, Wire
 from tests.client.fakes import ToldClock
-from tests.client.model_edge import DEVICE, ME, PEER, frame, message_item
+from tests.client.model_edge import DEVICE, ME, PEER, frame, message_item, receipt_item
 from tests.client.socket_edge import SocketEdge
 
 
@@ -34,11 +35,24 @@ class HastyClock(ToldClock):
         await asyncio.sleep(0.001)
 
 
+class Lots(SystemRandomness):
+    """The machine's randomness, which remembers between what it was to draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[tuple[float, float]] = []
+
+    def uniform(self, low: float, high: float) -> float:
+        self.drawn.append((low, high))
+        return super().uniform(low, high)
+
+
 class Someone:
     """A lean client and what it was told."""
 
     def __init__(self, *addresses: str, token: Token | None = None) -> None:
         self.clock = HastyClock()
+        self.lots = Lots()
         self.arrived: list[MessageArrived] = []
         self.sent: list[Sent] = []
         self.caught_up = 0
@@ -47,7 +61,7 @@ class Someone:
             self.device,
             addresses,
             Callbacks(message=self.arrived.append, sent=self.sent.append, caught_up=self._count),
-            LeanParts(seams=Seams(self.clock, SystemRandomness()), options=ConnectionOptions(ping_s=None), token=token),
+            LeanParts(seams=Seams(self.clock, self.lots), options=ConnectionOptions(ping_s=None), token=token),
         )
 
     def _count(self, _change: object) -> None:
@@ -108,6 +122,18 @@ async def test_a_message_goes_out_and_comes_in(edge: SocketEdge, someone: Someon
     assert someone.sent[0].outgoing is outgoing
     assert outgoing.tag == 7
     assert someone.arrived[0].message.envelope.content == b"hello"
+
+
+async def test_what_nobody_waits_for_is_acknowledged_a_drawn_moment_later(edge: SocketEdge, someone: Someone) -> None:
+    edge.model.log.append(receipt_item(1, [bytes(16)]))
+    edge.push()
+    edge.model.log.append(receipt_item(2, [bytes(16)]))
+    edge.push()
+
+    await until(lambda: edge.model.acked)
+
+    assert edge.model.acked == 2
+    assert someone.lots.drawn.count(LATE_S) == 1
 
 
 async def test_a_broken_line_is_mended_and_what_was_open_is_sent_again(edge: SocketEdge, someone: Someone) -> None:
