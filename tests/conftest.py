@@ -18,6 +18,7 @@ from chappe.runtime.engines.cassandra import (
     DURABLE,
     THROW_AWAY,
     CassandraInstall,
+    CassandraOptions,
     EmbeddedCassandra,
     EmbeddedCassandraCluster,
     cache_of,
@@ -27,6 +28,7 @@ _FETCH_TIMEOUT_S = 600
 _SHARED = {
     "cassandra_cluster": "three-nodes",
     "cassandra": "one-node",
+    "guarded_cassandra": "guarded-node",
     "system": "typed",
     "quiet_mesh": "quiet",
 }
@@ -141,6 +143,17 @@ def cassandra(
 ) -> Iterator[EmbeddedCassandra]:
     """One node for all tests, which one worker runs; each keeps to a keyspace, or to ids, of its own."""
     node = EmbeddedCassandra(tmp_path_factory.mktemp("cassandra"), cassandra_install, options=THROW_AWAY)
+    with started(node):
+        yield node
+
+
+@pytest.fixture(scope="session")
+def guarded_cassandra(
+    cassandra_install: CassandraInstall, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedCassandra]:
+    """One node that asks for passwords, and whose batches are as small as Cassandra is shipped with."""
+    options = CassandraOptions(takes_flushes=False)
+    node = EmbeddedCassandra(tmp_path_factory.mktemp("guarded"), cassandra_install, options=options)
     with started(node):
         yield node
 

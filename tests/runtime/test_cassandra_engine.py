@@ -35,6 +35,7 @@ from chappe.runtime.engines.process import EngineError, is_engine_of, read_pid
 
 KEYSPACE = "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {}}}"
 INSERT = "INSERT INTO {}.kept (id, word) VALUES ({}, 'kept')"
+COUNT = "SELECT count(*) FROM mine.kept"
 TABLE = "CREATE TABLE {}.kept (id int PRIMARY KEY, word text)"
 
 
@@ -112,8 +113,11 @@ async def test_it_answers_on_an_address_of_its_own(cassandra: EmbeddedCassandra)
         await run("127.0.0.1", "SELECT release_version FROM system.local")
 
 
-async def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path, cassandra_install: CassandraInstall) -> None:
-    node = EmbeddedCassandra(tmp_path, cassandra_install, options=DURABLE)
+async def test_what_was_acknowledged_is_there_after_kill_9_and_after_a_stop_which_is_quick(
+    tmp_path: Path, cassandra_install: CassandraInstall
+) -> None:
+    options = CassandraOptions(commit_log=CommitLog.GROUP, asks_password=False)
+    node = EmbeddedCassandra(tmp_path, cassandra_install, options=options)
     await node.start()
     address = node.address
     await run(address, KEYSPACE.format("mine", 1), TABLE.format("mine"))
@@ -126,32 +130,28 @@ async def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path, cassa
     await node.start()
 
     assert node.address == address
-    assert (await run(address, "SELECT count(*) FROM mine.kept")).endswith(struct.pack(">q", 100))
-    await node.stop()
-
-
-async def test_a_stop_keeps_everything_and_is_quick(tmp_path: Path, cassandra_install: CassandraInstall) -> None:
-    options = CassandraOptions(commit_log=CommitLog.GROUP, asks_password=False)
-    node = EmbeddedCassandra(tmp_path, cassandra_install, options=options)
-    await node.start()
-    await run(node.address, KEYSPACE.format("mine", 1), TABLE.format("mine"), INSERT.format("mine", 1))
+    assert (await run(address, COUNT)).endswith(struct.pack(">q", 100))
 
     async with asyncio.timeout(10):
         await node.stop()
     await node.start()
 
-    assert (await run(node.address, "SELECT word FROM mine.kept WHERE id = 1")).endswith(b"kept")
+    assert (await run(address, COUNT)).endswith(struct.pack(">q", 100))
     await node.stop()
 
 
-async def test_a_throw_away_node_begins_with_nothing(tmp_path: Path, cassandra_install: CassandraInstall) -> None:
-    node = EmbeddedCassandra(tmp_path, cassandra_install, options=THROW_AWAY)
-    await node.start()
-    await run(node.address, KEYSPACE.format("mine", 1))
-    await node.kill()
+async def test_a_throw_away_node_begins_with_nothing(tmp_path: Path) -> None:
+    java = program(tmp_path, "exit 3")
+    kept = [tmp_path / name / "left" for name in ("data", "commitlog")]
+    for path in kept:
+        path.parent.mkdir()
+        path.touch()
 
-    async with node:
-        await run(node.address, KEYSPACE.format("mine", 1))
+    for options, is_there in ((DURABLE, True), (THROW_AWAY, False)):
+        with pytest.raises(EngineError):
+            await EmbeddedCassandra(tmp_path, instead(java), options=options).start()
+
+        assert [path.exists() for path in kept] == [is_there, is_there]
 
 
 def test_no_flag_that_loses_data_is_given_to_a_node_that_keeps_it() -> None:
@@ -159,17 +159,15 @@ def test_no_flag_that_loses_data_is_given_to_a_node_that_keeps_it() -> None:
         CassandraOptions(is_throw_away=True)
 
 
-async def test_it_asks_for_the_password_of_its_folder_and_for_no_other(
-    tmp_path: Path, cassandra_install: CassandraInstall
-) -> None:
-    query = "SELECT release_version FROM system.local"
-    async with EmbeddedCassandra(tmp_path, cassandra_install) as node:
-        assert node.login is not None
-        assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600
-        assert (await run(node.address, query, login=node.login)).endswith(b"5.0.8")
-        for wrong in (None, node.login._replace(password=Secret("wrong")), Login("cassandra", Secret("cassandra"))):
-            with pytest.raises(CqlError):
-                await run(node.address, query, login=wrong)
+async def test_it_asks_for_the_password_of_its_folder_and_for_no_other(guarded_cassandra: EmbeddedCassandra) -> None:
+    node, query = guarded_cassandra, "SELECT release_version FROM system.local"
+
+    assert node.login is not None
+    assert node.password_file.stat().st_mode & 0o777 == 0o600
+    assert (await run(node.address, query, login=node.login)).endswith(b"5.0.8")
+    for wrong in (None, node.login._replace(password=Secret("wrong")), Login("cassandra", Secret("cassandra"))):
+        with pytest.raises(CqlError):
+            await run(node.address, query, login=wrong)
 
 
 async def test_a_node_does_not_start_where_somebody_else_answers(tmp_path: Path, cassandra: EmbeddedCassandra) -> None:

@@ -13,8 +13,6 @@ from chappe.runtime.cassandra import Address, CassandraSession, open_session
 from chappe.runtime.clock import system_seams
 from chappe.runtime.config import ConfigError, Secret, load
 from chappe.runtime.engines.cassandra import (
-    CassandraInstall,
-    CassandraOptions,
     EmbeddedCassandra,
     EmbeddedCassandraCluster,
 )
@@ -37,7 +35,6 @@ from svc_message.adapters.cassandra_keyspace import migrate_ledger, open_ledger
 from svc_message.adapters.ledger_cassandra import SCHEMA
 from svc_message.app import build
 from svc_message.config import CassandraSettings, Config, Ledger
-from tests.conftest import started
 
 SIMPLE = "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {}}}"
 
@@ -209,30 +206,20 @@ def test_several_replicas_make_a_late_commit_log_a_warning(caplog: pytest.LogCap
     assert "killed at the same moment" in caplog.text
 
 
-@pytest.fixture(scope="module")
-def guarded(
-    tmp_path_factory: pytest.TempPathFactory, cassandra_install: CassandraInstall
-) -> Iterator[EmbeddedCassandra]:
-    """Returns a node that asks for passwords, and whose batches are as small as Cassandra is shipped with."""
-    options = CassandraOptions(takes_flushes=False)
-    node = EmbeddedCassandra(tmp_path_factory.mktemp("guarded"), cassandra_install, options=options)
-    with started(node):
-        yield node
-
-
 @pytest.fixture
-def administrator(guarded: EmbeddedCassandra) -> Address:
+def administrator(guarded_cassandra: EmbeddedCassandra) -> Address:
     """Returns how the one who may do everything gets in."""
-    assert guarded.login is not None
-    return Address((guarded.address,), user=guarded.login.role, password=guarded.login.password)
+    login = guarded_cassandra.login
+    assert login is not None
+    return Address((guarded_cassandra.address,), user=login.role, password=login.password)
 
 
 async def test_a_role_of_its_own_is_enough_once_it_may_see_the_settings(
-    guarded: EmbeddedCassandra, administrator: Address
+    guarded_cassandra: EmbeddedCassandra, administrator: Address
 ) -> None:
     await migrate(administrator, "ledger", SCHEMA, replicas=1)
     settings = CassandraSettings(
-        cassandra_hosts=(guarded.address,),
+        cassandra_hosts=(guarded_cassandra.address,),
         cassandra_keyspace="ledger",
         cassandra_user="reader",
         cassandra_password=Secret("secret"),
@@ -248,14 +235,14 @@ async def test_a_role_of_its_own_is_enough_once_it_may_see_the_settings(
         await until_fit(settings)
 
     with pytest.raises(UnavailableError, match="whether hosts, port, data centre, user"):
-        await check_ledger(CassandraSettings(cassandra_hosts=(guarded.address,), cassandra_user="nobody"))
+        await check_ledger(CassandraSettings(cassandra_hosts=(guarded_cassandra.address,), cassandra_user="nobody"))
 
 
 async def test_a_role_that_may_make_keyspaces_and_see_the_settings_migrates_and_starts(
-    guarded: EmbeddedCassandra, administrator: Address, caplog: pytest.LogCaptureFixture
+    guarded_cassandra: EmbeddedCassandra, administrator: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = CassandraSettings(
-        cassandra_hosts=(guarded.address,),
+        cassandra_hosts=(guarded_cassandra.address,),
         cassandra_replicas=1,
         cassandra_user="svc_message",
         cassandra_password=Secret("secret"),
@@ -273,9 +260,9 @@ async def test_a_role_that_may_make_keyspaces_and_see_the_settings_migrates_and_
     with pytest.raises(UnavailableError, match="has no CREATE permission"):
         await migrate_ledger(dataclasses.replace(settings, cassandra_keyspace="another"))
     warned = "\n".join(record.getMessage() for record in caplog.records if record.name == CHECKS)
-    assert f"40 KiB, at {guarded.address} (5KiB): " in warned
+    assert f"40 KiB, at {guarded_cassandra.address} (5KiB): " in warned
     assert "set batch_size_warn_threshold: 64KiB in cassandra.yaml" in warned
-    assert f"56 partitions, at {guarded.address} (10): " in warned
+    assert f"56 partitions, at {guarded_cassandra.address} (10): " in warned
     assert "set unlogged_batch_across_partitions_warn_threshold: 200 in cassandra.yaml" in warned
 
 

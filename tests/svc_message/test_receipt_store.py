@@ -48,6 +48,13 @@ class Receipts:
         await self.books.groups.expand([self.desk.expand(message)], [self.desk.touch(message, version=version)])
         return message
 
+    async def say_many(self, count: int) -> list[NewGroupMessage]:
+        """Writes messages of one sender together."""
+        messages = [self.desk.say() for _ in range(count)]
+        await self.books.groups.accept(self.desk.shard, messages)
+        await self.books.groups.expand(list(map(self.desk.expand, messages)), [self.desk.touch(messages[-1])])
+        return messages
+
     async def receive(
         self, user_id: UserId, *messages: NewGroupMessage, windows: tuple[Window, ...] = ALWAYS
     ) -> list[Came]:
@@ -215,7 +222,7 @@ async def test_reading_up_to_a_place_stands_for_what_is_unread_and_visible(recei
 
 
 async def test_a_long_read_is_looked_up_in_portions_from_the_oldest_message_on(receipts: Receipts) -> None:
-    said = [await receipts.say() for _ in range(1003)]
+    said = await receipts.say_many(1003)
     bob, windows = receipts.desk.bob, (Window(1, 0),)
     asked = MemberRead(bob, receipts.desk.group_id, windows, said[-1].message_id, ())
 
