@@ -72,7 +72,7 @@ async def test_the_door_answers_between_start_and_stop() -> None:
         await app.start()
         async with channels.channel(app.address, None, server_name="svc-paint", contracts=[FILE]) as channel:
             reply = await callable_of(channel, "Edge")(Probe(value="hello"))
-            health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
 
     assert reply.value == "hello"
     assert health.status == SERVING
@@ -266,10 +266,10 @@ async def test_certificates_decide_who_is_let_in(tmp_path: Path) -> None:
         serving(app)
         await app.start()
         async with channels.channel(app.address, edge, server_name="svc-paint") as channel:
-            reply = await callable_of(channel, "Edge")(Probe(value="hello"), timeout=5)
+            reply = await callable_of(channel, "Edge")(Probe(value="hello"), timeout=30)
         async with channels.channel(app.address, other, server_name="svc-paint") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await callable_of(channel, "Edge")(Probe(), timeout=5)
+                await callable_of(channel, "Edge")(Probe(), timeout=30)
 
     assert app.tls == paint
     assert reply.value == "hello"
@@ -282,10 +282,10 @@ async def test_probes_and_scrapers_have_ports_of_their_own() -> None:
         await app.start()
         async with grpc.aio.insecure_channel(app.addresses["health"]) as channel:
             live = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="live"), timeout=5
+                health_pb2.HealthCheckRequest(service="live"), timeout=30
             )
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await callable_of(channel, "Edge")(Probe(), timeout=5)
+                await callable_of(channel, "Edge")(Probe(), timeout=30)
         host, port = app.addresses["metrics"].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -304,7 +304,7 @@ async def test_reflection_answers_only_where_it_is_allowed(*, may_reflect: bool)
         await app.start()
         async with grpc.aio.insecure_channel(app.address) as channel:
             request = reflection_pb2.ServerReflectionRequest(list_services="")
-            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=5)
+            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=30)
             if may_reflect:
                 names = {service.name for service in (await call.read()).list_services_response.service}
                 assert SERVICE in names

@@ -71,7 +71,7 @@ async def test_calls_go_round_over_all_addresses() -> None:
         target = f"{one.address},{two.address}"
         async with channels.channel(target, None, server_name="svc-probe") as channel:
             while not (first.calls and second.calls):
-                await callable_of(channel, "Edge")(Probe(), timeout=5)
+                await callable_of(channel, "Edge")(Probe(), timeout=30)
 
     assert min(first.calls, second.calls) >= 1
 
@@ -85,10 +85,10 @@ async def test_the_server_must_have_the_name_that_is_dialled(tmp_path: Path) -> 
     guard = DoorInterceptor(Gate(REALM), lambda: "0" * 32)
     async with serve({"Edge": Flaky(0).answer}, [guard], tls.server_credentials(server)) as served:
         async with channels.channel(served.address, client, server_name="svc-probe") as channel:
-            reply = await callable_of(channel, "Edge")(Probe(), timeout=5)
+            reply = await callable_of(channel, "Edge")(Probe(), timeout=30)
         async with channels.channel(served.address, client, server_name="svc-message") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await callable_of(channel, "Edge")(Probe(), timeout=5)
+                await callable_of(channel, "Edge")(Probe(), timeout=30)
 
     assert reply.value == "here"
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -100,7 +100,7 @@ async def refuse(metadata: Any = (), value: str = "") -> grpc.StatusCode:
         grpc.aio.insecure_channel(served.address) as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await callable_of(channel, "Edge")(Probe(value=value), metadata=metadata, timeout=5)
+            await callable_of(channel, "Edge")(Probe(value=value), metadata=metadata, timeout=30)
     return caught.value.code()
 
 
@@ -146,7 +146,7 @@ async def test_a_server_that_takes_a_while_to_shake_hands_is_reached() -> None:
         slow_to_answer(served.address, 0.6) as address,
         channels.channel(address, None, server_name="svc-probe") as channel,
     ):
-        reply = await callable_of(channel, "Edge")(Probe(), timeout=5)
+        reply = await callable_of(channel, "Edge")(Probe(), timeout=30)
 
     assert reply.value == "here"
 
@@ -154,7 +154,7 @@ async def test_a_server_that_takes_a_while_to_shake_hands_is_reached() -> None:
 async def test_a_peer_that_is_not_there_is_unavailable() -> None:
     async with channels.channel("127.0.0.1:1", None, server_name="svc-probe") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await callable_of(channel, "Edge")(Probe(), timeout=5)
+            await callable_of(channel, "Edge")(Probe(), timeout=30)
 
     error: ChappeError = from_rpc_error(caught.value, dependency="svc_probe")
     assert error.metadata == {"dependency": "svc_probe"}

@@ -131,8 +131,8 @@ async def test_the_door_answers_check_and_list() -> None:
     health.open()
     await health.refresh()
     async with stub_of(health) as stub:
-        ready = await stub.Check(ask("ready"), timeout=5)
-        listed = await stub.List(health_pb2.HealthListRequest(), timeout=5)
+        ready = await stub.Check(ask("ready"), timeout=30)
+        listed = await stub.List(health_pb2.HealthListRequest(), timeout=30)
 
     assert ready.status == SERVING
     assert {name: entry.status for name, entry in listed.statuses.items()} == health.statuses()
@@ -141,7 +141,7 @@ async def test_the_door_answers_check_and_list() -> None:
 async def test_the_door_knows_no_other_names() -> None:
     async with stub_of(make(Store())) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Check(ask("redy"), timeout=5)
+            await stub.Check(ask("redy"), timeout=30)
         watched = await stub.Watch(ask("redy"), timeout=5).read()
 
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND

@@ -67,7 +67,7 @@ async def call(issue: Ca) -> AsyncIterator[Call]:
                 channels[service] = grpc.aio.secure_channel(
                     served.address, credentials, options=tls.target_options("svc-probe")
                 )
-            reply = await callable_of(channels[service], method)(Probe(value=value), metadata=metadata, timeout=5)
+            reply = await callable_of(channels[service], method)(Probe(value=value), metadata=metadata, timeout=30)
             return str(reply.value)
 
         yield make
@@ -192,7 +192,7 @@ async def call_with(issue: Ca, credentials: grpc.ChannelCredentials) -> ChappeEr
         serve({"Edge": answer}, [door()], tls.server_credentials(issue("svc-probe"))) as served,
         grpc.aio.secure_channel(served.address, credentials, options=options) as channel,
     ):
-        return await refusal(callable_of(channel, "Edge")(Probe(), timeout=5))
+        return await refusal(callable_of(channel, "Edge")(Probe(), timeout=30))
 
 
 def with_two_uris(files: pki.TlsFiles, folder: Path) -> pki.TlsFiles:
@@ -226,7 +226,7 @@ async def test_a_certificate_of_another_authority_does_not_get_through(issue: Ca
 
 async def test_a_call_without_tls_is_refused() -> None:
     async with serve({"Edge": answer}, [door()]) as served, grpc.aio.insecure_channel(served.address) as channel:
-        error = await refusal(callable_of(channel, "Edge")(Probe(), timeout=5))
+        error = await refusal(callable_of(channel, "Edge")(Probe(), timeout=30))
 
     assert (error.code, error.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED_PEER")
 
@@ -268,7 +268,7 @@ class Probing:
             serve({method: behaviour}, interceptors) as served,
             grpc.aio.insecure_channel(served.address) as channel,
         ):
-            made = callable_of(channel, method)(sent, timeout=5)
+            made = callable_of(channel, method)(sent, timeout=30)
             return [item async for item in made] if method.endswith("Stream") else [await made]
 
 
@@ -385,7 +385,7 @@ async def test_an_unknown_method_is_answered_by_grpc_itself() -> None:
     interceptors = [ConformanceInterceptor(), door()]
     async with serve({"Edge": answer}, interceptors) as served, grpc.aio.insecure_channel(served.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await callable_of(channel, "Nothing")(Probe(), timeout=5)
+            await callable_of(channel, "Nothing")(Probe(), timeout=30)
 
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
@@ -461,7 +461,7 @@ async def test_conformance_leaves_health_alone() -> None:
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         reply = await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(service="live"), timeout=5
+            health_pb2.HealthCheckRequest(service="live"), timeout=30
         )
     await server.stop(0)
 
@@ -474,7 +474,7 @@ async def test_conformance_notices_what_would_leave_as_unknown() -> None:
     behaviours = {"Edge": raising(ValueError("oops"), "Edge")}
     async with serve(behaviours, [conformance]) as served, grpc.aio.insecure_channel(served.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
-            await callable_of(channel, "Edge")(Probe(), timeout=5)
+            await callable_of(channel, "Edge")(Probe(), timeout=30)
 
     with pytest.raises(AssertionError, match="raised ValueError"):
         conformance.check()

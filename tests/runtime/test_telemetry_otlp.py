@@ -81,7 +81,7 @@ async def exporting(collector: Collector) -> AsyncIterator[App]:
 async def call(app: App, times: int) -> None:
     async with channels.channel(app.address, None, server_name="svc-paint", contracts=[FILE]) as channel:
         for _ in range(times):
-            await callable_of(channel, "Edge")(Probe(value="hello"), timeout=5)
+            await callable_of(channel, "Edge")(Probe(value="hello"), timeout=30)
 
 
 def said(attributes: Iterable[Any]) -> dict[str, str]:
