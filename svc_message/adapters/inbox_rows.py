@@ -55,9 +55,13 @@ def row_of(events: Sequence[Event]) -> Row:
     if len(messages) != len(events):
         raise TypeError(f"{events[0]!r}: not one that members of a group are told")
     ids = [message.message_id for message in messages]
-    ends = [message.expires_ms for message in messages]
-    expires_ms = max(ends) if all(ends) else 0
+    expires_ms = last_end([message.expires_ms for message in messages])
     return Row(MESSAGE, ids[0], b"", expires_ms) if len(ids) == 1 else Row(MESSAGES, ids[0], b"".join(ids), expires_ms)
+
+
+def last_end(ends: Sequence[int]) -> int:
+    """Returns when the last of some messages disappears, in milliseconds; 0 when one of them stays."""
+    return max(ends) if all(ends) else 0
 
 
 def check(kind: int, data: bytes | None) -> None:

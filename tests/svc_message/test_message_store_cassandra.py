@@ -17,8 +17,8 @@ from chappe.runtime.engines.cassandra import EmbeddedCassandra
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra import SCHEMA
 from svc_message.adapters.ledger_cassandra.actions import read_reactions
-from svc_message.adapters.ledger_cassandra.cells import LINGER_S
-from svc_message.adapters.ledger_cassandra.connection import Connection
+from svc_message.adapters.ledger_cassandra.cells import INBOX_TTL_S, LINGER_S, smallint, week_of
+from svc_message.adapters.ledger_cassandra.connection import Connection, Read
 from svc_message.adapters.ledger_cassandra.copies import CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.errors import ClockUntrustedError
@@ -500,3 +500,20 @@ async def test_what_was_taken_back_is_in_no_row(
         assert (copy.envelope, copy.edit, copy.revoked_ms > 0) == (b"", None, True)
     place = (message.conversation_id, message.message_id)
     assert await read_reactions(cassandra_connection, [place]) == {}
+
+
+async def test_a_receipt_of_what_disappears_does_so_too(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, desk: Desk
+) -> None:
+    stays, goes = desk.write(), desk.write()._replace(expiry_s=600)
+    await cassandra_store.accept([stays, goes])
+    updates = [desk.receive(goes), desk.read(stays, goes)]
+    for update in updates:
+        await cassandra_store.apply_receipts([update])
+    left = "SELECT ttl(data) FROM inbox WHERE user_id = ? AND week = ? AND pos = ?"
+
+    asked = [(desk.alice, smallint(week_of(one.position)), one.position) for one in updates]
+    ((alone_s,),), ((mixed_s,),) = await cassandra_connection.read([Read(left, one) for one in asked])
+
+    assert 0 < alone_s <= 600 + LINGER_S
+    assert mixed_s > INBOX_TTL_S - 600

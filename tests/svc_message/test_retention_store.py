@@ -6,8 +6,19 @@ from uuid import UUID
 
 import pytest
 
+from svc_message.adapters.inbox_rows import OWN_READ
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
-from svc_message.model import NO_POSITION, InboxPage, InboxRead, NewMessage, PageRead, Position, UserId, Verdict
+from svc_message.model import (
+    NO_POSITION,
+    InboxPage,
+    InboxRead,
+    NewMessage,
+    PageRead,
+    Position,
+    ReceiptEvent,
+    UserId,
+    Verdict,
+)
 from svc_message.model.action import ActionKind, ActionRef
 from svc_message.model.group import GroupLine, Window
 from svc_message.model.setting import SettingChange
@@ -140,6 +151,24 @@ async def test_receipts_of_what_has_disappeared_change_nothing(store: Book, desk
     assert stored.read_ms > 0
     (chat,) = (await store.list_chats(desk.bob, None, 10)).chats
     assert chat.unread_count == 0
+
+
+async def test_a_receipt_goes_with_the_last_of_its_messages(store: Book, desk: Desk) -> None:
+    stays, *gone = desk.write(), disappearing(desk.write()), disappearing(desk.write())
+    await store.accept([stays, *gone])
+    alone, mixed = desk.receive(*gone), desk.read(stays, *gone)
+    for update in (alone, mixed):
+        await store.apply_receipts([update])
+    assert await receipts_of(store, desk) == [alone.position, mixed.position]
+
+    await remove(store)
+
+    assert await receipts_of(store, desk) == [mixed.position]
+
+
+async def receipts_of(store: Book, desk: Desk) -> list[Position]:
+    """Returns where alice's inbox tells of receipts."""
+    return [event.position for event in await inbox(store, desk.alice) if isinstance(event, ReceiptEvent)]
 
 
 async def test_what_stays_is_left_alone(store: Book, desk: Desk) -> None:
@@ -288,3 +317,6 @@ async def test_nothing_of_what_has_disappeared_is_in_any_table(
     assert await tables_with(ledger_dsn, messages[0].content_hash.hex()) == {"disappeared"}
     conversation = str(UUID(bytes=messages[0].conversation_id))
     assert await tables_with(ledger_dsn, conversation) == {"disappeared", "actions", "conversations", "inbox"}
+    # How far bob has read, for his other devices: the receipts that alice was told of have gone.
+    kinds = f"SELECT DISTINCT kind FROM inbox WHERE conversation_id = '{conversation}'"  # noqa: S608 - an id
+    assert await query(ledger_dsn, kinds) == [(OWN_READ,)]

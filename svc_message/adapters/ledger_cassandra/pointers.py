@@ -43,9 +43,11 @@ class Place:
         """Returns the pointer to an action."""
         return self._row(user_id, ACTION, conversation_id, action_id, ttl_s)
 
-    def receipt(self, user_id: UserId, conversation_id: ConversationId, first_id: MessageId, data: bytes) -> Write:
+    def receipt(
+        self, user_id: UserId, conversation_id: ConversationId, first_id: MessageId, data: bytes, ttl_s: int
+    ) -> Write:
         """Returns what tells a sender that messages came further."""
-        return self._row(user_id, RECEIPT, conversation_id, first_id, INBOX_TTL_S, data)
+        return self._row(user_id, RECEIPT, conversation_id, first_id, ttl_s, data)
 
     def own_read(self, user_id: UserId, conversation_id: ConversationId, read_upto: bytes, data: bytes) -> Write:
         """Returns what tells a reader's other devices what was read."""

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
+from svc_message.adapters.inbox_rows import last_end
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import Rank, bigint, boolean, stamp
+from svc_message.adapters.ledger_cassandra.cells import Rank, bigint, boolean, pointer_ttl_s, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
@@ -89,7 +90,9 @@ async def apply_receipts(
     own_reads = await _move(connection, batch, (expanded, raised), lines)
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
     start_s = bounds.now_s()
-    await connection.write([list(_for_others(*one)) for one in zip(batch, raised, told, own_reads, strict=True)])
+    await connection.write(
+        [list(_for_others(*one, now_ms)) for one in zip(batch, raised, told, own_reads, strict=True)]
+    )
     bounds.check_age(start_s)
     await connection.write([list(_for_reader(*one)) for one in zip(batch, raised, own_reads, strict=True)])
     return [
@@ -304,15 +307,18 @@ def _for_others(
     raised: Sequence[_Raised],
     events: Sequence[ReceiptEvent],
     own_read: OwnReadEvent | None,
+    now_ms: int,
 ) -> Iterator[Write]:
-    """Yields what the peer's row and the inboxes say."""
+    """Yields what the peer's row and the inboxes say; a receipt goes with the last of its messages."""
     place, conversation_id = Place(update.position), update.conversation_id
     if update.peer_id != update.reader_id:
         for one in raised:
             yield from _cells(update, one, CopyKey(update.peer_id, conversation_id, one.message_id))
+    ends = {one.message_id: one.copy.header.expires_ms for one in raised if one.copy.header is not None}
     for event in events:
+        ttl_s = pointer_ttl_s(last_end([ends[message_id] for message_id in event.message_ids]), now_ms)
         data = _RECEIPT.pack(event.state, event.recorded_ms, update.reader_id) + b"".join(event.message_ids)
-        yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], data)
+        yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], data, ttl_s)
     if own_read is not None:
         packed = OWN_READ.pack(own_read.read_upto, update.reader_device_id)
         yield place.own_read(update.reader_id, conversation_id, own_read.read_upto, packed)

@@ -1,7 +1,7 @@
 """Lets go of what is not kept for ever, in the book that is kept in memory."""
 
 from svc_message.adapters.message_store_memory.book import Book, Kept
-from svc_message.model import ConversationId, Event, MessageEvent, MessageId, Position, UserId
+from svc_message.model import ConversationId, Event, MessageEvent, MessageId, Position, ReceiptEvent, UserId
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 
 
@@ -35,7 +35,15 @@ class MemoryRetentionStore:
         book.group_receipts.pop(place, None)
         book.altered.forget(place)
         for user_id, events in book.inboxes.items():
-            book.inboxes[user_id] = [event for event in events if not _is_about(event, place)]
+            book.inboxes[user_id] = [event for event in events if not self._is_about(event, place)]
+
+    def _is_about(self, event: Event, place: tuple[ConversationId, MessageId]) -> bool:
+        """Tells whether an event goes with a message; a receipt goes with the last of its messages."""
+        if isinstance(event, MessageEvent | EditEvent | RevokeEvent | ReactionEvent):
+            return (event.conversation_id, event.message_id) == place
+        if isinstance(event, ReceiptEvent):
+            return all((event.conversation_id, one) in self._book.disappeared for one in event.message_ids)
+        return False
 
     async def forget(self, before: Position, after: UserId, limit: int) -> UserId | None:
         """Removes the events of inboxes before a position."""
@@ -49,9 +57,3 @@ class MemoryRetentionStore:
         """Finds nothing: here every message brings its conversation back."""
         del since_ms, floor
         return 0
-
-
-def _is_about(event: Event, place: tuple[ConversationId, MessageId]) -> bool:
-    if isinstance(event, MessageEvent | EditEvent | RevokeEvent | ReactionEvent):
-        return (event.conversation_id, event.message_id) == place
-    return False

@@ -73,11 +73,12 @@ _EXPAND: Final = woven(
 )
 
 # Ids that are not the peer's messages to the reader fall out of the join with `messages`. What the peer may not know of
-# is delivered to it, and no news when it was delivered before. What `may_be_untold` says is told again.
+# is delivered to it, and no news when it was delivered before. What `may_be_untold` says is told again. What is told of
+# messages that all disappear goes with the last of them.
 _RAISE: Final = f"""
     WITH asked AS MATERIALIZED (
         SELECT t.part, t.reader_id, t.peer_id, t.state, t.recorded_ms, t.pos, m.conversation_id, m.message_id,
-            t.is_forced OR t.state = 2 AND coalesce(
+            m.expires_ms, t.is_forced OR t.state = 2 AND coalesce(
                 t.recorded_ms - r.delivered_ms BETWEEN {int(WRITE_WINDOW_S * 1000)} AND {TOLD_AGAIN_MS}, false
             ) AS is_forced,
             coalesce(r.state, 1) < t.state AS is_rising,
@@ -100,13 +101,14 @@ _RAISE: Final = f"""
     ), told AS (
         SELECT part, peer_id, pos, conversation_id, is_told OR is_forced OR is_first AS is_news,
             int2send(CASE WHEN is_told THEN state ELSE 2::smallint END) || int8send(recorded_ms) || uuid_send(reader_id)
-                || string_agg(uuid_send(message_id), ''::bytea) AS data
+                || string_agg(uuid_send(message_id), ''::bytea) AS data,
+            CASE WHEN bool_and(expires_ms IS NOT NULL) THEN max(expires_ms) END AS expires_ms
         FROM asked WHERE is_rising OR is_forced
         GROUP BY part, peer_id, pos, conversation_id, reader_id, state, recorded_ms, is_told,
             is_told OR is_forced OR is_first
     ), pointers AS (
-        INSERT INTO inbox (user_id, pos, conversation_id, kind, data)
-        SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE is_news
+        INSERT INTO inbox (user_id, pos, conversation_id, kind, data, expires_ms)
+        SELECT peer_id, pos, conversation_id, 2, data, expires_ms FROM told WHERE is_news
     )
     SELECT part, data, is_news FROM told
 """.encode()  # noqa: S608 - constants
