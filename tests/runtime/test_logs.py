@@ -68,3 +68,33 @@ def test_the_current_trace_is_named() -> None:
     record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO"})
 
     assert json.loads(formatter.format(record))["trace_id"] == "cd" * 16
+
+
+def warn(moment_s: float, what: str = "away", level: int = logging.WARNING) -> None:
+    """Says something at a moment, always from this one place."""
+    record = logging.getLogger("x").makeRecord("x", level, __file__, 1, "the store is %s", (what,), None)
+    record.created = moment_s
+    logging.getLogger("x").handle(record)
+
+
+def test_a_warning_is_repeated_after_ten_seconds_and_says_how_many_were_left_out(stream: io.StringIO) -> None:
+    for moment_s in (100.0, 100.5, 109.9, 110.0, 121.0):
+        warn(moment_s)
+
+    assert [line.get("left_out", 0) for line in lines(stream)] == [0, 2, 0]
+
+
+def test_a_clock_that_was_set_back_silences_no_warning(stream: io.StringIO) -> None:
+    warn(100.0)
+    warn(40.0)
+
+    assert len(lines(stream)) == 2
+
+
+def test_errors_and_warnings_of_other_places_are_always_written(stream: io.StringIO) -> None:
+    for _ in range(2):
+        warn(100.0, level=logging.ERROR)
+        warn(100.0)
+    logging.getLogger("x").warning("the store is away")
+
+    assert [line["level"] for line in lines(stream)] == ["error", "warning", "error", "warning"]
