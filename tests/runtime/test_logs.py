@@ -70,9 +70,9 @@ def test_the_current_trace_is_named() -> None:
     assert json.loads(formatter.format(record))["trace_id"] == "cd" * 16
 
 
-def warn(moment_s: float, what: str = "away", level: int = logging.WARNING) -> None:
+def warn(moment_s: float, level: int = logging.WARNING) -> None:
     """Says something at a moment, always from this one place."""
-    record = logging.getLogger("x").makeRecord("x", level, __file__, 1, "the store is %s", (what,), None)
+    record = logging.getLogger("x").makeRecord("x", level, __file__, 1, "the store is away", (), None)
     record.created = moment_s
     logging.getLogger("x").handle(record)
 

@@ -94,7 +94,6 @@ async def test_new_groups_are_budgeted_by_groups_and_by_people(store: IdentitySt
     assert len(await store.groups.list_groups(owner, b"", 10)) == 1
 
 
-@pytest.mark.untraced
 async def test_those_who_may_not_be_added_come_back_and_the_others_are_added(store: IdentityStore) -> None:
     phone = new_phone()
     owner = (await register(store, phone)).user_id
@@ -173,7 +172,6 @@ async def test_adding_is_budgeted_by_people(store: IdentityStore) -> None:
     assert set(await roles(store, group_id)) == {owner, bob, cid}
 
 
-@pytest.mark.untraced
 async def at_once(store: IdentityStore, everybody: Sequence[UserId]) -> None:
     """Makes a group of as many as there may be in one call, and looks who is in it."""
     group_id = await found(store, everybody[0], *everybody[1:])
@@ -184,6 +182,7 @@ async def at_once(store: IdentityStore, everybody: Sequence[UserId]) -> None:
     assert [group.roles[group.member_ids.index(user_id)] for user_id in everybody[:2]] == [OWNER, MEMBER]
 
 
+@pytest.mark.untraced
 async def test_exactly_as_many_get_in_as_there_is_room_for(store: IdentityStore) -> None:
     owner = (await register(store)).user_id
     everybody = await crowd(store, MOST_MEMBERS + 1)

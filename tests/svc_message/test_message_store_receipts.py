@@ -301,7 +301,7 @@ async def test_reading_a_note_to_self_tells_of_both_in_one_inbox(store: MessageS
 
 @pytest.mark.untraced
 async def test_a_long_read_is_marked_in_portions_from_the_oldest_message_on(store: MessageStore, desk: Desk) -> None:
-    messages = await accepted(store, desk, 1005)
+    messages = await accepted(store, desk, 2005)
     update = desk.read(upto=messages[-1].message_id)
 
     rest, portions, places = b"", list[list[bytes]](), list[bytes]()
@@ -312,8 +312,8 @@ async def test_a_long_read_is_marked_in_portions_from_the_oldest_message_on(stor
         places.append(applied.own_read.read_upto)
         rest = applied.rest
 
-    assert portions == [ids(messages[start : start + 1000]) for start in (0, 1000)]
-    assert places == [messages[last].message_id for last in (999, 1004)]
+    assert portions == [ids(messages[start : start + 1000]) for start in (0, 1000, 2000)]
+    assert places == [messages[last].message_id for last in (999, 1999, 2004)]
 
 
 @pytest.mark.untraced
