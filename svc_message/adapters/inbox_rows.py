@@ -97,10 +97,20 @@ def receipt_of(position: Position, conversation_id: ConversationId, data: bytes)
     return ReceiptEvent(position, conversation_id, UserId(reader_id), ids, ReceiptState(state), recorded_ms)
 
 
+def receipt_data(event: ReceiptEvent) -> bytes:
+    """Writes what `receipt_of` reads."""
+    return _RECEIPT.pack(event.state, event.recorded_ms, event.reader_id) + b"".join(event.message_ids)
+
+
 def own_read_of(position: Position, user_id: UserId, conversation_id: ConversationId, data: bytes) -> OwnReadEvent:
     """Reads what a user read on one of its devices."""
     read_upto, device_id = _OWN_READ.unpack(data)
     return OwnReadEvent(position, user_id, conversation_id, MessageId(read_upto), DeviceId(device_id))
+
+
+def own_read_data(event: OwnReadEvent) -> bytes:
+    """Writes what `own_read_of` reads."""
+    return _OWN_READ.pack(event.read_upto, event.origin_device_id)
 
 
 def foreign_of(position: Position, data: bytes) -> ForeignEvent:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from svc_message.adapters.inbox_rows import own_read_data
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
@@ -27,7 +28,7 @@ from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_m
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.adapters.ledger_cassandra.pointers import Place
-from svc_message.adapters.ledger_cassandra.receipts import DELIVERED, EXPANDED, OWN_READ, READ
+from svc_message.adapters.ledger_cassandra.receipts import DELIVERED, EXPANDED, READ
 from svc_message.model import ConversationId, MessageId, OwnReadEvent, Position, UserId
 from svc_message.model.receipt import (
     Came,
@@ -311,8 +312,7 @@ def _for_member(one: _Raised) -> Iterator[Write]:
 
 
 def _pointer(event: OwnReadEvent) -> Write:
-    data = OWN_READ.pack(event.read_upto, event.origin_device_id)
-    return Place(event.position).own_read(event.user_id, event.conversation_id, event.read_upto, data)
+    return Place(event.position).own_read(event.user_id, event.conversation_id, event.read_upto, own_read_data(event))
 
 
 def receipts_of(group_id: ConversationId, message_id: MessageId, recipient_count: int) -> tuple[bytes, bytes]:

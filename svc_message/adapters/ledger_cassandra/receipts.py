@@ -7,10 +7,9 @@ by whoever acknowledges next, and so is what took so long that whoever reads on 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from struct import Struct
 from typing import Final, NamedTuple
 
-from svc_message.adapters.inbox_rows import last_end
+from svc_message.adapters.inbox_rows import last_end, own_read_data, receipt_data
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import Rank, bigint, boolean, pointer_ttl_s, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
@@ -34,8 +33,6 @@ EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
 """How many messages one update goes through."""
 
-_RECEIPT: Final = Struct("!hq16s")
-OWN_READ: Final = Struct("!16si")
 DELIVERED: Final = """
     UPDATE messages USING TIMESTAMP ? SET delivered_ms = ?
     WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
@@ -317,11 +314,9 @@ def _for_others(
     ends = {one.message_id: one.copy.header.expires_ms for one in raised if one.copy.header is not None}
     for event in events:
         ttl_s = pointer_ttl_s(last_end([ends[message_id] for message_id in event.message_ids]), now_ms)
-        data = _RECEIPT.pack(event.state, event.recorded_ms, update.reader_id) + b"".join(event.message_ids)
-        yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], data, ttl_s)
+        yield place.receipt(update.peer_id, conversation_id, event.message_ids[0], receipt_data(event), ttl_s)
     if own_read is not None:
-        packed = OWN_READ.pack(own_read.read_upto, update.reader_device_id)
-        yield place.own_read(update.reader_id, conversation_id, own_read.read_upto, packed)
+        yield place.own_read(update.reader_id, conversation_id, own_read.read_upto, own_read_data(own_read))
 
 
 def _for_reader(update: ReceiptUpdate, raised: Sequence[_Raised], own_read: OwnReadEvent | None) -> Iterator[Write]:
