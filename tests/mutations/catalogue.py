@@ -216,8 +216,8 @@ MUTATIONS: Final = (
         (
             Edit(
                 RECEIPTS,
-                "        SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE is_news\n",
-                "        SELECT peer_id, pos, conversation_id, 2, data FROM told WHERE false\n",
+                "        SELECT peer_id, pos, conversation_id, 2, data, expires_ms FROM told WHERE is_news\n",
+                "        SELECT peer_id, pos, conversation_id, 2, data, expires_ms FROM told WHERE false\n",
             ),
         ),
     ),
