@@ -170,7 +170,8 @@ class Delivery:
         device, message, id_, t, written_t = stranger
         group, user = self._world.group(message.conv), device.user
         what = f"{device.name} applies {short(id_)}, "
-        if not group.may_have(user, message, min(message.stored_t, t)):
+        # What was done to a message is also for those who saw it and have come back before it was written for them.
+        if not group.may_have(user, message, t if message.target else min(message.stored_t, t)):
             what += f"though {short(user.name)} is no member of {short(group.name)}"
         elif group.has_left(user, written_t):
             what += f"written for {short(user.name)} after it had left {short(group.name)}"

@@ -53,6 +53,14 @@ def edited(scene: Scene, number: int, *readers: str, target: int = 1, sender: st
     return scene
 
 
+def back(scene: Scene) -> Scene:
+    """Carol is added again, as version 3, and everybody learns it."""
+    scene.join("alice/1", "carol", version=3)
+    for who in THREE:
+        scene.learn(who, 3, "added", "carol")
+    return scene
+
+
 def reacted(scene: Scene, number: int, sender: str, *readers: str) -> Scene:
     """Somebody reacts to the first message, and some get the reaction."""
     about = {"kind": "reaction", "target": message_id(1)}
@@ -139,12 +147,7 @@ SILENT = {
         .end(**DARK)
     ),
     "who_comes_back_has_what_follows": (
-        removed(group())
-        .later(LONG_AGO)
-        .join("alice/1", "carol", version=3)
-        .learn("alice/1", 3, "added", "carol")
-        .learn("bob/1", 3, "added", "carol")
-        .learn("carol/1", 3, "added", "carol")
+        back(removed(group()).later(LONG_AGO))
         .later(LONG_AGO)
         .say("alice/1", 1)
         .get("bob/1", 1)
@@ -226,6 +229,12 @@ SILENT = {
     ),
     "who_could_not_see_a_message_gets_no_edit": (
         edited(added(delivered(group(*WITH_DAVE), 1).later(LONG_AGO)).later(LONG_AGO), 2, "bob/1", "carol/1").end()
+    ),
+    "who_comes_back_may_get_what_was_done_meanwhile_to_what_it_saw": (
+        back(reacted(removed(delivered(group(), 1)).later(LONG_AGO), 2, "bob/1", "alice/1").later(JUST_NOW))
+        .later(JUST_NOW)
+        .get("carol/1", 2, "bob", kind="reaction", target=message_id(1), how="sync")
+        .end()
     ),
     "reactions_of_different_people_stand_side_by_side": (
         reacted(
@@ -352,6 +361,17 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
         edited(
             added(delivered(group(*WITH_DAVE), 1).later(LONG_AGO)).later(LONG_AGO), 2, "bob/1", "carol/1", "dave/1"
         ).end(),
+    ),
+    "what_was_done_meanwhile_given_to_who_has_not_come_back": (
+        "misdelivery",
+        reacted(removed(delivered(group(), 1)).later(LONG_AGO), 2, "bob/1", "alice/1", "carol/1").end(),
+    ),
+    "what_was_done_before_somebody_came_to_what_it_could_not_see": (
+        "misdelivery",
+        added(reacted(delivered(group(*WITH_DAVE), 1).later(LONG_AGO), 2, "bob/1", "alice/1", "carol/1"))
+        .later(JUST_NOW)
+        .get("dave/1", 2, "bob", kind="reaction", target=message_id(1), how="sync")
+        .end(),
     ),
     "what_one_hides_given_to_others": (
         "misdelivery",
