@@ -29,7 +29,7 @@ from svc_message.model.receipt import (
     UnreadMessage,
 )
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
-from svc_message.protocol import first_unread
+from svc_message.protocol import first_late
 
 _EXPANDED: Final = 1000
 _NOT_DUE: Final = 2**62
@@ -113,7 +113,7 @@ class MemoryReceiptStore:
         all_ids = [*_own(self._book, read), *(message.message_id for message in visible)]
         upto = max((one for one in all_ids if one <= read.read_upto), default=MessageId(b""))
         line = self._book.lines[read.user_id].get(read.group_id)
-        after = read.read_after or (first_unread(line.read_upto) if line and line.read_upto else b"")
+        after = read.read_after or (first_late(line.read_upto) if line and line.read_upto else b"")
         near = sorted(one for one in all_ids if after < one <= upto)
         portion = frozenset(near[:_EXPANDED])
         rest = max(portion) if len(near) > _EXPANDED else b""

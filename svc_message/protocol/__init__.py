@@ -30,8 +30,12 @@ FUTURE_BOUND_MS = 5_000
 """F: how far in the future a message id may lie."""
 FIRST_ACCEPT_AGE_MS = 10 * 60 * 1000
 """A: how old a message id may be when it is first accepted."""
-READ_OVERLAP_MS = FIRST_ACCEPT_AGE_MS + 60 * 1000
-"""How far before the place up to which everything was read something may have become unread since."""
+LATE_MS = 30 * 1000
+"""A message that was accepted so long after the time in its id is late: stores find those apart from all others."""
+READ_OVERLAP_MS = FUTURE_BOUND_MS + LATE_MS + 60 * 1000
+"""How far before the place up to which everything was read something may be unread that is not late."""
+LATE_OVERLAP_MS = FIRST_ACCEPT_AGE_MS + 60 * 1000
+"""How far before it something may be that is."""
 TOLD_AGAIN_MS = 60_000
 """For how long a device that acknowledges again is a sign that the sender may not have been told."""
 RESYNC_AGE_MS = 30 * 24 * 3600 * 1000
@@ -89,12 +93,27 @@ def milliseconds_of(uuid7: bytes) -> int:
     return int.from_bytes(uuid7[:6], "big")
 
 
-def first_unread(read_upto: bytes) -> bytes:
-    """Returns a place that no message can be unread before, once everything up to an id was read.
+def is_late(message_id: bytes, accepted_ms: int) -> bool:
+    """Tells whether a message was accepted so late that who has read up to a place may not have seen it before it."""
+    return accepted_ms - milliseconds_of(message_id) > LATE_MS
 
-    An id is accepted for the first time for 10 minutes only, and a minute more is for clocks that are off.
+
+def first_unread(read_upto: bytes) -> bytes:
+    """Returns a place that nothing but late messages can be unread before, once everything up to an id was read.
+
+    The id was there when it was read, so it was not minted later than that but for the bound of the future; and what is
+    not late was there when its id was that old, and a minute more for writes that hang and clocks that are off.
     """
-    return max(milliseconds_of(read_upto) - READ_OVERLAP_MS, 0).to_bytes(6, "big") + bytes(10)
+    return _before(read_upto, READ_OVERLAP_MS)
+
+
+def first_late(read_upto: bytes) -> bytes:
+    """Returns a place that no message can be unread before, late or not: ids are accepted for 10 minutes only."""
+    return _before(read_upto, LATE_OVERLAP_MS)
+
+
+def _before(message_id: bytes, milliseconds: int) -> bytes:
+    return max(milliseconds_of(message_id) - milliseconds, 0).to_bytes(6, "big") + bytes(10)
 
 
 def position_at(unix_ms: int) -> Position:

@@ -15,17 +15,21 @@ from chappe.runtime import migrations
 from chappe.runtime.engines import EmbeddedPostgres, databases
 from chappe.runtime.errors import ChappeError, UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError
-from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, history
+from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore, history, receipts
 from svc_message.adapters.message_store_postgres.arrays import binary_adapters, byte_strings, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import _PREPARE, Connections, Row, Statement
+from svc_message.adapters.receipt_store_postgres import raising
 from svc_message.adapters.timings import StoreTimings
 from svc_message.adapters.trace_store_postgres import PostgresTraceStore
 from svc_message.model import ChatCursor, ForeignAppend, NewMessage, UserId, Verdict
 from svc_message.model.action import ActionKind
+from svc_message.model.group import Window
+from svc_message.model.receipt import MemberRead
 from svc_message.model.setting import SettingChange
 from svc_message.model.trace import TraceQuery
-from svc_message.protocol import position_at
+from svc_message.protocol import direct_conversation, position_at
 from tests.svc_message.desk import START_MS, Desk, action_ref, event, ids, inbox, page, ref, stranger
+from tests.svc_message.group_desk import GroupDesk
 from tests.svc_message.plans import Eavesdropper, Scan
 
 SCANS = """
@@ -194,6 +198,39 @@ async def test_a_window_of_a_chat_list_reads_as_much_of_5000_chats_as_of_100(led
     assert first_of_few == first_of_many
     assert later_of_few == later_of_many
     assert later_of_many <= first_of_many < 10 * 21
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+async def test_a_read_does_not_look_again_through_the_minutes_before_the_place_read(
+    ledger_dsn: str, *, is_group: bool
+) -> None:
+    desk = GroupDesk()
+    conversation_id = desk.group_id if is_group else direct_conversation(desk.alice, desk.bob)
+    recipient, version = (conversation_id, 1) if is_group else (desk.bob, None)
+    start_ms = START_MS - 600_000
+    written = [desk.uuid7(start_ms + n * 40) for n in range(15_000)]
+    say = """
+        INSERT INTO messages (conversation_id, message_id, sender_id, recipient_id, pos, accepted_ms,
+            sender_device_id, kind, is_withheld, content_hash, envelope, members_version)
+        SELECT %s, id, %s, %s, id, %s, 1, 1, false, '', '', %s FROM unnest(%s::uuid[]) AS t (id)
+    """
+    place = """
+        INSERT INTO conversations (user_id, conversation_id, peer_id, last_ms, read_upto) VALUES (%s, %s, %s, 0, %s)
+    """
+    async with await psycopg.AsyncConnection.connect(ledger_dsn, autocommit=True) as connection:
+        for accepted_ms, found in ((START_MS, written[:1]), (start_ms, written[1:])):
+            people = (conversation_id.hex(), desk.alice.hex(), recipient.hex())
+            await connection.execute(say.encode(), (*people, accepted_ms, version, [one.hex() for one in found]))
+        last = (desk.bob.hex(), conversation_id.hex(), desk.alice.hex(), written[-1].hex())
+        await connection.execute(place.encode(), last)
+        await connection.execute(b"ANALYZE messages")
+
+    statement = receipts.expanding([(0, desk.read(upto=written[-1]))])
+    if is_group:
+        _, statement = raising.looking([MemberRead(desk.bob, desk.group_id, (Window(1, 0),), written[-1], ())])
+
+    # A portion of those of 95 s, and the late one.
+    assert 1000 <= await rows_read(ledger_dsn, statement) <= 1010
 
 
 async def gone(dsn: str) -> None:

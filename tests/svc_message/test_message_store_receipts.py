@@ -14,7 +14,7 @@ from svc_message.model import (
 )
 from svc_message.ports import MessageStore
 from svc_message.protocol import TOLD_AGAIN_MS, WRITE_WINDOW_S
-from tests.svc_message.desk import Desk, ids, inbox, page, ref, stranger
+from tests.svc_message.desk import START_MS, Desk, ids, inbox, page, ref, stranger
 
 NOTHING = Applied((), None)
 
@@ -258,6 +258,21 @@ async def test_a_late_message_below_what_was_read_becomes_read_with_the_next(sto
     await store.accept([first, second])
     await store.apply_receipts([desk.read(upto=first.message_id)])
     await store.accept([late])
+
+    (applied,) = await store.apply_receipts([desk.read(upto=second.message_id)])
+
+    assert [set(e.message_ids) for e in applied.receipt_events] == [{late.message_id, second.message_id}]
+
+
+@pytest.mark.parametrize("age_s", [29, 31, 599])
+async def test_what_was_written_before_the_place_read_and_accepted_after_it_becomes_read_with_the_next(
+    store: MessageStore, desk: Desk, age_s: int
+) -> None:
+    early, first, second = desk.write(message_id=desk.uuid7(START_MS - 599_500)), desk.write(), desk.write()
+    await store.accept([early, first])
+    await store.apply_receipts([desk.read(upto=first.message_id)])
+    late = desk.write(message_id=desk.uuid7(START_MS - age_s * 1000))
+    await store.accept([late, second])
 
     (applied,) = await store.apply_receipts([desk.read(upto=second.message_id)])
 

@@ -41,9 +41,10 @@ class Receipts:
         self.books, self.desk = books, desk
         self.store = books.receipts
 
-    async def say(self, *, sender: UserId | None = None, version: int = 1) -> NewGroupMessage:
+    async def say(self, *, sender: UserId | None = None, version: int = 1, written_ms: int = 0) -> NewGroupMessage:
         """Writes a message, with a line in everybody's chat list."""
-        message = self.desk.say(sender=sender, version=version)
+        message_id = self.desk.uuid7(written_ms) if written_ms else b""
+        message = self.desk.say(sender=sender, version=version, message_id=message_id)
         await self.books.groups.accept(self.desk.shard, [message])
         await self.books.groups.expand([self.desk.expand(message)], [self.desk.touch(message, version=version)])
         return message
@@ -233,6 +234,28 @@ async def test_a_long_read_is_looked_up_in_portions_from_the_oldest_message_on(r
     assert (second.upto, second.rest) == (said[-1].message_id, b"")
     found = [message.message_id for part in (first, second) for message in part.messages]
     assert sorted(found) == [message.message_id for message in said]
+
+
+@pytest.mark.parametrize("age_s", [29, 31, 599])
+async def test_a_read_finds_what_was_written_before_the_place_and_accepted_after_it(
+    receipts: Receipts, age_s: int
+) -> None:
+    bob = receipts.desk.bob
+    early, first = await receipts.say(written_ms=START_MS - 599_500), await receipts.say()
+    await receipts.read(bob, early, first, upto=first.message_id)
+    late = await receipts.say(written_ms=START_MS - age_s * 1000)
+    hidden = await receipts.say(written_ms=START_MS - age_s * 1000, version=5)
+    second = await receipts.say()
+
+    asked = [
+        MemberRead(bob, receipts.desk.group_id, (Window(1, 3),), upto.message_id, ()) for upto in (second, late, hidden)
+    ]
+    both, only_late, still_late = await receipts.store.unread(asked)
+
+    assert {one.message_id for one in both.messages} == {late.message_id, second.message_id}
+    assert (both.upto, both.rest) == (second.message_id, b"")
+    assert [one.message_id for one in only_late.messages] == [late.message_id]
+    assert [one.message_id for one in still_late.messages] == [late.message_id]
 
 
 async def test_messages_that_a_member_cannot_see_cannot_be_named(receipts: Receipts) -> None:

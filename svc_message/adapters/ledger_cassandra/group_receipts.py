@@ -39,7 +39,7 @@ from svc_message.model.receipt import (
     Unread,
     UnreadMessage,
 )
-from svc_message.protocol import first_unread
+from svc_message.protocol import first_late
 
 LARGE_GROUP: Final = 256
 """With so many recipients a message's receipts are in a partition of an hour and not of a day."""
@@ -232,7 +232,7 @@ async def _portion(
     connection: Connection, sight: Sight, asked: MemberRead, line: Line | None
 ) -> tuple[list[Copy], bytes]:
     """Returns the messages of a portion, and where it ended when there are more."""
-    start = first_unread(line.read_upto) if line is not None and line.read_upto else b""
+    start = first_late(line.read_upto) if line is not None and line.read_upto else b""
     before = after_id(asked.read_upto)
     way = Walk(EXPANDED + 1, asked.read_after or start, before, is_oldest_first=True, is_whole=False)
     copies: list[Copy] = []

@@ -27,7 +27,7 @@ from svc_message.model import (
     ReceiptUpdate,
     UserId,
 )
-from svc_message.protocol import first_unread, may_be_untold
+from svc_message.protocol import first_late, may_be_untold
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
@@ -133,7 +133,7 @@ async def _expand(
     for n, update in enumerate(batch):
         line = lines[_place(update)]
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
-            after = update.read_after or (first_unread(line.read_upto) if line.read_upto else b"")
+            after = update.read_after or (first_late(line.read_upto) if line.read_upto else b"")
             stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
     for n, after in (await _told_again(connection, batch, stretches, lines)).items():
         stretches[n] = stretches[n]._replace(after=min(stretches[n].after, after))

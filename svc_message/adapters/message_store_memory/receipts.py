@@ -13,7 +13,7 @@ from svc_message.model import (
     ReceiptState,
     ReceiptUpdate,
 )
-from svc_message.protocol import first_unread, may_be_untold
+from svc_message.protocol import first_late, may_be_untold
 
 _EVENT_IDS: Final = 40
 _EXPANDED: Final = 1000
@@ -72,7 +72,7 @@ def _beginning(book: Book, update: ReceiptUpdate, rows: list[NewMessage]) -> byt
         return b""
     before = [message.message_id for message in rows if message.message_id <= line.read_upto]
     told_again = before[-_EXPANDED - 1] if len(before) > _EXPANDED else b""
-    return min(first_unread(line.read_upto), told_again) if update.is_forced else first_unread(line.read_upto)
+    return min(first_late(line.read_upto), told_again) if update.is_forced else first_late(line.read_upto)
 
 
 def _raise(book: Book, update: ReceiptUpdate, message_id: MessageId) -> ReceiptState | None:

@@ -13,6 +13,9 @@ NEW: Final = """
     JOIN actions a ON a.conversation_id = t.conversation_id AND a.action_id = t.action_id AND a.pos = t.pos
 """
 
+# That a message is to a group is asked so that the index by version is left alone: by it, one message of a group is
+# found only by going through all of them.
+
 # What stands now, before an edit takes its place. Edits keep themselves, so that it is there already unless it is what
 # was sent.
 KEEP_SENT: Final = woven(
@@ -27,7 +30,7 @@ KEEP_SENT: Final = woven(
         ORDER BY a.conversation_id, a.message_id
     ) e
     JOIN messages m ON m.conversation_id = e.conversation_id AND m.message_id = e.message_id AND m.kind = 1
-        AND m.revoked_ms IS NULL AND m.members_version IS NOT NULL
+        AND m.revoked_ms IS NULL AND coalesce(m.members_version, 0) > 0
     FOR NO KEY UPDATE OF m
     ON CONFLICT DO NOTHING
 """,
@@ -45,7 +48,7 @@ KEEP_EDITS: Final = woven(
         ORDER BY a.conversation_id, a.message_id, a.members_version, a.action_id DESC
     ) e
     JOIN messages m ON m.conversation_id = e.conversation_id AND m.message_id = e.message_id AND m.kind = 1
-        AND m.revoked_ms IS NULL AND m.members_version IS NOT NULL
+        AND m.revoked_ms IS NULL AND coalesce(m.members_version, 0) > 0
     ON CONFLICT (conversation_id, message_id, user_id, members_version) DO UPDATE
     SET action_id = excluded.action_id, accepted_ms = excluded.accepted_ms, envelope = excluded.envelope
     WHERE g.action_id < excluded.action_id
@@ -65,7 +68,7 @@ KEEP_REACTIONS: Final = woven(
         ORDER BY a.conversation_id, a.message_id, a.user_id, a.members_version, a.action_id DESC
     ) e
     JOIN messages m ON m.conversation_id = e.conversation_id AND m.message_id = e.message_id AND m.kind = 1
-        AND m.revoked_ms IS NULL AND m.members_version IS NOT NULL
+        AND m.revoked_ms IS NULL AND coalesce(m.members_version, 0) > 0
     FOR SHARE OF m
     ON CONFLICT (conversation_id, message_id, user_id, members_version) DO UPDATE
     SET action_id = excluded.action_id, accepted_ms = excluded.accepted_ms, envelope = excluded.envelope

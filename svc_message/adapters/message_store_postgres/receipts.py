@@ -8,19 +8,24 @@ from svc_message.adapters.message_store_postgres.arrays import bools, int2s, int
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, Applied, MessageId, OwnReadEvent, ReceiptEvent, ReceiptState, ReceiptUpdate
-from svc_message.protocol import READ_OVERLAP_MS, TOLD_AGAIN_MS, WRITE_WINDOW_S
+from svc_message.protocol import LATE_OVERLAP_MS, READ_OVERLAP_MS, TOLD_AGAIN_MS, WRITE_WINDOW_S
 
 EVENT_IDS: Final = 40
 PORTION: Final = 1000
 """How many messages one statement goes through."""
 NOTHING: Final = "'00000000-0000-0000-0000-000000000000'::uuid"
 """The id before every other."""
-FIRST_UNREAD: Final = f"""
+_BEFORE: Final = """
     CASE WHEN c.read_upto IS NOT NULL THEN (lpad(to_hex(greatest(
         ('x' || lpad(encode(substring(uuid_send(c.read_upto) FROM 1 FOR 6), 'hex'), 16, '0'))::bit(64)::bigint
-        - {READ_OVERLAP_MS}, 0)), 12, '0') || repeat('0', 20))::uuid END
+        - {milliseconds}, 0)), 12, '0') || repeat('0', 20))::uuid END
 """
+FIRST_UNREAD: Final = _BEFORE.format(milliseconds=READ_OVERLAP_MS)
 """What `first_unread` says, over `conversations c`."""
+FIRST_LATE: Final = _BEFORE.format(milliseconds=LATE_OVERLAP_MS)
+"""What `first_late` says, over `conversations c`."""
+LATE_ID: Final = "late_id(m.message_id, m.accepted_ms)"
+"""As the index has it."""
 _ID_BYTES: Final = 16
 
 # Offsets that change nothing keep look-ups as they are: joined freely, a plan that was made while the tables were small
@@ -28,7 +33,8 @@ _ID_BYTES: Final = 16
 
 # What `read_upto` stands for: the newest message at or before it that the reader sees, and which of the next 1,000
 # messages up to there are the peer's and unread, the oldest first. They begin where the portion before ended, or before
-# the place up to which everything was read by what may have been accepted late, or where what is to be told again does.
+# the place up to which everything was read by what may not have been there then, or where what is to be told again
+# does; late ones lie further back, and are found by themselves.
 _EXPAND: Final = woven(
     """
     SELECT t.n, seen.message_id, portion.last, portion.count, portion.ids
@@ -41,12 +47,10 @@ _EXPAND: Final = woven(
         ORDER BY m.message_id DESC LIMIT 1
     ) seen
     LEFT JOIN LATERAL (
-        SELECT {first_unread} AS message_id,
-            CASE WHEN t.is_forced THEN (
-                SELECT m.message_id FROM messages m
-                WHERE m.conversation_id = t.conversation_id AND m.message_id <= c.read_upto
-                ORDER BY m.message_id DESC OFFSET 1000 LIMIT 1)
-            ELSE c.read_upto END AS told_again
+        SELECT {first_late} AS late, least({first_unread}, CASE WHEN t.is_forced THEN coalesce((
+            SELECT m.message_id FROM messages m
+            WHERE m.conversation_id = t.conversation_id AND m.message_id <= c.read_upto
+            ORDER BY m.message_id DESC OFFSET 1000 LIMIT 1), {nothing}) END) AS message_id
         FROM conversations c WHERE c.user_id = t.reader_id AND c.conversation_id = t.conversation_id
     ) placed ON true
     CROSS JOIN LATERAL (
@@ -57,17 +61,29 @@ _EXPAND: Final = woven(
                     WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
                         AND r.user_id = t.reader_id AND r.state >= 3 OFFSET 0))) AS ids
         FROM (
-            SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
-            WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
-                AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after ELSE
-                    least(coalesce(placed.message_id, {nothing}), coalesce(placed.told_again, {nothing})) END
-                AND m.kind = 1
-                AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
-            ORDER BY m.message_id LIMIT {portion}
+            (
+                SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
+                    AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after
+                        ELSE coalesce(placed.message_id, {nothing}) END
+                    AND m.kind = 1
+                    AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
+                ORDER BY m.message_id LIMIT {portion}
+            ) UNION ALL (
+                SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND t.read_after = {nothing}
+                    AND {late_id} > placed.late AND {late_id} <= least(placed.message_id, seen.message_id)
+                    AND m.kind = 1
+                    AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
+                ORDER BY {late_id} LIMIT {portion}
+            )
+            ORDER BY message_id LIMIT {portion}
         ) near
     ) portion
 """,
     first_unread=FIRST_UNREAD,
+    first_late=FIRST_LATE,
+    late_id=LATE_ID,
     nothing=NOTHING,
     portion=PORTION,
 )
@@ -182,6 +198,14 @@ async def _expand(
     named = [(n, update) for n, update in enumerate(batch) if update.read_upto and update.state is ReceiptState.READ]
     if not named:
         return {}, {}, {}
+    rows = await connections.run(expanding(named))
+    rest = {n: last for n, upto, last, count, _ in rows if count == PORTION and last < upto}
+    seen = {n: upto for n, upto, *_ in rows} | rest
+    return seen, {n: _split(ids or b"") for n, *_, ids in rows}, rest
+
+
+def expanding(named: Sequence[tuple[int, ReceiptUpdate]]) -> Statement:
+    """Returns what looks up what the `read_upto` of numbered updates stands for."""
     updates = [update for _, update in named]
     parameters = (
         int4s([n for n, _ in named]),
@@ -192,10 +216,7 @@ async def _expand(
         bools([update.is_forced for update in updates]),
         uuids([update.read_after or NO_POSITION for update in updates]),
     )
-    rows = await connections.run(Statement(_EXPAND, parameters))
-    rest = {n: last for n, upto, last, count, _ in rows if count == PORTION and last < upto}
-    seen = {n: upto for n, upto, *_ in rows} | rest
-    return seen, {n: _split(ids or b"") for n, *_, ids in rows}, rest
+    return Statement(_EXPAND, parameters)
 
 
 def _parts(batch: Sequence[ReceiptUpdate], expanded: dict[int, list[MessageId]]) -> list[_Part]:

@@ -14,7 +14,7 @@ from psycopg.types.numeric import Int8
 from svc_message.adapters.inbox_rows import ID_BYTES, own_read_of
 from svc_message.adapters.message_store_postgres.arrays import Uuid, bools, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.adapters.message_store_postgres.receipts import FIRST_UNREAD, NOTHING, PORTION
+from svc_message.adapters.message_store_postgres.receipts import FIRST_LATE, FIRST_UNREAD, LATE_ID, NOTHING, PORTION
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, MessageId, OwnReadEvent, Position
 from svc_message.model.group import Window
@@ -101,6 +101,10 @@ _NAMED: Final = b"""
     WHERE m.kind = 1 AND m.sender_id <> (%b)[t.slot] AND m.members_version <@ (%b::int8multirange[])[t.slot]
 """
 
+# So the index by version is left alone: by a plan that was made while there were few messages, a whole group is gone
+# through in it to find the newest.
+_SHOWN: Final = "coalesce(m.members_version, 0) <@ t.windows"
+
 # As of direct messages: the next 1,000 messages, the oldest first.
 _UPTO: Final = woven(
     """
@@ -110,11 +114,11 @@ _UPTO: Final = woven(
     CROSS JOIN LATERAL (
         SELECT m.message_id FROM messages m
         WHERE m.conversation_id = t.conversation_id AND m.message_id <= t.read_upto AND m.kind = 1
-            AND m.members_version <@ t.windows
+            AND {shown}
         ORDER BY m.message_id DESC LIMIT 1
     ) seen
     LEFT JOIN LATERAL (
-        SELECT {first_unread} AS message_id
+        SELECT {first_unread} AS message_id, {first_late} AS late
         FROM conversations c WHERE c.user_id = t.user_id AND c.conversation_id = t.conversation_id
     ) placed ON true
     CROSS JOIN LATERAL (
@@ -127,21 +131,33 @@ _UPTO: Final = woven(
                     WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
                         AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)) AS ids
         FROM (
-            SELECT m.message_id, m.sender_id, m.members_version FROM messages m
-            WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
-                AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after ELSE
-                    coalesce(placed.message_id, {nothing}) END
-                AND m.kind = 1 AND m.members_version <@ t.windows
-            ORDER BY m.message_id LIMIT {portion}
+            (
+                SELECT m.message_id, m.sender_id, m.members_version FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
+                    AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after
+                        ELSE coalesce(placed.message_id, {nothing}) END
+                    AND m.kind = 1 AND {shown}
+                ORDER BY m.message_id LIMIT {portion}
+            ) UNION ALL (
+                SELECT m.message_id, m.sender_id, m.members_version FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND t.read_after = {nothing}
+                    AND {late_id} > placed.late AND {late_id} <= least(placed.message_id, seen.message_id)
+                    AND m.kind = 1 AND {shown}
+                ORDER BY {late_id} LIMIT {portion}
+            )
+            ORDER BY message_id LIMIT {portion}
         ) near
     ) portion
 """,
     first_unread=FIRST_UNREAD,
+    first_late=FIRST_LATE,
+    late_id=LATE_ID,
     nothing=NOTHING,
     portion=PORTION,
+    shown=_SHOWN,
 )
 
-# A place that was named by single messages counts only when nothing before it is unread.
+# A place that was named by single messages counts only when nothing before it is unread. As `_SHOWN`.
 _MOVE: Final = b"""
     WITH asked AS MATERIALIZED (
         SELECT t.n, t.user_id, t.conversation_id, t.device_id, t.pos, greatest(t.read_upto, c.read_upto) AS read_upto,
@@ -156,7 +172,7 @@ _MOVE: Final = b"""
             SELECT FROM messages m
             WHERE m.conversation_id = t.conversation_id AND m.message_id < t.read_upto AND m.kind = 1
                 AND m.message_id > coalesce(c.read_upto, '00000000-0000-0000-0000-000000000000')
-                AND m.sender_id <> t.user_id AND m.members_version <@ t.windows
+                AND m.sender_id <> t.user_id AND coalesce(m.members_version, 0) <@ t.windows
                 AND NOT EXISTS (
                     SELECT FROM group_receipts r
                     WHERE r.conversation_id = m.conversation_id AND r.message_id = m.message_id
@@ -232,6 +248,21 @@ def _acknowledge(
 
 async def unread(connections: Connections, batch: Sequence[MemberRead]) -> list[Unread]:
     """Looks up what reads stand for; one round trip."""
+    found, seen = await connections.run_together(*looking(batch))
+    messages: list[dict[bytes, UnreadMessage]] = [{} for _ in batch]
+    places, rest = [b""] * len(batch), [b""] * len(batch)
+    for slot, packed in found:
+        messages[slot - 1].update(_unread(packed))
+    for slot, place, last, count, packed in seen:
+        if count == PORTION and last < place:
+            rest[slot - 1] = last
+        places[slot - 1] = rest[slot - 1] or place
+        messages[slot - 1].update(_unread(packed or b""))
+    return [Unread(place, tuple(one.values()), end) for place, one, end in zip(places, messages, rest, strict=True)]
+
+
+def looking(batch: Sequence[MemberRead]) -> tuple[Statement, Statement]:
+    """Returns what looks up the messages that reads name, and what their `read_upto` stands for."""
     windows = [multirange(read.windows) for read in batch]
     users, groups = uuids([read.user_id for read in batch]), uuids([read.group_id for read in batch])
     named = [(message_id, slot) for slot, read in enumerate(batch, start=1) for message_id in read.message_ids]
@@ -245,17 +276,7 @@ async def unread(connections: Connections, batch: Sequence[MemberRead]) -> list[
         uuids([read.read_after or NO_POSITION for _, read in whole]),
     )
     ids = (uuids([message_id for message_id, _ in named]), int4s([slot for _, slot in named]), groups, users, windows)
-    found, seen = await connections.run_together(Statement(_NAMED, ids), Statement(_UPTO, upto))
-    messages: list[dict[bytes, UnreadMessage]] = [{} for _ in batch]
-    places, rest = [b""] * len(batch), [b""] * len(batch)
-    for slot, packed in found:
-        messages[slot - 1].update(_unread(packed))
-    for slot, place, last, count, packed in seen:
-        if count == PORTION and last < place:
-            rest[slot - 1] = last
-        places[slot - 1] = rest[slot - 1] or place
-        messages[slot - 1].update(_unread(packed or b""))
-    return [Unread(place, tuple(one.values()), end) for place, one, end in zip(places, messages, rest, strict=True)]
+    return Statement(_NAMED, ids), Statement(_UPTO, upto)
 
 
 async def read(connections: Connections, batch: Sequence[MemberReadUpdate]) -> ReadOutcome:
