@@ -20,6 +20,7 @@ from svc_message.model import (
 )
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation
 from svc_message.service.accept import MAX_WRITES
+from svc_message.service.furthest import furthest, left_of
 from svc_message.service.giving import givers_of_receipts
 from svc_message.service.sift import retryable
 
@@ -90,25 +91,29 @@ class Recording:
         Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
         """
         answers: list[Answer | SendRequest | None] = [self._refusal(request) for request in batch]
-        open_ = [slot for slot, answer in enumerate(answers) if answer is None]
-        updates = [_read_update(batch[slot]) for slot in open_]
+        reads = furthest(batch, [slot for slot, answer in enumerate(answers) if answer is None])
+        updates = [_read_update(read.request) for read in reads]
         try:
-            if updates:
-                people = {user_id for update in updates for user_id in (update.reader_id, update.peer_id)}
-                givers = await givers_of_receipts(self._directory, people)
-                told = [update._replace(is_told=_may_tell(update, givers)) for update in updates]
-                for slot, applied in zip(open_, await self._apply(told), strict=True):
-                    answers[slot] = self._answer(batch[slot], applied.rest)
+            rests = await self._record(updates)
         except ChappeError as error:
             refusal = retryable(error)
             return [refusal if answer is None else answer for answer in answers]
+        for read, rest in zip(reads, rests, strict=True):
+            for slot in read.slots:
+                answers[slot] = left_of(batch[slot], rest) or self._stored(batch[slot])
         return [answer for answer in answers if answer is not None]
 
-    def _answer(self, request: SendRequest, rest: bytes) -> Answer | SendRequest:
-        action = read_of(request)
-        if rest:
-            return request._replace(action=action._replace(read_after=rest))
-        conversation_id = direct_conversation(request.user_id, action.peer_id)
+    async def _record(self, updates: list[ReceiptUpdate]) -> list[bytes]:
+        """Records what was read, and returns of each update where it ended when it is not done."""
+        if not updates:
+            return []
+        people = {user_id for update in updates for user_id in (update.reader_id, update.peer_id)}
+        givers = await givers_of_receipts(self._directory, people)
+        applied = await self._apply([update._replace(is_told=_may_tell(update, givers)) for update in updates])
+        return [one.rest for one in applied]
+
+    def _stored(self, request: SendRequest) -> Stored:
+        conversation_id = direct_conversation(request.user_id, read_of(request).peer_id)
         return Stored(self._clock.wall_ms(), conversation_id, is_duplicate=False)
 
     def _refusal(self, request: SendRequest) -> Refused | None:

@@ -20,6 +20,7 @@ from svc_message.model import (
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, ReadMessage
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, is_group
 from svc_message.service.accept import MAX_WRITES
+from svc_message.service.furthest import Furthest, furthest, left_of
 from svc_message.service.giving import givers_of_receipts
 from svc_message.service.sift import retryable
 
@@ -96,31 +97,31 @@ class GroupRecording:
     async def _read(self, batch: Sequence[SendRequest], answers: list[Answer | SendRequest | None]) -> None:
         open_ = [(slot, request) for slot, request in enumerate(batch) if answers[slot] is None]
         sights = await self._sight.seen((_action(request).group_id, request.user_id) for _, request in open_)
-        reads: list[tuple[int, SendRequest, MemberRead]] = []
-        for slot, request in open_:
-            action = _action(request)
+        reads: list[tuple[Furthest, MemberRead]] = []
+        for one in furthest(batch, [slot for slot, _ in open_]):
+            request, action = one.request, _action(one.request)
             windows = sights[action.group_id, request.user_id].windows
             if windows:
                 named = MemberRead(
                     request.user_id, action.group_id, windows, action.read_upto, action.message_ids, action.read_after
                 )
-                reads.append((slot, request, named))
-            else:
+                reads.append((one, named))
+            for slot in () if windows else one.slots:
                 answers[slot] = _STRANGER
         if not reads:
             return
-        unread = await self._unread([read for _, _, read in reads], sights)
-        people = {read.user_id for _, _, read in reads}
+        unread = await self._unread([read for _, read in reads], sights)
+        people = {read.user_id for _, read in reads}
         people.update(message.sender_id for found in unread for message in found.messages)
         givers = await givers_of_receipts(self._directory, people)
         await self._write(
-            [_update(request, read, found, givers) for (_, request, read), found in zip(reads, unread, strict=True)]
+            [_update(one.request, read, found, givers) for (one, read), found in zip(reads, unread, strict=True)]
         )
         now_ms = self._clock.wall_ms()
-        for (slot, request, read), found in zip(reads, unread, strict=True):
-            answers[slot] = Stored(now_ms, read.group_id, is_duplicate=False)
-            if found.rest:
-                answers[slot] = request._replace(action=_action(request)._replace(read_after=found.rest))
+        for (one, read), found in zip(reads, unread, strict=True):
+            for slot in one.slots:
+                stored = Stored(now_ms, read.group_id, is_duplicate=False)
+                answers[slot] = left_of(batch[slot], found.rest) or stored
 
     async def _unread(self, reads: list[MemberRead], sights: dict[Pair, Seen]) -> list[Unread]:
         """Returns what reads stand for, without what was sent after a reader had left, of which no copy told yet."""

@@ -252,3 +252,36 @@ async def test_the_rest_of_a_long_read_comes_back(records: Records) -> None:
     assert isinstance(answer, Stored)
     told = [message_id for receipt in await records.told() for message_id in receipt.message_ids]
     assert sorted(told) == sorted(message.message_id for message in messages)
+
+
+async def test_of_several_reads_of_one_person_the_furthest_alone_is_recorded(records: Records) -> None:
+    messages = [await records.write() for _ in range(3)]
+    reads = [
+        records.read(upto=messages[1].message_id),
+        records.read(upto=messages[2].message_id),
+        records.read(upto=messages[0].message_id, attempt=2),
+        records.read(messages[0]),
+    ]
+
+    answers = await records.recording.read(reads)
+
+    (batch,) = records.store.batches
+    assert [(one.read_upto, one.message_ids, one.is_forced) for one in batch] == [
+        (messages[2].message_id, (), True),
+        (b"", (messages[0].message_id,), False),
+    ]
+    assert reasons(answers) == ["stored"] * 4
+
+
+async def test_a_long_read_answers_what_lies_before_the_end_of_its_portion(records: Records) -> None:
+    messages = [await records.write() for _ in range(1002)]
+    within, beyond, last = [records.read(upto=messages[place].message_id) for place in (999, 1000, 1001)]
+
+    done, *left = await records.recording.read([within, beyond, last])
+    finished = await records.recording.read([one for one in left if isinstance(one, SendRequest)])
+
+    assert isinstance(done, Stored)
+    assert [type(answer) for answer in finished] == [Stored, Stored]
+    assert [len(batch) for batch in records.store.batches] == [1, 1]
+    told = [message_id for receipt in await records.told() for message_id in receipt.message_ids]
+    assert sorted(told) == sorted(message.message_id for message in messages)

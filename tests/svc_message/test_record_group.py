@@ -50,7 +50,17 @@ if TYPE_CHECKING:
 
     from svc_message.model import Position
     from svc_message.model.group import NewGroupMessage
-    from svc_message.model.receipt import Came, MemberAck, MemberReadUpdate, MessageName, News, ReadOutcome, Tally
+    from svc_message.model.receipt import (
+        Came,
+        MemberAck,
+        MemberRead,
+        MemberReadUpdate,
+        MessageName,
+        News,
+        ReadOutcome,
+        Tally,
+        Unread,
+    )
 
 
 class SlowReceiptStore(MemoryReceiptStore):
@@ -62,6 +72,11 @@ class SlowReceiptStore(MemoryReceiptStore):
         self.delays_s: list[float] = []
         self.is_down = False
         self.calls = 0
+        self.reads: list[MemberRead] = []
+
+    async def unread(self, batch: Sequence[MemberRead]) -> list[Unread]:
+        self.reads += batch
+        return await super().unread(batch)
 
     async def acknowledge(self, batch: Sequence[MemberAck], change: Position, recorded_ms: int) -> list[Came]:
         self._pass()
@@ -492,3 +507,46 @@ async def test_the_rest_of_a_long_read_comes_back(records: GroupRecords) -> None
     assert isinstance(answer, Stored)
     tallies = await records.receipts.tally([MessageName(records.desk.group_id, one.message_id) for one in said])
     assert {tally.read for tally in tallies if tally} == {1}
+
+
+async def test_of_several_reads_of_one_member_the_furthest_alone_is_looked_up(records: GroupRecords) -> None:
+    said = [await records.say() for _ in range(3)]
+    bob, carol = records.desk.bob, records.desk.carol
+    reads = [
+        records.request(upto=said[1].message_id),
+        records.request(upto=said[2].message_id),
+        records.request(upto=said[0].message_id, user=carol),
+        records.request(upto=said[0].message_id),
+        records.request(said[0]),
+    ]
+
+    answers = await records.recording.read(reads)
+
+    assert [(read.user_id, read.read_upto, read.message_ids) for read in records.receipts.reads] == [
+        (bob, said[2].message_id, ()),
+        (carol, said[0].message_id, ()),
+        (bob, b"", (said[0].message_id,)),
+    ]
+    assert [type(answer) for answer in answers] == [Stored] * 5
+    assert [await records.tally(one) for one in said] == [(2, 2), (1, 1), (1, 1)]
+
+
+async def test_a_long_read_answers_what_lies_before_the_end_of_its_portion(records: GroupRecords) -> None:
+    said = [await records.say() for _ in range(1002)]
+    within, beyond, last = [records.request(upto=said[place].message_id) for place in (999, 1000, 1001)]
+
+    done, *left = await records.recording.read([within, beyond, last])
+    finished = await records.recording.read([one for one in left if isinstance(one, SendRequest)])
+
+    assert isinstance(done, Stored)
+    assert [type(answer) for answer in finished] == [Stored, Stored]
+    assert [read.read_upto for read in records.receipts.reads] == [said[-1].message_id] * 2
+    assert {await records.tally(one) for one in said} == {(1, 1)}
+
+
+async def test_a_stranger_is_refused_every_one_of_its_reads(records: GroupRecords) -> None:
+    said, nobody = await records.say(), stranger()
+
+    answers = await records.recording.read([records.request(upto=said.message_id, user=nobody) for _ in range(2)])
+
+    assert [answer.reason for answer in answers if isinstance(answer, Refused)] == ["NOT_IN_CONVERSATION"] * 2
