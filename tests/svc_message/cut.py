@@ -15,6 +15,7 @@ class Cut:
         self.lost: Callable[[Unit], Unit] = lambda unit: unit
         """What arrives of a unit; after it has lost something the outcome is unknown."""
         self.partitions_read = 0
+        self.rows_read = 0
         self.before_write: Callable[[], Awaitable[object]] | None = None
 
     async def write(self, units: Iterable[Unit]) -> None:
@@ -29,4 +30,6 @@ class Cut:
 
     async def read(self, reads: Sequence[Read]) -> list[list[Row]]:
         self.partitions_read += len(reads)
-        return await self._connection.read(reads)
+        found = await self._connection.read(reads)
+        self.rows_read += sum(map(len, found))
+        return found

@@ -19,10 +19,10 @@ from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
 from svc_message.errors import ClockUntrustedError
-from svc_message.model import NO_POSITION, MessageId, PageRead, Position, UserId, Verdict
+from svc_message.model import NO_POSITION, DeviceId, MessageId, PageRead, Position, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.group import Entry, GroupLine, NewGroupMessage, Shard, Undecodable, Window
-from svc_message.model.receipt import MemberAck, MessageName, Tally
+from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage, Tally
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
 from svc_message.protocol import WRITE_WINDOW_S
 from tests.svc_message.cut import Cut
@@ -67,6 +67,37 @@ def losing(table: str) -> Losing:
 async def seen(groups: CassandraGroupStore, desk: GroupDesk) -> list[bytes]:
     page = await groups.read_page(PageRead(desk.bob, desk.group_id, b"", b"", LIMIT), ALWAYS)
     return [stored.message.envelope for stored in page]
+
+
+async def test_a_read_does_not_look_again_through_the_minutes_before_the_place_read(
+    cut: Cut, groups: CassandraGroupStore, receipts: CassandraReceiptStore, group_desk: GroupDesk
+) -> None:
+    ages_ms = range(599_000, 99_000, -1000)
+    written = [group_desk.say(message_id=group_desk.uuid7(START_MS - age_ms)) for age_ms in ages_ms]
+    prompt = [one._replace(accepted_ms=START_MS - age_ms) for one, age_ms in zip(written, ages_ms, strict=True)]
+    place, late, newest = group_desk.say(), prompt[0]._replace(accepted_ms=START_MS), group_desk.say()
+    await groups.accept(group_desk.shard, [late, *prompt[1:], place, newest])
+    everything = [ReadMessage(one.message_id, is_told=True) for one in (*prompt[1:], place)]
+    desk, touch = group_desk, group_desk.touch(place)
+    await groups.expand([group_desk.expand(place)], [touch])
+    update = MemberReadUpdate(
+        desk.bob,
+        DeviceId(1),
+        desk.group_id,
+        ALWAYS,
+        place.message_id,
+        tuple(everything),
+        is_forced=False,
+        position=desk.position(),
+        recorded_ms=START_MS,
+    )
+    await receipts.read([update])
+
+    cut.rows_read = 0
+    (found,) = await receipts.unread([MemberRead(desk.bob, desk.group_id, ALWAYS, newest.message_id, ())])
+
+    assert {one.message_id for one in found.messages} == {late.message_id, newest.message_id}
+    assert cut.rows_read <= 12
 
 
 @pytest.mark.parametrize("kept", list(itertools.chain(*(itertools.combinations(range(3), n) for n in range(3)))))

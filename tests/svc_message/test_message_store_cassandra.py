@@ -81,6 +81,24 @@ async def test_of_two_contents_under_one_id_the_earlier_stands_whole_on_every_co
     assert (answers[0].verdict, answers[0].accepted_ms) == (Verdict.DUPLICATE, first.accepted_ms)
 
 
+async def test_a_read_does_not_look_again_through_the_minutes_before_the_place_read(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    ages_ms = range(599_000, 99_000, -1000)
+    written = [desk.write(message_id=desk.uuid7(START_MS - age_ms)) for age_ms in ages_ms]
+    prompt = [one._replace(accepted_ms=START_MS - age_ms) for one, age_ms in zip(written, ages_ms, strict=True)]
+    place, late, newest = desk.write(), prompt[0]._replace(accepted_ms=START_MS), desk.write()
+    await cut_store.accept([*prompt[1:], place])
+    await cut_store.apply_receipts([desk.read(upto=place.message_id)])
+    await cut_store.accept([late, newest])
+
+    cut.rows_read = 0
+    (applied,) = await cut_store.apply_receipts([desk.read(upto=newest.message_id)])
+
+    assert [set(one.message_ids) for one in applied.receipt_events] == [{late.message_id, newest.message_id}]
+    assert cut.rows_read <= 12
+
+
 @pytest.mark.parametrize("kept", list(itertools.chain(*(itertools.combinations(range(4), n) for n in range(4)))))
 async def test_a_message_that_was_cut_is_completed_by_its_retry(
     cut: Cut, cut_store: CassandraMessageStore, desk: Desk, kept: tuple[int, ...]

@@ -15,6 +15,7 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import Header, pointer_ttl_s
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
+from svc_message.adapters.ledger_cassandra.late import note_late
 from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, pair, touches_of
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.recent import Recent
@@ -133,6 +134,7 @@ def _rows(message: NewMessage, header: Header, now_ms: int) -> Iterator[Write]:
     for user_id in header.seers:
         yield from copies.store(CopyKey(user_id, conversation_id, message_id), header, cells, now_ms)
         yield place.message(user_id, conversation_id, message_id, ttl_s)
+    yield from note_late(message, header, now_ms)
 
 
 def _touching(message: NewMessage, header: Header) -> Touching:

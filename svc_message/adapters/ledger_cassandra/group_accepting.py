@@ -25,6 +25,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
 )
 from svc_message.adapters.ledger_cassandra.connection import DEPENDENCY, Connection, Write
 from svc_message.adapters.ledger_cassandra.entries import EntryRow
+from svc_message.adapters.ledger_cassandra.late import note_late
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.shards import Shards
 from svc_message.model import ConversationId, MessageRef, Verdict
@@ -200,6 +201,7 @@ def _rows(message: NewGroupMessage, header: Header, now_ms: int) -> Iterator[Wri
         yield Write(_STORE, partition, (*partition, message_id, header.cell(), envelope, sent))
     ttl_s = pointer_ttl_s(header.expires_ms, now_ms)
     yield Place(message.position).message(header.sender_id, group_id, message_id, ttl_s)
+    yield from note_late(message, header, now_ms)
 
 
 def _bound_of(message: NewGroupMessage, header: Header) -> _Bound:

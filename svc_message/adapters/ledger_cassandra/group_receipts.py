@@ -7,10 +7,11 @@ what took so long that whoever tells the news may have passed its position by.
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from svc_message.adapters.inbox_rows import own_read_data
-from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
+from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies, with_own
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
     HOUR_MS,
@@ -25,6 +26,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, after_id, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
+from svc_message.adapters.ledger_cassandra.late import Past, read_late
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.adapters.ledger_cassandra.pointers import Place
@@ -39,7 +41,7 @@ from svc_message.model.receipt import (
     Unread,
     UnreadMessage,
 )
-from svc_message.protocol import first_late
+from svc_message.protocol import first_late, first_unread
 
 LARGE_GROUP: Final = 256
 """With so many recipients a message's receipts are in a partition of an hour and not of a day."""
@@ -232,15 +234,34 @@ async def _portion(
     connection: Connection, sight: Sight, asked: MemberRead, line: Line | None
 ) -> tuple[list[Copy], bytes]:
     """Returns the messages of a portion, and where it ended when there are more."""
-    start = first_late(line.read_upto) if line is not None and line.read_upto else b""
-    before = after_id(asked.read_upto)
-    way = Walk(EXPANDED + 1, asked.read_after or start, before, is_oldest_first=True, is_whole=False)
+    start = first_unread(line.read_upto) if line is not None and line.read_upto else b""
     copies: list[Copy] = []
+    if line is not None and start and not asked.read_after:
+        past = Past(asked.group_id, first_late(line.read_upto), min(start, asked.read_upto))
+        copies = await _late(connection, sight, past)
+    way = Walk(EXPANDED + 1, asked.read_after or start, after_id(asked.read_upto), is_oldest_first=True, is_whole=False)
     async for copy in walk(connection, sight, way):
-        if len(copies) == EXPANDED:
-            return copies, copies[-1].message_id
         copies.append(copy)
-    return copies, b""
+        if len(copies) > EXPANDED:
+            break
+    rest = copies[EXPANDED - 1].message_id if len(copies) > EXPANDED else b""
+    return copies[:EXPANDED], rest
+
+
+async def _late(connection: Connection, sight: Sight, past: Past) -> list[Copy]:
+    """Returns the late messages of a part of a group that a member sees, the oldest first."""
+    (ids,) = await read_late(connection, [past], EXPANDED + 1)
+    if not ids:
+        return []
+    bodies, own = await asyncio.gather(
+        read_bodies(connection, [BodyKey(past.conversation_id, one) for one in ids], is_whole=False),
+        read_copies(connection, [CopyKey(sight.user_id, past.conversation_id, one) for one in ids]),
+    )
+    return [
+        with_own(body, own.get(CopyKey(sight.user_id, past.conversation_id, body.message_id)))
+        for body in sorted(bodies.values(), key=attrgetter("message_id"))
+        if sight.shows(body)
+    ]
 
 
 async def _newest(connection: Connection, sight: Sight, end: bytes, found: tuple[Sequence[Copy], int]) -> bytes:

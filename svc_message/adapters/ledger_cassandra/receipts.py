@@ -14,6 +14,7 @@ from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import Rank, bigint, boolean, pointer_ttl_s, stamp
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
+from svc_message.adapters.ledger_cassandra.late import Past, read_late
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.recent import Recent
@@ -27,7 +28,7 @@ from svc_message.model import (
     ReceiptUpdate,
     UserId,
 )
-from svc_message.protocol import first_late, may_be_untold
+from svc_message.protocol import first_late, first_unread, may_be_untold
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000
@@ -126,23 +127,43 @@ async def _expand(
 ) -> list[_Expanded]:
     """Finds for each update what is unread among the next 1,000 messages up to `read_upto`, the oldest first.
 
-    They begin where the portion before ended, or before the place up to which everything was read by what may have been
-    accepted late, or where what is to be told again does.
+    They begin where the portion before ended, or before the place up to which everything was read by what may not have
+    been there then, or where what is to be told again does; late ones lie further back, and are found by themselves.
     """
     stretches: dict[int, Stretch] = {}
     for n, update in enumerate(batch):
         line = lines[_place(update)]
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
-            after = update.read_after or (first_late(line.read_upto) if line.read_upto else b"")
+            after = update.read_after or (first_unread(line.read_upto) if line.read_upto else b"")
             stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
     for n, after in (await _told_again(connection, batch, stretches, lines)).items():
         stretches[n] = stretches[n]._replace(after=min(stretches[n].after, after))
+    late = await _late(connection, batch, stretches, lines)
     # One more than a portion holds says that there is a rest.
     found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
     expanded = [_Expanded(b"", (), b"")] * len(batch)
     for n, copies in zip(stretches, found, strict=True):
-        expanded[n] = _expanded(batch[n], copies, now_ms)
+        expanded[n] = _expanded(batch[n], [*late.get(n, ()), *copies], now_ms)
     return expanded
+
+
+async def _late(
+    connection: Connection,
+    batch: Sequence[ReceiptUpdate],
+    stretches: dict[int, Stretch],
+    lines: dict[_Place, Line | None],
+) -> dict[int, list[Copy]]:
+    """Returns for the first portions of updates the late messages that lie before their stretches, the oldest first."""
+    past: dict[int, Past] = {}
+    for n, stretch in stretches.items():
+        update, line = batch[n], lines[_place(batch[n])]
+        if stretch.after and not update.read_after and line is not None:
+            upto = min(stretch.after, update.read_upto)
+            past[n] = Past(update.conversation_id, first_late(line.read_upto), upto)
+    found = await read_late(connection, list(past.values()), EXPANDED + 1)
+    keys = {n: [CopyKey(*_place(batch[n]), one) for one in ids] for n, ids in zip(past, found, strict=True) if ids}
+    copies = await read_copies(connection, [key for named in keys.values() for key in named])
+    return {n: [copies[key] for key in named if key in copies] for n, named in keys.items()}
 
 
 async def _told_again(
