@@ -1,7 +1,7 @@
 """A client for load generation: the same core with callbacks and the smallest store, thousands in one process."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +168,11 @@ class LeanClient:
         outgoing = Outgoing("read", peer_id, conversation_id, action)
         self.engine.submit(outgoing)
         return outgoing
+
+    def watch(self, user_ids: Iterable[bytes]) -> None:
+        """Asks to be told how people are, in this session and those after it; the recorder writes it down."""
+        self.engine.core.watches.watch(user_ids)
+        self.engine.wake()
 
     async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
         """Calls a method of a service.

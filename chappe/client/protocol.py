@@ -73,7 +73,7 @@ class ClientProtocol:
         mint = IdMint(mint_tag_of(user_id, device_id), seams.randomness, restored.last_minted)
         self.outbox = Outbox(self.clock, mint, recorder, restored)
         self.calls = Calls()
-        self.watches = Watches(user_id)
+        self.watches = Watches(user_id, recorder)
         self.cursor = restored.cursor
         """Where the next Hello resumes: the last cursor that was committed."""
         self.frames: list[bytes] = []

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from chappe.api.edge.v1 import item_pb2, send_pb2
-from chappe.api.type.v1 import receipt_state_pb2
+from chappe.api.type.v1 import presence_pb2, receipt_state_pb2
 from chappe.client.changes import (
     GroupTickRaised,
     LogChange,
@@ -11,6 +11,7 @@ from chappe.client.changes import (
     MessageEdited,
     MessageReacted,
     MessageRevoked,
+    PresenceTold,
     TickRaised,
 )
 from chappe.client.frames import parse_action
@@ -20,6 +21,10 @@ from chappe.client.recorder import RecordedAction, RecordedEvent, Recorder
 from chappe.client.store import Batch
 
 _ABOUT = {"edit", "revoke", "reaction"}
+_PRESENCES: dict[int, str] = {
+    presence_pb2.PRESENCE_STATE_ONLINE: "online",
+    presence_pb2.PRESENCE_STATE_OFFLINE: "offline",
+}
 _STATES: dict[int, str] = {
     receipt_state_pb2.RECEIPT_STATE_DELIVERED: "delivered",
     receipt_state_pb2.RECEIPT_STATE_READ: "read",
@@ -71,6 +76,12 @@ def record(recorder: Recorder, batch: Batch, changes: Iterable[LogChange]) -> No
     ids = [item.message.message_id for item in batch.items if item.message.message_id]
     if ids:
         recorder.ack(ids)
+
+
+def record_presences(recorder: Recorder, told: Iterable[PresenceTold]) -> None:
+    """Writes down how watched people are shown; of whoever is hidden nothing is shown."""
+    for one in told:
+        recorder.note("presence", whom=one.user_id.hex(), state=_PRESENCES.get(one.state, "unknown"))
 
 
 def _record_tick(recorder: Recorder, change: TickRaised | GroupTickRaised) -> None:

@@ -11,6 +11,8 @@ from chappe.api.type.v1 import presence_pb2
 from chappe.client.changes import PresenceTold, Told, TypingTold, WatchesRefused
 from chappe.client.destination import Destination, to_group, to_person
 from chappe.client.outbox import reason_name
+from chappe.client.recorder import Recorder
+from chappe.client.recording import record_presences
 
 MOST_CHATS = 32
 """So many chats an edge lets a session look at."""
@@ -21,7 +23,8 @@ _UNKNOWN = presence_pb2.PRESENCE_STATE_UNKNOWN
 class Watches:
     """What one device wants to be told, and what it was told in this session."""
 
-    def __init__(self, user_id: bytes) -> None:
+    def __init__(self, user_id: bytes, recorder: Recorder | None = None) -> None:
+        """Begins with nothing; what is shown of people is written down by the recorder, if there is one."""
         self._user_id = user_id
         self._wanted: dict[bytes, None] = {}
         self._chats: tuple[Destination, ...] = ()
@@ -29,6 +32,7 @@ class Watches:
         self._typing: dict[Destination, tuple[tuple[bytes, int], ...]] = {}
         self._frames: list[bytes] = []
         self._is_online = False
+        self._recorder = recorder
 
     @property
     def chats(self) -> tuple[Destination, ...]:
@@ -84,11 +88,14 @@ class Watches:
         frames, self._frames = self._frames, []
         return frames
 
-    def presences(self, delta: server_frame_pb2.PresenceDelta) -> list[Told]:
+    def presences(self, delta: server_frame_pb2.PresenceDelta) -> list[PresenceTold]:
         """Takes how watched people are; what is said of others was on its way when they were watched."""
         known = [one for one in delta.presences if one.user_id in self._wanted]
         self._told.update((one.user_id, one.state) for one in known)
-        return [PresenceTold(one.user_id, one.state, one.last_seen_ms) for one in known]
+        told = [PresenceTold(one.user_id, one.state, one.last_seen_ms) for one in known]
+        if self._recorder is not None:
+            record_presences(self._recorder, told)
+        return told
 
     def typing(self, delta: server_frame_pb2.TypingDelta) -> list[Told]:
         """Takes who is typing."""

@@ -5,12 +5,21 @@ from typing import Any
 import pytest
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import GroupTickRaised, ItemArrived, LogChange, MessageEdited, MessageReacted, MessageRevoked
+from chappe.api.type.v1 import presence_pb2
+from chappe.client.changes import (
+    GroupTickRaised,
+    ItemArrived,
+    LogChange,
+    MessageEdited,
+    MessageReacted,
+    MessageRevoked,
+    PresenceTold,
+)
 from chappe.client.destination import Destination
 from chappe.client.frames import edit_action, group_message_action, message_action, reaction_action, revoke_action
 from chappe.client.outgoing import Kind, Outgoing
 from chappe.client.recorder import RecordedEvent
-from chappe.client.recording import record, recorded_action, recorded_event
+from chappe.client.recording import record, record_presences, recorded_action, recorded_event
 from chappe.client.store import Batch
 from chappe.client.store_memory import LeanStore
 
@@ -93,6 +102,18 @@ def test_counts_of_recipients_are_a_tally() -> None:
     record(notes, Batch(), [GroupTickRaised(MESSAGE, GROUP, 5, 2, 9, 0)])
 
     assert notes.lines == [("tally", {"id": MESSAGE.hex(), "delivered": 5, "read": 2, "of": 9})]
+
+
+def test_how_people_are_shown_is_written_down_and_nothing_of_the_hidden() -> None:
+    notes: Any = Notes()
+    states = ("ONLINE", "OFFLINE", "UNKNOWN", "HIDDEN")
+
+    record_presences(
+        notes, [PresenceTold(PEER, presence_pb2.PresenceState.Value(f"PRESENCE_STATE_{state}"), 0) for state in states]
+    )
+
+    shown = ("online", "offline", "unknown", "unknown")
+    assert notes.lines == [("presence", {"whom": PEER.hex(), "state": state}) for state in shown]
 
 
 def test_the_lean_store_keeps_the_greatest_counts() -> None:

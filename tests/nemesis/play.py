@@ -114,7 +114,12 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
         drawn = draw(faults, lots, terms.seconds)
         devices = [2 if number % 4 == 0 else 1 for number in range(terms.users)]
         crowd_terms = CrowdTerms(
-            devices=devices, rate=terms.rate, group_share=terms.group_share, seed=terms.seed, looks=terms.looks
+            devices=devices,
+            rate=terms.rate,
+            group_share=terms.group_share,
+            seed=terms.seed,
+            looks=terms.looks,
+            watches=True,
         )
         async with Crowd(wiring.mesh, "nemesis", crowd_terms) as crowd:
             tell(f"{len(crowd.handsets)} devices of {terms.users} people are there; {len(drawn)} faults to come")

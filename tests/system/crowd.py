@@ -80,6 +80,8 @@ class CrowdTerms:
     """For who writes to whom."""
     looks: bool = True
     """Whether in the end everybody looks at its chats, and need not wait until it is told of a count that was lost."""
+    watches: bool = False
+    """Whether everybody shows how everybody else is."""
 
 
 class Crowd:
@@ -238,6 +240,8 @@ class Crowd:
             async with Door(edges[0], system_seams()) as door:
                 for count in self.terms.devices:
                     await self._enrol(door, count)
+            for handset in self.handsets if self.terms.watches else ():
+                handset.watch(user[0].user_id for user in self.users)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -72,6 +72,7 @@ class Handset:
         """Final refusals by reason."""
         self.recent: deque[Said] = deque(maxlen=RECENT)
         """The last messages that it has sent."""
+        self._watched: tuple[bytes, ...] = ()
         self._books = books
         self._said: dict[bytes, list[bytes]] = {}
         """By group, what it has sent."""
@@ -113,7 +114,14 @@ class Handset:
         )
         parts = LeanParts(store=self.store, recorder=self.history, seams=Seams(SystemClock(), Impatient()))
         self.client = LeanClient(self.device, addresses, callbacks, parts)
+        self.client.watch(self._watched)
         await self.client.start()
+
+    def watch(self, user_ids: Iterable[bytes]) -> None:
+        """Shows from now on how other users are, whenever it is on."""
+        self._watched = tuple(user_id for user_id in user_ids if user_id != self.user_id)
+        if self.client is not None:
+            self.client.watch(self._watched)
 
     async def switch_off(self) -> None:
         """Ends the client; its store stays."""
