@@ -18,17 +18,28 @@ from svc_message.model import (
     Stored,
     UserId,
 )
-from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, direct_conversation
+from svc_message.protocol import (
+    KEY_BYTES,
+    LedgerClock,
+    MessageKey,
+    TagCache,
+    direct_conversation,
+    milliseconds_of,
+)
 from svc_message.service.accept import MAX_WRITES
 from svc_message.service.furthest import furthest, left_of
 from svc_message.service.giving import givers_of_receipts
 from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from svc_message.model import Applied
     from svc_message.ports import Directory, Dispatcher, MessageStore
+
+
+FORCED_MARGIN_MS = 60_000
+"""By how much the clock of a device may be ahead of ours, when it says since when it has tried."""
 
 
 class _Slot(NamedTuple):
@@ -92,7 +103,7 @@ class Recording:
         """
         answers: list[Answer | SendRequest | None] = [self._refusal(request) for request in batch]
         reads = furthest(batch, [slot for slot, answer in enumerate(answers) if answer is None])
-        updates = [_read_update(read.request) for read in reads]
+        updates = [_read_update(read.request, _first_forced_ms(batch, read.slots)) for read in reads]
         try:
             rests = await self._record(updates)
         except ChappeError as error:
@@ -129,9 +140,7 @@ class Recording:
         for attempt in range(MAX_WRITES):
             stamps = self._clock.mint_many(len(updates))
             fresh = [
-                update._replace(
-                    position=stamp.position, recorded_ms=stamp.wall_ms, is_forced=update.is_forced or attempt > 0
-                )
+                update._replace(position=stamp.position, recorded_ms=stamp.wall_ms)
                 for update, stamp in zip(updates, stamps, strict=True)
             ]
             applied = await self._store.apply_receipts(fresh)
@@ -139,6 +148,8 @@ class Recording:
                 self._dispatch(update, outcome)
             if self._clock.is_fresh(stamps[0]):
                 return applied
+            if not attempt:
+                updates = [_forced(update, stamps[0].wall_ms) for update in updates]
         raise UnavailableError("ledger", "receipts took longer than their positions may be old; send again")
 
     def _dispatch(self, update: ReceiptUpdate, outcome: Applied) -> None:
@@ -161,7 +172,18 @@ def read_of(request: SendRequest) -> SendRead:
     return action
 
 
-def _read_update(request: SendRequest) -> ReceiptUpdate:
+def _forced(update: ReceiptUpdate, since_ms: int) -> ReceiptUpdate:
+    """Returns an update that tells again what was read since a time, or since its own."""
+    return update if update.is_forced else update._replace(is_forced=True, forced_since_ms=since_ms)
+
+
+def _first_forced_ms(batch: Sequence[SendRequest], slots: Iterable[int]) -> int:
+    """Returns when those of some reads that come again came first, as their ids say, and a minute for clocks."""
+    forced = [batch[slot].message_id for slot in slots if batch[slot].attempt > 1]
+    return max(min(map(milliseconds_of, forced), default=0) - FORCED_MARGIN_MS, 0)
+
+
+def _read_update(request: SendRequest, forced_since_ms: int) -> ReceiptUpdate:
     action = read_of(request)
     return ReceiptUpdate(
         reader_id=request.user_id,
@@ -175,4 +197,5 @@ def _read_update(request: SendRequest) -> ReceiptUpdate:
         position=NO_POSITION,
         recorded_ms=0,
         read_after=action.read_after,
+        forced_since_ms=forced_since_ms,
     )

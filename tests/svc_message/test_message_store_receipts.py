@@ -368,6 +368,20 @@ async def test_a_repeated_read_of_a_long_conversation_tells_of_the_last_thousand
     assert max(told) == messages[1203].message_id
 
 
+async def test_a_repeated_read_tells_again_of_what_was_read_since_it_came_first(
+    store: MessageStore, desk: Desk
+) -> None:
+    messages = await accepted(store, desk, 3)
+    before, since = desk.read(upto=messages[0].message_id), desk.read(upto=messages[1].message_id)
+    await store.apply_receipts([before])
+    await store.apply_receipts([since])
+
+    again = desk.read(upto=messages[2].message_id, is_forced=True)._replace(forced_since_ms=since.recorded_ms)
+    (applied,) = await store.apply_receipts([again])
+
+    assert [event.message_ids for event in applied.receipt_events] == [tuple(ids(messages[1:]))]
+
+
 async def test_reading_up_to_a_place_counts_for_what_no_device_has_stored_yet(store: MessageStore, desk: Desk) -> None:
     on_its_way, shown = await accepted(store, desk, 2)
     await store.apply_receipts([desk.receive(shown)])

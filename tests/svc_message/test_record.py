@@ -25,7 +25,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock, direct_conversation
-from svc_message.service.record import Recording
+from svc_message.service.record import FORCED_MARGIN_MS, Recording
 from tests.svc_message.desk import Desk, event, inbox
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
 
@@ -210,6 +210,32 @@ async def test_a_read_that_is_sent_again_is_told_again(records: Records) -> None
     await records.recording.read([records.read(upto=message.message_id, attempt=2)])
 
     assert len(await records.told()) == 2
+
+
+async def test_a_read_that_is_sent_again_tells_of_what_was_read_since_it_was_sent_first(records: Records) -> None:
+    early, late = await records.write(), await records.write()
+    await records.recording.read([records.read(upto=early.message_id)])
+    records.clock.pass_s(2 * FORCED_MARGIN_MS / 1000)
+    again = records.read(upto=late.message_id, attempt=2)
+    await records.recording.read([again._replace(attempt=1)])
+
+    records.clock.pass_s(1)
+    await records.recording.read([records.read(upto=late.message_id), again])
+
+    first, second, third = await records.told()
+    assert first.message_ids == (early.message_id,)
+    assert second.message_ids == third.message_ids == (late.message_id,)
+
+
+async def test_what_is_written_again_is_told_again_and_nothing_of_before(records: Records) -> None:
+    early, late = await records.write(), await records.write()
+    await records.recording.read([records.read(upto=early.message_id)])
+    records.clock.pass_s(1)
+    records.store.delays_s = [WRITE_WINDOW_S + 1]
+
+    await records.recording.read([records.read(upto=late.message_id)])
+
+    assert [event.message_ids for event in await records.told()] == [(early.message_id,)] + [(late.message_id,)] * 2
 
 
 def reasons(answers: list[Answer | SendRequest]) -> list[str]:

@@ -191,7 +191,7 @@ def _expanded(update: ReceiptUpdate, copies: Sequence[Copy], now_ms: int) -> _Ex
         for copy in there
         if copy.header is not None
         and copy.header.sender_id == update.peer_id
-        and (update.is_forced or not copy.read_ms)
+        and (not copy.read_ms or (update.is_forced and copy.read_ms >= update.forced_since_ms))
     ]
     rest = copies[EXPANDED - 1].message_id if len(copies) > EXPANDED else b""
     return _Expanded(there[-1].message_id if there else b"", tuple(ids), rest)

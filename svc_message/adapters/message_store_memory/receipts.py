@@ -27,7 +27,7 @@ def apply(book: Book, update: ReceiptUpdate) -> Applied:
     if is_whole:
         portion, rest = _portion(book, update)
         upto = rest or max((message.message_id for message in portion), default=_place(book, update))
-        asked.update(message.message_id for message in portion if message.sender_id == update.peer_id)
+        asked.update(message.message_id for message in portion if _may_tell(book, update, message))
     raised = {message_id: state for message_id in sorted(asked) if (state := _raise(book, update, message_id))}
     told = list(raised)
     events = [
@@ -64,6 +64,13 @@ def _portion(book: Book, update: ReceiptUpdate) -> tuple[list[NewMessage], bytes
     near = [message for message in rows if message.message_id > after]
     portion = near[:_EXPANDED]
     return portion, portion[-1].message_id if len(near) > _EXPANDED else b""
+
+
+def _may_tell(book: Book, update: ReceiptUpdate, message: NewMessage) -> bool:
+    """Tells whether a message of a portion is to be raised, or told again."""
+    receipt = book.receipts.get((update.conversation_id, message.message_id), NO_RECEIPT)
+    is_old = receipt.state is ReceiptState.READ and receipt.read_ms < update.forced_since_ms
+    return message.sender_id == update.peer_id and not is_old
 
 
 def _beginning(book: Book, update: ReceiptUpdate, rows: list[NewMessage]) -> bytes:

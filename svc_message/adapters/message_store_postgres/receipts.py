@@ -26,6 +26,7 @@ FIRST_LATE: Final = _BEFORE.format(milliseconds=LATE_OVERLAP_MS)
 """What `first_late` says, over `conversations c`."""
 LATE_ID: Final = "late_id(m.message_id, m.accepted_ms)"
 """As the index has it."""
+_NEVER: Final = 2**62
 _ID_BYTES: Final = 16
 
 # Offsets that change nothing keep look-ups as they are: joined freely, a plan that was made while the tables were small
@@ -38,8 +39,8 @@ _ID_BYTES: Final = 16
 _EXPAND: Final = woven(
     """
     SELECT t.n, seen.message_id, portion.last, portion.count, portion.ids
-    FROM unnest(%b, %b, %b, %b, %b, %b, %b) AS t (
-        n, reader_id, conversation_id, peer_id, read_upto, is_forced, read_after)
+    FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b) AS t (
+        n, reader_id, conversation_id, peer_id, read_upto, is_forced, read_after, told_since_ms)
     CROSS JOIN LATERAL (
         SELECT m.message_id FROM messages m
         WHERE m.conversation_id = t.conversation_id AND m.message_id <= t.read_upto AND m.kind = 1
@@ -56,10 +57,10 @@ _EXPAND: Final = woven(
     CROSS JOIN LATERAL (
         SELECT (array_agg(near.message_id ORDER BY near.message_id DESC))[1] AS last, count(*) AS count,
             string_agg(uuid_send(near.message_id), ''::bytea) FILTER (
-                WHERE near.sender_id = t.peer_id AND near.recipient_id = t.reader_id AND (t.is_forced OR NOT EXISTS (
+                WHERE near.sender_id = t.peer_id AND near.recipient_id = t.reader_id AND NOT EXISTS (
                     SELECT FROM receipts r
                     WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
-                        AND r.user_id = t.reader_id AND r.state >= 3 OFFSET 0))) AS ids
+                        AND r.user_id = t.reader_id AND r.state >= 3 AND r.read_ms < t.told_since_ms OFFSET 0)) AS ids
         FROM (
             (
                 SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
@@ -215,6 +216,7 @@ def expanding(named: Sequence[tuple[int, ReceiptUpdate]]) -> Statement:
         uuids([update.read_upto for update in updates]),
         bools([update.is_forced for update in updates]),
         uuids([update.read_after or NO_POSITION for update in updates]),
+        int8s([update.forced_since_ms if update.is_forced else _NEVER for update in updates]),
     )
     return Statement(_EXPAND, parameters)
 
