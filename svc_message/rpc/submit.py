@@ -87,6 +87,26 @@ class AckItem(NamedTuple):
     ack: DeviceAck
 
 
+def distinct(items: Sequence[Item]) -> tuple[list[SendRequest], list[int]]:
+    """Returns the sends of a batch, each once however often it was sent again meanwhile, and the place of each item's.
+
+    While the store is slow, clients send again what waits for it, and doing the same thing many times over would make
+    it slower yet.
+    """
+    places: dict[SendRequest, int] = {}
+    requests: list[SendRequest] = []
+    found: list[int] = []
+    for item in items:
+        request = item.request
+        place = places.setdefault(request._replace(attempt=0), len(requests))
+        if place == len(requests):
+            requests.append(request)
+        elif request.attempt > requests[place].attempt:
+            requests[place] = request
+        found.append(place)
+    return requests, found
+
+
 class Flushes:
     """The group commits of the process: each kind of item in batches of what all edges sent."""
 
@@ -146,7 +166,9 @@ class Flushes:
     ) -> None:
         """Answers reads as a rule decides; what is left of long ones goes behind those that wait."""
         with self.traces.flush("ledger.read", map(_MESSAGE_ID, items), len(items)) as batch:
-            outcomes = await read([item.request for item in items])
+            requests, places = distinct(items)
+            found = await read(requests)
+        outcomes = [found[place] for place in places]
         left = [
             item._replace(request=outcome)
             for item, outcome in zip(items, outcomes, strict=True)
@@ -164,8 +186,9 @@ class Flushes:
     ) -> None:
         """Answers items as a rule decides, under a span of a name."""
         with self.traces.flush(name, map(_MESSAGE_ID, items), len(items)) as batch:
-            answers = await decide([item.request for item in items])
-        self.tell(items, answers, batch)
+            requests, places = distinct(items)
+            found = await decide(requests)
+        self.tell(items, [found[place] for place in places], batch)
 
     def tell(self, items: list[Item], answers: Sequence[Answer | None], batch: Batch | None = None) -> None:
         """Sends the answers that there are, each on the stream of its item."""

@@ -272,6 +272,29 @@ async def test_a_read_is_answered_and_told(doors: Doors) -> None:
     assert reason_of(edge.frames[2]) == "INVALID_FIELD"
 
 
+async def test_what_a_client_sends_again_while_it_waits_is_done_once(doors: Doors, store: HeldStore) -> None:
+    edge = await doors.submit()
+    await edge.send(edge.say(1))
+    await edge.until(1)
+    target = edge.frames[1].send_ack.message_id
+    acted = [
+        act_of(10, doors.clock, reaction=send_pb2.SendReaction(peer_user_id=BOB, message_id=target, envelope=content))
+        for content in (envelope_of(b":)"), envelope_of(b":("))
+    ]
+    batches: list[int] = []
+
+    async def act(batch: Sequence[Any]) -> list[Any]:
+        batches.append(len(batch))
+        return await type(store.actions).act(store.actions, batch)
+
+    store.actions.act = act  # type: ignore[method-assign]  # counts
+    await edge.send(acted[0], acted[0], acted[1], acted[0], first=2)
+    await edge.until(5)
+
+    assert batches == [1]
+    assert [edge.verdicts[number] for number in range(2, 6)] == [STORED, STORED, REFUSED, STORED]
+
+
 async def test_a_drain_answers_everything_before_the_stream_ends(doors: Doors, store: HeldStore) -> None:
     store.writes.clear()
     edge = await doors.submit()
