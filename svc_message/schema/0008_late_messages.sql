@@ -1,7 +1,7 @@
--- Messages that were accepted long after they were written, on a phone that was offline.
---
--- The source document marks each message as read by itself. Here a read names a place and stands for what is unread up to
--- there, and must find what came late without looking through all that was said in the minutes in which it may have come.
+-- Messages table of the source document, whose messages are marked as read one by one. Here a read names a place and
+-- stands for what is unread up to there.
+-- Added: an index of the messages that were accepted long after they were written, on a phone that was offline. A read
+-- must find those without looking through all that was said in the minutes in which they may have come.
 
 -- The id of a message that was accepted more than 30 s after the time in it; null for all others.
 CREATE FUNCTION late_id(message_id uuid, accepted_ms bigint) RETURNS uuid
