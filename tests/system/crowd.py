@@ -39,6 +39,8 @@ MOST_PENDING: Final = 100
 LONGEST_STAY_S: Final = 3.0
 """Half of the stays are shorter than a change may take to bite, and some longer."""
 LOOK_AGAIN_S: Final = 6.0
+SHY: Final = 5
+"""One in so many users lets nobody see whether it is there, where people watch each other."""
 QUIET_S: Final = 60.0
 """When nothing has come of anything for so long, nothing will: a slow machine is no loss."""
 COUNT_S: Final = 90.0
@@ -240,8 +242,8 @@ class Crowd:
             async with Door(edges[0], system_seams()) as door:
                 for count in self.terms.devices:
                     await self._enrol(door, count)
-            for handset in self.handsets if self.terms.watches else ():
-                handset.watch(user[0].user_id for user in self.users)
+            if self.terms.watches:
+                await self._look_at_each_other()
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -280,6 +282,12 @@ class Crowd:
 
     def _absent(self) -> frozenset[str]:
         return frozenset(handset.actor for handset in self.handsets if not handset.is_on)
+
+    async def _look_at_each_other(self) -> None:
+        for number, (first, *_) in enumerate(self.users, start=1):
+            await first.show_itself(is_shy=number % SHY == 0)
+        for handset in self.handsets:
+            handset.watch(user[0].user_id for user in self.users)
 
     async def _enrol(self, door: Door, count: int) -> None:
         first = await enrol(door, _phone_number(), f"user {len(self.users)}")

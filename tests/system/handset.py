@@ -1,11 +1,14 @@
 """One device of a crowd: a client, its store, its history and what it expects."""
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from chappe.api.identity.v1 import profile_service_pb2, settings_pb2
+from chappe.api.type.v1 import privacy_audience_pb2
 from chappe.client.changes import (
     GroupTickRaised,
     ItemArrived,
@@ -22,6 +25,7 @@ from chappe.client.destination import Destination
 from chappe.client.device import Device
 from chappe.client.frames import edit_action, reaction_action, revoke_action
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
+from chappe.client.methods import UPDATE_SETTINGS
 from chappe.client.outgoing import Kind, Outgoing
 from chappe.client.seams import Seams, SystemClock, SystemRandomness
 from chappe.client.store_memory import LeanStore
@@ -30,6 +34,8 @@ from tests.system.books import Books, Change, Due, Tally
 from tests.system.counting import count
 
 LONGEST_PAUSE_S = 0.5
+_EVERYONE: Final = privacy_audience_pb2.PRIVACY_AUDIENCE_EVERYONE
+_NOBODY: Final = privacy_audience_pb2.PRIVACY_AUDIENCE_NOBODY
 ASK_AGAIN_S: Final = 1.0
 SKEW_MS: Final = 2000
 """More than the clocks of two servers may be apart when nothing is wrong with them."""
@@ -116,6 +122,16 @@ class Handset:
         self.client = LeanClient(self.device, addresses, callbacks, parts)
         self.client.watch(self._watched)
         await self.client.start()
+
+    async def show_itself(self, *, is_shy: bool) -> None:
+        """Lets everybody see whether its user is there, or nobody."""
+        assert self.client is not None
+        privacy = settings_pb2.PrivacySettings(last_seen=_NOBODY if is_shy else _EVERYONE)
+        request = profile_service_pb2.UpdateSettingsRequest(settings=settings_pb2.Settings(privacy=privacy))
+        begun_ms = time.time() * 1000
+        await self.client.call(UPDATE_SETTINGS, request)
+        if is_shy:
+            self.history.note("conceal", at=begun_ms)
 
     def watch(self, user_ids: Iterable[bytes]) -> None:
         """Shows from now on how other users are, whenever it is on."""
