@@ -47,7 +47,7 @@ async def accept(
         return []
     bounds.check(*[message.message_id for message in batch], *[message.position for message in batch])
     now_ms = bounds.now_ms()
-    unsure = [message for message in batch if message.is_retry or _is_late(message)]
+    unsure = [message for message in batch if _is_unsure(message)]
     looks = dict(zip(unsure, await look(connection, unsure, now_ms), strict=True)) if unsure else {}
     answers: list[Accepted] = []
     units: list[list[Write]] = []
@@ -110,8 +110,9 @@ async def declare_void(connection: Connection, bounds: Bounds, refs: Sequence[Me
     ]
 
 
-def _is_late(message: NewMessage) -> bool:
-    return message.accepted_ms - int.from_bytes(message.message_id[:6], "big") > BLIND_AGE_MS
+def _is_unsure(message: NewMessage) -> bool:
+    """Tells whether an attempt before this one may be there."""
+    return message.is_retry or message.accepted_ms - int.from_bytes(message.message_id[:6], "big") > BLIND_AGE_MS
 
 
 def _answer(message: NewMessage, header: Header, known: Known | None) -> Accepted:
