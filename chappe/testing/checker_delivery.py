@@ -61,6 +61,7 @@ class Delivery:
         device = self._world.device(line["actor"])
         message = self._world.messages[id_]
         self.applied += 1
+        device.heard_t = line["t"]
         if device in message.applied:
             self._findings.add("double", line["t"], f"{device.name} applies {short(id_)} again", id_)
             return

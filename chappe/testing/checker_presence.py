@@ -42,7 +42,10 @@ class Presence:
         self._suspects: list[_Shown] = []
         """Shown to somebody from whom it may have been kept, which later lines tell."""
         self._called_offline: defaultdict[Device, list[_Shown]] = defaultdict(list)
-        """By a connected device, who was shown as offline meanwhile: a lie, unless the device was killed before."""
+        """By a connected device, who was shown as offline meanwhile: a lie, once the device hears something after it.
+
+        Otherwise its session may have ended without its knowing, or it was killed.
+        """
 
     def connect(self, line: Line) -> None:
         """Takes note of a session."""
@@ -58,7 +61,7 @@ class Presence:
         if not any(other in self._since for other in device.user.devices):
             self._left[device.user] = line["t"]
         self._shown.pop(device, None)
-        self._confirm(device)
+        self._confirm(device, device.heard_t)
 
     def presence(self, line: Line) -> None:
         """Judges what a device begins to show of somebody."""
@@ -88,7 +91,7 @@ class Presence:
         """Judges what is shown still."""
         away = frozenset(line.get("absent", ()))
         for device in [device for device in self._called_offline if device.name not in away]:
-            self._confirm(device)
+            self._confirm(device, line["t"])
         for shown in self._standing():
             if shown.viewer.name in away or shown.state == "unknown":
                 continue
@@ -119,9 +122,11 @@ class Presence:
             what += f"but none of its devices was connected for {(t - left) / 1000:.1f} s"
             self._add(t, what, shown.viewer, shown.whom)
 
-    def _confirm(self, device: Device) -> None:
-        """Finds fault with those who called somebody offline while this device was connected, as it was for sure."""
+    def _confirm(self, device: Device, t: float) -> None:
+        """Finds fault with those who called somebody offline while this device was connected, as it was at a time."""
         for shown in self._called_offline.pop(device, ()):
+            if shown.t + self._limits.parting_ms >= t:
+                continue
             what = f"{shown.viewer.name} shows {short(shown.whom.name)} as offline, but {device.name} was connected"
             self._add(shown.t, what, shown.viewer, shown.whom)
 

@@ -31,6 +31,8 @@ class Limits:
     """While one of several is down messages are acknowledged within this time, but for one in a hundred."""
     presence_ms: float = 60_000
     """Who comes or goes may be shown as before for this time."""
+    parting_ms: float = 5_000
+    """So long after its session has ended a device may still hear something: it was under way."""
     stories: int = 20
     """Violations told for each guarantee; the counts go on."""
 
@@ -53,6 +55,8 @@ class Device:
     """Entitled to what is first sent from now on; infinite until it is declared or connects."""
     connected_t: float = NEVER
     """Since when its session stands; infinite while there is none."""
+    heard_t: float = 0.0
+    """When its edge gave it something last."""
     is_gone: bool = False
     last_sent: str = ""
     """The highest id that it has sent."""

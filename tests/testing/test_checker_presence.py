@@ -25,6 +25,11 @@ def shows(scene: Scene, who: str, whom: str, state: str = "online") -> Scene:
     return scene.add(who, "presence", whom=NAMES[whom], state=state)
 
 
+def hears(scene: Scene, who: str, number: int = 1) -> Scene:
+    """Something comes to Bob from Alice."""
+    return scene.send("alice/1", number).stored("alice/1", number).apply(who, number).ack(who, number)
+
+
 BOB_WENT = gone(shows(scene(), "alice/1", "bob"), "bob/1").t
 
 SILENT = {
@@ -50,6 +55,16 @@ SILENT = {
     ),
     "a_killed_device_may_be_called_offline": (
         connected(shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline"), "bob/1").end()
+    ),
+    "who_has_not_noticed_that_its_session_ended_may_be_called_offline": (
+        gone(shows(hears(scene().later(2 * MINUTE_MS), "bob/1"), "alice/1", "bob", "offline").later(30_000), "bob/1")
+        .later(1_000)
+        .end(ticks=False)
+    ),
+    "what_was_under_way_may_still_come": (
+        gone(hears(shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline").later(4_000), "bob/1"), "bob/1")
+        .later(1_000)
+        .end(ticks=False)
     ),
     "what_is_kept_is_unknown_two_seconds_later": (
         shows(
@@ -89,10 +104,12 @@ BROKEN = {
         gone(shows(scene(), "alice/1", "bob"), "bob/1").later(MINUTE_MS + 1_000).end()
     ),
     "somebody_who_is_there_is_called_offline": (
-        gone(shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline"), "bob/1").end()
+        gone(
+            hears(shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline").later(6_000), "bob/1"), "bob/1"
+        ).end(ticks=False)
     ),
     "somebody_who_is_there_at_the_end_is_called_offline": (
-        shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline").end()
+        shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline").later(6_000).end()
     ),
     "what_is_kept_is_shown": (
         shows(scene().add("bob/1", "conceal", whom=NAMES["alice"]).later(2_500), "alice/1", "bob").end()
