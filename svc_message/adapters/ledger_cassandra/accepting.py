@@ -20,6 +20,8 @@ from svc_message.adapters.ledger_cassandra.lines import Touches, Touching, pair,
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.recent import Recent
 from svc_message.model import Accepted, Found, MessageRef, NewMessage, Verdict
+from svc_message.model.group import NewGroupMessage
+from svc_message.protocol import milliseconds_of
 
 BLIND_AGE_MS: Final = 2_000
 """How old the id of a first attempt may be that is written without looking.
@@ -47,7 +49,7 @@ async def accept(
         return []
     bounds.check(*[message.message_id for message in batch], *[message.position for message in batch])
     now_ms = bounds.now_ms()
-    unsure = [message for message in batch if _is_unsure(message)]
+    unsure = [message for message in batch if is_unsure(message)]
     looks = dict(zip(unsure, await look(connection, unsure, now_ms), strict=True)) if unsure else {}
     answers: list[Accepted] = []
     units: list[list[Write]] = []
@@ -71,6 +73,11 @@ async def accept(
     missing = [message for message, known in looks.items() if known.header is None and not known.is_void]
     await _look_again(connection, missing, now_ms)
     return answers
+
+
+def is_unsure(message: NewMessage | NewGroupMessage) -> bool:
+    """Tells whether an attempt before this one may be there."""
+    return message.is_retry or message.accepted_ms - milliseconds_of(message.message_id) > BLIND_AGE_MS
 
 
 async def look(
@@ -108,11 +115,6 @@ async def declare_void(connection: Connection, bounds: Bounds, refs: Sequence[Me
         known.is_void if ref not in after else after[ref].header is None
         for ref, known in zip(refs, before, strict=True)
     ]
-
-
-def _is_unsure(message: NewMessage) -> bool:
-    """Tells whether an attempt before this one may be there."""
-    return message.is_retry or message.accepted_ms - int.from_bytes(message.message_id[:6], "big") > BLIND_AGE_MS
 
 
 def _answer(message: NewMessage, header: Header, known: Known | None) -> Accepted:

@@ -9,7 +9,7 @@ from typing import Final
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.inbox_rows import MESSAGE
-from svc_message.adapters.ledger_cassandra.accepting import BLIND_AGE_MS, Known, look
+from svc_message.adapters.ledger_cassandra.accepting import Known, is_unsure, look
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
     Header,
@@ -86,7 +86,7 @@ async def accept(
     bounds.check(*[message.message_id for message in batch], *[message.position for message in batch])
     shards, known_bounds = memory
     now_ms = bounds.now_ms()
-    looks = await _look(connection, [message for message in batch if _is_unsure(message)], now_ms)
+    looks = await _look(connection, [message for message in batch if is_unsure(message)], now_ms)
     answers: list[GroupAccepted] = []
     stored: list[tuple[NewGroupMessage, Header]] = []
     for message in batch:
@@ -139,11 +139,6 @@ async def enter(connection: Connection, shards: Shards, shard: Shard, rows: Sequ
     if units := shards.due(shard, positions):
         await connection.write(units)
         shards.begun(shard, start_s, positions)
-
-
-def _is_unsure(message: NewGroupMessage) -> bool:
-    """Tells whether an attempt before this one may be there."""
-    return message.is_retry or message.accepted_ms - int.from_bytes(message.message_id[:6], "big") > BLIND_AGE_MS
 
 
 async def _look(
