@@ -13,7 +13,7 @@ from svc_message.protocol import LATE_OVERLAP_MS, READ_OVERLAP_MS, TOLD_AGAIN_MS
 EVENT_IDS: Final = 40
 PORTION: Final = 1000
 """How many messages one statement goes through."""
-NOTHING: Final = "'00000000-0000-0000-0000-000000000000'::uuid"
+_NOTHING: Final = "'00000000-0000-0000-0000-000000000000'::uuid"
 """The id before every other."""
 _BEFORE: Final = """
     CASE WHEN c.read_upto IS NOT NULL THEN (lpad(to_hex(greatest(
@@ -24,10 +24,40 @@ FIRST_UNREAD: Final = _BEFORE.format(milliseconds=READ_OVERLAP_MS)
 """What `first_unread` says, over `conversations c`."""
 FIRST_LATE: Final = _BEFORE.format(milliseconds=LATE_OVERLAP_MS)
 """What `first_late` says, over `conversations c`."""
-LATE_ID: Final = "late_id(m.message_id, m.accepted_ms)"
+_NEAR: Final = """
+            (
+                SELECT m.message_id, m.sender_id, {column} FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
+                    AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after
+                        ELSE coalesce(placed.message_id, {nothing}) END
+                    AND m.kind = 1 AND {shown}
+                ORDER BY m.message_id LIMIT {portion}
+            ) UNION ALL (
+                SELECT m.message_id, m.sender_id, {column} FROM messages m
+                WHERE m.conversation_id = t.conversation_id AND t.read_after = {nothing}
+                    AND {late_id} > placed.late AND {late_id} <= least(placed.message_id, seen.message_id)
+                    AND m.kind = 1 AND {shown}
+                ORDER BY {late_id} LIMIT {portion}
+            )
+            ORDER BY message_id LIMIT {portion}
+"""
+_LATE_ID: Final = "late_id(m.message_id, m.accepted_ms)"
 """As the index has it."""
 _NEVER: Final = 2**62
 _ID_BYTES: Final = 16
+
+
+def near(column: str, shown: str) -> str:
+    """Returns a portion of what a read may find unread: from the place before it on, and of the late ones before that.
+
+    Args:
+        column: Of `messages m`, beside the id and the sender.
+        shown: The condition on `messages m` under which the reader `t` sees one.
+
+    The statement around it has `t.read_after`, `seen.message_id`, `placed.message_id` and `placed.late`.
+    """
+    return _NEAR.format(column=column, shown=shown, late_id=_LATE_ID, nothing=_NOTHING, portion=PORTION)
+
 
 # Offsets that change nothing keep look-ups as they are: joined freely, a plan that was made while the tables were small
 # may go through all receipts of a conversation.
@@ -61,32 +91,13 @@ _EXPAND: Final = woven(
                     SELECT FROM receipts r
                     WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
                         AND r.user_id = t.reader_id AND r.state >= 3 AND r.read_ms < t.told_since_ms OFFSET 0)) AS ids
-        FROM (
-            (
-                SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
-                WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
-                    AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after
-                        ELSE coalesce(placed.message_id, {nothing}) END
-                    AND m.kind = 1
-                    AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
-                ORDER BY m.message_id LIMIT {portion}
-            ) UNION ALL (
-                SELECT m.message_id, m.sender_id, m.recipient_id FROM messages m
-                WHERE m.conversation_id = t.conversation_id AND t.read_after = {nothing}
-                    AND {late_id} > placed.late AND {late_id} <= least(placed.message_id, seen.message_id)
-                    AND m.kind = 1
-                    AND (m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)
-                ORDER BY {late_id} LIMIT {portion}
-            )
-            ORDER BY message_id LIMIT {portion}
-        ) near
+        FROM ({near}) near
     ) portion
 """,
     first_unread=FIRST_UNREAD,
     first_late=FIRST_LATE,
-    late_id=LATE_ID,
-    nothing=NOTHING,
-    portion=PORTION,
+    nothing=_NOTHING,
+    near=near("m.recipient_id", "(m.sender_id = t.reader_id OR m.recipient_id = t.reader_id AND NOT m.is_withheld)"),
 )
 
 # Ids that are not the peer's messages to the reader fall out of the join with `messages`. What the peer may not know of

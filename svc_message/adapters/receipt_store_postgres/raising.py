@@ -14,7 +14,7 @@ from psycopg.types.numeric import Int8
 from svc_message.adapters.inbox_rows import ID_BYTES, own_read_of
 from svc_message.adapters.message_store_postgres.arrays import Uuid, bools, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Statement
-from svc_message.adapters.message_store_postgres.receipts import FIRST_LATE, FIRST_UNREAD, LATE_ID, NOTHING, PORTION
+from svc_message.adapters.message_store_postgres.receipts import FIRST_LATE, FIRST_UNREAD, PORTION, near
 from svc_message.adapters.message_store_postgres.seeing import woven
 from svc_message.model import NO_POSITION, MessageId, OwnReadEvent, Position
 from svc_message.model.group import Window
@@ -130,30 +130,12 @@ _UPTO: Final = woven(
                     SELECT FROM group_receipts r
                     WHERE r.conversation_id = t.conversation_id AND r.message_id = near.message_id
                         AND r.user_id = t.user_id AND r.state >= 3 OFFSET 0)) AS ids
-        FROM (
-            (
-                SELECT m.message_id, m.sender_id, m.members_version FROM messages m
-                WHERE m.conversation_id = t.conversation_id AND m.message_id <= seen.message_id
-                    AND m.message_id > CASE WHEN t.read_after > {nothing} THEN t.read_after
-                        ELSE coalesce(placed.message_id, {nothing}) END
-                    AND m.kind = 1 AND {shown}
-                ORDER BY m.message_id LIMIT {portion}
-            ) UNION ALL (
-                SELECT m.message_id, m.sender_id, m.members_version FROM messages m
-                WHERE m.conversation_id = t.conversation_id AND t.read_after = {nothing}
-                    AND {late_id} > placed.late AND {late_id} <= least(placed.message_id, seen.message_id)
-                    AND m.kind = 1 AND {shown}
-                ORDER BY {late_id} LIMIT {portion}
-            )
-            ORDER BY message_id LIMIT {portion}
-        ) near
+        FROM ({near}) near
     ) portion
 """,
     first_unread=FIRST_UNREAD,
     first_late=FIRST_LATE,
-    late_id=LATE_ID,
-    nothing=NOTHING,
-    portion=PORTION,
+    near=near("m.members_version", _SHOWN),
     shown=_SHOWN,
 )
 
