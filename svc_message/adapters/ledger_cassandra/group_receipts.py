@@ -90,13 +90,15 @@ async def acknowledge(
     bounds.check(position)
     start_s = bounds.now_s()
     now_ms = bounds.now_ms()
-    bodies = await _bodies(connection, [(ack.group_id, ack.message_ids) for ack in batch])
+    keys = [CopyKey(ack.user_id, ack.group_id, message_id) for ack in batch for message_id in ack.message_ids]
+    bodies, own = await asyncio.gather(
+        _bodies(connection, [(ack.group_id, ack.message_ids) for ack in batch]), read_copies(connection, keys)
+    )
     headers = {
         CopyKey(ack.user_id, ack.group_id, message_id): header
         for ack in batch
         for message_id, header in _named(ack, bodies, now_ms)
     }
-    own = await read_copies(connection, headers)
     raised = [
         _Raised(key, header, is_read=False, is_told=False, was_delivered=False, recorded_ms=recorded_ms)
         for key, header in headers.items()
@@ -114,10 +116,12 @@ async def acknowledge(
 async def unread(connection: Connection, bounds: Bounds, batch: Sequence[MemberRead]) -> list[Unread]:
     """Looks up what reads stand for: each for the next 1,000 messages up to its place, the oldest first."""
     now_ms = bounds.now_ms()
-    bodies = await _bodies(connection, [(read.group_id, read.message_ids) for read in batch])
     whole = [read for read in batch if read.read_upto]
-    seen = await sights(connection, [(read.user_id, read.group_id, read.windows) for read in whole])
-    lines = await read_lines(connection, [(read.user_id, read.group_id) for read in whole])
+    bodies, seen, lines = await asyncio.gather(
+        _bodies(connection, [(read.group_id, read.message_ids) for read in batch]),
+        sights(connection, [(read.user_id, read.group_id, read.windows) for read in whole]),
+        read_lines(connection, [(read.user_id, read.group_id) for read in whole]),
+    )
     portions = await asyncio.gather(
         *[_portion(connection, *one) for one in zip(seen, whole, lines, strict=True)],
     )
@@ -142,8 +146,10 @@ async def read(
         return ReadOutcome([], [])
     bounds.check(*[update.position for update in batch])
     now_ms, start_s = bounds.now_ms(), bounds.now_s()
-    raised = await _read(connection, batch, now_ms)
-    own_reads = await _move(connection, batch, {one.key for one in raised}, now_ms)
+    targets = _targets(batch)
+    raised, lines = await asyncio.gather(_read(connection, batch, now_ms), read_lines(connection, list(targets)))
+    moving = _moving(batch, targets, lines)
+    own_reads = await _move(connection, batch, moving, {one.key for one in raised}, now_ms)
     came = list(dict.fromkeys(_came(one) for one in raised if one.is_told or not one.was_delivered))
     latest = max(batch, key=lambda update: update.position)
     notes = await news.note([(one.sender_id, one.group_id) for one in came], latest.position, latest.recorded_ms)
@@ -164,8 +170,10 @@ async def _read(connection: Connection, batch: Sequence[MemberReadUpdate], now_m
         for update in batch
         for message in update.messages
     }
-    bodies = await _bodies(connection, [(key.conversation_id, (key.message_id,)) for key in named])
-    own = await read_copies(connection, named)
+    bodies, own = await asyncio.gather(
+        _bodies(connection, [(key.conversation_id, (key.message_id,)) for key in named]),
+        read_copies(connection, named),
+    )
     raised: list[_Raised] = []
     for key, (update, is_told) in named.items():
         header = _header(bodies.get(BodyKey(key.conversation_id, key.message_id)), now_ms)
@@ -176,23 +184,37 @@ async def _read(connection: Connection, batch: Sequence[MemberReadUpdate], now_m
     return raised
 
 
-async def _move(
-    connection: Connection, batch: Sequence[MemberReadUpdate], just_read: set[CopyKey], now_ms: int
-) -> list[OwnReadEvent | None]:
-    """Returns for each update the event that its reader's other devices get; of several the furthest stands."""
+def _targets(batch: Sequence[MemberReadUpdate]) -> dict[_Place, _Target]:
+    """Returns the furthest place up to which each member has read."""
     targets: dict[_Place, _Target] = {}
-    forced = {(update.user_id, update.group_id) for update in batch if update.is_forced}
     for n, update in enumerate(batch):
         upto = update.upto or max((message.message_id for message in update.messages), default=b"")
         if upto:
             place, mine = (update.user_id, update.group_id), _Target(bool(update.upto), MessageId(upto), n)
             targets[place] = max(targets.get(place, mine), mine)
-    lines = dict(zip(targets, await read_lines(connection, list(targets)), strict=True))
-    moving = {
+    return targets
+
+
+def _moving(
+    batch: Sequence[MemberReadUpdate], targets: dict[_Place, _Target], lines: Iterable[Line | None]
+) -> dict[_Place, tuple[_Target, Line]]:
+    """Returns the places that move, or of which is told again, with where they are."""
+    forced = {(update.user_id, update.group_id) for update in batch if update.is_forced}
+    return {
         place: (target, line)
-        for place, target in targets.items()
-        if (line := lines[place]) is not None and (target.upto > line.read_upto or place in forced)
+        for (place, target), line in zip(targets.items(), lines, strict=True)
+        if line is not None and (target.upto > line.read_upto or place in forced)
     }
+
+
+async def _move(
+    connection: Connection,
+    batch: Sequence[MemberReadUpdate],
+    moving: dict[_Place, tuple[_Target, Line]],
+    just_read: set[CopyKey],
+    now_ms: int,
+) -> list[OwnReadEvent | None]:
+    """Returns for each update the event that its reader's other devices get; of several the furthest stands."""
     skipping = await _leaving_unread(connection, batch, moving, just_read, now_ms)
     events: list[OwnReadEvent | None] = [None] * len(batch)
     for place, (target, line) in moving.items():
