@@ -31,7 +31,16 @@ from svc_message.protocol import (
     content_hash,
     direct_conversation,
 )
-from svc_message.service.sift import Candidate, Sifting, conflict, retryable, stale, without_doubles
+from svc_message.service.sift import (
+    Candidate,
+    Sifting,
+    conflict,
+    not_minted_here,
+    retryable,
+    stale,
+    too_slow,
+    without_doubles,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,9 +158,7 @@ class Accepting:
         action = request.action
         assert isinstance(action, SendMessage)  # noqa: S101 - the door sorts sends by action
         if not self._tags.owns(request.user_id, request.device_id, request.message_id):
-            answers[slot] = Refused(
-                "INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device (see Welcome.mint_tag)"
-            )
+            answers[slot] = not_minted_here()
             return None
         conversation_id = self._conversation(request.user_id, action.recipient_id)
         hashed = content_hash(action.recipient_id, action.envelope, action.expiry_s)
@@ -214,9 +221,7 @@ class Accepting:
                 for (_, message), (position, wall_ms, _) in zip(left, stamps, strict=True)
             ]
         for slot, _ in left:
-            answers[slot] = Refused(
-                "DEPENDENCY_UNAVAILABLE", "the ledger is too slow at the moment; send again", is_retryable=True
-            )
+            answers[slot] = too_slow()
 
     def _settle(
         self,

@@ -28,7 +28,16 @@ from svc_message.protocol import (
     milliseconds_of,
 )
 from svc_message.service.accept import MAX_WRITES
-from svc_message.service.sift import Candidate, Sifting, conflict, retryable, stale, without_doubles
+from svc_message.service.sift import (
+    Candidate,
+    Sifting,
+    conflict,
+    not_minted_here,
+    retryable,
+    stale,
+    too_slow,
+    without_doubles,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,9 +146,7 @@ class GroupAccepting:
 
     def _candidate(self, slot: int, request: SendRequest, answers: list[Answer | None]) -> _Candidate | None:
         if not self._tags.owns(request.user_id, request.device_id, request.message_id):
-            answers[slot] = Refused(
-                "INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device (see Welcome.mint_tag)"
-            )
+            answers[slot] = not_minted_here()
             return None
         action = _action(request)
         return Candidate(slot, request, action, action.recipient_id, _hash(action), is_known=False)
@@ -205,9 +212,7 @@ class GroupAccepting:
             if not left:
                 return
         for slot, _ in left:
-            answers[slot] = Refused(
-                "DEPENDENCY_UNAVAILABLE", "the ledger is too slow at the moment; send again", is_retryable=True
-            )
+            answers[slot] = too_slow()
 
     def _settle(
         self,

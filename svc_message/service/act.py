@@ -22,7 +22,7 @@ from svc_message.protocol import (
     milliseconds_of,
 )
 from svc_message.service.accept import MAX_WRITES
-from svc_message.service.sift import conflict, retryable, stale, without_doubles
+from svc_message.service.sift import conflict, not_minted_here, retryable, stale, too_slow, without_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ class Acting:
         action = request.action
         assert isinstance(action, SendAction | SendGroupAction)  # noqa: S101 - the door sorts sends by action
         if not self._tags.owns(request.user_id, request.device_id, request.message_id):
-            answers[slot] = Refused("INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device")
+            answers[slot] = not_minted_here()
             return None
         hashed = action_hash(request.user_id, action.kind, action.message_id, action.envelope)
         return ActionCandidate(slot, request, action, self._rules.conversation(request), hashed)
@@ -206,9 +206,7 @@ class Acting:
             if not left:
                 return
         for candidate in left:
-            answers[candidate.slot] = Refused(
-                "DEPENDENCY_UNAVAILABLE", "the ledger is too slow at the moment; send again", is_retryable=True
-            )
+            answers[candidate.slot] = too_slow()
 
 
 def own_within(user_id: UserId, target: Target, now_ms: int, window_s: float, done: str) -> Refused | None:

@@ -22,7 +22,7 @@ from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, i
 from svc_message.service.accept import MAX_WRITES
 from svc_message.service.furthest import Furthest, furthest, left_of
 from svc_message.service.giving import givers_of_receipts
-from svc_message.service.sift import retryable
+from svc_message.service.sift import not_minted_here, retryable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class GroupRecording:
     def _refusal(self, request: SendRequest) -> Refused | None:
         action = _action(request)
         if not self._tags.owns(request.user_id, request.device_id, request.message_id):
-            return Refused("INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device")
+            return not_minted_here()
         if not action.read_upto and not action.message_ids:
             return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
         return None

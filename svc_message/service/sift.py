@@ -130,3 +130,15 @@ def stale() -> Refused:
 def conflict() -> Refused:
     """Refuses other content under a taken id."""
     return Refused("DUPLICATE_CONFLICT", "message_id: used before with other content; the first is kept")
+
+
+def not_minted_here() -> Refused:
+    """Refuses an id that the sending device cannot have made."""
+    return Refused(
+        "INVALID_MESSAGE_ID", "message_id: not a UUIDv7 with the mint tag of this device (see Welcome.mint_tag)"
+    )
+
+
+def too_slow() -> Refused:
+    """Refuses for now what could not be written before its position was too old to be relied on."""
+    return Refused("DEPENDENCY_UNAVAILABLE", "the ledger is too slow at the moment; send again", is_retryable=True)
