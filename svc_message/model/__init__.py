@@ -130,8 +130,8 @@ class ReceiptUpdate(NamedTuple):
 
     `message_ids` are the messages; `read_upto` (empty for none) stands for every message of the peer up to it, in
     portions of 1,000 messages of the conversation, the oldest first. With `is_forced` the events are written again even
-    where the state does not change, of what was read since `forced_since_ms` among the 1,000 messages before the place
-    that was reached, too: the retry of an update whose outcome or age was in doubt.
+    where the state does not change, of what was read since `forced_since_ms` among the 1,000 messages before
+    `forced_upto`, too: the retry of an update whose outcome or age was in doubt.
     """
 
     reader_id: UserId
@@ -151,6 +151,8 @@ class ReceiptUpdate(NamedTuple):
     """The `rest` of the portion before; empty for the first."""
     forced_since_ms: int = 0
     """When the first attempt was made, at the earliest."""
+    forced_upto: bytes = b""
+    """Up to where it had read; empty for `read_upto`."""
 
 
 class MessageEvent(NamedTuple):

@@ -108,7 +108,7 @@ def first_unread(read_upto: bytes) -> bytes:
 
 
 def first_late(read_upto: bytes) -> bytes:
-    """Returns a place that no message can be unread before, late or not: ids are accepted for 10 minutes only."""
+    """Returns a place that no message is unread before, late or not: ids are accepted for 10 minutes only (ADR 12)."""
     return _before(read_upto, LATE_OVERLAP_MS)
 
 

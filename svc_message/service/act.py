@@ -22,7 +22,15 @@ from svc_message.protocol import (
     milliseconds_of,
 )
 from svc_message.service.accept import MAX_WRITES
-from svc_message.service.sift import conflict, not_minted_here, retryable, stale, too_slow, without_doubles
+from svc_message.service.sift import (
+    conflict,
+    not_minted_here,
+    of_the_future,
+    retryable,
+    stale,
+    too_slow,
+    without_doubles,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,8 +234,7 @@ def within(target: Target, now_ms: int, window_s: float, done: str) -> Refused |
 def _untimely(candidate: ActionCandidate, now_ms: int) -> Refused | None:
     minted_ms = milliseconds_of(candidate.request.message_id)
     if minted_ms > now_ms + FUTURE_BOUND_MS:
-        detail = f"message_id: {minted_ms - now_ms} ms in the future; correct the clock, mint a new id"
-        return Refused("CLOCK_SKEW", detail)
+        return of_the_future(minted_ms - now_ms)
     return stale() if minted_ms < now_ms - FIRST_ACCEPT_AGE_MS else None
 
 

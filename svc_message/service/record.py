@@ -12,7 +12,6 @@ from svc_message.model import (
     MessageId,
     ReceiptState,
     ReceiptUpdate,
-    Refused,
     SendRead,
     SendRequest,
     Stored,
@@ -27,12 +26,12 @@ from svc_message.protocol import (
     milliseconds_of,
 )
 from svc_message.service.accept import MAX_WRITES
-from svc_message.service.furthest import furthest, left_of
 from svc_message.service.giving import givers_of_receipts
-from svc_message.service.sift import not_minted_here, retryable
+from svc_message.service.reads import Furthest, furthest, left_of, refusal_of
+from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from svc_message.model import Applied
     from svc_message.ports import Directory, Dispatcher, MessageStore
@@ -101,11 +100,12 @@ class Recording:
 
         Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
         """
-        answers: list[Answer | SendRequest | None] = [self._refusal(request) for request in batch]
-        reads = furthest(batch, [slot for slot, answer in enumerate(answers) if answer is None])
-        updates = [_read_update(read.request, _first_forced_ms(batch, read.slots)) for read in reads]
+        answers: list[Answer | SendRequest | None] = [None] * len(batch)
         try:
-            rests = await self._record(updates)
+            now_ms = self._clock.trusted_ms()
+            answers = [refusal_of(request, self._tags, now_ms) for request in batch]
+            reads = furthest(batch, [slot for slot, answer in enumerate(answers) if answer is None])
+            rests = await self._record([_read_update(batch, read) for read in reads])
         except ChappeError as error:
             refusal = retryable(error)
             return [refusal if answer is None else answer for answer in answers]
@@ -127,17 +127,9 @@ class Recording:
         conversation_id = direct_conversation(request.user_id, read_of(request).peer_id)
         return Stored(self._clock.wall_ms(), conversation_id, is_duplicate=False)
 
-    def _refusal(self, request: SendRequest) -> Refused | None:
-        action = read_of(request)
-        if not self._tags.owns(request.user_id, request.device_id, request.message_id):
-            return not_minted_here()
-        if not action.read_upto and not action.message_ids:
-            return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
-        return None
-
     async def _apply(self, updates: list[ReceiptUpdate]) -> list[Applied]:
         """Writes until the position is young enough to be relied on; a repetition tells everything again."""
-        for attempt in range(MAX_WRITES):
+        for _ in range(MAX_WRITES):
             stamps = self._clock.mint_many(len(updates))
             fresh = [
                 update._replace(position=stamp.position, recorded_ms=stamp.wall_ms)
@@ -148,8 +140,10 @@ class Recording:
                 self._dispatch(update, outcome)
             if self._clock.is_fresh(stamps[0]):
                 return applied
-            if not attempt:
-                updates = [_forced(update, stamps[0].wall_ms) for update in updates]
+            updates = [
+                _told_again(update, outcome, stamps[0].wall_ms)
+                for update, outcome in zip(updates, applied, strict=True)
+            ]
         raise UnavailableError("ledger", "receipts took longer than their positions may be old; send again")
 
     def _dispatch(self, update: ReceiptUpdate, outcome: Applied) -> None:
@@ -172,19 +166,22 @@ def read_of(request: SendRequest) -> SendRead:
     return action
 
 
-def _forced(update: ReceiptUpdate, since_ms: int) -> ReceiptUpdate:
-    """Returns an update that tells again what was read since a time, or since its own."""
-    return update if update.is_forced else update._replace(is_forced=True, forced_since_ms=since_ms)
+def _told_again(update: ReceiptUpdate, outcome: Applied, since_ms: int) -> ReceiptUpdate:
+    """Returns an update that tells everything again: what it has just told, and what it told before that."""
+    told = dict.fromkeys((*update.message_ids, *(one for event in outcome.receipt_events for one in event.message_ids)))
+    since_ms = update.forced_since_ms if update.is_forced else since_ms
+    return update._replace(message_ids=tuple(told), is_forced=True, forced_since_ms=since_ms)
 
 
-def _first_forced_ms(batch: Sequence[SendRequest], slots: Iterable[int]) -> int:
-    """Returns when those of some reads that come again came first, as their ids say, and a minute for clocks."""
-    forced = [batch[slot].message_id for slot in slots if batch[slot].attempt > 1]
-    return max(min(map(milliseconds_of, forced), default=0) - FORCED_MARGIN_MS, 0)
+def _read_update(batch: Sequence[SendRequest], read: Furthest) -> ReceiptUpdate:
+    """Returns what a read asks for that stands for some of a batch.
 
-
-def _read_update(request: SendRequest, forced_since_ms: int) -> ReceiptUpdate:
-    action = read_of(request)
+    Of those that come again it says since when the first of them was tried, as its id says but for a minute for clocks,
+    and what the least of them was about.
+    """
+    request, action = read.request, read_of(read.request)
+    again = [one for one in (batch[slot] for slot in read.slots) if one.attempt > 1]
+    first_ms = min((milliseconds_of(one.message_id) for one in again), default=0)
     return ReceiptUpdate(
         reader_id=request.user_id,
         reader_device_id=request.device_id,
@@ -197,5 +194,6 @@ def _read_update(request: SendRequest, forced_since_ms: int) -> ReceiptUpdate:
         position=NO_POSITION,
         recorded_ms=0,
         read_after=action.read_after,
-        forced_since_ms=forced_since_ms,
+        forced_since_ms=max(first_ms - FORCED_MARGIN_MS, 0),
+        forced_upto=min((read_of(one).read_upto for one in again), default=b""),
     )

@@ -20,9 +20,9 @@ from svc_message.model import (
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, ReadMessage
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, is_group
 from svc_message.service.accept import MAX_WRITES
-from svc_message.service.furthest import Furthest, furthest, left_of
 from svc_message.service.giving import givers_of_receipts
-from svc_message.service.sift import not_minted_here, retryable
+from svc_message.service.reads import Furthest, furthest, left_of, refusal_of
+from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,21 +78,15 @@ class GroupRecording:
 
         Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
         """
-        answers: list[Answer | SendRequest | None] = [self._refusal(request) for request in batch]
+        answers: list[Answer | SendRequest | None] = [None] * len(batch)
         try:
+            now_ms = self._clock.trusted_ms()
+            answers = [refusal_of(request, self._tags, now_ms) for request in batch]
             await self._read(batch, answers)
         except ChappeError as error:
             refusal = retryable(error)
             return [refusal if answer is None else answer for answer in answers]
         return [answer for answer in answers if answer is not None]
-
-    def _refusal(self, request: SendRequest) -> Refused | None:
-        action = _action(request)
-        if not self._tags.owns(request.user_id, request.device_id, request.message_id):
-            return not_minted_here()
-        if not action.read_upto and not action.message_ids:
-            return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
-        return None
 
     async def _read(self, batch: Sequence[SendRequest], answers: list[Answer | SendRequest | None]) -> None:
         open_ = [(slot, request) for slot, request in enumerate(batch) if answers[slot] is None]

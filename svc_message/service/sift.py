@@ -80,8 +80,7 @@ class Sifting:
             if candidate.is_known or now_ms - FIRST_ACCEPT_AGE_MS <= minted_ms <= now_ms + FUTURE_BOUND_MS:
                 kept.append(candidate)
             elif minted_ms > now_ms:
-                detail = f"message_id: {minted_ms - now_ms} ms in the future; correct the clock, mint a new id"
-                refused.append((candidate, Refused("CLOCK_SKEW", detail)))
+                refused.append((candidate, of_the_future(minted_ms - now_ms)))
             else:
                 refused.append((candidate, stale()))
         return kept + await self.refuse_for_ever(refused, answers)
@@ -125,6 +124,11 @@ def without_doubles(batch: Sequence[SendRequest]) -> list[list[int]]:
 def stale() -> Refused:
     """Refuses an id for ever."""
     return Refused("STALE_MESSAGE_ID", "message_id: too old to be accepted for the first time; mint a new one")
+
+
+def of_the_future(ahead_ms: int) -> Refused:
+    """Refuses an id that was made so many milliseconds after now."""
+    return Refused("CLOCK_SKEW", f"message_id: {ahead_ms} ms in the future; correct the clock, mint a new id")
 
 
 def conflict() -> Refused:

@@ -279,6 +279,36 @@ async def test_what_was_written_before_the_place_read_and_accepted_after_it_beco
     assert [set(e.message_ids) for e in applied.receipt_events] == [{late.message_id, second.message_id}]
 
 
+@pytest.mark.untraced
+async def test_late_messages_that_a_reader_does_not_see_hide_none_that_it_sees(store: MessageStore, desk: Desk) -> None:
+    hidden = [desk.write(message_id=desk.uuid7(START_MS - 600_000 + n), is_withheld=True) for n in range(1001)]
+    first, late, second = desk.write(), desk.write(message_id=desk.uuid7(START_MS - 120_000)), desk.write()
+    await store.accept([*hidden, first])
+    await store.apply_receipts([desk.read(upto=first.message_id)])
+    await store.accept([late, second])
+
+    (applied,) = await store.apply_receipts([desk.read(upto=second.message_id)])
+
+    assert [set(e.message_ids) for e in applied.receipt_events] == [{late.message_id, second.message_id}]
+
+
+@pytest.mark.untraced
+async def test_a_read_is_told_again_from_where_its_first_attempt_was(store: MessageStore, desk: Desk) -> None:
+    minted_ms = [START_MS - 1_100_000 + n * 1000 for n in range(1100)]
+    messages = [desk.write(message_id=desk.uuid7(one))._replace(accepted_ms=one) for one in minted_ms]
+    await store.accept(messages)
+    first, last = desk.read(upto=messages[1].message_id), desk.read(upto=messages[-1].message_id)
+    await store.apply_receipts([first])
+    (portion,) = await store.apply_receipts([last])
+    await store.apply_receipts([last._replace(read_after=portion.rest, position=desk.position())])
+
+    again = last._replace(is_forced=True, forced_upto=first.read_upto, position=desk.position())
+    (applied,) = await store.apply_receipts([again])
+
+    told_again = {message_id for event in applied.receipt_events for message_id in event.message_ids}
+    assert {messages[0].message_id, messages[1].message_id} <= told_again
+
+
 async def test_single_ids_move_the_place_when_nothing_before_is_unread(store: MessageStore, desk: Desk) -> None:
     messages = await accepted(store, desk, 3)
     skipping, filling = desk.read(messages[1]), desk.read(messages[0])

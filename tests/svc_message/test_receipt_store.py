@@ -258,6 +258,21 @@ async def test_a_read_finds_what_was_written_before_the_place_and_accepted_after
     assert [one.message_id for one in still_late.messages] == [late.message_id]
 
 
+@pytest.mark.untraced
+async def test_late_messages_that_a_member_does_not_see_hide_none_that_it_sees(receipts: Receipts) -> None:
+    bob, desk, minted_ms = receipts.desk.bob, receipts.desk, range(START_MS - 600_000, START_MS - 598_999)
+    hidden = [desk.say(message_id=desk.uuid7(one), version=1) for one in minted_ms]
+    await receipts.books.groups.accept(desk.shard, hidden)
+    first = await receipts.say(version=2)
+    await receipts.read(bob, first, upto=first.message_id)
+    late, second = await receipts.say(written_ms=START_MS - 120_000, version=2), await receipts.say(version=2)
+
+    asked = MemberRead(bob, desk.group_id, (Window(2, 0),), second.message_id, ())
+    (found,) = await receipts.store.unread([asked])
+
+    assert {one.message_id for one in found.messages} == {late.message_id, second.message_id}
+
+
 async def test_messages_that_a_member_cannot_see_cannot_be_named(receipts: Receipts) -> None:
     early, own = await receipts.say(version=1), await receipts.say(sender=receipts.desk.bob, version=5)
     ids = (early.message_id, own.message_id, receipts.desk.uuid7())

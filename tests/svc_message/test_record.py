@@ -24,7 +24,7 @@ from svc_message.model import (
     Stored,
     UserId,
 )
-from svc_message.protocol import WRITE_WINDOW_S, LedgerClock, direct_conversation
+from svc_message.protocol import FUTURE_BOUND_MS, WRITE_WINDOW_S, LedgerClock, direct_conversation
 from svc_message.service.record import FORCED_MARGIN_MS, Recording
 from tests.svc_message.desk import Desk, event, inbox
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, ManualClock, message_id
@@ -238,6 +238,35 @@ async def test_what_is_written_again_is_told_again_and_nothing_of_before(records
     assert [event.message_ids for event in await records.told()] == [(early.message_id,)] + [(late.message_id,)] * 2
 
 
+async def test_what_is_written_again_names_what_was_told_for_it_may_be_of_no_portion_any_more(records: Records) -> None:
+    messages = [await records.write() for _ in range(2)]
+    records.store.delays_s = [WRITE_WINDOW_S + 1] * 2
+
+    await records.recording.read([records.read(upto=messages[1].message_id)])
+
+    named = [update.message_ids for (update,) in records.store.batches]
+    assert named == [(), *[tuple(message.message_id for message in messages)] * 2]
+
+
+@pytest.mark.untraced
+async def test_a_read_that_comes_again_with_one_that_goes_further_is_told_from_where_it_was(records: Records) -> None:
+    start_ms = records.clock.wall_ms() - 3_600_000
+    messages = [records.desk.write(message_id=records.desk.uuid7(start_ms + n * 1000)) for n in range(1800)]
+    await records.store.accept(messages)
+    first = records.read(upto=messages[9].message_id)
+    await records.recording.read([first])
+    left: list[SendRequest] = [records.read(upto=messages[1700].message_id)]
+    while left:
+        left = [one for one in await records.recording.read(left) if isinstance(one, SendRequest)]
+
+    left = [first._replace(attempt=2), records.read(upto=messages[1799].message_id)]
+    while left:
+        left = [one for one in await records.recording.read(left) if isinstance(one, SendRequest)]
+
+    told = [message_id for receipt in await records.told() for message_id in receipt.message_ids]
+    assert [told.count(message.message_id) for message in (messages[9], messages[1799])] == [2, 1]
+
+
 def reasons(answers: list[Answer | SendRequest]) -> list[str]:
     return [answer.reason if isinstance(answer, Refused) else "stored" for answer in answers]
 
@@ -249,6 +278,15 @@ async def test_reads_that_cannot_be_taken_are_refused_beside_those_that_can(reco
     answers = await records.recording.read([foreign, records.read(message), records.read()])
 
     assert reasons(answers) == ["INVALID_MESSAGE_ID", "stored", "INVALID_FIELD"]
+
+
+async def test_a_read_of_a_time_to_come_is_refused_for_it_says_since_when_it_has_been_tried(records: Records) -> None:
+    message, now_ms = await records.write(), records.clock.wall_ms()
+    minted = [message_id(records.desk.bob, 1, now_ms + FUTURE_BOUND_MS + ahead_ms, 1) for ahead_ms in (0, 1)]
+
+    answers = await records.recording.read([records.read(message)._replace(message_id=one) for one in minted])
+
+    assert reasons(answers) == ["stored", "CLOCK_SKEW"]
 
 
 async def test_refused_reads_alone_ask_nothing_of_the_store(records: Records) -> None:

@@ -260,7 +260,7 @@ async def _portion(
     copies: list[Copy] = []
     if line is not None and start and not asked.read_after:
         past = Past(asked.group_id, first_late(line.read_upto), min(start, asked.read_upto))
-        copies = await _late(connection, sight, past)
+        copies, start = await _late(connection, sight, past)
     way = Walk(EXPANDED + 1, asked.read_after or start, after_id(asked.read_upto), is_oldest_first=True, is_whole=False)
     async for copy in walk(connection, sight, way):
         copies.append(copy)
@@ -270,20 +270,21 @@ async def _portion(
     return copies[:EXPANDED], rest
 
 
-async def _late(connection: Connection, sight: Sight, past: Past) -> list[Copy]:
-    """Returns the late messages of a part of a group that a member sees, the oldest first."""
-    (ids,) = await read_late(connection, [past], EXPANDED + 1)
+async def _late(connection: Connection, sight: Sight, past: Past) -> tuple[list[Copy], bytes]:
+    """Returns the late messages that a member sees of a part of a group, the oldest first, and up to where."""
+    ((ids, end),) = await read_late(connection, [past], EXPANDED)
     if not ids:
-        return []
+        return [], end
     bodies, own = await asyncio.gather(
         read_bodies(connection, [BodyKey(past.conversation_id, one) for one in ids], is_whole=False),
         read_copies(connection, [CopyKey(sight.user_id, past.conversation_id, one) for one in ids]),
     )
-    return [
+    seen = [
         with_own(body, own.get(CopyKey(sight.user_id, past.conversation_id, body.message_id)))
         for body in sorted(bodies.values(), key=attrgetter("message_id"))
         if sight.shows(body)
     ]
+    return seen, end
 
 
 async def _newest(connection: Connection, sight: Sight, end: bytes, found: tuple[Sequence[Copy], int]) -> bytes:

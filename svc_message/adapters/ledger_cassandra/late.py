@@ -36,6 +36,14 @@ class Past(NamedTuple):
     upto: bytes
 
 
+class Late(NamedTuple):
+    """Late messages of a part of a conversation, the oldest first."""
+
+    ids: list[MessageId]
+    end: bytes
+    """Up to where these are all; what lies behind it has to be looked for among all others."""
+
+
 def note_late(message: NewMessage | NewGroupMessage, header: Header, now_ms: int) -> Iterator[Write]:
     """Yields what an attempt says of a message when it is late; it disappears with the message."""
     message_id, conversation_id = message.message_id, message.conversation_id
@@ -46,13 +54,13 @@ def note_late(message: NewMessage | NewGroupMessage, header: Header, now_ms: int
     yield Write(_STORE, partition, (*partition, message_id, stamp(message_id, Rank.SENT), ttl))
 
 
-async def read_late(connection: Connection, asked: Sequence[Past], limit: int) -> list[list[MessageId]]:
-    """Reads the ids of late messages, the oldest first, so many of each at most, in order."""
+async def read_late(connection: Connection, asked: Sequence[Past], limit: int) -> list[Late]:
+    """Reads late messages in order, so many of each part at most, whoever sees them."""
     reads = [(n, read) for n, past in enumerate(asked) for read in _reads(past, limit)]
     found: list[list[MessageId]] = [[] for _ in asked]
     for (n, _), rows in zip(reads, await connection.read([read for _, read in reads]), strict=True):
         found[n] += [MessageId(message_id) for (message_id,) in rows[: limit - len(found[n])]]
-    return found
+    return [Late(ids, ids[-1] if len(ids) == limit else past.upto) for ids, past in zip(found, asked, strict=True)]
 
 
 def _reads(past: Past, limit: int) -> Iterator[Read]:

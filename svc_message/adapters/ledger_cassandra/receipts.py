@@ -139,11 +139,13 @@ async def _expand(
     for n, after in (await _told_again(connection, batch, stretches, lines)).items():
         stretches[n] = stretches[n]._replace(after=min(stretches[n].after, after))
     late = await _late(connection, batch, stretches, lines)
+    for n, (_, end) in late.items():
+        stretches[n] = stretches[n]._replace(after=min(stretches[n].after, end))
     # One more than a portion holds says that there is a rest.
     found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
     expanded = [_Expanded(b"", (), b"")] * len(batch)
     for n, copies in zip(stretches, found, strict=True):
-        expanded[n] = _expanded(batch[n], [*late.get(n, ()), *copies], now_ms)
+        expanded[n] = _expanded(batch[n], [*(late[n][0] if n in late else ()), *copies], now_ms)
     return expanded
 
 
@@ -152,18 +154,18 @@ async def _late(
     batch: Sequence[ReceiptUpdate],
     stretches: dict[int, Stretch],
     lines: dict[_Place, Line | None],
-) -> dict[int, list[Copy]]:
-    """Returns for the first portions of updates the late messages that lie before their stretches, the oldest first."""
+) -> dict[int, tuple[list[Copy], bytes]]:
+    """Returns for the first portions of updates late messages, the oldest first, and up to where these are all."""
     past: dict[int, Past] = {}
     for n, stretch in stretches.items():
         update, line = batch[n], lines[_place(batch[n])]
         if stretch.after and not update.read_after and line is not None:
             upto = min(stretch.after, update.read_upto)
             past[n] = Past(update.conversation_id, first_late(line.read_upto), upto)
-    found = await read_late(connection, list(past.values()), EXPANDED + 1)
-    keys = {n: [CopyKey(*_place(batch[n]), one) for one in ids] for n, ids in zip(past, found, strict=True) if ids}
+    found = dict(zip(past, await read_late(connection, list(past.values()), EXPANDED), strict=True))
+    keys = {n: [CopyKey(*_place(batch[n]), one) for one in late.ids] for n, late in found.items()}
     copies = await read_copies(connection, [key for named in keys.values() for key in named])
-    return {n: [copies[key] for key in named if key in copies] for n, named in keys.items()}
+    return {n: ([copies[key] for key in named if key in copies], found[n].end) for n, named in keys.items()}
 
 
 async def _told_again(
@@ -174,7 +176,7 @@ async def _told_again(
 ) -> dict[int, bytes]:
     """Returns for the first portions of forced updates what the last 1,000 messages up to the place read come after."""
     read = {
-        n: stretch._replace(after=b"", before=after_id(min(line.read_upto, batch[n].read_upto)))
+        n: stretch._replace(after=b"", before=after_id(min(line.read_upto, batch[n].forced_upto or batch[n].read_upto)))
         for n, stretch in stretches.items()
         if batch[n].is_forced and not batch[n].read_after and (line := lines[_place(batch[n])]) and line.read_upto
     }

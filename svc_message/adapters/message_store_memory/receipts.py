@@ -77,7 +77,8 @@ def _beginning(book: Book, update: ReceiptUpdate, rows: list[NewMessage]) -> byt
     line = book.lines[update.reader_id].get(update.conversation_id)
     if line is None or not line.read_upto:
         return b""
-    before = [message.message_id for message in rows if message.message_id <= line.read_upto]
+    upto = min(line.read_upto, update.forced_upto or update.read_upto)
+    before = [message.message_id for message in rows if message.message_id <= upto]
     told_again = before[-_EXPANDED - 1] if len(before) > _EXPANDED else b""
     return min(first_late(line.read_upto), told_again) if update.is_forced else first_late(line.read_upto)
 

@@ -69,8 +69,8 @@ def near(column: str, shown: str) -> str:
 _EXPAND: Final = woven(
     """
     SELECT t.n, seen.message_id, portion.last, portion.count, portion.ids
-    FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b) AS t (
-        n, reader_id, conversation_id, peer_id, read_upto, is_forced, read_after, told_since_ms)
+    FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b) AS t (
+        n, reader_id, conversation_id, peer_id, read_upto, is_forced, read_after, told_since_ms, told_upto)
     CROSS JOIN LATERAL (
         SELECT m.message_id FROM messages m
         WHERE m.conversation_id = t.conversation_id AND m.message_id <= t.read_upto AND m.kind = 1
@@ -80,7 +80,7 @@ _EXPAND: Final = woven(
     LEFT JOIN LATERAL (
         SELECT {first_late} AS late, least({first_unread}, CASE WHEN t.is_forced THEN coalesce((
             SELECT m.message_id FROM messages m
-            WHERE m.conversation_id = t.conversation_id AND m.message_id <= c.read_upto
+            WHERE m.conversation_id = t.conversation_id AND m.message_id <= least(c.read_upto, t.told_upto)
             ORDER BY m.message_id DESC OFFSET 1000 LIMIT 1), {nothing}) END) AS message_id
         FROM conversations c WHERE c.user_id = t.reader_id AND c.conversation_id = t.conversation_id
     ) placed ON true
@@ -228,6 +228,7 @@ def expanding(named: Sequence[tuple[int, ReceiptUpdate]]) -> Statement:
         bools([update.is_forced for update in updates]),
         uuids([update.read_after or NO_POSITION for update in updates]),
         int8s([update.forced_since_ms if update.is_forced else _NEVER for update in updates]),
+        uuids([update.forced_upto or update.read_upto for update in updates]),
     )
     return Statement(_EXPAND, parameters)
 

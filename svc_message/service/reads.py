@@ -1,4 +1,4 @@
-"""Reads of one person in one conversation that meet in a batch: the furthest stands for all of them.
+"""Which reads of a batch are refused, and which stand for others: of one person in one conversation the furthest.
 
 While a store is slow the same people go on reading, so that a batch holds many reads of each. Looked up one by one they
 would make it slower yet.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from svc_message.model import SendGroupRead, SendRead, SendRequest
+from svc_message.model import Refused, SendGroupRead, SendRead, SendRequest
+from svc_message.protocol import FUTURE_BOUND_MS, milliseconds_of
+from svc_message.service.sift import not_minted_here, of_the_future
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
+
+    from svc_message.protocol import TagCache
 
 
 class Furthest(NamedTuple):
@@ -21,6 +25,23 @@ class Furthest(NamedTuple):
     """The furthest of them; of as many attempts as any."""
     slots: list[int]
     """The places of those that it stands for, its own too."""
+
+
+def refusal_of(request: SendRequest, tags: TagCache, now_ms: int) -> Refused | None:
+    """Returns why a read is refused for ever.
+
+    Its id may be old, of a device that was offline, but it says since when a read that comes again has been tried: it
+    must not lie after that.
+    """
+    if not tags.owns(request.user_id, request.device_id, request.message_id):
+        return not_minted_here()
+    minted_ms = milliseconds_of(request.message_id)
+    if minted_ms > now_ms + FUTURE_BOUND_MS:
+        return of_the_future(minted_ms - now_ms)
+    action = _read(request)
+    if not action.read_upto and not action.message_ids:
+        return Refused("INVALID_FIELD", "read: name read_upto or message_ids")
+    return None
 
 
 def furthest(batch: Sequence[SendRequest], slots: Iterable[int]) -> list[Furthest]:
