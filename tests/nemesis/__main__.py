@@ -12,6 +12,7 @@ from pathlib import Path
 from chappe.cli.launcher import LaunchError
 from tests.nemesis.ledgers import LEDGERS
 from tests.nemesis.play import Outcome, Terms, play
+from tests.nemesis.schedule import CALM_S
 
 _INTERRUPTED = 130
 
@@ -24,6 +25,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=20, metavar="N", help="how many people talk; 20")
     parser.add_argument("--rate", type=float, default=120.0, metavar="N", help="messages each second; 120")
     parser.add_argument("--group-share", type=float, default=0.4, metavar="P", help="which part goes to groups; 0.4")
+    parser.add_argument("--calm", type=float, default=CALM_S, metavar="S", help="seconds between two faults; 1")
     parser.add_argument("--only", default="", metavar="TEXT", help="only faults whose name holds this")
     parser.add_argument("--data", type=Path, metavar="DIR", help="an empty folder to work in, which is kept")
     return parser.parse_args(argv)
@@ -68,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
                 rate=chosen.rate,
                 group_share=chosen.group_share,
                 looks=False,
+                calm_s=chosen.calm,
                 only=chosen.only,
             )
             outcome = asyncio.run(_until_signalled(terms))

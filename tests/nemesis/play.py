@@ -15,7 +15,7 @@ from chappe.testing import Report
 from tests.nemesis.failover import ValkeyPair
 from tests.nemesis.faults import Fault, catalogue
 from tests.nemesis.ledgers import Ledger, Stand
-from tests.nemesis.schedule import draw
+from tests.nemesis.schedule import CALM_S, draw
 from tests.nemesis.wiring import WiredMesh, Wiring
 from tests.system.acks import Acks, Figures
 from tests.system.circle import Circle
@@ -27,7 +27,6 @@ WARM_UP: Final = 100
 BACK: Final = 20
 """So many more must be acknowledged for a fault to be over."""
 BACK_WITHIN_S: Final = 30.0
-CALM_S: Final = 1.0
 READY_WITHIN_S: Final = 120.0
 """How long a process may take to start on a machine that has much else to do."""
 EXPECTED: Final = frozenset({"NOT_IN_CONVERSATION"})
@@ -52,6 +51,8 @@ class Terms:
     """Which part of them goes to the two groups, of eight people and of all."""
     looks: bool = True
     """Whether everybody looks at its chats in the end; otherwise a lost count has to be told, which takes a minute."""
+    calm_s: float = CALM_S
+    """How long nothing is hurt between two faults."""
     only: str = ""
     """A part of the names of the faults to draw from."""
 
@@ -111,7 +112,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
     async with _stage(plan, terms.ledger) as (wiring, pair, stand):
         faults = [*catalogue(wiring, pair, lots), *stand.harms(wiring, lots)]
         faults = [fault for fault in faults if terms.only in fault.name]
-        drawn = draw(faults, lots, terms.seconds)
+        drawn = draw(faults, lots, terms.seconds, terms.calm_s)
         devices = [2 if number % 4 == 0 else 1 for number in range(terms.users)]
         crowd_terms = CrowdTerms(
             devices=devices,
@@ -131,7 +132,7 @@ async def play(terms: Terms, say: Callable[[str], None]) -> Outcome:
                     tell(fault.name)
                     windows.append(await _suffer(crowd, fault))
                     tell(f"    resumed after {windows[-1].resumed_s:.2f} s; {crowd.books.acknowledged} acknowledged")
-                    await asyncio.sleep(CALM_S)
+                    await asyncio.sleep(terms.calm_s)
             tell("all is whole; waiting until all is quiet")
             gone = _gone(crowd)
             report = await crowd.verdict()

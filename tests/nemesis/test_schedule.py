@@ -3,7 +3,7 @@
 import random
 
 from tests.nemesis.faults import Fault, nothing
-from tests.nemesis.schedule import AROUND_S, LARGEST_SHARE, draw
+from tests.nemesis.schedule import AROUND_S, CALM_S, LARGEST_SHARE, draw
 
 FAULTS = [
     Fault(kind, f"{kind} {number}", hold_s, nothing, nothing)
@@ -34,12 +34,18 @@ def test_every_fault_comes_before_one_comes_twice() -> None:
 
 def test_the_time_is_not_exceeded_and_almost_used() -> None:
     for seed in range(20):
-        takes_s = sum(fault.hold_s + AROUND_S for fault in draw(FAULTS, random.Random(seed), 60.0))
+        takes_s = sum(fault.hold_s + AROUND_S + CALM_S for fault in draw(FAULTS, random.Random(seed), 60.0))
 
         assert 50.0 < takes_s <= 60.0
+
+
+def test_the_longer_the_calm_between_faults_the_fewer_there_are() -> None:
+    drawn = [len(draw(FAULTS, random.Random(1), 600.0, calm_s)) for calm_s in (CALM_S, 30.0)]
+
+    assert drawn[0] > 2 * drawn[1]
 
 
 def test_a_short_run_holds_no_long_fault() -> None:
     drawn = [fault for seed in range(20) for fault in draw(FAULTS, random.Random(seed), 40.0)]
 
-    assert max(fault.hold_s + AROUND_S for fault in drawn) <= 40.0 * LARGEST_SHARE
+    assert max(fault.hold_s + AROUND_S + CALM_S for fault in drawn) <= 40.0 * LARGEST_SHARE
