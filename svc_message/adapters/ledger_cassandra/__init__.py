@@ -21,8 +21,9 @@ LOGGED):
   pair; for retries that were new P both rows again, whether they were declared void meanwhile.
 - find: P both rows, or the body. declare_void: the same, B is_void of both, P both again; where a message came
   meanwhile B the withdrawal.
-- apply_receipts: P reader's rows (for read_upto the newest 1,000 before it), unless this process has just stored them,
-  P its line; B both rows, pointers, line.
+- apply_receipts: for what was read P its reader's line, then P late ids and their rows, and beside that P the reader's
+  rows up to read_upto; for what was received P reader's rows, unless this process has just stored them; B both rows,
+  pointers, line.
 - append_events: B a pointer for each user. read_inbox: P each week since the cursor, then P actions, P rows or bodies
   of each conversation, P lines and reactions of what needs them.
 - read_page: P line, P rows of a bucket or more, P reactions of what has some. list_chats: P all lines of the user, then

@@ -6,7 +6,8 @@ this process has just made it. It also decides what is raised, so it is written 
 by whoever acknowledges next, and so is what took so long that whoever reads on may have passed its position by.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.inbox_rows import last_end, own_read_data, receipt_data
@@ -79,11 +80,14 @@ async def apply_receipts(
     places = list(dict.fromkeys(_place(update) for update in batch))
     lines = dict(zip(places, await _lines(connection, batch, places), strict=True))
     now_ms = bounds.now_ms()
-    expanded = await _expand(connection, batch, lines, now_ms)
+    expanded, looked = await _expand(connection, batch, lines, now_ms)
     winners = _winners(batch, expanded)
     forced = {_place(update) for update in batch if update.is_forced}
     keys = [CopyKey(*_place(batch[n]), message_id) for n, ids in winners.items() for message_id in ids]
-    copies = await _copies(connection, recent, keys, forced, now_ms)
+    # What is forced may be written in part already, and says so on its row alone.
+    young = {key: copy for key in keys if (copy := recent.take(key, now_ms)) is not None and key[:2] not in forced}
+    known = young | looked
+    copies = known | await read_copies(connection, [key for key in keys if key not in known])
     raised = [list(_raise(update, winners.get(n, ()), copies, forced)) for n, update in enumerate(batch)]
     own_reads = await _move(connection, batch, (expanded, raised), lines)
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
@@ -97,17 +101,6 @@ async def apply_receipts(
         Applied(tuple(events), own_read, one.rest)
         for events, own_read, one in zip(told, own_reads, expanded, strict=True)
     ]
-
-
-async def _copies(
-    connection: Connection, recent: Recent, keys: Sequence[CopyKey], forced: Collection[_Place], now_ms: int
-) -> dict[CopyKey, Copy]:
-    """Returns rows, of those that this process has just stored without reading them.
-
-    What is forced may be written in part already, and says so on its row alone.
-    """
-    known = {key: copy for key in keys if (copy := recent.take(key, now_ms)) is not None and key[:2] not in forced}
-    return known | await read_copies(connection, [key for key in keys if key not in known])
 
 
 def _place(update: ReceiptUpdate) -> _Place:
@@ -124,11 +117,12 @@ async def _lines(connection: Connection, batch: Sequence[ReceiptUpdate], places:
 
 async def _expand(
     connection: Connection, batch: Sequence[ReceiptUpdate], lines: dict[_Place, Line | None], now_ms: int
-) -> list[_Expanded]:
+) -> tuple[list[_Expanded], dict[CopyKey, Copy]]:
     """Finds for each update what is unread among the next 1,000 messages up to `read_upto`, the oldest first.
 
     They begin where the portion before ended, or before the place up to which everything was read by what may not have
     been there then, or where what is to be told again does; late ones lie further back, and are found by themselves.
+    With them come the rows that were looked at.
     """
     stretches: dict[int, Stretch] = {}
     for n, update in enumerate(batch):
@@ -138,15 +132,27 @@ async def _expand(
             stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
     for n, after in (await _told_again(connection, batch, stretches, lines)).items():
         stretches[n] = stretches[n]._replace(after=min(stretches[n].after, after))
-    late = await _late(connection, batch, stretches, lines)
-    for n, (_, end) in late.items():
-        stretches[n] = stretches[n]._replace(after=min(stretches[n].after, end))
-    # One more than a portion holds says that there is a rest.
-    found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
+    late, near = await asyncio.gather(_late(connection, batch, stretches, lines), _near(connection, stretches))
+    # Behind so many late ones others are looked for from the last of them on.
+    cut = {
+        n: stretches[n]._replace(after=end)
+        for n, (_, end) in late.items()
+        if end < min(stretches[n].after, batch[n].read_upto)
+    }
+    near |= await _near(connection, cut)
     expanded = [_Expanded(b"", (), b"")] * len(batch)
-    for n, copies in zip(stretches, found, strict=True):
-        expanded[n] = _expanded(batch[n], [*(late[n][0] if n in late else ()), *copies], now_ms)
-    return expanded
+    looked: dict[CopyKey, Copy] = {}
+    for n, copies in near.items():
+        portion = [*(late[n][0] if n in late else ()), *copies]
+        expanded[n] = _expanded(batch[n], portion, now_ms)
+        looked |= {CopyKey(*_place(batch[n]), copy.message_id): copy for copy in portion}
+    return expanded, looked
+
+
+async def _near(connection: Connection, stretches: dict[int, Stretch]) -> dict[int, list[Copy]]:
+    """Returns the rows of portions, and one more, which says that there is a rest."""
+    found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
+    return dict(zip(stretches, found, strict=True))
 
 
 async def _late(
