@@ -502,6 +502,21 @@ async def test_receipts_of_a_large_group_are_counted(
         assert await tally(receipts, message) == Tally(group_desk.alice, 1000, 1, 0)
 
 
+async def test_messages_of_a_day_are_counted_together(
+    cut: Cut, groups: CassandraGroupStore, receipts: CassandraReceiptStore, group_desk: GroupDesk
+) -> None:
+    messages = [group_desk.say() for _ in range(100)]
+    await groups.accept(group_desk.shard, messages)
+    await receipts.acknowledge([acked(group_desk, *messages[::2])], group_desk.position(), START_MS)
+
+    cut.partitions_read = 0
+    found = await receipts.tally([MessageName(one.group_id, one.message_id) for one in messages])
+
+    assert found == [Tally(group_desk.alice, 2, 1, 0), Tally(group_desk.alice, 2, 0, 0)] * 50
+    # One for what the messages are, and one for their receipts.
+    assert cut.partitions_read == 2
+
+
 def hours(desk: GroupDesk) -> list[bytes]:
     """Mints ids of three hours."""
     return [desk.uuid7(START_MS - n * 3_600_000) for n in range(3)]

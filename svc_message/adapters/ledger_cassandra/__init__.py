@@ -42,8 +42,9 @@ LOGGED):
 - checkpoint, adopt, advance, end: one row of journal_shards, all of them in one partition. read: P the slots of the
   shard, P each since the mark, then what the entries are about.
 - acknowledge, read: P bodies, P the member's rows, once a minute P news; B group_receipts, news, pointers; then, when
-  these are there, B the member's rows, which decide what is raised, and lines. unread: P bounds, P bodies. tally,
-  list_receipts: P the slice of a message. claim_news: P the minutes that are due, P each of what is found there; B it.
+  these are there, B the member's rows, which decide what is raised, and lines. unread: P bounds, P bodies. tally: P
+  bodies, P slices of many messages of a partition. list_receipts: P the slice of a message. claim_news: P the minutes
+  that are due, P each of what is found there; B it.
 - read_trace: P pair or body, P rows, P inboxes from its acceptance on.
 """
 

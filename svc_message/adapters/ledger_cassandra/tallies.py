@@ -5,18 +5,26 @@ from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey, read_bodies
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import Header, integer, ordered
+from svc_message.adapters.ledger_cassandra.cells import Header, integer, list_of_ids, ordered
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
+from svc_message.adapters.ledger_cassandra.copies import IDS_IN_READ, Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.group_receipts import receipts_of
 from svc_message.adapters.ledger_cassandra.lines import read_pairs
 from svc_message.model import ReceiptState, UserId
 from svc_message.model.receipt import MemberReceipt, MessageName, Tally
 from svc_message.protocol import is_group
 
-_SLICE: Final = "FROM group_receipts WHERE conversation_id = ? AND hour = ? AND message_id = ?"
-_COUNT: Final = f"SELECT count(*), count(read_ms) {_SLICE}"
-_LIST: Final = f"SELECT uuid_as_blob(user_id), delivered_ms, read_ms {_SLICE} AND user_id > ? LIMIT ?"
+COUNTED_ROWS: Final = 4096
+"""About how many receipts one read counts: of one message, or of many to the same group."""
+
+_PARTITION: Final = "FROM group_receipts WHERE conversation_id = ? AND hour = ?"
+_COUNT: Final = f"""
+    SELECT uuid_as_blob(message_id), count(*), count(read_ms) {_PARTITION} AND message_id IN ?
+    GROUP BY conversation_id, hour, message_id
+"""
+_LIST: Final = f"""
+    SELECT uuid_as_blob(user_id), delivered_ms, read_ms {_PARTITION} AND message_id = ? AND user_id > ? LIMIT ?
+"""
 _NOBODY: Final = UserId(bytes(16))
 
 
@@ -30,10 +38,28 @@ class _Sent(NamedTuple):
 async def tally(connection: Connection, bounds: Bounds, names: Sequence[MessageName]) -> list[Tally | None]:
     """Counts for many messages at once."""
     sent = await _sent(connection, names, bounds.now_ms())
-    counted = [(name, one.header) for name, one in sent.items() if is_group(name.conversation_id)]
-    counts = await connection.read([Read(_COUNT, _slice(*one)) for one in counted])
-    delivered_read = {name: rows[0] for (name, _), rows in zip(counted, counts, strict=True)}
-    return [_tally(sent.get(name), delivered_read.get(name)) for name in names]
+    counted = {name: one.header for name, one in sent.items() if is_group(name.conversation_id)}
+    counts = await _counts(connection, counted)
+    return [_tally(sent.get(name), counts.get(name, (0, 0)) if name in counted else None) for name in names]
+
+
+async def _counts(connection: Connection, counted: dict[MessageName, Header]) -> dict[MessageName, tuple[int, int]]:
+    """Counts with how many a message was received and read; those of a partition together, for there are few."""
+    partitions: dict[tuple[bytes, bytes], list[MessageName]] = {}
+    for name, header in counted.items():
+        partitions.setdefault(receipts_of(*name, header.recipient_count), []).append(name)
+    parts = [
+        (partition, names[start : start + size])
+        for partition, names in partitions.items()
+        for size in [min(max(COUNTED_ROWS // max(counted[names[0]].recipient_count, 1), 1), IDS_IN_READ)]
+        for start in range(0, len(names), size)
+    ]
+    reads = [Read(_COUNT, (*partition, list_of_ids([name.message_id for name in part]))) for partition, part in parts]
+    return {
+        MessageName(part[0].conversation_id, message_id): (delivered, read)
+        for (_, part), rows in zip(parts, await connection.read(reads), strict=True)
+        for message_id, delivered, read in rows
+    }
 
 
 async def list_receipts(
@@ -76,7 +102,7 @@ def _slice(name: MessageName, header: Header) -> tuple[bytes, ...]:
     return (*receipts_of(*name, header.recipient_count), name.message_id)
 
 
-def _tally(sent: _Sent | None, counts: Row | None) -> Tally | None:
+def _tally(sent: _Sent | None, counts: tuple[int, int] | None) -> Tally | None:
     if sent is None:
         return None
     header = sent.header
