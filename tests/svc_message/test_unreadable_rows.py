@@ -100,6 +100,18 @@ async def test_84_a_log_that_ends_with_rows_that_cannot_be_read_is_read_to_its_e
     assert ends == [(await inbox(store, desk.bob))[-1].position, positions[1], positions[3], positions[4]]
 
 
+@pytest.mark.parametrize("data", [None, b"?"])
+async def test_84_messages_that_are_none_do_not_end_a_log(spoilt: Spoilt, desk: Desk, data: bytes | None) -> None:
+    store = spoilt.books.store
+    await store.accept([desk.write()])
+    await spoilt.inbox(desk.bob, desk.position(), MESSAGES, data)
+    await store.accept([desk.write() for _ in range(2)])
+
+    (found,) = await store.read_inbox([InboxRead(desk.bob, NO_POSITION, 3)])
+
+    assert found.has_more
+
+
 async def test_84_what_was_done_in_a_way_of_later_is_passed_over(spoilt: Spoilt, desk: Desk) -> None:
     store = spoilt.books.store
     first, second, third = await three_messages(store, desk)

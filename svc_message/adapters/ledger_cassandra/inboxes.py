@@ -76,8 +76,8 @@ class _Row(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """How many events it stands for."""
-        return len(self.data or b"") // ID_BYTES if self.kind == MESSAGES else 1
+        """How many events it stands for; one that is spoilt counts as well, for the store has counted it."""
+        return max(len(self.data or b"") // ID_BYTES, 1) if self.kind == MESSAGES else 1
 
 
 _Placed = tuple[UserId, _Row]

@@ -187,7 +187,8 @@ def _cut(read: InboxRead, rows: list[Row]) -> tuple[list[Row], bool]:
     rows.sort(key=_position)
     left = read.limit
     for row in rows:
-        left -= len(row[_DATA] or b"") // ID_BYTES if row[_KIND] == MESSAGES else 1
+        # One that is spoilt counts as well, for the store has counted it.
+        left -= max(len(row[_DATA] or b"") // ID_BYTES, 1) if row[_KIND] == MESSAGES else 1
         if left < 0:
             end = row[_POSITION]
             # A position with more events than the limit is given whole; the next page may then be empty.
