@@ -18,6 +18,7 @@ from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStor
 from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.ledger_cassandra.receipt_store import CassandraReceiptStore
+from svc_message.adapters.ledger_cassandra.shards import BEGUN_S, Shards, begin
 from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, DeviceId, MessageId, PageRead, Position, UserId, Verdict
 from svc_message.model.action import ActionKind
@@ -27,6 +28,7 @@ from svc_message.ports.receipt import NEWS_INTERVAL_MS
 from svc_message.protocol import WRITE_WINDOW_S
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, inbox
+from tests.svc_message.fakes import ManualClock
 from tests.svc_message.group_desk import Books, GroupDesk, entry_of, group_ref
 
 DAY_MS = 86_400_000
@@ -243,6 +245,39 @@ async def test_entries_that_were_parked_long_ago_come_back(
     assert await journal.replay(fresh) >= 1
 
     assert entry_of(message) in await journal.read(fresh, NO_POSITION, LIMIT)
+
+
+async def test_a_shard_for_what_was_parked_is_begun_when_everything_is_in_it(
+    cut: Cut, groups: CassandraGroupStore, journal: CassandraJournal, group_desk: GroupDesk
+) -> None:
+    message, written = group_desk.say(), list[str]()
+    await groups.accept(group_desk.shard, [message])
+    await journal.park(group_desk.shard, [Undecodable(message.position, "spoilt")])
+
+    def watched(unit: Unit) -> Unit:
+        written.extend(one.query for one in unit)
+        return unit
+
+    cut.lost = watched
+    await journal.replay(Shard(secrets.randbits(64)))
+
+    *rows, began, put_back = ("journal_shards" in query for query in written)
+    assert (any(rows), began, put_back) == (False, True, False)
+
+
+async def test_a_slot_that_is_begun_does_not_begin_its_shard(group_desk: GroupDesk) -> None:
+    clock = ManualClock()
+    shards, place = Shards(clock), group_desk.position()
+    later = Position((int.from_bytes(place[:6], "big") + 600_000).to_bytes(6, "big") + place[6:])
+    shards.begun(group_desk.shard, shards.due(group_desk.shard, [place]), shards.now_s(), [place])
+    clock.pass_s(BEGUN_S - 0.1)
+    start_s, units = shards.now_s(), shards.due(group_desk.shard, [later])
+
+    clock.pass_s(0.2)
+    shards.begun(group_desk.shard, units, start_s, [later])
+
+    assert len(units) == 1
+    assert shards.due(group_desk.shard, [later]) == [[begin(group_desk.shard)]]
 
 
 async def test_nobody_is_told_any_more_of_what_has_disappeared(

@@ -132,13 +132,13 @@ async def enter(connection: Connection, shards: Shards, shard: Shard, rows: Sequ
     start_s = shards.now_s()
     if units := shards.due(shard, positions):
         await connection.write(units)
-        shards.begun(shard, start_s, positions)
+        shards.begun(shard, units, start_s, positions)
     await connection.write([[row.store(shard)] for row in rows])
     # This process may have ended it meanwhile.
     start_s = shards.now_s()
     if units := shards.due(shard, positions):
         await connection.write(units)
-        shards.begun(shard, start_s, positions)
+        shards.begun(shard, units, start_s, positions)
 
 
 async def _look(

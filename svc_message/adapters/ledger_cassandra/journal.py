@@ -129,8 +129,10 @@ class CassandraJournal:
             return 0
         rows = [EntryRow(*row[:-1]) for row in raw]
         slots = sorted({slot_number(row.position) for row in rows})
-        await self._connection.write([[begin_orphan(shard)], *[[begin_slot(shard, slot)] for slot in slots]])
+        await self._connection.write([[begin_slot(shard, slot)] for slot in slots])
         await self._connection.write([[row.store(shard)] for row in rows])
+        # Only now: whoever adopts a shard ends it when it finds nothing there.
+        await self._connection.write([[begin_orphan(shard)]])
         await self._connection.write([[Write(_UNPARK, (RING,), (RING, bigint(row[-1]), row[0]))] for row in raw])
         return len(rows)
 

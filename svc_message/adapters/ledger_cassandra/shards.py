@@ -10,7 +10,7 @@ from typing import Final
 
 from chappe.runtime.clock import Clock, SystemClock
 from svc_message.adapters.ledger_cassandra.cells import bigint, integer
-from svc_message.adapters.ledger_cassandra.connection import Write
+from svc_message.adapters.ledger_cassandra.connection import Unit, Write
 from svc_message.model import Position
 from svc_message.model.group import Shard
 
@@ -51,9 +51,9 @@ class Shards:
         slots = sorted({slot_number(position) for position in positions})
         return [*units, *[[begin_slot(shard, slot)] for slot in slots if slot != latest]]
 
-    def begun(self, shard: Shard, start_s: float, positions: Iterable[Position] = ()) -> None:
-        """Remembers that a shard was begun at a time, and the latest slot of it."""
-        if not self._is_begun(shard):
+    def begun(self, shard: Shard, units: Sequence[Unit], start_s: float, positions: Iterable[Position]) -> None:
+        """Remembers what of what was due was written since a time: the beginning, if it was among it, and the slots."""
+        if any(write.query == _BEGIN for unit in units for write in unit):
             self._begun_s[shard] = start_s
         latest = max((slot_number(position) for position in positions), default=-1)
         self._slots[shard] = max(self._slots.get(shard, -1), latest)
