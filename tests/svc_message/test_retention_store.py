@@ -33,9 +33,9 @@ EVERYTHING = Position(b"\xff" * 16)
 
 
 def disappearing(message: NewMessage, *, is_over: bool = True) -> NewMessage:
-    """Makes a message disappear: a second ago, or in a minute."""
+    """Makes a message disappear: a minute ago, or in a minute."""
     now_ms = int(time.time() * 1000)
-    accepted_ms = now_ms - EXPIRY_S * 1000 - 1000 if is_over else now_ms
+    accepted_ms = now_ms - EXPIRY_S * 1000 - 61_000 if is_over else now_ms
     return message._replace(expiry_s=EXPIRY_S, accepted_ms=accepted_ms)
 
 
@@ -171,6 +171,19 @@ async def receipts_of(store: Book, desk: Desk) -> list[Position]:
     return [event.position for event in await inbox(store, desk.alice) if isinstance(event, ReceiptEvent)]
 
 
+async def test_what_has_just_disappeared_is_not_stored_anew_by_who_has_found_it_before(store: Book, desk: Desk) -> None:
+    message = disappearing(desk.write())
+    message = message._replace(accepted_ms=message.accepted_ms + 60_000)
+    await store.accept([message])
+    await remove(store)
+
+    again = desk.retry(message)._replace(accepted_ms=int(time.time() * 1000))
+    (answer,) = await store.accept([again])
+
+    assert answer.verdict is not Verdict.STORED
+    assert await inbox(store, desk.bob) == []
+
+
 async def test_what_stays_is_left_alone(store: Book, desk: Desk) -> None:
     message = disappearing(desk.write(), is_over=False)
     await store.accept([message])
@@ -186,7 +199,7 @@ async def test_what_stays_is_left_alone(store: Book, desk: Desk) -> None:
 
 async def test_messages_to_groups_disappear_too(books: Books, group_desk: GroupDesk) -> None:
     store, gone = books.store, group_desk.say(b"hush")
-    gone = gone._replace(expiry_s=EXPIRY_S, accepted_ms=int(time.time() * 1000) - EXPIRY_S * 1000 - 1000)
+    gone = gone._replace(expiry_s=EXPIRY_S, accepted_ms=int(time.time() * 1000) - EXPIRY_S * 1000 - 61_000)
     await books.journal.checkpoint(group_desk.shard, NO_POSITION)
     await books.groups.accept(group_desk.shard, [gone])
     await books.groups.expand([group_desk.expand(gone)], [group_desk.touch(gone)])
@@ -210,7 +223,7 @@ async def test_what_has_disappeared_is_not_told_by_those_who_adopt_its_shard(
 ) -> None:
     store, groups, journal = postgres_books.store, postgres_books.groups, postgres_books.journal
     gone, stays = group_desk.say(b"hush"), group_desk.say()
-    gone = gone._replace(expiry_s=EXPIRY_S, accepted_ms=int(time.time() * 1000) - EXPIRY_S * 1000 - 1000)
+    gone = gone._replace(expiry_s=EXPIRY_S, accepted_ms=int(time.time() * 1000) - EXPIRY_S * 1000 - 61_000)
     await journal.checkpoint(group_desk.shard, NO_POSITION)
     await groups.accept(group_desk.shard, [gone, stays])
 

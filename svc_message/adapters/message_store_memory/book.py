@@ -116,6 +116,9 @@ class Book:
     def accept(self, message: NewMessage) -> Accepted:
         """Keeps a message, or completes the one that is there."""
         messages = self.messages[message.conversation_id]
+        gone = self.disappeared.get((message.conversation_id, message.message_id))
+        if gone is not None:
+            return Accepted(Verdict.DUPLICATE, gone.accepted_ms, gone.is_withheld, is_altered=True)
         if message.message_id not in messages:
             messages[message.message_id] = message
             self.point(message, message.position)

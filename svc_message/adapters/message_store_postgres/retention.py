@@ -35,12 +35,16 @@ _EMPTY: Final = b"""
     )
     SELECT count(*) FROM gone
 """
-# Receipts once more: some may have been written while the message went.
+# Not in the minute in which it was emptied: whoever has just found the message there finds its id taken. Receipts once
+# more: some may have been written while the message went.
 _REMOVE: Final = b"""
     WITH gone AS (
         DELETE FROM messages
         WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM messages WHERE kind = 14 AND message_id < %b LIMIT %b FOR UPDATE SKIP LOCKED))
+            SELECT ctid FROM messages
+            WHERE kind = 14 AND message_id < %b
+                AND expires_ms <= (SELECT extract(epoch FROM statement_timestamp()) * 1000 - 60000)::bigint
+            LIMIT %b FOR UPDATE SKIP LOCKED))
         RETURNING conversation_id, message_id
     ), receipts_gone AS (
         DELETE FROM receipts r USING gone g
