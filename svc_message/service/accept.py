@@ -277,7 +277,7 @@ def _message(candidate: _Candidate, recipient: DirectoryUser | None, stamp: Stam
         envelope=action.envelope,
         content_hash=candidate.content_hash,
         is_withheld=is_withheld,
-        is_retry=request.attempt > 1,
+        is_retry=request.attempt > 1 or candidate.is_known,
         position=stamp.position,
         accepted_ms=stamp.wall_ms,
         expiry_s=action.expiry_s,

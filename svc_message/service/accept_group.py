@@ -139,8 +139,9 @@ class GroupAccepting:
         alive = await self._check_groups(alive, groups, answers)
         if alive:
             slotted = [
-                (found.slot, _message(found.request, groups.get(found.action.recipient_id), found.content_hash))
+                (found.slot, message._replace(is_retry=message.is_retry or found.is_known))
                 for found in alive
+                for message in [_message(found.request, groups.get(found.action.recipient_id), found.content_hash)]
             ]
             await self._write(slotted, answers)
 

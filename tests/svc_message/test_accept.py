@@ -207,6 +207,17 @@ async def test_a_retry_is_not_refused_for_ever_while_its_id_cannot_be_declared_v
     assert (answer.reason, answer.is_retryable) == ("DEPENDENCY_UNAVAILABLE", True)
 
 
+async def test_a_first_attempt_that_comes_late_and_twice_is_completed_like_a_retry(ledger: Ledger) -> None:
+    request = ledger.request()
+    (first,) = await ledger.send(request)
+    ledger.clock.pass_s(FIRST_ACCEPT_AGE_MS / 1000 + 1)
+
+    (second,) = await ledger.send(request)
+
+    assert isinstance(first, Stored)
+    assert second == first._replace(is_duplicate=True)
+
+
 async def test_an_id_in_the_future_is_refused_with_the_way_out(ledger: Ledger) -> None:
     (answer,) = await ledger.send(ledger.request(age_ms=-FUTURE_BOUND_MS - 10))
 
