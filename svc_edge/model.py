@@ -99,6 +99,8 @@ class InboxQuery(NamedTuple):
     bound: bytes
     """The bound of the pass; empty at its start."""
     limit: int
+    known: bytes = b""
+    """The ids of messages that need not be in the answer."""
 
 
 class InboxAnswer(NamedTuple):

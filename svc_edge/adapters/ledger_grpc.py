@@ -235,6 +235,7 @@ class GrpcLedger:
                     after_position=query.after,
                     pass_bound=query.bound,
                     limit=query.limit,
+                    known_message_ids=query.known,
                 )
                 for query in queries
             ]

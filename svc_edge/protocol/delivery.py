@@ -9,6 +9,7 @@ full, or its socket takes no more) drops what waits and reads its log on when th
 from __future__ import annotations
 
 import enum
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_edge.model import WANTS_RECEIPT, CaughtUp, identity_of
@@ -22,8 +23,13 @@ MAX_FRAME_ITEMS = 100
 MAX_FRAME_BYTES = 192 * 1024
 MAX_HELD = 256
 MAX_REMEMBERED = 16_384
+MAX_KNOWN = 512
+"""How many messages a read of the log says that the session has; the contract allows no more."""
 EARLY_VERIFY_AT = 4_096
 """With so many items remembered, a session is verified before its turn, so that they may be forgotten."""
+
+_ID_BYTES = 16
+"""Of a message, which `identity_of` calls by its id alone."""
 
 Delivered = tuple[bytes, bytes, int]
 """An item, its key and its flags."""
@@ -46,6 +52,8 @@ class Page(NamedTuple):
     after: bytes
     bound: bytes
     limit: int
+    known: bytes
+    """The ids of messages that the log need not look up, for the session has them."""
 
 
 # Looking a member of an enum up costs ten times a comparison (CPython 3.11), and these are needed for every delivery.
@@ -159,7 +167,8 @@ class Delivery:
         if self.reading is _NOTHING or self.room < min(self.page_items, (self.window + 1) // 2):
             return None
         self.is_read_pending = True
-        return Page(self._number, self.account.cursor, self._after, self._bound, min(self.page_items, self.room))
+        place = (self._number, self.account.cursor, self._after, self._bound)
+        return Page(*place, min(self.page_items, self.room), self._known())
 
     def take_page(self, page: Page, answer: InboxAnswer) -> int:
         """Takes what a read found; returns how many items a verification found that no push had brought."""
@@ -225,6 +234,12 @@ class Delivery:
         self._held.clear()
         self.reading = _NOTHING
         self._page_cursor = self._ended_bound = b""
+
+    def _known(self) -> bytes:
+        """Returns the ids of the first messages that the next page may hold and the session has."""
+        place = max(self._after, self._complete_bound)
+        ids = (name for name, position in self._seen.items() if position > place and len(name) == _ID_BYTES)
+        return b"".join(islice(ids, MAX_KNOWN))
 
     def _enqueue(self, item: bytes, key: bytes, flags: int) -> None:
         position = key[:16]

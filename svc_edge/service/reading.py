@@ -92,4 +92,5 @@ class LogReader:
 def _query(session: Session, page: Page) -> InboxQuery:
     assert session.member is not None  # noqa: S101 - a live session has a user
     member = session.member
-    return InboxQuery(member.user_id, member.device_id, page.cursor, page.after, page.bound, page.limit)
+    place = (member.user_id, member.device_id, page.cursor, page.after)
+    return InboxQuery(*place, page.bound, page.limit, page.known)

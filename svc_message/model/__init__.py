@@ -271,6 +271,8 @@ class InboxRead(NamedTuple):
     limit: int
     departures: tuple[Departure, ...] = ()
     """Of the reader, from groups that an earlier page named as `altered_groups`."""
+    known_ids: frozenset[bytes] = frozenset()
+    """Messages that may be left out, for their reader has them."""
 
 
 class InboxPage(NamedTuple):
@@ -382,6 +384,8 @@ class InboxQuery(NamedTuple):
     limit: int
     is_garbled: bool = False
     """The cursor's bytes were not a cursor."""
+    known_ids: frozenset[bytes] = frozenset()
+    """Messages that the device has."""
 
 
 class InboxAnswer(NamedTuple):

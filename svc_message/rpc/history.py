@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from svc_message.service.keep import Keeping
     from svc_message.service.sync import Syncing
 
+_ID_BYTES = 16
+
 
 class HistoryRpc(history_service_pb2_grpc.HistoryServiceServicer):
     """Serves pages of conversations to people, and inbox logs to edges."""
@@ -176,7 +178,13 @@ def _query(query: history_service_pb2.InboxQuery) -> InboxQuery:
         pass_bound=query.pass_bound,
         limit=query.limit,
         is_garbled=is_garbled,
+        known_ids=_ids_of(query.known_message_ids),
     )
+
+
+def _ids_of(ids: bytes) -> frozenset[bytes]:
+    """Takes ids apart that follow each other; what is left at the end is none."""
+    return frozenset(ids[start : start + _ID_BYTES] for start in range(0, len(ids), _ID_BYTES))
 
 
 def _answer(user_id: UserId, answer: InboxAnswer) -> history_service_pb2.InboxAnswer:

@@ -76,7 +76,7 @@ class Syncing:
         share = max(MAX_EVENTS // max(len(queries), 1), 1)
         pages = await self._read(
             [
-                InboxRead(query.user_id, Position(start), min(query.limit or DEFAULT_LIMIT, share))
+                _read_of(query, Position(start), min(query.limit or DEFAULT_LIMIT, share))
                 for query, (start, _) in zip(queries, starts, strict=True)
             ]
         )
@@ -131,10 +131,10 @@ class Syncing:
 
     async def _fill(self, query: InboxQuery, page: InboxPage) -> InboxPage:
         """Reads on while nothing of a page is for the device, so that a page with more is never empty."""
-        events = self._sound(_of_others(query, page.events))
+        events = self._sound(_unknown(query, page.events))
         while page.has_more and not events:
-            (page,) = await self._read([InboxRead(query.user_id, page.end, query.limit or DEFAULT_LIMIT)])
-            events = self._sound(_of_others(query, page.events))
+            (page,) = await self._read([_read_of(query, page.end, query.limit or DEFAULT_LIMIT)])
+            events = self._sound(_unknown(query, page.events))
         return InboxPage(events, page.has_more, page.end)
 
     def _answer(self, query: InboxQuery, page: InboxPage, bound: Position, *, is_resync: bool) -> InboxAnswer:
@@ -164,14 +164,19 @@ def _bound_of_pass(query: InboxQuery) -> bytes:
     return query.pass_bound
 
 
-def _of_others(query: InboxQuery, events: list[Event]) -> list[Event]:
-    """Leaves out what the reading device did itself: it knows."""
-    return [event for event in events if not _is_own(query, event)]
+def _read_of(query: InboxQuery, after: Position, limit: int) -> InboxRead:
+    return InboxRead(query.user_id, after, limit, known_ids=query.known_ids)
 
 
-def _is_own(query: InboxQuery, event: Event) -> bool:
+def _unknown(query: InboxQuery, events: list[Event]) -> list[Event]:
+    """Leaves out what the reading device did itself, and the messages that it has."""
+    return [event for event in events if not _is_known(query, event)]
+
+
+def _is_known(query: InboxQuery, event: Event) -> bool:
     if isinstance(event, MessageEvent):
-        return event.sender_id == query.user_id and event.sender_device_id == query.device_id
+        is_own = event.sender_id == query.user_id and event.sender_device_id == query.device_id
+        return is_own or event.message_id in query.known_ids
     if isinstance(event, EditEvent | RevokeEvent | ReactionEvent):
         return event.user_id == query.user_id and event.device_id == query.device_id
     return isinstance(event, OwnReadEvent) and event.origin_device_id == query.device_id

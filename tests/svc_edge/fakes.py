@@ -38,6 +38,7 @@ from chappe.runtime.clock import SystemClock
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from chappe.runtime.interceptors import abort
 from chappe.runtime.principal import PRINCIPAL_KEY, client_address
+from svc_edge.model import identity_of
 from tests.runtime.probe import ALONE
 from tests.svc_edge.fake_watches import FakeWatches
 
@@ -277,7 +278,12 @@ class FakeMesh(FakeWatches):
             answer.is_resync = True
             return answer
         after = query.after_position or query.cursor
-        found = [entry for entry in self.logs[query.user_id] if entry.key[:16] > after]
+        known = {query.known_message_ids[n : n + 16] for n in range(0, len(query.known_message_ids), 16)}
+        found = [
+            entry
+            for entry in self.logs[query.user_id]
+            if entry.key[:16] > after and identity_of(entry.item, entry.key) not in known
+        ]
         page = found[: query.limit or 100]
         bound = query.pass_bound or bound
         has_more = len(found) > len(page)

@@ -12,7 +12,7 @@ from svc_edge.errors import Closing, SessionClosed
 from svc_edge.model import ConnectOutcome, DeviceId, InboxAnswer, Member, SessionId, SessionRef, SignInId, UserId
 from svc_edge.protocol.account import Account
 from svc_edge.protocol.budget import Rate
-from svc_edge.protocol.delivery import MAX_HELD, Delivery, Page, Reading
+from svc_edge.protocol.delivery import MAX_HELD, MAX_KNOWN, Delivery, Page, Reading
 from svc_edge.protocol.session import (
     FIRST_VERIFY_JITTER_S,
     FIRST_VERIFY_S,
@@ -28,6 +28,7 @@ from svc_edge.service.tokens import Revocations
 from tests.svc_fanout.fakes import SeededRandomness
 
 LIMITS = Limits(Rate(10, 5), 3, 20, 120.0, 30.0)
+FIRST_MESSAGE = 1_000_000
 ALICE = Member(UserId(b"a" * 16), DeviceId(1), SignInId(b"s" * 16))
 
 
@@ -82,7 +83,7 @@ class NoReader:
 def entry(number: int, message: int | None = None) -> tuple[bytes, bytes, int]:
     """Returns the item of a message at a position; `message` names it when that is not the first time."""
     position = number.to_bytes(16, "big")
-    message_id = (1_000_000 + (number if message is None else message)).to_bytes(16, "big")
+    message_id = (FIRST_MESSAGE + (number if message is None else message)).to_bytes(16, "big")
     return b"\x0a\x10" + position + b"\x12\x12\x0a\x10" + message_id, position + message_id + bytes(32), 1
 
 
@@ -96,6 +97,10 @@ def due_page(delivery: Delivery) -> Page:
     page = delivery.next_page()
     assert page is not None
     return page
+
+
+def ids_in(known: bytes) -> list[bytes]:
+    return [known[start : start + 16] for start in range(0, len(known), 16)]
 
 
 def caught_up(window: int = 20) -> Delivery:
@@ -182,6 +187,41 @@ def test_a_page_asks_on_where_the_last_one_ended_with_the_same_bound() -> None:
 
     assert (first.cursor, first.after, first.bound) == (b"start", b"", b"")
     assert (second.after, second.bound) == (entry(2)[1][:16], (50).to_bytes(16, "big"))
+
+
+def test_a_page_names_the_messages_that_it_may_hold_and_that_were_sent_already() -> None:
+    delivery = Delivery(b"", 20)
+    delivery.request_pass(Reading.CATCH_UP)
+    delivery.take_page(due_page(delivery), answer([entry(1)], bound=1))
+    delivery.take()
+    item, key, flags = entry(3)
+    for delivered in (entry(2), (b"\x0a\x10" + key[:16] + b"\x1a" + item[19:], key, flags), entry(4)):
+        delivery.offer(*delivered)
+    delivery.request_pass(Reading.VERIFY)
+
+    page = due_page(delivery)
+
+    assert ids_in(page.known) == [entry(number)[1][16:32] for number in (2, 4)]
+
+
+def test_a_page_names_no_more_messages_than_the_contract_allows() -> None:
+    delivery = caught_up(2 * MAX_KNOWN)
+    for number in range(1, MAX_KNOWN + 3):
+        delivery.offer(*entry(number))
+    delivery.request_pass(Reading.VERIFY)
+
+    known = ids_in(due_page(delivery).known)
+
+    assert known == [entry(number)[1][16:32] for number in range(1, MAX_KNOWN + 1)]
+
+
+def test_what_a_socket_that_was_paused_did_not_take_is_named_no_more() -> None:
+    delivery = caught_up()
+    delivery.offer(*entry(1))
+    delivery.pause()
+    delivery.is_paused = False
+
+    assert due_page(delivery).known == b""
 
 
 def test_the_answer_to_a_read_of_an_abandoned_pass_is_thrown_away() -> None:
@@ -389,7 +429,8 @@ def test_frames_have_their_phases() -> None:
 class Life(RuleBasedStateMachine):
     """A device behind an edge, over a log to which entries are added at its end, with pushes that may be lost.
 
-    The model of the ledger: a read returns what is in the log, and its cursor names the end of the log less a horizon.
+    The model of the ledger: a read returns what is in the log and not known, and its cursor names the end of the log
+    less a horizon.
     """
 
     def __init__(self) -> None:
@@ -510,7 +551,8 @@ class Life(RuleBasedStateMachine):
     def _read(self, page: Page) -> InboxAnswer:
         bound = int.from_bytes(page.bound, "big") if page.bound else max(len(self.log) - 5, 0)
         after = int.from_bytes(page.after or page.cursor, "big")
-        found = [number for number in self.log if number > after]
+        known = {int.from_bytes(one, "big") - FIRST_MESSAGE for one in ids_in(page.known)}
+        found = [number for number in self.log if number > after and number not in known]
         entries = [entry(number) for number in found[: page.limit]]
         has_more = len(found) > len(entries)
         cursor = min(bound, found[len(entries) - 1]) if has_more else bound

@@ -152,6 +152,27 @@ async def test_a_row_that_is_larger_than_a_page_is_given_whole(books: Books, gro
     assert (rest.events, rest.has_more) == ([placed(messages[3], second)], False)
 
 
+async def test_nothing_but_messages_that_a_reader_has_may_be_left_out(books: Books, group_desk: GroupDesk) -> None:
+    messages, direct = [group_desk.say() for _ in range(4)], group_desk.write()
+    await books.groups.accept(group_desk.shard, messages)
+    await books.store.accept([direct])
+    await books.groups.expand([group_desk.expand(*messages[:2]), group_desk.expand(*messages[2:])], [])
+    read = InboxRead(group_desk.bob, NO_POSITION, 10)
+    (whole,) = await books.store.read_inbox([read])
+    known = frozenset({messages[0].message_id, *(one.message_id for one in messages[2:]), direct.message_id})
+
+    found, others = await books.store.read_inbox(
+        [read._replace(known_ids=known), read._replace(user_id=group_desk.carol)]
+    )
+
+    left_out = [one for one in whole.events if one not in found.events]
+    assert [one for one in whole.events if one in found.events] == found.events
+    assert known.issuperset([one.message_id for one in left_out if isinstance(one, MessageEvent)])
+    assert {type(one) for one in left_out} <= {MessageEvent}
+    assert (found.end, found.has_more) == (whole.end, whole.has_more)
+    assert len(others.events) == 4
+
+
 async def test_members_of_a_group_read_its_rows_at_once(books: Books, group_desk: GroupDesk) -> None:
     messages = [group_desk.say(), group_desk.say()]
     await books.groups.accept(group_desk.shard, messages)

@@ -217,6 +217,20 @@ async def test_an_inbox_is_read_over_weeks(cassandra_store: CassandraMessageStor
     assert read == [message.position for message in messages]
 
 
+async def test_messages_that_their_reader_has_are_not_looked_up(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    messages = [desk.write() for _ in range(3)]
+    await cut_store.accept(messages)
+    known = frozenset(message.message_id for message in messages[:2])
+
+    cut.rows_read = 0
+    (found,) = await cut_store.read_inbox([InboxRead(desk.bob, NO_POSITION, 10, known_ids=known)])
+
+    assert (found.events, found.end) == ([event(messages[2])], messages[2].position)
+    assert cut.rows_read == len(messages) + 1
+
+
 async def test_pages_go_on_in_older_buckets(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
     messages = [desk.write(b"%d" % n, message_id=desk.uuid7(START_MS - n * 40 * DAY_MS)) for n in range(12)]
     await cassandra_store.accept(messages)

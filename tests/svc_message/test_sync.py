@@ -21,6 +21,7 @@ from svc_message.model import (
     InboxQuery,
     InboxRead,
     MessageEvent,
+    OwnReadEvent,
     Position,
 )
 from svc_message.protocol import (
@@ -104,6 +105,10 @@ async def log() -> Log:
     log = Log()
     await log.syncing.start()
     return log
+
+
+def messages_in(answer: InboxAnswer) -> frozenset[bytes]:
+    return frozenset(event.message_id for event in answer.events if isinstance(event, MessageEvent))
 
 
 def times(events: list[Event]) -> list[int]:
@@ -239,6 +244,36 @@ async def test_a_page_of_the_devices_own_doing_is_read_past(log: Log) -> None:
     answer = await log.sync(limit=2)
 
     assert (len(answer.events), answer.has_more) == (1, False)
+
+
+async def test_messages_that_the_device_has_are_read_past_but_not_what_is_done_to_them(log: Log) -> None:
+    await log.write(7)
+    known = frozenset(
+        event.message_id for event in (await log.sync(limit=10)).events if isinstance(event, MessageEvent)
+    )
+    await log.write()
+    (*_, last) = (await log.sync(limit=10)).events
+    assert isinstance(last, MessageEvent)
+    read = log.desk.read(upto=last.message_id)._replace(position=log.ledger_clock.mint().position)
+    await log.store.apply_receipts([read])
+
+    answer = await log.sync(limit=3, known_ids=known)
+
+    assert [type(event) for event in answer.events] == [MessageEvent, OwnReadEvent]
+    assert answer.events[0] == last
+    assert all(one.known_ids == known for one in log.store.reads[-3:])
+
+
+async def test_a_log_of_nothing_but_known_messages_moves_the_cursor(log: Log) -> None:
+    await log.write(7)
+    known = frozenset(
+        event.message_id for event in (await log.sync(limit=10)).events if isinstance(event, MessageEvent)
+    )
+    log.clock.pass_s(60)
+
+    answer = await log.sync(limit=2, known_ids=known)
+
+    assert (answer.events, answer.has_more, answer.cursor) == ([], False, log.ago(HORIZON_MS))
 
 
 async def test_a_log_of_nothing_but_own_doing_ends(log: Log) -> None:

@@ -136,7 +136,10 @@ class _Pointed(NamedTuple):
 async def read_inbox(connection: Connection, bounds: Bounds, reads: Sequence[InboxRead]) -> list[InboxPage]:
     """Reads on in many inboxes; a page ends between positions, so it may be longer than asked for."""
     pages = [_cut(read, rows) for read, rows in zip(reads, await _rows(connection, bounds, reads), strict=True)]
-    known = [connection.unreadable.each(_known, rows) for rows, _ in pages]
+    known = [
+        [row for row in connection.unreadable.each(_known, rows) if not _is_there(row, read.known_ids)]
+        for read, (rows, _) in zip(reads, pages, strict=True)
+    ]
     placed = [(read.user_id, row) for read, rows in zip(reads, known, strict=True) for row in rows]
     departures = {(read.user_id, one.group_id): one.left_version for read in reads for one in read.departures}
     pointed = await _pointed(connection, placed, departures, bounds.now_ms())
@@ -253,6 +256,13 @@ def _known(row: _Row) -> _Row:
     """Returns a row; raises when it is not one that this program knows."""
     check(row.kind, row.data)
     return row
+
+
+def _is_there(row: _Row, known_ids: frozenset[bytes]) -> bool:
+    """Tells whether a row is about nothing but messages that its reader has."""
+    if not known_ids or row.kind not in {MESSAGE, MESSAGES}:
+        return False
+    return known_ids.issuperset([row.item_id] if row.kind == MESSAGE else messages_of(row.data or b""))
 
 
 def _copy_keys(user_id: UserId, row: _Row, actions: dict[ActionKey, StoredAction]) -> list[CopyKey]:

@@ -211,6 +211,7 @@ class InboxQuery(_message.Message):
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     PASS_BOUND_FIELD_NUMBER: _builtins.int
+    KNOWN_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.bytes
     """Whose inbox."""
     device_id: _builtins.int
@@ -223,6 +224,10 @@ class InboxQuery(_message.Message):
     """At most this many items; 100 when zero, at most 500."""
     pass_bound: _builtins.bytes
     """The verified cursor that the first answer of this pass carried; its bound holds for the whole pass."""
+    known_message_ids: _builtins.bytes
+    """The ids of messages that the device has, one after the other, 16 bytes each: they are left out of the answer, and
+    need not be looked up. What is done to them later is not left out.
+    """
     def __init__(
         self,
         *,
@@ -232,10 +237,11 @@ class InboxQuery(_message.Message):
         after_position: _builtins.bytes = ...,
         limit: _builtins.int = ...,
         pass_bound: _builtins.bytes = ...,
+        known_message_ids: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "cursor", b"cursor", "device_id", b"device_id", "limit", b"limit", "pass_bound", b"pass_bound", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "cursor", b"cursor", "device_id", b"device_id", "known_message_ids", b"known_message_ids", "limit", b"limit", "pass_bound", b"pass_bound", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
