@@ -222,6 +222,8 @@ class Connection(WSListener):
         # Anything else is of a later version of the contract, and ignored.
 
     def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:
+        # An Ack may have come in the same read, and what a session that closes has acknowledged is not settled.
+        self._house.frames.settle(self._session)
         self._session.phase = max(self._session.phase, _CLOSING)
         if not self._is_closed:
             self._house.sessions.count_close("client")

@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 
 from chappe.api.edge.v1 import item_pb2
-from tests.svc_edge.client import Client
+from tests.svc_edge.client import CLOSE, Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person
 
@@ -65,6 +65,21 @@ async def test_a_push_reaches_its_session_and_the_ack_reaches_the_ledger(
     assert not taken.absent_session_ids
     assert [item.SerializeToString() for item in items] == [entry.item for entry in entries]
     await eventually(lambda: mesh.acked == [entry.key for entry in entries], "the ack reaches the ledger")
+
+
+async def test_an_ack_that_comes_with_the_close_of_its_client_reaches_the_ledger(
+    connect: Connect, mesh: FakeMesh
+) -> None:
+    alice, client = Person.new(), connect()
+    logged = mesh.append(alice.user_id)
+    await client.sign_in(mesh, alice)
+    await client.items(1)
+
+    client.ack(1)
+    client.write_frame(CLOSE, (1000).to_bytes(2, "big"))
+    await client.read_close()
+
+    await eventually(lambda: mesh.acked == [logged.key], "the ack reaches the ledger")
 
 
 async def test_a_push_for_another_user_or_a_session_that_is_gone_meets_nobody(
