@@ -160,7 +160,7 @@ class Connection(WSListener):
         self._house.sessions.count_close(str(int(closing.code)))
         reason = closing.detail.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         self._transport.send_close(closing.code, reason)  # type: ignore[arg-type]  # private codes are no enum members
-        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._transport.disconnect, False)  # noqa: FBT003 - picows takes it by position
+        _cut_off_soon(self._transport)
 
     def close_soon(self, closing: Closing) -> None:
         """Warns now and closes half a second later, so that answers that are on their way still arrive."""
@@ -231,6 +231,12 @@ class Connection(WSListener):
             transport.send_close(close_answer(frame))  # type: ignore[arg-type]  # the same numbers
         self._is_warned = self._is_closed = True
         transport.disconnect()
+        # That waits until everything is written, which a client that reads no more would put off for ever.
+        _cut_off_soon(transport)
+
+
+def _cut_off_soon(transport: WSTransport) -> None:
+    asyncio.get_running_loop().call_later(CLOSE_GRACE_S, transport.disconnect, False)  # noqa: FBT003 - picows takes it by position
 
 
 def _write_all(transport: WSTransport, message_type: WSMsgType, payloads: list[bytes]) -> None:

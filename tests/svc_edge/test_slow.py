@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.svc_edge.client import Client
+from tests.svc_edge.client import CLOSE, Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person
 from tests.svc_edge.test_ws import eventually
@@ -68,6 +68,12 @@ async def test_a_client_that_reads_again_after_30_seconds_learns_that_it_was_too
     assert closed.go_away.close_code == 4001
     got = [item.SerializeToString() for item in slow.seen]
     assert got == logged(mesh, alice)[: len(got)]
+
+
+async def test_a_client_that_says_close_and_reads_nothing_is_ended(slow: Client, mesh: FakeMesh) -> None:
+    slow.write_frame(CLOSE, (1000).to_bytes(2, "big"))
+
+    await eventually(lambda: slow.welcome.session_id in mesh.byes, "the session ends")
 
 
 async def test_a_client_that_reads_again_in_time_is_kept(slow: Client, edge: Edge) -> None:
