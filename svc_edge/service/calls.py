@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chappe.runtime.errors import ChappeError, RateLimitedError, RemoteError
 from svc_edge.model import CallDone, CallFailed
 from svc_edge.protocol.budget import BUDGET_NAMES, CallBudgets
-from svc_edge.protocol.session import MAX_CALLS
+from svc_edge.protocol.session import MAX_CALLS, NEVER
 
 if TYPE_CHECKING:
     from chappe.runtime.clock import Clock
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from svc_edge.service.sessions import Sessions
 
 AT_ONCE_RETRY_MS = 100
+UNREAD_RETRY_MS = 1000
+UNREAD = "unread answers"
 _AT_ONCE = f"{MAX_CALLS} calls at once"
 
 _log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Calls:
         self._rates = rates
         self._clock = clock
         self._tasks = tasks
-        self.refused: dict[str, int] = dict.fromkeys((*BUDGET_NAMES.values(), _AT_ONCE), 0)
+        self.refused: dict[str, int] = dict.fromkeys((*BUDGET_NAMES.values(), _AT_ONCE, UNREAD), 0)
         """How many calls were refused, by the name of the budget that was used up."""
 
     def start(self, session: Session, call: Call) -> None:
@@ -48,7 +50,9 @@ class Calls:
 
     def _charge(self, session: Session, call: Call) -> RateLimitedError | None:
         """Charges a call to its budget; returns the refusal when there is nothing left, and the session lives on."""
-        if session.calls >= MAX_CALLS:
+        if session.paused_since_s < NEVER:
+            budget, retry_ms = UNREAD, UNREAD_RETRY_MS
+        elif session.calls >= MAX_CALLS:
             budget, retry_ms = _AT_ONCE, AT_ONCE_RETRY_MS
         else:
             rate_class = self._bridge.rate_class(call.method)

@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from chappe.api.type.v1 import error_reason_pb2
+from svc_edge.service.calls import UNREAD
 from tests.svc_edge.client import CLOSE, Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import FakeFanout, FakeMesh, Person
+from tests.svc_edge.test_app import LIST_MESSAGES, call
+from tests.svc_edge.test_budgets import READ
 from tests.svc_edge.test_ws import eventually
 
 Connect = Callable[..., Client]
@@ -74,6 +78,22 @@ async def test_a_client_that_says_close_and_reads_nothing_is_ended(slow: Client,
     slow.write_frame(CLOSE, (1000).to_bytes(2, "big"))
 
     await eventually(lambda: slow.welcome.session_id in mesh.byes, "the session ends")
+
+
+async def test_calls_of_a_client_that_reads_nothing_are_refused_so_that_their_results_do_not_pile_up(
+    slow: Client, connect: Connect, mesh: FakeMesh, edge: Edge
+) -> None:
+    slow.send(call=call(LIST_MESSAGES, READ))
+    await eventually(lambda: f'refused_calls_total{{budget="{UNREAD}"}} 1\n' in edge.app.metrics.render(), "a refusal")
+
+    slow.resume_reading()
+    refused = (await slow.expect("call_result")).error
+    slow.send(call=call(LIST_MESSAGES, READ))
+    again = await slow.expect("call_result")
+
+    assert refused.reason == error_reason_pb2.ERROR_REASON_RATE_LIMITED
+    assert refused.retry_after_ms == 1000
+    assert again.WhichOneof("outcome") == "payload"
 
 
 async def test_a_client_that_reads_again_in_time_is_kept(slow: Client, edge: Edge) -> None:
