@@ -30,6 +30,9 @@ FIRST_VERIFY_S = 12.0
 its user was before (ROUTE_MEMORY_S of svc_fanout)."""
 FIRST_VERIFY_JITTER_S = 3.0
 MAX_CALLS = 8
+TIMES_A_SEND_MAY_WAIT = 8
+"""While nothing is answered, a client repeats each Send of its window on the same connection, and each repetition is a
+frame that waits for an answer of its own; so many are five minutes of silence."""
 NEVER = float("inf")
 
 
@@ -56,7 +59,7 @@ class Limits(NamedTuple):
     """How many frames a client may send."""
     """Per second."""
     send_window: int
-    """Sends without an answer."""
+    """Sends without an answer, however often each is repeated."""
     receive_window: int
     """Items without an acknowledgement, when the client names none."""
     verify_interval_s: float
@@ -190,9 +193,13 @@ class Session:
         raise SessionClosed(CloseCode.AUTH, f"{what} before the Welcome: say Hello first and wait for its answer")
 
     def begin_send(self) -> None:
-        """Counts a Send that waits for its answer; raises `SessionClosed` beyond the window."""
-        if self.sends >= self._limits.send_window:
-            detail = f"more than {self._limits.send_window} Sends without an answer: wait for SendAck or SendNack"
+        """Counts a Send that waits for its answer; raises `SessionClosed` beyond the window and its repetitions."""
+        window = self._limits.send_window
+        if self.sends >= window * TIMES_A_SEND_MAY_WAIT:
+            detail = (
+                f"more than {window} Sends without an answer, each {TIMES_A_SEND_MAY_WAIT} times: "
+                "wait for SendAck or SendNack"
+            )
             raise SessionClosed(CloseCode.RATE, detail, reconnect_after_ms=1000)
         self.sends += 1
 

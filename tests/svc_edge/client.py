@@ -114,11 +114,15 @@ class Client:
     def say(self, number: int, content: bytes = b"hi", to: bytes = b"r" * 16) -> bytes:
         """Sends a message; returns its id."""
         message_id = message_id_of(number)
+        self.repeat(message_id, 1, content, to)
+        return message_id
+
+    def repeat(self, message_id: bytes, attempt: int, content: bytes = b"hi", to: bytes = b"r" * 16) -> None:
+        """Sends a message under an id, for the first time or once more."""
         message = send_pb2.SendMessage(user_id=to)
         message.envelope.suite = envelope_pb2.ENCRYPTION_SUITE_NONE
         message.envelope.content = content
-        self.send(send=send_pb2.Send(message_id=message_id, attempt=1, message=message))
-        return message_id
+        self.send(send=send_pb2.Send(message_id=message_id, attempt=attempt, message=message))
 
     def ack(self, count: int) -> None:
         self.send(ack=client_frame_pb2.Ack(count=count))

@@ -10,6 +10,7 @@ from chappe.api.edge.v1 import client_frame_pb2
 from chappe.api.identity.v1 import registration_service_pb2
 from chappe.api.message.v1 import history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2, principal_pb2
+from svc_edge.protocol.session import TIMES_A_SEND_MAY_WAIT
 from svc_fanout.protocol import ROUTE_MEMORY_S
 from tests.svc_edge.client import CLOSE, PONG, Client
 from tests.svc_edge.conftest import Edge
@@ -256,17 +257,39 @@ async def test_more_frames_than_the_budget(connect: Connect, mesh: FakeMesh) -> 
     assert closed.go_away.reconnect_after_ms > 0
 
 
-async def test_more_sends_without_an_answer_than_the_window(connect: Connect, mesh: FakeMesh) -> None:
+async def test_more_sends_without_an_answer_than_the_window_and_its_repetitions(
+    connect: Connect, mesh: FakeMesh
+) -> None:
     client = connect()
     welcome = await client.sign_in(mesh, Person.new())
     mesh.answers.clear()
 
-    for number in range(welcome.send_window + 1):
+    for number in range(welcome.send_window * TIMES_A_SEND_MAY_WAIT + 1):
         client.say(number)
 
     closed = await client.read_close()
     mesh.answers.set()
     assert (closed.code, "without an answer" in closed.reason) == (4100, True)
+
+
+async def test_a_window_of_sends_is_repeated_as_the_protocol_says_and_the_session_lives(
+    connect: Connect, mesh: FakeMesh
+) -> None:
+    client = connect()
+    welcome = await client.sign_in(mesh, Person.new())
+    mesh.answers.clear()
+
+    # The page says when: after 4, 8, 16, 32 and then every 60 seconds, of which these are the first four minutes.
+    sent = [client.say(number) for number in range(welcome.send_window)]
+    for attempt in range(2, TIMES_A_SEND_MAY_WAIT + 1):
+        for message_id in sent:
+            client.repeat(message_id, attempt)
+    await client.ping()
+    mesh.answers.set()
+    answers = [await client.expect("send_ack") for _ in range(len(sent) * TIMES_A_SEND_MAY_WAIT)]
+
+    assert {answer.message_id for answer in answers} == set(sent)
+    assert await client.ping()
 
 
 async def test_bytes_that_the_ledger_cannot_parse_end_the_session(connect: Connect, mesh: FakeMesh) -> None:

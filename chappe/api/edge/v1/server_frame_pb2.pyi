@@ -141,7 +141,7 @@ class Welcome(_message.Message):
     heartbeat_ms: _builtins.int
     """The edge pings at this interval and expects an answer within it, in milliseconds."""
     send_window: _builtins.int
-    """How many Sends may wait for their answers."""
+    """How many Sends may wait for their answers; one that is sent again counts once."""
     receive_window: _builtins.int
     """The receive window in force."""
     max_frame_bytes: _builtins.int
