@@ -7,6 +7,7 @@ done to a message is for whoever could see the message, so for those as well who
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from chappe.runtime.errors import UnavailableError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from svc_message.ports.group import GroupDirectory, GroupStore
 
 MAX_ROWS = 8192
-"""How many rows one call of the store writes, unless one conversation alone has more."""
+"""How many rows one call of the store writes, unless a group has more members; the write window is for all of them."""
 MAX_SHARED = 32
 """How many messages share a row."""
 MAX_SHARED_BYTES = 64 * 1024
@@ -43,7 +44,7 @@ class _Bundle(NamedTuple):
 
 
 class _Unit(NamedTuple):
-    """What is to be written of one conversation."""
+    """What is to be written of one conversation, in one call of the store."""
 
     conversation_id: ConversationId
     positions: list[Position]
@@ -79,7 +80,7 @@ class Expanding:
         groups = await self._groups(by_group)
         known = [entry for entry in entries if entry.conversation_id in groups]
         returned = await self._returned(groups, known)
-        units = [_unit(group, by_group[group_id], returned) for group_id, group in groups.items()]
+        units = [unit for group_id, group in groups.items() for unit in _units(group, by_group[group_id], returned)]
         for batch in _batches(units):
             await self._write(batch)
             for unit in batch:
@@ -165,29 +166,32 @@ def _origin(event: Event) -> int:
     return event.device_id if isinstance(event, EditEvent | RevokeEvent | ReactionEvent) else 0
 
 
-def _unit(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> _Unit:
-    # A message that was completed meanwhile has several entries.
-    distinct = {
-        entry.event.message_id if isinstance(entry.event, MessageEvent) else entry.position: entry for entry in entries
-    }
-    bundles = [
-        _bundle(shared, user_ids)
-        for seen, user_ids in _audiences(group, list(distinct.values()))
-        for shared in _shared(seen)
-    ]
+def _units(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> Iterator[_Unit]:
+    """Divides the entries of a group, in order, into what one call of the store can write."""
+    same: dict[bytes, list[Entry]] = {}
+    for entry in entries:
+        # A message that was completed meanwhile has several entries.
+        name = entry.event.message_id if isinstance(entry.event, MessageEvent) else entry.position
+        same.setdefault(name, []).append(entry)
+    positions = {found[-1].position: [entry.position for entry in found] for found in same.values()}
+    limit = max(1, MAX_ROWS // max(1, len(group.user_ids)))
+    rows = list(_shared([found[-1] for found in same.values()]))
+    for start in range(0, len(rows), limit):
+        distinct = list(chain.from_iterable(rows[start : start + limit]))
+        stood_for = [position for entry in distinct for position in positions[entry.position]]
+        yield _Unit(group.group_id, stood_for, _bundles(group, distinct, returned), _touch(group, distinct))
+
+
+def _bundles(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> list[_Bundle]:
+    bundles = [_bundle(shared, user_ids) for seen, user_ids in _audiences(group, entries) for shared in _shared(seen)]
     if returned:
         bundles += [
             _bundle([entry], returned.get((group.group_id, entry.members_version), ()))
-            for entry in distinct.values()
+            for entry in entries
             if not isinstance(entry.event, MessageEvent)
         ]
-    bundles += [_bundle([entry], (entry.causer_id,)) for entry in distinct.values() if _is_gone(group, entry)]
-    return _Unit(
-        group.group_id,
-        [entry.position for entry in entries],
-        [bundle for bundle in bundles if bundle.audience],
-        _touch(group, list(distinct.values())),
-    )
+    bundles += [_bundle([entry], (entry.causer_id,)) for entry in entries if _is_gone(group, entry)]
+    return [bundle for bundle in bundles if bundle.audience]
 
 
 def _bundle(shared: list[Entry], user_ids: tuple[UserId, ...]) -> _Bundle:
@@ -258,7 +262,8 @@ def _batches(units: list[_Unit]) -> Iterator[list[_Unit]]:
     rows = 0
     for unit in units:
         size = sum(len(bundle.user_ids) for bundle in unit.bundles)
-        if batch and rows + size > MAX_ROWS:
+        # A call moves a conversation up in the chat lists once.
+        if batch and (rows + size > MAX_ROWS or batch[-1].conversation_id == unit.conversation_id):
             yield batch
             batch, rows = [], 0
         batch.append(unit)

@@ -260,6 +260,45 @@ async def test_what_was_written_before_a_failure_is_done(expansions: Expansions)
     assert expansions.done == [first.position]
 
 
+async def test_much_that_is_done_in_a_large_group_is_written_in_several_calls_and_none_is_repeated(
+    expansions: Expansions,
+) -> None:
+    desk, message = expansions.desk, expansions.desk.say()
+    crowd = [desk.alice, *(stranger() for _ in range(MAX_ROWS // 4 - 1))]
+    expansions.directory.add(group_of(desk.group_id, *crowd))
+    expansions.store.book.messages[message.group_id][message.message_id] = message
+    entries = [await done(expansions, message, ActionKind.REACTION, user) for user in crowd[:10]]
+    expansions.groups.fails_at = {2}
+
+    with pytest.raises(UnavailableError):
+        await expansions.expanding.expand(entries, expansions.note)
+    assert expansions.done == [entry.position for entry in entries[:4]]
+    await expansions.expanding.expand(entries[4:], expansions.note)
+
+    assert expansions.done == [entry.position for entry in entries]
+    assert max(sum(len(row.user_ids) for row in call) for call in expansions.groups.calls) <= MAX_ROWS
+    assert [len(call) for call in expansions.groups.calls] == [4, 4, 4, 2]
+    written = [row for call in (expansions.groups.calls[0], *expansions.groups.calls[2:]) for row in call]
+    assert [row.events for row in written] == [(entry.event,) for entry in entries]
+    assert written == sorted(written, key=lambda row: row.position)
+
+
+async def test_a_call_moves_a_group_up_in_chat_lists_once(expansions: Expansions) -> None:
+    desk = expansions.desk
+    crowd = [desk.alice, *(stranger() for _ in range(MAX_ROWS - 1))]
+    # All but Alice joined later, so the rows are few.
+    late = group_of(desk.group_id, *crowd, version=2)._replace(latest_join=2)
+    versions = tuple(1 if user_id == desk.alice else 2 for user_id in late.user_ids)
+    expansions.directory.add(late._replace(joined_versions=versions))
+    first = [desk.say() for _ in range(MAX_SHARED)]
+    again, second = desk.say_again(first[0])._replace(members_version=1), desk.say()
+
+    await expansions.expand(*first, second, again)
+
+    assert len(expansions.groups.touched) == len(expansions.groups.calls) == 2
+    assert set(expansions.done) == {message.position for message in (*first, second, again)}
+
+
 async def test_a_group_that_is_known_as_older_holds_up_no_other(expansions: Expansions) -> None:
     other = GroupDesk()
     expansions.directory.add(group_of(other.group_id, *other.members))
