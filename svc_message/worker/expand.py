@@ -71,6 +71,8 @@ class JournalWorker:
         self._lanes = [Batcher(self._expand, tasks, name=f"expand {size} groups") for size in ("small", "large")]
         self._checkpointing = asyncio.Lock()
         self._is_over = False
+        self._settled: dict[Shard, set[Position]] = {}
+        """What this process has done of orphans whose mark or end does not say so yet."""
         self._delay_s = FIRST_RETRY_S
         self.expanded = 0
         """How many entries of this process are done."""
@@ -173,6 +175,7 @@ class JournalWorker:
             except ChappeError as error:
                 _log.warning("the journal could not be looked through for orphans: %s", error.message)
                 continue
+            self._settled = {orphan.shard: self._settled.get(orphan.shard, set()) for orphan in orphans}
             for orphan in orphans:
                 if orphan.shard != self._shard:
                     await self._try_to_adopt(orphan)
@@ -186,15 +189,18 @@ class JournalWorker:
             _log.exception("shard %x of the journal cannot be adopted, and is tried again", orphan.shard)
 
     async def adopt(self, orphan: Orphan) -> None:
-        """Expands everything that is left of a shard, from H before its mark; raises `ChappeError`.
+        """Expands what is left of a shard, from H before its mark; raises the error of the first that has to wait.
 
         Its owner may still be writing, though it is silent, and what it has promised may commit behind what was read:
         neither the mark nor the end passes the bound, which is taken before the first read. A shard with younger
-        entries stays an orphan, and is read again from H before its mark.
+        entries, or with some that have to wait, stays an orphan and is read again from H before its mark; what this
+        process did of it is not done again.
         """
         _log.info("adopting shard %x of the journal", orphan.shard)
         bound = self._clock.bound()
         after, is_last = adopted_from(orphan.mark), False
+        adoption = _Adoption(self._expanding, self._settled.get(orphan.shard, set()), after)
+        self._settled[orphan.shard] = adoption.settled
         while not is_last:
             page = await self._journal.read(orphan.shard, after, PAGE_ENTRIES)
             is_last = len(page) < PAGE_ENTRIES
@@ -204,14 +210,57 @@ class JournalWorker:
                 self.parked += len(poison)
                 for entry in poison:
                     _log.error("an entry of the journal was parked, `replay-parked` puts it back: %s", entry.why)
-            entries = [entry for entry in page if isinstance(entry, Entry)]
-            await self._expanding.expand(entries, _ignore)
-            self.adopted += len(entries)
+            expanded = await adoption.expand([entry for entry in page if isinstance(entry, Entry)])
+            self.adopted += expanded
             if page:
                 after = page[-1].position
-                await self._journal.advance(orphan.shard, min(after, bound))
-        if after <= bound:
-            await self._journal.end(orphan.shard, after)
+                await self._journal.advance(orphan.shard, adoption.mark(min(after, bound)))
+        adoption.check()
+        if after <= bound and await self._journal.end(orphan.shard, after):
+            del self._settled[orphan.shard]
+
+
+class _Adoption:
+    """One look through an orphan: what has to wait holds up nothing that follows it, and the mark stays before it."""
+
+    def __init__(self, expanding: Expanding, settled: set[Position], after: Position) -> None:
+        """Begins to look.
+
+        Args:
+            expanding: The rules.
+            settled: What was done when this process looked before.
+            after: Where the look begins; what lies before is never read again.
+        """
+        self._expanding = expanding
+        self._low_water = LowWater()
+        self._failure: Exception | None = None
+        self.settled = {position for position in settled if position > after}
+        """What need not be done again."""
+
+    async def expand(self, entries: Sequence[Entry]) -> int:
+        """Expands what was not done before, or notes why that has to wait; returns how much is done now."""
+        left = [entry for entry in entries if entry.position not in self.settled]
+        count = len(self.settled)
+        self._low_water.begin([entry.position for entry in left])
+        try:
+            await self._expanding.expand(left, self._done)
+        except Exception as error:  # noqa: BLE001 - kept for `check`: one page must not hold up all that follow
+            self._failure = self._failure or error
+        return len(self.settled) - count
+
+    def mark(self, bound: Position) -> Position:
+        """Returns the mark, which passes neither the bound nor what has to wait."""
+        return self._low_water.mark(bound)
+
+    def check(self) -> None:
+        """Raises the error of the first that has to wait."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _done(self, positions: Iterable[Position]) -> None:
+        found = list(positions)
+        self.settled.update(found)
+        self._low_water.done(found)
 
 
 def _position_after_all(clock: LedgerClock) -> Position | None:
@@ -220,7 +269,3 @@ def _position_after_all(clock: LedgerClock) -> Position | None:
         return clock.mint().position
     except ClockUntrustedError:
         return None
-
-
-def _ignore(positions: Iterable[Position]) -> None:
-    """Needs no note: an orphan's mark moves by whole pages."""

@@ -56,13 +56,14 @@ GROUP_MUTATIONS: Final = (
         (
             Edit(
                 WORKER,
-                "            await self._expanding.expand(entries, _ignore)\n",
-                "            try:\n"
-                "                await self._expanding.expand(entries, _ignore)\n"
-                "            except ChappeError as error:\n"
-                "                from svc_message.model.group import Undecodable\n\n"
-                "                poison = [Undecodable(entry.position, error.message) for entry in entries]\n"
-                "                await self._journal.park(orphan.shard, poison)\n",
+                "            expanded = await adoption.expand([entry for entry in page if isinstance(entry, Entry)])\n",
+                "            from svc_message.model.group import Undecodable\n\n"
+                "            expanded = await adoption.expand([entry for entry in page if isinstance(entry, Entry)])\n"
+                "            failed = [entry for entry in page if entry.position not in adoption.settled]\n"
+                "            adoption._failure = None\n"
+                "            await self._journal.park(\n"
+                "                orphan.shard, [Undecodable(entry.position, 'not expanded') for entry in failed]\n"
+                "            )\n",
             ),
         ),
     ),

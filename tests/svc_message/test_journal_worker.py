@@ -12,7 +12,7 @@ from chappe.runtime.tasks import Tasks
 from svc_message.adapters.group_store_memory import MemoryGroupStore
 from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.model import NO_POSITION, DeviceId, MessageEvent, SendGroupMessage, SendRequest, Stored
+from svc_message.model import NO_POSITION, ConversationId, DeviceId, MessageEvent, SendGroupMessage, SendRequest, Stored
 from svc_message.model.group import Shard
 from svc_message.protocol import HORIZON_S, LedgerClock
 from svc_message.protocol.journal import SILENCE_S
@@ -28,7 +28,7 @@ from tests.svc_message.group_desk import GroupDesk, entry_of, group_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from svc_message.model import ConversationId, Position, UserId
+    from svc_message.model import Position, UserId
     from svc_message.model.group import Entry, Expansion, GroupAccepted, NewGroupMessage, Orphan, Touch, Undecodable
 
 
@@ -40,6 +40,11 @@ class FaultyGroupStore(MemoryGroupStore):
     expansions = 0
     stuck_group: ConversationId | None = None
 
+    def __init__(self, store: MemoryMessageStore, journal: MemoryJournal) -> None:
+        super().__init__(store, journal)
+        self.stumbles_at: set[bytes] = set()
+        """The messages whose pointers end in an error of a kind that no store is to raise."""
+
     async def accept(self, shard: Shard, batch: Sequence[NewGroupMessage]) -> list[GroupAccepted]:
         self.ask()
         return await super().accept(shard, batch)
@@ -49,6 +54,9 @@ class FaultyGroupStore(MemoryGroupStore):
         self.expansions += 1
         if not self.can_expand or any(one.conversation_id == self.stuck_group for one in expansions):
             raise UnavailableError("store", "the outcome is unknown")
+        events = [event for one in expansions for event in one.events if isinstance(event, MessageEvent)]
+        if any(event.message_id in self.stumbles_at for event in events):
+            raise ValueError("an error of a driver")
         await super().expand(expansions, touches)
 
     def ask(self) -> None:
@@ -123,6 +131,19 @@ class House:
     async def has(self, user_id: UserId) -> list[bytes]:
         events = await inbox(self.store, user_id)
         return [event.message_id for event in events if isinstance(event, MessageEvent)]
+
+    def put_ahead(self, shard: Shard, at: int) -> Entry:
+        """Makes an entry of a shard one of a group that the directory knows as it was only."""
+        entries = self.journal._entries[shard]
+        entry = entries[sorted(entries)[at]]
+        group_id = ConversationId(stranger())
+        self.directory.add(group_of(group_id, *self.desk.members))
+        entries[entry.position] = ahead = entry._replace(conversation_id=group_id, members_version=2)
+        return ahead
+
+    async def mark(self, shard: Shard) -> Position:
+        (mark,) = [orphan.mark for orphan in await self.journal.adopt(-1.0) if orphan.shard == shard]
+        return mark
 
     async def shards(self) -> set[Shard]:
         return {orphan.shard for orphan in await self.journal.adopt(-1.0)}
@@ -385,6 +406,67 @@ async def test_one_orphan_that_has_to_wait_does_not_hold_up_the_others(house: Ho
 
     assert await house.has(house.desk.bob) == [sent]
     assert Shard(1) in await house.shards()
+
+
+async def test_an_entry_that_has_to_wait_holds_up_no_other_of_its_orphan_and_repeats_none(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expand, "PAGE_ENTRIES", 3)
+    first = await house.process()
+    house.groups.can_expand = False
+    sent = [await first.send(number) for number in range(1, 8)]
+    await first.crash()
+    house.groups.can_expand = True
+    ahead = house.put_ahead(Shard(1), 1)
+    second = await house.process()
+
+    await house.clock.advance(SILENCE_S + 60)
+
+    assert await house.has(house.desk.bob) == [sent[0], *sent[2:]]
+    assert second.worker.adopted == 6
+    assert await house.mark(Shard(1)) <= ahead.position
+    house.directory.add(group_of(ahead.conversation_id, *house.desk.members, version=2))
+    await house.clock.advance(SILENCE_S)
+    assert len(await house.has(house.desk.bob)) == 7
+    assert second.worker.adopted == 7
+    assert await house.shards() == {Shard(2)}
+
+
+async def test_an_error_of_a_page_that_nobody_expected_holds_up_no_later_page_of_its_orphan(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(expand, "PAGE_ENTRIES", 3)
+    first = await house.process()
+    house.groups.can_expand = False
+    sent = [await first.send(number) for number in range(1, 6)]
+    await first.crash()
+    house.groups.can_expand = True
+    house.groups.stumbles_at = {sent[1]}
+    await house.process()
+
+    await house.clock.advance(SILENCE_S + 60)
+
+    assert await house.has(house.desk.bob) == sent[3:]
+    assert "shard 1 of the journal cannot be adopted" in caplog.text
+    house.groups.stumbles_at.clear()
+    await house.clock.advance(SILENCE_S)
+    assert await house.has(house.desk.bob) == [*sent[3:], *sent[:3]]
+    assert await house.shards() == {Shard(2)}
+
+
+async def test_what_an_orphan_has_promised_lately_is_expanded_once(house: House) -> None:
+    first = await house.process()
+    house.groups.can_expand = False
+    sent = await first.send(1)
+    await first.crash()
+    house.groups.can_expand = True
+    adopter = await house.process()
+    (orphan,) = [orphan for orphan in await house.journal.adopt(-1.0) if orphan.shard == 1]
+
+    for _ in range(2):
+        await adopter.worker.adopt(orphan)
+
+    assert await house.has(house.desk.bob) == [sent]
 
 
 async def test_the_mark_stays_before_what_is_not_done(house: House) -> None:
