@@ -7,10 +7,11 @@ done to a message is for whoever could see the message, so for those as well who
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from chappe.runtime.errors import UnavailableError
+from chappe.runtime.errors import ChappeError, UnavailableError
 from svc_message.model import MessageEvent
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 from svc_message.model.group import Expansion, Touch
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from svc_message.model import ConversationId, Event, Position, UserId
-    from svc_message.model.group import DirectoryGroup, Entry
+    from svc_message.model.group import DirectoryGroup, Entry, Window
     from svc_message.ports import Dispatcher
     from svc_message.ports.group import GroupDirectory, GroupStore
 
 MAX_ROWS = 8192
 """How many rows one call of the store writes, unless a group has more members; the write window is for all of them."""
+MAX_READ = 64
+"""How many groups are read before what was accepted for them is written: what was read first grows old meanwhile."""
 MAX_SHARED = 32
 """How many messages share a row."""
 MAX_SHARED_BYTES = 64 * 1024
@@ -53,8 +56,9 @@ class _Unit(NamedTuple):
     touch: Touch | None
 
 
-_Returned = dict[tuple["ConversationId", int], tuple["UserId", ...]]
-"""By a group and a version of it."""
+_Pair = tuple["ConversationId", "UserId"]
+_Returned = dict[int, tuple["UserId", ...]]
+"""By a version of a group."""
 
 
 class Expanding:
@@ -72,64 +76,126 @@ class Expanding:
         """Writes the pointers of entries, and says step by step which are done.
 
         Raises:
-            ChappeError: The store or the directory does not answer; whatever is not done has to be expanded again.
+            ChappeError: The store or the directory does not answer; whatever is not done has to be expanded again. A
+                group of which the directory does not know enough holds up no other.
         """
         by_group: dict[ConversationId, list[Entry]] = {}
         for entry in entries:
             by_group.setdefault(entry.conversation_id, []).append(entry)
-        groups = await self._groups(by_group)
-        known = [entry for entry in entries if entry.conversation_id in groups]
-        returned = await self._returned(groups, known)
-        units = [unit for group_id, group in groups.items() for unit in _units(group, by_group[group_id], returned)]
-        for batch in _batches(units):
-            await self._write(batch)
-            for unit in batch:
-                done(unit.positions)
-        if len(known) < len(entries):
+        failures: list[ChappeError] = []
+        copies = self._copies(by_group)
+        await self._expand(copies, by_group, done, failures)
+        unsure = [group_id for group_id in by_group if group_id not in copies]
+        for start in range(0, len(unsure), MAX_READ):
+            groups = await self._read(unsure[start : start + MAX_READ], failures)
+            known = {group.group_id: group for group in groups if _is_known(group, by_group[group.group_id])}
+            if len(known) < len(groups):
+                why = f"it knows {len(groups) - len(known)} groups as they were only"
+                failures.append(UnavailableError("svc_identity", why))
+            await self._expand(known, by_group, done, failures)
+        if failures:
             # After the others, who are not to wait for it.
-            raise UnavailableError("svc_identity", f"it knows {len(by_group) - len(groups)} groups as they were only")
+            raise failures[0]
 
     def is_large(self, entry: Entry, size: int) -> bool:
         """Tells whether an entry is for more members than so many, as far as is known without asking."""
         group = self._directory.cached(entry.conversation_id)
         return group is not None and len(group.user_ids) > size
 
-    async def _groups(self, wanted: dict[ConversationId, list[Entry]]) -> dict[ConversationId, DirectoryGroup]:
-        """Returns the groups in versions that are not older than any entry, without those that are known as older."""
-        least = {group_id: max(entry.members_version for entry in found) for group_id, found in wanted.items()}
-        groups: dict[ConversationId, DirectoryGroup] = {}
-        for group_id, version in least.items():
+    def _copies(self, wanted: dict[ConversationId, list[Entry]]) -> dict[ConversationId, DirectoryGroup]:
+        """Returns the groups of which there are copies that are not older than any entry."""
+        copies: dict[ConversationId, DirectoryGroup] = {}
+        for group_id, entries in wanted.items():
+            version = _least_version(entries)
             group = self._directory.cached(group_id)
             if group is not None and group.version >= version:
-                groups[group_id] = group
-        unsure = [group_id for group_id in least if group_id not in groups]
-        if unsure:
-            groups.update(zip(unsure, await self._directory.read(unsure), strict=True))
-        return {
-            group_id: group
-            for group_id, group in groups.items()
-            if not group.exists or group.version >= least[group_id]
-        }
+                copies[group_id] = group
+        return copies
 
-    async def _returned(self, groups: dict[ConversationId, DirectoryGroup], entries: Sequence[Entry]) -> _Returned:
+    async def _read(self, group_ids: Sequence[ConversationId], failures: list[ChappeError]) -> list[DirectoryGroup]:
+        """Returns the groups that can be read."""
+
+        async def read(group_id: ConversationId) -> list[DirectoryGroup]:
+            try:
+                return await self._directory.read([group_id])
+            except ChappeError as error:
+                failures.append(error)
+                return []
+
+        return list(chain.from_iterable(await asyncio.gather(*map(read, group_ids))))
+
+    async def _expand(
+        self,
+        groups: dict[ConversationId, DirectoryGroup],
+        by_group: dict[ConversationId, list[Entry]],
+        done: Callable[[Iterable[Position]], None],
+        failures: list[ChappeError],
+    ) -> None:
+        """Writes the pointers of entries of groups that are known, but for those whose past cannot be read."""
+        returned = await self._returned(groups, by_group, failures)
+        units = [
+            unit
+            for group_id, group in groups.items()
+            if group_id in returned
+            for unit in _units(group, by_group[group_id], returned[group_id])
+        ]
+        for batch in _batches(units):
+            await self._write(batch)
+            for unit in batch:
+                done(unit.positions)
+
+    async def _returned(
+        self,
+        groups: dict[ConversationId, DirectoryGroup],
+        by_group: dict[ConversationId, list[Entry]],
+        failures: list[ChappeError],
+    ) -> dict[ConversationId, _Returned]:
         """Returns who became a member after the version of an action's message, but had been one in it."""
         late = {
-            (entry.conversation_id, entry.members_version): groups[entry.conversation_id].since(entry.members_version)
-            for entry in entries
-            if not isinstance(entry.event, MessageEvent)
+            group_id: {
+                entry.members_version: group.since(entry.members_version)
+                for entry in by_group[group_id]
+                if not isinstance(entry.event, MessageEvent)
+            }
+            for group_id, group in groups.items()
         }
-        pairs = list({(group_id, user_id) for (group_id, _), user_ids in late.items() for user_id in user_ids})
+        pairs = {
+            (group_id, user_id)
+            for group_id, versions in late.items()
+            for user_ids in versions.values()
+            for user_id in user_ids
+        }
+        windows = await self._windows(list(pairs), failures)
+        unread = {group_id for group_id, user_id in pairs if (group_id, user_id) not in windows}
+        return {
+            group_id: {
+                version: tuple(
+                    [user_id for user_id in user_ids if any(time.shows(version) for time in windows[group_id, user_id])]
+                )
+                for version, user_ids in versions.items()
+                if user_ids
+            }
+            for group_id, versions in late.items()
+            if group_id not in unread
+        }
+
+    async def _windows(self, pairs: Sequence[_Pair], failures: list[ChappeError]) -> dict[_Pair, tuple[Window, ...]]:
+        """Returns the times of users in groups, of those groups that can be read."""
         if not pairs:
             return {}
-        times = {
-            pair: found.windows for pair, found in zip(pairs, await self._directory.memberships(pairs), strict=True)
-        }
-        return {
-            (group_id, version): tuple(
-                [user_id for user_id in user_ids if any(time.shows(version) for time in times[group_id, user_id])]
-            )
-            for (group_id, version), user_ids in late.items()
-        }
+        try:
+            found = await self._directory.memberships(pairs)
+        except ChappeError as error:
+            by_group: dict[ConversationId, list[_Pair]] = {}
+            for pair in pairs:
+                by_group.setdefault(pair[0], []).append(pair)
+            if len(by_group) == 1:
+                failures.append(error)
+                return {}
+            # It may be one group's fault.
+            answers = await asyncio.gather(*[self._windows(asked, failures) for asked in by_group.values()])
+            return {pair: windows for answer in answers for pair, windows in answer.items()}
+        return {pair: membership.windows for pair, membership in zip(pairs, found, strict=True)}
 
     async def _write(self, units: list[_Unit]) -> None:
         """Writes once: a repetition looks anew at who is to have the rows, for somebody may have been removed.
@@ -166,6 +232,15 @@ def _origin(event: Event) -> int:
     return event.device_id if isinstance(event, EditEvent | RevokeEvent | ReactionEvent) else 0
 
 
+def _least_version(entries: list[Entry]) -> int:
+    """Returns the version that a group has to be known in."""
+    return max(entry.members_version for entry in entries)
+
+
+def _is_known(group: DirectoryGroup, entries: list[Entry]) -> bool:
+    return not group.exists or group.version >= _least_version(entries)
+
+
 def _units(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -> Iterator[_Unit]:
     """Divides the entries of a group, in order, into what one call of the store can write."""
     same: dict[bytes, list[Entry]] = {}
@@ -186,7 +261,7 @@ def _bundles(group: DirectoryGroup, entries: list[Entry], returned: _Returned) -
     bundles = [_bundle(shared, user_ids) for seen, user_ids in _audiences(group, entries) for shared in _shared(seen)]
     if returned:
         bundles += [
-            _bundle([entry], returned.get((group.group_id, entry.members_version), ()))
+            _bundle([entry], returned.get(entry.members_version, ()))
             for entry in entries
             if not isinstance(entry.event, MessageEvent)
         ]

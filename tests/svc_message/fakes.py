@@ -12,7 +12,7 @@ from svc_message.model.group import DirectoryGroup, Membership, Window
 from svc_message.protocol import mint_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from svc_message.model import ConversationId, Event, Position
     from svc_message.model.group import Entry
@@ -137,6 +137,9 @@ class FakeGroupDirectory:
         """Times in groups that are over."""
         self.reads = 0
         self.is_down = False
+        self.broken: set[bytes] = set()
+        """Groups that cannot be read, though the others can."""
+        self.before_read: Callable[[], None] = lambda: None
 
     def add(self, group: DirectoryGroup) -> None:
         """Adds a group, or its next version, with a copy of it."""
@@ -150,17 +153,20 @@ class FakeGroupDirectory:
         return self.copies.get(group_id)
 
     async def read(self, group_ids: Sequence[ConversationId]) -> list[DirectoryGroup]:
-        self._ask()
+        self.before_read()
+        self._ask(group_ids)
         return [self.truth.get(group_id, no_group(group_id)) for group_id in group_ids]
 
     async def memberships(self, pairs: Sequence[tuple[ConversationId, UserId]]) -> list[Membership]:
-        self._ask()
+        self._ask([group_id for group_id, _ in pairs])
         return [self._membership(group_id, user_id) for group_id, user_id in pairs]
 
-    def _ask(self) -> None:
+    def _ask(self, group_ids: Sequence[ConversationId]) -> None:
         self.reads += 1
         if self.is_down:
             raise UnavailableError("svc_identity", "it does not answer")
+        if not self.broken.isdisjoint(group_ids):
+            raise UnavailableError("svc_identity", "it cannot read this group")
 
     def _membership(self, group_id: ConversationId, user_id: UserId) -> Membership:
         group = self.truth.get(group_id, no_group(group_id))

@@ -311,6 +311,51 @@ async def test_a_group_that_is_known_as_older_holds_up_no_other(expansions: Expa
     assert await expansions.has(other.bob) == [behind.message_id]
 
 
+async def test_a_group_that_cannot_be_read_holds_up_no_other(expansions: Expansions) -> None:
+    broken, unknown = GroupDesk(), GroupDesk()
+    expansions.directory.change(group_of(unknown.group_id, *unknown.members))
+    expansions.directory.broken.add(broken.group_id)
+    said = [broken.say(), expansions.desk.say(), unknown.say()]
+
+    with pytest.raises(UnavailableError, match="this group"):
+        await expansions.expand(*said)
+
+    assert expansions.done == [said[1].position, said[2].position]
+    assert await expansions.has(expansions.desk.bob) == [said[1].message_id]
+    assert await expansions.has(unknown.bob) == [said[2].message_id]
+
+
+async def test_groups_of_which_there_are_copies_do_not_wait_for_the_others(expansions: Expansions) -> None:
+    unknown = GroupDesk()
+    expansions.directory.change(group_of(unknown.group_id, *unknown.members))
+    said = [unknown.say(), expansions.desk.say()]
+    done_before: list[Position] = []
+    expansions.directory.before_read = lambda: done_before.extend(expansions.done)
+
+    await expansions.expand(*said)
+
+    assert done_before == [said[1].position]
+    assert expansions.done == [said[1].position, said[0].position]
+
+
+async def test_a_group_whose_past_cannot_be_read_holds_up_no_other(expansions: Expansions) -> None:
+    desk, others = expansions.desk, [GroupDesk(), GroupDesk()]
+    for one in (desk, *others):
+        newcomer = stranger()
+        expansions.directory.add(joined(group_of(one.group_id, *one.members, newcomer, version=2), newcomer, 2))
+    entries = [
+        Entry(action.position, one.group_id, one.bob, 1, event_of(action, action.accepted_ms))
+        for one in (desk, *others)
+        for action in [one.do(one.say(), ActionKind.REACTION, b"+1", user=one.bob)]
+    ]
+    expansions.directory.broken.add(desk.group_id)
+
+    with pytest.raises(UnavailableError, match="this group"):
+        await expansions.expanding.expand(entries, expansions.note)
+
+    assert expansions.done == [entry.position for entry in entries[1:]]
+
+
 async def test_the_chat_list_is_moved_up_for_who_sees_the_newest_message(expansions: Expansions) -> None:
     desk, dave, erin = expansions.desk, stranger(), stranger()
     grown = group_of(desk.group_id, *desk.members, dave, erin, version=3)
