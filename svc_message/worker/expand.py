@@ -16,7 +16,7 @@ from svc_message.protocol import milliseconds_of
 from svc_message.protocol.journal import CHECKPOINT_INTERVAL_S, SILENCE_S, LowWater, adopted_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from chappe.runtime.clock import Seams
     from chappe.runtime.tasks import Tasks
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from svc_message.ports.group import Journal
     from svc_message.protocol import LedgerClock
     from svc_message.service.expand import Expanding
+
+    _Done = Callable[[Iterable[Position]], None]
 
 LARGE_GROUP = 256
 """Groups with more members are expanded beside the others, which do not wait for them."""
@@ -135,9 +137,12 @@ class JournalWorker:
             self._low_water.done(positions)
 
         try:
-            await self._expanding.expand(list(left.values()), done)
-        except ChappeError as error:
-            _log.warning("%d entries of the journal wait: %s", len(left), error.message)
+            await _expand(self._expanding, left, done)
+        except Exception as error:  # noqa: BLE001 - a supervisor: whatever a bug does, what was promised is not dropped
+            if isinstance(error, ChappeError):
+                _log.warning("%d entries of the journal wait: %s", len(left), error.message)
+            else:
+                _log.exception("%d entries of the journal cannot be expanded, and are tried again", len(left))
             await self._seams.clock.sleep(self._delay_s)
             self._delay_s = min(self._delay_s * 2, LAST_RETRY_S)
             # Behind what has come meanwhile: one group that cannot be expanded must not hold up all others.
@@ -239,14 +244,21 @@ class _Adoption:
 
     async def expand(self, entries: Sequence[Entry]) -> int:
         """Expands what was not done before, or notes why that has to wait; returns how much is done now."""
-        left = [entry for entry in entries if entry.position not in self.settled]
-        count = len(self.settled)
-        self._low_water.begin([entry.position for entry in left])
+        left = {entry.position: entry for entry in entries if entry.position not in self.settled}
+        count = len(left)
+
+        def done(positions: Iterable[Position]) -> None:
+            for position in positions:
+                del left[position]
+                self.settled.add(position)
+                self._low_water.done([position])
+
+        self._low_water.begin(list(left))
         try:
-            await self._expanding.expand(left, self._done)
+            await _expand(self._expanding, left, done)
         except Exception as error:  # noqa: BLE001 - kept for `check`: one page must not hold up all that follow
             self._failure = self._failure or error
-        return len(self.settled) - count
+        return count - len(left)
 
     def mark(self, bound: Position) -> Position:
         """Returns the mark, which passes neither the bound nor what has to wait."""
@@ -257,10 +269,41 @@ class _Adoption:
         if self._failure is not None:
             raise self._failure
 
-    def _done(self, positions: Iterable[Position]) -> None:
-        found = list(positions)
-        self.settled.update(found)
-        self._low_water.done(found)
+
+async def _expand(expanding: Expanding, left: dict[Position, Entry], done: _Done) -> None:
+    """Expands entries; after an error that nobody expected one by one, so that it holds up only the one it is about.
+
+    Args:
+        expanding: The rules.
+        left: What is to be expanded; `done` takes out what it is called for.
+        done: Is told step by step what is done.
+
+    Raises:
+        ChappeError: The store or the directory does not answer.
+        Exception: An entry ends in another error; all others were tried.
+    """
+    try:
+        await expanding.expand(list(left.values()), done)
+    except ChappeError:
+        raise
+    except Exception as error:
+        if len(left) == 1:
+            raise
+        _log.warning("%d entries of the journal are expanded one by one: %r", len(left), error)
+        await _expand_each(expanding, list(left.values()), done)
+
+
+async def _expand_each(expanding: Expanding, entries: Sequence[Entry], done: _Done) -> None:
+    failure: Exception | None = None
+    for entry in entries:
+        try:
+            await expanding.expand([entry], done)
+        except ChappeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised in the end: the others are not to wait for this one
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def _position_after_all(clock: LedgerClock) -> Position | None:

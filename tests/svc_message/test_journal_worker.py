@@ -38,6 +38,8 @@ class FaultyGroupStore(MemoryGroupStore):
     can_expand = True
     is_down = False
     expansions = 0
+    fails_after: int | None = None
+    """So many calls are answered."""
     stuck_group: ConversationId | None = None
 
     def __init__(self, store: MemoryMessageStore, journal: MemoryJournal) -> None:
@@ -52,7 +54,8 @@ class FaultyGroupStore(MemoryGroupStore):
     async def expand(self, expansions: Sequence[Expansion], touches: Sequence[Touch]) -> None:
         self.ask()
         self.expansions += 1
-        if not self.can_expand or any(one.conversation_id == self.stuck_group for one in expansions):
+        is_over = self.fails_after is not None and self.expansions > self.fails_after
+        if is_over or not self.can_expand or any(one.conversation_id == self.stuck_group for one in expansions):
             raise UnavailableError("store", "the outcome is unknown")
         events = [event for one in expansions for event in one.events if isinstance(event, MessageEvent)]
         if any(event.message_id in self.stumbles_at for event in events):
@@ -432,7 +435,7 @@ async def test_an_entry_that_has_to_wait_holds_up_no_other_of_its_orphan_and_rep
     assert await house.shards() == {Shard(2)}
 
 
-async def test_an_error_of_a_page_that_nobody_expected_holds_up_no_later_page_of_its_orphan(
+async def test_an_error_that_nobody_expected_holds_up_nothing_else_of_an_orphan(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(expand, "PAGE_ENTRIES", 3)
@@ -446,11 +449,11 @@ async def test_an_error_of_a_page_that_nobody_expected_holds_up_no_later_page_of
 
     await house.clock.advance(SILENCE_S + 60)
 
-    assert await house.has(house.desk.bob) == sent[3:]
+    assert await house.has(house.desk.bob) == [sent[0], *sent[2:]]
     assert "shard 1 of the journal cannot be adopted" in caplog.text
     house.groups.stumbles_at.clear()
     await house.clock.advance(SILENCE_S)
-    assert await house.has(house.desk.bob) == [*sent[3:], *sent[:3]]
+    assert await house.has(house.desk.bob) == [sent[0], *sent[2:], sent[1]]
     assert await house.shards() == {Shard(2)}
 
 
@@ -557,6 +560,44 @@ async def test_a_group_that_cannot_be_expanded_holds_up_no_other(house: House) -
     await house.clock.advance(LAST_RETRY_S + 1)
 
     assert await house.has(house.desk.bob) == [sent]
+
+
+async def test_an_error_that_nobody_expected_loses_no_entry_and_holds_up_no_other(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = await house.process()
+    sent = [await process.send(number) for number in range(1, 4)]
+    house.groups.stumbles_at = {sent[1]}
+
+    await house.clock.advance(LAST_RETRY_S * 3)
+
+    assert await house.has(house.desk.bob) == [sent[0], sent[2]]
+    assert process.worker.begun == 1
+    assert "an error of a driver" in caplog.text
+    house.groups.stumbles_at.clear()
+    await house.clock.advance(LAST_RETRY_S + 1)
+    assert await house.has(house.desk.bob) == [sent[0], sent[2], sent[1]]
+    assert (process.worker.begun, process.worker.expanded) == (0, 3)
+
+
+async def test_tries_after_an_error_that_nobody_expected_grow_rarer(house: House) -> None:
+    process = await house.process()
+    house.groups.stumbles_at = {await process.send(1)}
+
+    await house.clock.advance(60)
+
+    assert 20 <= house.groups.expansions <= 50
+
+
+async def test_a_store_that_fails_while_entries_are_tried_one_by_one_is_left_alone(house: House) -> None:
+    process = await house.process()
+    sent = [await process.send(number) for number in range(1, 4)]
+    house.groups.stumbles_at, house.groups.fails_after = {sent[0]}, 1
+
+    await settle()
+
+    assert house.groups.expansions == 2
+    assert process.worker.begun == 3
 
 
 async def test_a_clock_that_cannot_be_trusted_keeps_the_shard_alive(house: House) -> None:
