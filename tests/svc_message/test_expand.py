@@ -17,6 +17,7 @@ from svc_message.model import DeviceId, MessageEvent, UserId
 from svc_message.model.action import ActionKind, event_of
 from svc_message.model.group import Entry, Window
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock
+from svc_message.service import expand
 from svc_message.service.expand import MAX_ROWS, MAX_SHARED, Expanding
 from tests.svc_message.desk import inbox, stranger
 from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, ManualClock
@@ -398,8 +399,12 @@ versions = st.integers(1, 5)
 @given(
     joins=st.lists(versions, min_size=1, max_size=8),
     messages=st.lists(st.tuples(versions, st.integers(0, 7)), min_size=1, max_size=8),
+    max_shared=st.sampled_from([1, MAX_SHARED]),
+    max_rows=st.sampled_from([1, 8, MAX_ROWS]),
 )
-async def test_every_member_gets_exactly_what_it_may_see(joins: list[int], messages: list[tuple[int, int]]) -> None:
+async def test_every_member_gets_exactly_what_it_may_see(
+    joins: list[int], messages: list[tuple[int, int]], max_shared: int, max_rows: int
+) -> None:
     users = sorted(stranger() for _ in joins)
     desk = GroupDesk()
     expansions = Expansions(desk)
@@ -407,8 +412,12 @@ async def test_every_member_gets_exactly_what_it_may_see(joins: list[int], messa
     expansions.directory.add(group._replace(joined_versions=tuple(joins), latest_join=max(joins)))
     said = [desk.say(version=version, sender=users[who % len(users)]) for version, who in messages]
 
-    await expansions.expand(*said)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expand, "MAX_SHARED", max_shared)
+        patch.setattr(expand, "MAX_ROWS", max_rows)
+        await expansions.expand(*said)
 
+    assert expansions.done == [message.position for message in said]
     for user_id, join in zip(users, joins, strict=True):
         entitled = {message.message_id for message in said if join <= message.members_version}
         own = {message.message_id for message in said if message.sender_id == user_id}

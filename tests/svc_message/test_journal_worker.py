@@ -433,6 +433,7 @@ async def test_an_entry_that_has_to_wait_holds_up_no_other_of_its_orphan_and_rep
     assert len(await house.has(house.desk.bob)) == 7
     assert second.worker.adopted == 7
     assert await house.shards() == {Shard(2)}
+    assert second.worker._settled == {}
 
 
 async def test_an_error_that_nobody_expected_holds_up_nothing_else_of_an_orphan(
