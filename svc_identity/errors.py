@@ -52,7 +52,7 @@ class DeviceNotFoundError(ChappeError):
 
 
 class DeviceUnlinkedError(ChappeError):
-    """Refuses the sign-in of a device that was unlinked; only the holder of its key learns this."""
+    """Refuses a device that was unlinked; only the holder of its key or of a token of it learns this."""
 
     code = "UNAUTHENTICATED"
     reason = "DEVICE_NOT_FOUND"

@@ -2,7 +2,7 @@
 
 from svc_identity.adapters.database_postgres import Database, Work, uuid_of
 from svc_identity.adapters.session_store_postgres import device_of
-from svc_identity.errors import DeviceNotFoundError, LinkCodeNotFoundError
+from svc_identity.errors import DeviceNotFoundError, DeviceUnlinkedError, LinkCodeNotFoundError
 from svc_identity.model import Charge, Device, DeviceId, DeviceRef, Grant, Joining, UserId
 from svc_identity.protocol.limit import check_devices
 
@@ -23,15 +23,18 @@ class PostgresDeviceStore:
             )
         return [device_of(row) for row in rows]
 
-    async def start_link(self, user_id: UserId, code: Grant, charge: Charge) -> None:
-        """Stores a link code."""
+    async def start_link(self, device: DeviceRef, code: Grant, charge: Charge) -> None:
+        """Stores a link code, which is good while the device that asks for it is linked."""
 
         async def work(work: Work) -> None:
-            check_devices(await work.count_devices(user_id))
-            await work.charge(user_id, charge)
+            count = await work.count_devices(device.user_id)
+            if not await _is_linked(work, device):
+                raise DeviceUnlinkedError("this device was unlinked; register or link it again")
+            check_devices(count)
+            await work.charge(device.user_id, charge)
             await work.run(
-                "INSERT INTO link_codes (code_hmac, user_id, expire_ms) VALUES (%s, %s, %s)",
-                *(code.secret_hash, uuid_of(user_id), code.expire_ms),
+                "INSERT INTO link_codes (code_hmac, user_id, asking_device_id, expire_ms) VALUES (%s, %s, %s, %s)",
+                *(code.secret_hash, uuid_of(device.user_id), device.device_id, code.expire_ms),
             )
 
         await self._database.write(work)
@@ -41,8 +44,8 @@ class PostgresDeviceStore:
 
         async def work(work: Work) -> DeviceRef:
             code = await work.row(
-                "SELECT user_id, public_key, device_id FROM link_codes WHERE code_hmac = %s AND expire_ms > %s "
-                "FOR UPDATE",
+                "SELECT user_id, public_key, device_id, asking_device_id FROM link_codes "
+                "WHERE code_hmac = %s AND expire_ms > %s FOR UPDATE",
                 *(joining.code_hmac, joining.now_ms),
             )
             if code is None:
@@ -52,7 +55,13 @@ class PostgresDeviceStore:
                 if code[1] != joining.public_key:
                     raise LinkCodeNotFoundError("the link code was used; make a new one on the other device")
                 return DeviceRef(user_id, DeviceId(code[2]))
-            check_devices(await work.count_devices(user_id))
+            count = await work.count_devices(user_id)
+            # A code that names no device finds none.
+            if not await _is_linked(work, DeviceRef(user_id, DeviceId(code[3]))):
+                raise LinkCodeNotFoundError(
+                    "the device that made the link code was unlinked; make a new one on another"
+                )
+            check_devices(count)
             device = await work.add_device(user_id, joining.public_key, joining.platform, joining.now_ms)
             await work.run(
                 "UPDATE link_codes SET public_key = %s, device_id = %s WHERE code_hmac = %s",
@@ -70,3 +79,12 @@ class PostgresDeviceStore:
                 raise DeviceNotFoundError("this account has no such device; list its devices")
 
         await self._database.write(work)
+
+
+async def _is_linked(work: Work, device: DeviceRef) -> bool:
+    """Returns whether a device is linked; it stays so while the account is held, for unlinking changes the account."""
+    row = await work.row(
+        "SELECT 1 FROM devices WHERE (user_id, device_id) = (%s, %s) AND unlink_ms IS NULL",
+        *(uuid_of(device.user_id), device.device_id),
+    )
+    return row is not None

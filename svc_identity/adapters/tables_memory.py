@@ -68,7 +68,7 @@ class GrantRow:
 
     expire_ms: int
     phone: Phone | None = None
-    user_id: UserId | None = None
+    asked_by: DeviceRef | None = None
     public_key: bytes = b""
     joined: DeviceRef | None = None
 

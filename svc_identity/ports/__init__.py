@@ -122,10 +122,11 @@ class DeviceStore(Protocol):
         """Returns the linked devices, by id."""
         ...
 
-    async def start_link(self, user_id: UserId, code: Grant, charge: Charge) -> None:
-        """Stores a link code.
+    async def start_link(self, device: DeviceRef, code: Grant, charge: Charge) -> None:
+        """Stores a link code, which is good while the device that asks for it is linked.
 
         Raises:
+            DeviceUnlinkedError: The device is not linked.
             TooManyDevicesError: The account can have no more.
             RateLimitedError: The charge is too much.
         """
@@ -135,7 +136,7 @@ class DeviceStore(Protocol):
         """Adds a device; the same code and key get the same answer again.
 
         Raises:
-            LinkCodeNotFoundError: The code is unknown, expired, or used with another key.
+            LinkCodeNotFoundError: The code is unknown, expired or used with another key, or its device is unlinked.
             TooManyDevicesError: The account can have no more.
         """
         ...

@@ -28,7 +28,8 @@ class DeviceRpc(device_service_pb2_grpc.DeviceServiceServicer):
 
     async def StartLink(self, request: wire.StartLinkRequest, context: Any) -> wire.StartLinkResponse:
         """Makes a code with which one more device joins the account."""
-        link_code = await self._rules.start_link(UserId(principal().user_id))
+        caller = principal()
+        link_code = await self._rules.start_link(DeviceRef(UserId(caller.user_id), DeviceId(caller.device_id)))
         return wire.StartLinkResponse(link_code=link_code, lifetime_ms=LINK_LIFE_MS)
 
     async def LinkDevice(self, request: wire.LinkDeviceRequest, context: Any) -> wire.LinkDeviceResponse:

@@ -23,13 +23,13 @@ class DeviceRules:
         """Returns the linked devices, by id."""
         return await self._store.list_devices(user_id)
 
-    async def start_link(self, user_id: UserId) -> str:
-        """Returns a code with which one more device joins the account within 5 minutes."""
+    async def start_link(self, device: DeviceRef) -> str:
+        """Returns a code with which one more device joins the account of this one, within 5 minutes."""
         now_ms = self._clock.wall_ms()
         link_code = draw_link_code(self._randomness)
         grant = Grant(link_code_hmac(self._pepper, link_code), now_ms + LINK_LIFE_MS)
         charge = Charge(budget=LINKS, amount=1, limit=self._links_per_day, now_ms=now_ms)
-        await self._store.start_link(user_id, grant, charge)
+        await self._store.start_link(device, grant, charge)
         return link_code
 
     async def link(self, typed_code: str, public_key: bytes, platform: str, proof: bytes) -> DeviceRef:

@@ -362,6 +362,21 @@ async def test_link_needs_a_fresh_code_and_its_proof(door: Door, key: Ed25519Pri
     assert refused == expected
 
 
+async def test_link_code_of_a_device_that_left_is_refused(door: Door, key: Ed25519PrivateKey) -> None:
+    device = await door.register(key)
+    started = await door.call(DEVICE, "StartLink", device_service_pb2.StartLinkRequest(), device)
+    await door.call(DEVICE, "LinkDevice", link_request(started.link_code, Ed25519PrivateKey.generate()))
+    second = DeviceRef(device.user_id, DeviceId(2))
+    started = await door.call(DEVICE, "StartLink", device_service_pb2.StartLinkRequest(), second)
+    await door.call(DEVICE, "UnlinkDevice", device_service_pb2.UnlinkDeviceRequest(device_id=2), device)
+
+    refused = await door.refusal(DEVICE, "LinkDevice", link_request(started.link_code, Ed25519PrivateKey.generate()))
+    another = await door.refusal(DEVICE, "StartLink", device_service_pb2.StartLinkRequest(), second)
+
+    assert refused == ("NOT_FOUND", "LINK_CODE_NOT_FOUND")
+    assert another == ("UNAUTHENTICATED", "DEVICE_NOT_FOUND")
+
+
 async def test_link_codes_are_budgeted(door: Door, key: Ed25519PrivateKey) -> None:
     device = await door.register(key)
     for _ in range(20):

@@ -50,10 +50,14 @@ def sign_in(device: DeviceRef, nonce: bytes = b"n" * 16, now_ms: int = START_MS)
     )
 
 
-async def link(store: IdentityStore, user_id: UserId, key: bytes = b"") -> DeviceRef:
+async def link_code(store: IdentityStore, device: DeviceRef) -> bytes:
     code = RANDOM.token(32)
-    await store.devices.start_link(user_id, Grant(code, START_MS + 300_000), charge())
-    return await store.devices.link_device(joining(code, key))
+    await store.devices.start_link(device, Grant(code, START_MS + 300_000), charge())
+    return code
+
+
+async def link(store: IdentityStore, device: DeviceRef) -> DeviceRef:
+    return await store.devices.link_device(joining(await link_code(store, device)))
 
 
 def joining(code: bytes, key: bytes = b"", now_ms: int = START_MS) -> Joining:
@@ -223,7 +227,7 @@ async def test_token_works_once_in_its_time(store: IdentityStore, spoil: str) ->
 async def test_registering_again_keeps_the_user_and_ends_everything_else(store: IdentityStore) -> None:
     phone = new_phone()
     old = await register(store, phone)
-    second = await link(store, old.user_id)
+    second = await link(store, old)
     await store.sessions.open_session(sign_in(old))
 
     new = await register(store, phone, "Ada again")
@@ -326,9 +330,9 @@ async def test_two_newest_signing_keys_count(store: IdentityStore) -> None:
 async def test_linked_device_gets_the_next_id(store: IdentityStore) -> None:
     first = await register(store)
 
-    second = await link(store, first.user_id)
+    second = await link(store, first)
     await store.devices.unlink_device(second, START_MS)
-    third = await link(store, first.user_id)
+    third = await link(store, first)
 
     assert (second.device_id, third.device_id) == (2, 3)
     assert [device.device_id for device in await store.devices.list_devices(first.user_id)] == [1, 3]
@@ -336,9 +340,7 @@ async def test_linked_device_gets_the_next_id(store: IdentityStore) -> None:
 
 @pytest.mark.parametrize("spoil", ["used by another key", "expired", "unknown"])
 async def test_link_code_works_once_in_its_time(store: IdentityStore, spoil: str) -> None:
-    user_id = (await register(store)).user_id
-    code = RANDOM.token(32)
-    await store.devices.start_link(user_id, Grant(code, START_MS + 300_000), charge())
+    code = await link_code(store, await register(store))
     if spoil == "used by another key":
         await store.devices.link_device(joining(code))
 
@@ -349,20 +351,47 @@ async def test_link_code_works_once_in_its_time(store: IdentityStore, spoil: str
 
 
 async def test_retry_of_link_with_same_key_gets_same_answer(store: IdentityStore) -> None:
-    user_id = (await register(store)).user_id
-    code = RANDOM.token(32)
-    await store.devices.start_link(user_id, Grant(code, START_MS + 300_000), charge())
+    code = await link_code(store, await register(store))
 
     answers = [await store.devices.link_device(joining(code, b"k" * 32)) for _ in range(2)]
 
     assert answers[0] == answers[1]
 
 
+async def test_link_code_ends_with_the_device_that_asked_for_it(store: IdentityStore) -> None:
+    owner = await register(store)
+    stolen = await link(store, owner)
+    code, own_code = await link_code(store, stolen), await link_code(store, owner)
+
+    await store.devices.unlink_device(stolen, START_MS)
+
+    with pytest.raises(LinkCodeNotFoundError):
+        await store.devices.link_device(joining(code))
+    assert (await store.devices.link_device(joining(own_code))).device_id == 3
+
+
+async def test_link_code_from_before_registering_again_links_nobody(store: IdentityStore) -> None:
+    phone = new_phone()
+    code = await link_code(store, await register(store, phone))
+
+    new = await register(store, phone)
+
+    with pytest.raises(LinkCodeNotFoundError):
+        await store.devices.link_device(joining(code))
+    assert [device.device_id for device in await store.devices.list_devices(new.user_id)] == [2]
+
+
+async def test_unlinked_device_gets_no_link_code(store: IdentityStore) -> None:
+    device = await register(store)
+    await store.devices.unlink_device(device, START_MS)
+
+    with pytest.raises(DeviceUnlinkedError):
+        await link_code(store, device)
+
+
 async def test_ninth_device_is_refused_even_at_once(store: IdentityStore) -> None:
-    user_id = (await register(store)).user_id
-    codes = [RANDOM.token(32) for _ in range(9)]
-    for code in codes:
-        await store.devices.start_link(user_id, Grant(code, START_MS + 300_000), charge())
+    device = await register(store)
+    codes = [await link_code(store, device) for _ in range(9)]
 
     results = await asyncio.gather(
         *(store.devices.link_device(joining(code)) for code in codes), return_exceptions=True
@@ -372,7 +401,7 @@ async def test_ninth_device_is_refused_even_at_once(store: IdentityStore) -> Non
     assert sorted(linked) == [2, 3, 4, 5, 6, 7, 8]
     assert sum(isinstance(result, TooManyDevicesError) for result in results) == 2
     with pytest.raises(TooManyDevicesError):
-        await store.devices.start_link(user_id, Grant(b"x" * 32, START_MS + 1), charge())
+        await link_code(store, device)
 
 
 async def test_unlinked_device_signs_in_no_more(store: IdentityStore) -> None:
@@ -542,8 +571,8 @@ async def test_blocks_are_listed_lifted_and_told_to_services(store: IdentityStor
 
 
 async def test_every_change_raises_the_version(store: IdentityStore) -> None:
-    owner, bob = (await register(store)).user_id, (await register(store)).user_id
-    versions = []
+    device, bob = await register(store), (await register(store)).user_id
+    owner, versions = device.user_id, list[int]()
 
     async def version() -> int:
         return (await store.profiles.users([owner]))[0].version
@@ -553,7 +582,7 @@ async def test_every_change_raises_the_version(store: IdentityStore) -> None:
     versions.append(await version())
     await store.contacts.block(owner, bob)
     versions.append(await version())
-    await link(store, owner)
+    await link(store, device)
     versions.append(await version())
 
     assert versions == sorted(set(versions))

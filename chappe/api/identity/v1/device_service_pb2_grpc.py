@@ -73,8 +73,9 @@ class DeviceServiceServicer:
     def StartLink(self, request, context):
         """Makes a short code with which one more device joins the account.
 
-        The code lives for 5 minutes and works once. Not idempotent: every call makes a code of its own.
-        Fails with TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+        The code works once, for 5 minutes, and no longer than the device that asked for it is linked.
+        Not idempotent: every call makes a code of its own. Fails with DEVICE_NOT_FOUND (as UNAUTHENTICATED: the device was
+        unlinked), TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

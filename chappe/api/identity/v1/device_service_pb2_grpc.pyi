@@ -41,8 +41,9 @@ class DeviceServiceStub:
     StartLink: _grpc.UnaryUnaryMultiCallable[_device_service_pb2.StartLinkRequest, _device_service_pb2.StartLinkResponse]
     """Makes a short code with which one more device joins the account.
 
-    The code lives for 5 minutes and works once. Not idempotent: every call makes a code of its own.
-    Fails with TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+    The code works once, for 5 minutes, and no longer than the device that asked for it is linked.
+    Not idempotent: every call makes a code of its own. Fails with DEVICE_NOT_FOUND (as UNAUTHENTICATED: the device was
+    unlinked), TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
     """
     LinkDevice: _grpc.UnaryUnaryMultiCallable[_device_service_pb2.LinkDeviceRequest, _device_service_pb2.LinkDeviceResponse]
     """Makes the caller a device of the account that gave out the code.
@@ -72,8 +73,9 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     StartLink: _aio.UnaryUnaryMultiCallable[_device_service_pb2.StartLinkRequest, _device_service_pb2.StartLinkResponse]  # type: ignore[assignment]
     """Makes a short code with which one more device joins the account.
 
-    The code lives for 5 minutes and works once. Not idempotent: every call makes a code of its own.
-    Fails with TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+    The code works once, for 5 minutes, and no longer than the device that asked for it is linked.
+    Not idempotent: every call makes a code of its own. Fails with DEVICE_NOT_FOUND (as UNAUTHENTICATED: the device was
+    unlinked), TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
     """
     LinkDevice: _aio.UnaryUnaryMultiCallable[_device_service_pb2.LinkDeviceRequest, _device_service_pb2.LinkDeviceResponse]  # type: ignore[assignment]
     """Makes the caller a device of the account that gave out the code.
@@ -112,8 +114,9 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_device_service_pb2.StartLinkResponse, _abc.Awaitable[_device_service_pb2.StartLinkResponse]]:
         """Makes a short code with which one more device joins the account.
 
-        The code lives for 5 minutes and works once. Not idempotent: every call makes a code of its own.
-        Fails with TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
+        The code works once, for 5 minutes, and no longer than the device that asked for it is linked.
+        Not idempotent: every call makes a code of its own. Fails with DEVICE_NOT_FOUND (as UNAUTHENTICATED: the device was
+        unlinked), TOO_MANY_DEVICES, RATE_LIMITED and DEPENDENCY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
