@@ -62,12 +62,20 @@ class MemoryRegistrationStore:
             if token.public_key != registration.public_key:
                 raise InvalidRegistrationTokenError("the registration token was used; verify again")
             return token.joined
+        self._end_others(token.phone, registration.token_hash)
         user = self._take_over(token.phone, registration) or self._create(token.phone, registration)
         token.public_key = registration.public_key
         token.joined = self._tables.add_device(
             user, registration.public_key, registration.platform, registration.now_ms
         )
         return token.joined
+
+    def _end_others(self, phone: Phone, token_hash: bytes) -> None:
+        for row in self._tables.verifications.values():
+            row.is_used = row.is_used or row.verification.phone == phone
+        for other_hash, other in list(self._tables.tokens.items()):
+            if other.phone == phone and other.joined is None and other_hash != token_hash:
+                del self._tables.tokens[other_hash]
 
     def _take_over(self, phone: Phone, registration: Registration) -> UserRow | None:
         user = self._tables.user_of(phone)

@@ -93,6 +93,12 @@ class PostgresRegistrationStore:
         """Makes an account or takes it over; the same token and key get the same answer again."""
 
         async def work(work: Work) -> DeviceRef:
+            # The number before the token: whoever registers it ends its other tokens, also one that is held here.
+            named = await work.row(
+                "SELECT phone_e164 FROM registration_tokens WHERE token_hash = %s", registration.token_hash
+            )
+            if named is not None:
+                await work.lock_phone(named[0])
             token = await work.row(
                 "SELECT phone_e164, public_key, user_id, device_id FROM registration_tokens "
                 "WHERE token_hash = %s AND expire_ms > %s FOR UPDATE",
@@ -104,6 +110,7 @@ class PostgresRegistrationStore:
                 if token[1] != registration.public_key:
                     raise InvalidRegistrationTokenError("the registration token was used; verify again")
                 return DeviceRef(UserId(token[2]), DeviceId(token[3]))
+            await _end_others(work, Phone(token[0]), registration.token_hash)
             user_id = await _account(work, Phone(token[0]), registration)
             device = await work.add_device(user_id, registration.public_key, registration.platform, registration.now_ms)
             await work.run(
@@ -132,9 +139,18 @@ async def _charge_code(work: Work, charge: CodeCharge) -> None:
     )
 
 
+async def _end_others(work: Work, phone: Phone, token_hash: bytes) -> None:
+    """Ends the codes that were sent to a number, and its tokens but one and those that were used."""
+    # Verifications first: what somebody makes of one meanwhile is among the tokens then.
+    await work.run("UPDATE verifications SET is_used = true WHERE phone_e164 = %s AND NOT is_used", phone)
+    await work.run(
+        "DELETE FROM registration_tokens WHERE phone_e164 = %s AND public_key IS NULL AND token_hash <> %s",
+        *(phone, token_hash),
+    )
+
+
 async def _account(work: Work, phone: Phone, registration: Registration) -> UserId:
-    """Returns the account of a number, emptied of its devices, or a new one."""
-    await work.lock_phone(phone)
+    """Returns the account of a number that is locked, emptied of its devices, or a new one."""
     known = await work.row("SELECT user_id FROM users WHERE phone_e164 = %s FOR NO KEY UPDATE", phone)
     if known is None:
         await work.run(

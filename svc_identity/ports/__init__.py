@@ -64,8 +64,10 @@ class RegistrationStore(Protocol):
     async def register(self, registration: Registration) -> DeviceRef:
         """Makes an account or takes it over; the same token and key get the same answer again.
 
+        The other tokens and verifications of the number end, so that nobody takes it over with one from before.
+
         Raises:
-            InvalidRegistrationTokenError: The token is unknown, expired, or used with another key.
+            InvalidRegistrationTokenError: The token is unknown, expired, ended, or used with another key.
         """
         ...
 

@@ -20,7 +20,18 @@ from svc_identity.errors import (
     VerificationNotFoundError,
     WrongCodeError,
 )
-from svc_identity.model import ChangeKind, CodeCharge, DeviceId, DeviceRef, Grant, Joining, SessionId, SignIn, UserId
+from svc_identity.model import (
+    ChangeKind,
+    CodeCharge,
+    DeviceId,
+    DeviceRef,
+    Grant,
+    Joining,
+    SendPolicy,
+    SessionId,
+    SignIn,
+    UserId,
+)
 from svc_identity.ports import IdentityStore
 from svc_identity.protocol import limit
 from svc_identity.protocol.token import draw_signing_key
@@ -244,10 +255,57 @@ async def test_registering_one_number_twice_at_once_makes_one_user(store: Identi
     phone = new_phone()
     tokens = [await token_for(store, phone) for _ in range(4)]
 
-    devices = await asyncio.gather(*(store.registrations.register(registration(token)) for token in tokens))
+    results = await asyncio.gather(
+        *(store.registrations.register(registration(token)) for token in tokens), return_exceptions=True
+    )
 
-    assert len({device.user_id for device in devices}) == 1
-    assert sorted(device.device_id for device in devices) == [1, 2, 3, 4]
+    assert [result.device_id for result in results if isinstance(result, DeviceRef)] == [1]
+    assert sum(isinstance(result, InvalidRegistrationTokenError) for result in results) == 3
+
+
+async def test_registering_ends_the_other_tokens_of_the_number(store: IdentityStore) -> None:
+    phone = new_phone()
+    older, newer, of_another = [await token_for(store, number) for number in (phone, phone, new_phone())]
+    owner = await store.registrations.register(registration(newer, key=b"k" * 32))
+
+    with pytest.raises(InvalidRegistrationTokenError):
+        await store.registrations.register(registration(older))
+
+    assert [device.device_id for device in await store.devices.list_devices(owner.user_id)] == [1]
+    assert await store.registrations.register(registration(newer, key=b"k" * 32)) == owner
+    assert (await store.registrations.register(registration(of_another))).user_id != owner.user_id
+
+
+async def test_registering_ends_the_open_verifications_of_the_number(store: IdentityStore) -> None:
+    phone = new_phone()
+    ours, of_another = verification(phone), verification(new_phone())
+    for opened in (ours, of_another):
+        await store.registrations.open_verification(opened, POLICY)
+    await register(store, phone)
+
+    with pytest.raises(VerificationNotFoundError):
+        await store.registrations.redeem_code(ours.verification_id, b"right", TOKEN, START_MS)
+
+    await store.registrations.redeem_code(of_another.verification_id, b"right", TOKEN, START_MS)
+    # What was sent still counts: registering buys nobody another code.
+    with pytest.raises(RateLimitedError):
+        await store.registrations.open_verification(verification(phone), POLICY)
+
+
+async def test_code_typed_while_its_number_registers_gives_no_token_that_works(store: IdentityStore) -> None:
+    for _ in range(10):
+        phone, grant = new_phone(), Grant(RANDOM.token(32), START_MS + 300_000)
+        opened, token_hash = verification(phone), await token_for(store, phone)
+        await store.registrations.open_verification(opened, SendPolicy(wait_ms=0, per_day=1000))
+
+        await asyncio.gather(
+            store.registrations.redeem_code(opened.verification_id, b"right", grant, START_MS),
+            store.registrations.register(registration(token_hash)),
+            return_exceptions=True,
+        )
+
+        with pytest.raises(InvalidRegistrationTokenError):
+            await store.registrations.register(registration(grant.secret_hash))
 
 
 async def test_device_has_one_session_until_it_is_revoked(store: IdentityStore) -> None:

@@ -83,9 +83,9 @@ class RegistrationServiceServicer:
         """Makes the user of a verified phone number and its first device.
 
         A number that has an account keeps its user: all its devices are unlinked, all its sessions are ended, and the new
-        device gets an id that was never used. Idempotent: a retry with the same token and key gets the same answer; another
-        key with a used token is refused. Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and
-        DEPENDENCY_UNAVAILABLE.
+        device gets an id that was never used. Other tokens of the number and codes that were sent to it before end.
+        Idempotent: a retry with the same token and key gets the same answer; another key with a used token is refused.
+        Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

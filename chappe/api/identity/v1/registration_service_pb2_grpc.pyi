@@ -52,9 +52,9 @@ class RegistrationServiceStub:
     """Makes the user of a verified phone number and its first device.
 
     A number that has an account keeps its user: all its devices are unlinked, all its sessions are ended, and the new
-    device gets an id that was never used. Idempotent: a retry with the same token and key gets the same answer; another
-    key with a used token is refused. Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and
-    DEPENDENCY_UNAVAILABLE.
+    device gets an id that was never used. Other tokens of the number and codes that were sent to it before end.
+    Idempotent: a retry with the same token and key gets the same answer; another key with a used token is refused.
+    Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and DEPENDENCY_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -81,9 +81,9 @@ class RegistrationServiceAsyncStub(RegistrationServiceStub):
     """Makes the user of a verified phone number and its first device.
 
     A number that has an account keeps its user: all its devices are unlinked, all its sessions are ended, and the new
-    device gets an id that was never used. Idempotent: a retry with the same token and key gets the same answer; another
-    key with a used token is refused. Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and
-    DEPENDENCY_UNAVAILABLE.
+    device gets an id that was never used. Other tokens of the number and codes that were sent to it before end.
+    Idempotent: a retry with the same token and key gets the same answer; another key with a used token is refused.
+    Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and DEPENDENCY_UNAVAILABLE.
     """
 
 class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,9 +125,9 @@ class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes the user of a verified phone number and its first device.
 
         A number that has an account keeps its user: all its devices are unlinked, all its sessions are ended, and the new
-        device gets an id that was never used. Idempotent: a retry with the same token and key gets the same answer; another
-        key with a used token is refused. Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and
-        DEPENDENCY_UNAVAILABLE.
+        device gets an id that was never used. Other tokens of the number and codes that were sent to it before end.
+        Idempotent: a retry with the same token and key gets the same answer; another key with a used token is refused.
+        Fails with INVALID_FIELD, INVALID_REGISTRATION_TOKEN, INVALID_PROOF and DEPENDENCY_UNAVAILABLE.
         """
 
 def add_RegistrationServiceServicer_to_server(servicer: RegistrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
