@@ -8,7 +8,16 @@ from psycopg import errors
 
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.postgres import TidyConnection
-from svc_identity.adapters.database_postgres import NAME, Connection, Database, Row, Work, prepare, uuid_of
+from svc_identity.adapters.database_postgres import (
+    DOES_NOT_SERVE,
+    NAME,
+    Connection,
+    Database,
+    Row,
+    Work,
+    prepare,
+    uuid_of,
+)
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import Change, ChangeKind, ChangePage, Cursor, UserId
 from svc_identity.model.group import GroupChange, GroupChangeKind, GroupId, GroupNews, GroupRole
@@ -207,7 +216,7 @@ class PostgresLead:
     async def _row(self, query: str, *parameters: object) -> Row | None:
         try:
             return await Work(self._connection).row(query, *parameters)
-        except psycopg.OperationalError as error:
+        except DOES_NOT_SERVE as error:
             raise UnavailableError(NAME, f"the lead was lost: {error}") from error
 
 

@@ -20,6 +20,9 @@ from svc_identity.model import ChangeKind, Charge, DeviceId, DeviceRef, UserId
 from svc_identity.protocol.limit import check_charge, day_of
 
 NAME = "postgres"
+DOES_NOT_SERVE = (psycopg.OperationalError, psycopg.InternalError)
+"""What the driver raises when the database cannot do what it is asked. Among the second are a server that takes no
+writes, as a primary after another one took over, and one that ended a transaction for its time."""
 
 Row = tuple[Any, ...]
 Connection = AsyncConnection[Row]
@@ -236,7 +239,7 @@ class _Translated:
             raise _ClashedError from error
         if isinstance(error, errors.ForeignKeyViolation):
             raise UserNotFoundError("the account does not exist any more") from error
-        if isinstance(error, psycopg.OperationalError | PoolTimeout):
+        if isinstance(error, (*DOES_NOT_SERVE, PoolTimeout)):
             raise UnavailableError(NAME, f"{type(error).__name__}: {str(error).strip()}") from error
 
 

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.tasks import Tasks
-from svc_identity.adapters.change_log_postgres import PostgresChangeLog
+from svc_identity.adapters.change_log_postgres import PostgresChangeLog, PostgresLead
 from svc_identity.adapters.database_postgres import Database
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import ChangePage, Cursor
@@ -152,6 +152,17 @@ async def test_a_restore_begins_an_epoch_and_inboxes_are_told_on_from_where_they
     with pytest.raises(CursorExpiredError):
         await log.read(start)
     assert (await log.read(start._replace(epoch=raised))).cursor.epoch == raised
+
+
+async def test_lead_on_a_database_that_takes_no_writes_is_unavailable(database: Database) -> None:
+    log = PostgresChangeLog(database)
+    start = (await log.read(None)).cursor
+    async with log.lead() as lead:
+        assert isinstance(lead, PostgresLead)
+        await lead._connection.execute("SET default_transaction_read_only = on")
+
+        with pytest.raises(UnavailableError):
+            await lead.move(start)
 
 
 async def test_pruning_spares_what_inboxes_were_not_told_of(store: IdentityStore) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from chappe.runtime.engines import EmbeddedPostgres
 from chappe.runtime.errors import UnavailableError
-from svc_identity.adapters.database_postgres import Database
+from svc_identity.adapters.database_postgres import Database, Work
 
 
 async def test_after_a_long_outage_the_database_answers_as_soon_as_it_is_back(
@@ -27,3 +27,13 @@ async def test_after_a_long_outage_the_database_answers_as_soon_as_it_is_back(
         async with asyncio.timeout(3):
             await database.check()
     await engine.stop()
+
+
+async def test_database_that_takes_no_writes_is_unavailable(database: Database) -> None:
+    async def write(work: Work) -> None:
+        # As on a server that was the primary until another one took over.
+        await work.run("SET TRANSACTION READ ONLY")
+        await work.run("UPDATE identity_log SET mark = NULL")
+
+    with pytest.raises(UnavailableError):
+        await database.write(write)
