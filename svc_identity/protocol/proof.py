@@ -56,9 +56,14 @@ def check_signature(public_key: bytes, signature: bytes, signed: bytes) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:
-        raise InvalidProofError(
-            "the signature is not the device key's over the bytes that the contract names; sign those, with that key"
-        ) from error
+        raise wrong_signature() from error
+
+
+def wrong_signature() -> InvalidProofError:
+    """Returns the refusal of a signature that is not the device's; also of one for a device that does not exist."""
+    return InvalidProofError(
+        "the signature is not the device key's over the bytes that the contract names; sign those, with that key"
+    )
 
 
 def check_time(timestamp_ms: int, now_ms: int) -> None:

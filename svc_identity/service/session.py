@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from chappe.runtime.clock import Seams
 from chappe.runtime.errors import RateLimitedError, UnavailableError
-from svc_identity.errors import DeviceUnlinkedError, InvalidProofError
+from svc_identity.errors import DeviceUnlinkedError
 from svc_identity.model import DeviceId, DeviceRef, Session, SessionId, SignIn, SigningKey, UserId
 from svc_identity.ports import SessionStore
 from svc_identity.protocol.identifier import draw_uuid7
-from svc_identity.protocol.proof import WINDOW_MS, check_signature, check_time, session_proof
+from svc_identity.protocol.proof import WINDOW_MS, check_signature, check_time, session_proof, wrong_signature
 from svc_identity.protocol.token import (
     ROTATE_LEAST_MS,
     SIGN_DELAY_MS,
@@ -55,7 +55,8 @@ class SessionRules:
         check_time(proof.timestamp_ms, now_ms)
         device = await self._store.find_device(ref)
         if device is None:
-            raise InvalidProofError("there is no such device of that user; check both ids, or register")
+            # In the same words, or anybody could ask which devices an account has.
+            raise wrong_signature()
         check_signature(device.public_key, proof.signature, session_proof(ref, proof.timestamp_ms, proof.nonce))
         if not device.is_linked:
             raise DeviceUnlinkedError("this device was unlinked; register or link it again")
