@@ -96,9 +96,10 @@ class Work:
             account,
             charge.budget,
         )
-        used = row[1] if row is not None and row[0] == today else 0
+        # A day that has begun does not end because here, by another clock, it is still the one before.
+        used = row[1] if row is not None and row[0] >= today else 0
         await self.run(
-            "UPDATE account_budgets SET day = %s, used = %s WHERE user_id = %s AND budget = %s",
+            "UPDATE account_budgets SET day = greatest(day, %s), used = %s WHERE user_id = %s AND budget = %s",
             *(today, check_charge(charge, used), account, charge.budget),
         )
 

@@ -26,7 +26,8 @@ class MemoryRegistrationStore:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._codes: dict[tuple[str, bytes, int], int] = {}
+        # Of each budget of codes its hour, and what was used up in it.
+        self._codes: dict[tuple[str, bytes], tuple[int, int]] = {}
 
     async def open_verification(
         self, verification: Verification, policy: SendPolicy, charges: Sequence[CodeCharge] = ()
@@ -36,9 +37,7 @@ class MemoryRegistrationStore:
         rows = [row.verification for row in self._tables.verifications.values()]
         sent_ms = sorted(row.send_ms for row in rows if row.phone == verification.phone and row.send_ms > since_ms)
         wait_ms = check_resend(sent_ms, policy, verification.send_ms)
-        keys = [(charge.budget, charge.holder, hour_of(charge.now_ms)) for charge in charges]
-        used = [check_code_charge(charge, self._codes.get(key, 0)) for charge, key in zip(charges, keys, strict=True)]
-        self._codes.update(zip(keys, used, strict=True))
+        self._codes.update([self._charged(charge) for charge in charges])
         self._tables.verifications[verification.verification_id] = VerificationRow(verification=verification)
         return wait_ms
 
@@ -69,6 +68,12 @@ class MemoryRegistrationStore:
             user, registration.public_key, registration.platform, registration.now_ms
         )
         return token.joined
+
+    def _charged(self, charge: CodeCharge) -> tuple[tuple[str, bytes], tuple[int, int]]:
+        key, now = (charge.budget, charge.holder), hour_of(charge.now_ms)
+        hour, used = self._codes.get(key, (now, 0))
+        # An hour that has begun does not end because for this caller it is still the one before.
+        return key, (max(hour, now), check_code_charge(charge, used if hour >= now else 0))
 
     def _end_others(self, phone: Phone, token_hash: bytes) -> None:
         for row in self._tables.verifications.values():

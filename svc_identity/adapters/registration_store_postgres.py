@@ -132,9 +132,10 @@ async def _charge_code(work: Work, charge: CodeCharge) -> None:
         "SELECT hour, used FROM code_budgets WHERE budget = %s AND holder = %s FOR UPDATE",
         *(charge.budget, charge.holder),
     )
-    used = row[1] if row is not None and row[0] == hour else 0
+    # An hour that has begun does not end because here, by another clock, it is still the one before.
+    used = row[1] if row is not None and row[0] >= hour else 0
     await work.run(
-        "UPDATE code_budgets SET hour = %s, used = %s WHERE budget = %s AND holder = %s",
+        "UPDATE code_budgets SET hour = greatest(hour, %s), used = %s WHERE budget = %s AND holder = %s",
         *(hour, check_code_charge(charge, used), charge.budget, charge.holder),
     )
 

@@ -91,7 +91,10 @@ class Tables:
     keys: list[SigningKey] = field(default_factory=list[SigningKey])
     contacts: dict[tuple[UserId, Phone], Contact] = field(default_factory=dict[tuple[UserId, Phone], Contact])
     blocks: set[tuple[UserId, UserId]] = field(default_factory=set[tuple[UserId, UserId]])
-    budgets: dict[tuple[UserId, str, int], int] = field(default_factory=dict[tuple[UserId, str, int], int])
+    budgets: dict[tuple[UserId, str], tuple[int, int]] = field(
+        default_factory=dict[tuple[UserId, str], tuple[int, int]]
+    )
+    """Each with its day, and what was used up in it."""
     settings: dict[UserId, Settings] = field(default_factory=dict[UserId, Settings])
     """Of those who have changed something."""
     bots: dict[str, DeviceRef] = field(default_factory=dict[str, DeviceRef])
@@ -175,10 +178,12 @@ class Tables:
 
     def charge_all(self, user_id: UserId, charges: Sequence[Charge]) -> None:
         """Takes several charges, or none of them."""
-        totals: dict[tuple[UserId, str, int], int] = {}
+        totals: dict[tuple[UserId, str], tuple[int, int]] = {}
         for charge in charges:
-            key = (user_id, charge.budget, day_of(charge.now_ms))
-            totals[key] = check_charge(charge, self.budgets.get(key, 0))
+            key, today = (user_id, charge.budget), day_of(charge.now_ms)
+            day, used = self.budgets.get(key, (today, 0))
+            # A day that has begun does not end because for this caller it is still the one before.
+            totals[key] = max(day, today), check_charge(charge, used if day >= today else 0)
         self.budgets.update(totals)
 
     def is_contact(self, owner_id: UserId, user_id: UserId) -> bool:

@@ -34,6 +34,8 @@ from svc_identity.model import (
 )
 from svc_identity.ports import IdentityStore
 from svc_identity.protocol import limit
+from svc_identity.protocol.code import DAY_MS
+from svc_identity.protocol.source import HOUR_MS
 from svc_identity.protocol.token import draw_signing_key
 from tests.svc_identity.people import (
     POLICY,
@@ -137,6 +139,21 @@ async def test_codes_are_charged_to_whom_they_come_from_and_go_to(store: Identit
     await ask(code_charge(now_ms=START_MS + refused.value.retry_after_ms))
 
     assert 0 < refused.value.retry_after_ms <= 3_600_000
+
+
+async def test_budget_of_an_hour_is_not_fresh_again_where_it_is_still_the_hour_before(store: IdentityStore) -> None:
+    full_hour_ms = START_MS - START_MS % HOUR_MS + HOUR_MS
+
+    async def ask(now_ms: int) -> None:
+        charges = [code_charge(limit=2, now_ms=now_ms)]
+        await store.registrations.open_verification(verification(new_phone(), now_ms), POLICY, charges)
+
+    for now_ms in (full_hour_ms, full_hour_ms - 1):
+        await ask(now_ms)
+
+    for now_ms in (full_hour_ms - 1, full_hour_ms):
+        with pytest.raises(RateLimitedError):
+            await ask(now_ms)
 
 
 async def test_number_that_has_to_wait_charges_nobody(store: IdentityStore) -> None:
@@ -596,6 +613,18 @@ async def test_lookups_answer_in_order_and_cost_their_number(store: IdentityStor
         await store.contacts.lookup(owner.user_id, asked, charge(3, limit=5))
     tomorrow_ms = START_MS + refused.value.retry_after_ms
     assert await store.contacts.lookup(owner.user_id, [phone], charge(1, 5, tomorrow_ms)) == [bob.user_id]
+
+
+async def test_budget_of_a_day_is_not_fresh_again_where_it_is_still_the_day_before(store: IdentityStore) -> None:
+    owner, phone = (await register(store)).user_id, new_phone()
+    midnight_ms = START_MS - START_MS % DAY_MS + DAY_MS
+
+    for now_ms in (midnight_ms, midnight_ms - 1):
+        await store.contacts.lookup(owner, [phone], charge(2, limit=5, now_ms=now_ms))
+
+    for now_ms in (midnight_ms - 1, midnight_ms):
+        with pytest.raises(RateLimitedError):
+            await store.contacts.lookup(owner, [phone], charge(2, limit=5, now_ms=now_ms))
 
 
 async def test_lookups_at_once_stay_within_the_budget(store: IdentityStore) -> None:
