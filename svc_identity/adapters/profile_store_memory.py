@@ -21,14 +21,16 @@ class MemoryProfileStore:
     async def update_profile(
         self, user_id: UserId, profile_name: str | None, about: str | None, photo_media_id: bytes | None = None
     ) -> None:
-        """Changes what is not None; no bytes take the photo away."""
+        """Changes what is not None, no bytes take the photo away; what is so already is no change."""
         user = self._tables.users.get(user_id)
         if user is None:
             raise UserNotFoundError("the user does not exist")
+        before = (user.profile_name, user.about, user.photo_media_id)
         user.profile_name = user.profile_name if profile_name is None else profile_name
         user.about = user.about if about is None else about
         user.photo_media_id = user.photo_media_id if photo_media_id is None else photo_media_id
-        self._tables.record(ChangeKind.PROFILE, user_id)
+        if (user.profile_name, user.about, user.photo_media_id) != before:
+            self._tables.record(ChangeKind.PROFILE, user_id)
 
     async def users(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:
         """Returns what other services may know, in order; a user that does not exist has version 0."""

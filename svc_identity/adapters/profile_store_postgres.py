@@ -20,11 +20,9 @@ _PROFILES_TEMPLATE = """
 _PROFILES = _PROFILES_TEMPLATE.format(
     sees_about=sees(PrivacyAspect.ABOUT), sees_photo=sees(PrivacyAspect.PHOTO), joins=JOINS
 )
-_UPDATE = """
-    UPDATE users SET profile_name = coalesce(%s, profile_name), about = coalesce(%s, about),
-        photo_media_id = CASE WHEN %s::bytea IS NULL THEN photo_media_id ELSE nullif(%s::bytea, '') END
-    WHERE user_id = %s
-"""
+# One change of an account at a time: each begins with what the one before it has left.
+_SAID = "SELECT profile_name, about, coalesce(photo_media_id, '') FROM users WHERE user_id = %s FOR NO KEY UPDATE"
+_UPDATE = "UPDATE users SET profile_name = %s, about = %s, photo_media_id = nullif(%s::bytea, '') WHERE user_id = %s"
 _USERS = """
     SELECT q.id, coalesce(u.version, 0),
            ARRAY(SELECT b.blocked_id FROM blocks b WHERE b.blocker_id = q.id ORDER BY b.blocked_id),
@@ -51,14 +49,17 @@ class PostgresProfileStore:
     async def update_profile(
         self, user_id: UserId, profile_name: str | None, about: str | None, photo_media_id: bytes | None = None
     ) -> None:
-        """Changes what is not None; no bytes take the photo away."""
+        """Changes what is not None, no bytes take the photo away; what is so already is no change."""
 
         async def work(work: Work) -> None:
-            photo = (photo_media_id, photo_media_id)
-            changed = await work.run(_UPDATE, profile_name, about, *photo, uuid_of(user_id))
-            if changed == 0:
+            before = await work.row(_SAID, uuid_of(user_id))
+            if before is None:
                 raise UserNotFoundError("the user does not exist")
-            await work.record(ChangeKind.PROFILE, user_id)
+            wanted = (profile_name, about, photo_media_id)
+            after = tuple(old if new is None else new for old, new in zip(before, wanted, strict=True))
+            if after != before:
+                await work.run(_UPDATE, *after, uuid_of(user_id))
+                await work.record(ChangeKind.PROFILE, user_id)
 
         await self._database.write(work)
 

@@ -162,7 +162,7 @@ class ProfileStore(Protocol):
     async def update_profile(
         self, user_id: UserId, profile_name: str | None, about: str | None, photo_media_id: bytes | None = None
     ) -> None:
-        """Changes what is not None; no bytes take the photo away.
+        """Changes what is not None, no bytes take the photo away; what is so already is no change.
 
         Raises:
             UserNotFoundError: There is no such user.

@@ -518,6 +518,20 @@ async def test_contact_shows_number_that_was_typed_and_about_to_its_own_contacts
     assert (after.phone, after.about) == (phones[1], "")
 
 
+async def test_profile_that_is_so_already_is_no_change(store: IdentityStore) -> None:
+    owner = (await register(store, name="Ada")).user_id
+    await store.profiles.update_profile(owner, None, None, b"")
+    await store.profiles.update_profile(owner, None, "At the telegraph", b"p" * 16)
+    before = await store.profiles.profiles(owner, [owner])
+
+    await store.profiles.update_profile(owner, "Ada", "At the telegraph", b"p" * 16)
+    await store.profiles.update_profile(owner, "Ada", None)
+
+    assert await store.profiles.profiles(owner, [owner]) == before
+    # One of registering and one of the text and the photo.
+    assert (await kinds_of(store, owner)).count(ChangeKind.PROFILE) == 2
+
+
 async def test_update_of_nobody_is_refused(store: IdentityStore) -> None:
     with pytest.raises(UserNotFoundError):
         await store.profiles.update_profile(NOBODY, "Nobody", None)

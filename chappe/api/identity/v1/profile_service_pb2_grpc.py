@@ -90,7 +90,8 @@ class ProfileServiceServicer:
     def UpdateProfile(self, request, context):
         """Changes the user's own profile.
 
-        What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        What is not set stays, and what is so already is no change. Idempotent: a retry sets the same again. Fails with
+        INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

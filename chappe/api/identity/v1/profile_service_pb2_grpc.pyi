@@ -49,7 +49,8 @@ class ProfileServiceStub:
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileRequest, _profile_service_pb2.UpdateProfileResponse]
     """Changes the user's own profile.
 
-    What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    What is not set stays, and what is so already is no change. Idempotent: a retry sets the same again. Fails with
+    INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
     GetSettings: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetSettingsRequest, _profile_service_pb2.GetSettingsResponse]
     """Returns the user's own settings and profile; nobody sees those of another.
@@ -85,7 +86,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileRequest, _profile_service_pb2.UpdateProfileResponse]  # type: ignore[assignment]
     """Changes the user's own profile.
 
-    What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+    What is not set stays, and what is so already is no change. Idempotent: a retry sets the same again. Fails with
+    INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
     """
     GetSettings: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetSettingsRequest, _profile_service_pb2.GetSettingsResponse]  # type: ignore[assignment]
     """Returns the user's own settings and profile; nobody sees those of another.
@@ -136,7 +138,8 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_profile_service_pb2.UpdateProfileResponse, _abc.Awaitable[_profile_service_pb2.UpdateProfileResponse]]:
         """Changes the user's own profile.
 
-        What is not set stays. Idempotent: a retry sets the same again. Fails with INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
+        What is not set stays, and what is so already is no change. Idempotent: a retry sets the same again. Fails with
+        INVALID_FIELD and DEPENDENCY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
