@@ -191,8 +191,9 @@ class Bridge(Protocol):
         ...
 
     async def call(self, method: str, payload: bytes, member: Member | None, address: str) -> bytes:
-        """Forwards a call and returns the serialised response; without a user it is named where the client comes from.
+        """Forwards a call and returns the serialised response.
 
+        Methods that are open to clients without a user are told where a client comes from, also one with a user.
         Raises `MethodNotAllowedError` when the contract does not open the method to this client, `InvalidFieldError`
         when the payload is not a request, and what the service refused with.
         """

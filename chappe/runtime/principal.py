@@ -14,7 +14,7 @@ PRINCIPAL_KEY = "chappe-principal-bin"
 """The binary metadata in which the edge names the end user."""
 
 ADDRESS_KEY = "chappe-client-address"
-"""The metadata in which the edge names where a client without a user comes from."""
+"""The metadata in which the edge names where a client comes from, for methods that need no user."""
 
 MAX_ADDRESS_CHARACTERS = 64
 MAX_PRINCIPAL_BYTES = 64

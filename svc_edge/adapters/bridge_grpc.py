@@ -69,7 +69,8 @@ class GrpcBridge:
         metadata: list[tuple[str, str | bytes]] = []
         if member is not None:
             metadata.append(principal_metadata(Principal(member.user_id, member.device_id, member.sign_in_id)))
-        elif address:
+        if address and contract.access_of(path).is_open:
+            # Also for a user: what is budgeted by address would be free to everybody who has an account.
             metadata.append((ADDRESS_KEY, address))
         # A service that has just started is no longer away, even if it was when it was last dialled.
         with contextlib.suppress(TimeoutError):

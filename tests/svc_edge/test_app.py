@@ -99,6 +99,19 @@ async def test_an_anonymous_session_may_only_call_open_methods(connect: Connect,
     assert (await client.read_close()).code == 4403
 
 
+async def test_a_code_that_a_signed_in_client_asks_for_is_charged_to_its_address(
+    connect: Connect, mesh: FakeMesh
+) -> None:
+    client = connect()
+    await client.sign_in(mesh, Person.new())
+    request = registration_service_pb2.StartVerificationRequest(phone_number="+390101234567")
+
+    client.send(call=call(START_VERIFICATION, request.SerializeToString()))
+    await client.expect("call_result")
+
+    assert (len(mesh.principals), mesh.caller_address) == (1, "127.0.0.1")
+
+
 async def test_an_anonymous_session_ends_after_ten_minutes(connect: Connect, edge: Edge) -> None:
     client = connect()
     await anonymous(client)

@@ -135,6 +135,20 @@ async def test_codes_for_one_address_are_budgeted(door: Door) -> None:
     }
 
 
+async def test_codes_for_one_address_are_budgeted_also_for_those_who_have_an_account(door: Door) -> None:
+    alice = await door.registered_quickly()
+
+    async def ask() -> bool:
+        request = start(f"+44{int.from_bytes(RANDOM.token(4)) % 1_000_000:06d}0000")
+        try:
+            await door.call(REGISTRATION, "StartVerification", request, alice, address="192.0.2.1")
+        except ChappeError as error:
+            return error.metadata["budget"] != "codes for this address"
+        return True
+
+    assert [await ask() for _ in range(21)] == [True] * 20 + [False]
+
+
 async def test_codes_for_one_range_of_numbers_are_budgeted() -> None:
     async with open_door(config(codes_per_range=3)) as door:
         key = Ed25519PrivateKey.generate()
