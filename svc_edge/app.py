@@ -26,7 +26,7 @@ from svc_edge.service.sessions import Sessions
 from svc_edge.service.sign_in import AnonymousLimits, SignIn
 from svc_edge.service.traces import Traces
 from svc_edge.service.watching import Watching
-from svc_edge.worker import keep_time
+from svc_edge.worker import keep_time, make_sure
 from svc_edge.ws.connection import House
 from svc_edge.ws.server import UpgradeTerms, WsServer
 
@@ -76,10 +76,15 @@ async def build(config: Config, app: App) -> None:
     sign_in.carriers = door
     app.add_door(edge_service_pb2_grpc.add_EdgeServiceServicer_to_server, door)
     app.add_listener(_listening(server, config, app))
-    app.tasks.spawn(keep_time(keeper, app.seams.clock), name="time")
+    _spawn_loops(app, keeper, sign_in)
     app.on_drain(_farewell(server, keeper, door))
     _add_metrics(app, house, mesh, peers, calls)
     _add_timings(app, peers, reader)
+
+
+def _spawn_loops(app: App, keeper: Keeper, sign_in: SignIn) -> None:
+    app.tasks.spawn(keep_time(keeper, app.seams.clock), name="time")
+    app.tasks.spawn(make_sure(sign_in, app.seams.clock), name="make sure of sign-ins")
 
 
 @asynccontextmanager

@@ -62,6 +62,7 @@ class Keeper:
     def end(self, session: Session) -> None:
         """Learns that a connection is gone."""
         self._sessions.drop(session)
+        self._sign_in.forget(session)
         ref = ref_of(session)
         if ref is not None:
             self._registry.bye(ref)

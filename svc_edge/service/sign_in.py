@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from chappe.runtime.batching import MAX_BATCH_ITEMS
 from chappe.runtime.errors import ChappeError, RateLimitedError, UnavailableError
 from svc_edge.errors import CloseCode, Closing, InvalidProofError, InvalidTokenError, SessionRevokedError
 from svc_edge.model import Member, Welcome
 from svc_edge.protocol.delivery import Reading
-from svc_edge.protocol.session import Phase
+from svc_edge.protocol.session import NEVER, Phase
 from svc_edge.service.sessions import ref_of
 from svc_edge.service.tokens import Nonces, Revocations, check_proof, key_id_of, read_claims
 
 if TYPE_CHECKING:
     from chappe.runtime.clock import Seams
-    from svc_edge.model import Claims, Hello, SignedHello
+    from svc_edge.model import Claims, Hello, SessionId, SignedHello
     from svc_edge.ports import Carriers, Identity, Registry
     from svc_edge.protocol.session import Limits, Session
     from svc_edge.service.reading import LogReader
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 LISTEN_S = 0.001
 """For how long a connection is listened to before its session takes the place of an older one: a turn of the loop."""
+ASK_AGAIN_S = 5.0
+"""When svc_identity has not said whether the sign-ins of sessions stand, it is asked again after this time."""
 _REPLACED = Closing(CloseCode.REPLACED, "a newer connection of this device took over")
 
 _log = logging.getLogger(__name__)
@@ -78,6 +82,8 @@ class SignIn:
         self._limits, self._anonymous_limits, self._hosts = terms
         self._nonces = Nonces()
         self._anonymous: dict[str, int] = {}
+        self._unsure: dict[SessionId, Claims] = {}
+        """What the tokens of sessions say that were let in without an answer that holds."""
         self.revocations = Revocations()
 
     async def sign_in(self, session: Session, hello: Hello, caller: Caller) -> None:
@@ -115,6 +121,22 @@ class SignIn:
             session.delivery.request_pass(Reading.VERIFY)
             self._reader.pump(session)
 
+    async def ask_again(self) -> None:
+        """Asks svc_identity about everybody who was let in without an answer, and closes those who were revoked.
+
+        Returns when it does not answer; whoever is left then is asked about the next time.
+        """
+        # An answer holds only where what is revoked after it is heard of.
+        while self._unsure and self._identity.watched_since_s < NEVER:
+            some = list(itertools.islice(self._unsure.items(), MAX_BATCH_ITEMS))
+            if not all(await asyncio.gather(*(self._make_sure(session_id, claims) for session_id, claims in some))):
+                _log.warning("%d sessions go on without their devices' generations", len(self._unsure))
+                return
+
+    def forget(self, session: Session) -> None:
+        """Learns that a connection is gone, about which nobody need be asked any more."""
+        self._unsure.pop(session.session_id, None)
+
     def release(self, address: str) -> None:
         """Gives back the place of an anonymous connection."""
         left = self._anonymous.get(address, 0) - 1
@@ -125,12 +147,20 @@ class SignIn:
 
     async def _admit(self, session: Session, hello: Hello, signed: SignedHello, caller: Caller) -> None:
         claims = await self._verify(signed, caller.host)
+        try:
+            # Revocations since the changes are watched are known; for an older token svc_identity is asked.
+            is_sure = claims.issued_s >= self._identity.watched_since_s or await self._check_generation(claims)
+        except UnavailableError as error:
+            _log.warning("signing in without the device's generation: %s", error)
+            is_sure = False
         # A Hello that was held up may have the end of its connection right behind it, since its device has gone
         # elsewhere by now: that is read first.
         await asyncio.sleep(LISTEN_S)
         if session.phase >= Phase.CLOSING:
             # It has ended meanwhile, and a route of it would end the next one of its device.
             return
+        if not is_sure:
+            self._unsure[session.session_id] = claims
         member = Member(claims.user_id, claims.device_id, claims.sign_in_id)
         session.begin_delivery(member, hello.cursor, hello.receive_window)
         if not self._sessions.arrive(session):
@@ -155,21 +185,31 @@ class SignIn:
         check_proof(signed, claims, self._hosts | {host}, self._clock.wall_ms())
         self._nonces.use(signed.nonce, self._clock.monotonic_s())
         self.revocations.check(claims)
-        # Revocations since the changes are watched are known; for an older token svc_identity is asked.
-        if claims.issued_s < self._identity.watched_since_s:
-            await self._check_generation(claims)
         return claims
 
-    async def _check_generation(self, claims: Claims) -> None:
-        try:
-            generation = await self._identity.generation(claims.user_id, claims.device_id)
-        except UnavailableError as error:
-            _log.warning("signing in without the device's generation: %s", error)
-            return
+    async def _check_generation(self, claims: Claims) -> bool:
+        """Asks whether a sign-in stands; returns false when it would not be heard of if that changed."""
+        is_watched = self._identity.watched_since_s < NEVER
+        generation = await self._identity.generation(claims.user_id, claims.device_id)
         if generation < 0:
             raise SessionRevokedError("the device was unlinked: register or link it again")
         if claims.generation < generation:
             raise SessionRevokedError("the sign-in session of this access token was ended: sign in again")
+        return is_watched
+
+    async def _make_sure(self, session_id: SessionId, claims: Claims) -> bool:
+        """Asks about a session that was let in; returns whether there was an answer that holds."""
+        try:
+            if not await self._check_generation(claims):
+                return False
+        except UnavailableError:
+            return False
+        except SessionRevokedError as error:
+            session = self._sessions.by_id.get(session_id)
+            if session is not None:
+                session.door.close(Closing(CloseCode.AUTH, f"{error.reason}: {error.message}"))
+        self._unsure.pop(session_id, None)
+        return True
 
     async def _register(self, session: Session) -> None:
         ref = ref_of(session)

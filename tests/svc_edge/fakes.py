@@ -114,6 +114,8 @@ class FakeMesh(FakeWatches):
     next_answer: asyncio.Event | None = None
     """Holds the next answer about users until it is set."""
     held_answers = 0
+    refused_questions = 0
+    """How many questions about users were not answered."""
     ledger_complaint = 0
     """Why every Send is refused for now; 0 while none is."""
 
@@ -130,8 +132,7 @@ class FakeMesh(FakeWatches):
         self.answers.set()
         self.confirms = asyncio.Event()
         self.confirms.set()
-        self.ledger_is_up = True
-        self.presence_is_up = self.identity_is_up = True
+        self.ledger_is_up = self.presence_is_up = self.identity_is_up = True
         self.horizon_ms = 0
         self.reads: list[int] = []
         self.routes: dict[tuple[bytes, int], int] = {}
@@ -140,6 +141,8 @@ class FakeMesh(FakeWatches):
         self.byes: list[int] = []
         self.generations: dict[tuple[bytes, int], int] = {}
         self.changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
+        self.tells_changes = asyncio.Event()
+        self.tells_changes.set()
         self.principals: list[Any] = []
         self.caller_address: str | None = None
         self.submit_contexts: list[Any] = []
@@ -355,6 +358,9 @@ class FakeMesh(FakeWatches):
             held, self.next_answer = self.next_answer, None
             self.held_answers += 1
             await held.wait()
+        if not self.identity_is_up:
+            self.refused_questions += 1
+            await abort(context, UnavailableError("directory", "down"))
         users = []
         for user_id in request.user_ids:
             devices = {device: gen for (user, device), gen in self.generations.items() if user == user_id}
@@ -370,6 +376,7 @@ class FakeMesh(FakeWatches):
 
     async def WatchChanges(self, request_iterator: Any, context: Any) -> None:
         await context.read()
+        await self.tells_changes.wait()
         await context.write(directory_service_pb2.WatchChangesResponse(hello=HELLO))
         number = 0
         while True:

@@ -1,5 +1,6 @@
 """What goes wrong at the door, by the numbers of the list of attacks: each has its answer, and the answer says why."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,9 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chappe.api.edge.v1 import client_frame_pb2
 from chappe.api.identity.v1 import directory_service_pb2
+from svc_edge.service.sign_in import ASK_AGAIN_S
 from tests.svc_edge.client import BINARY, CLOSE, PING, TEXT, Client
 from tests.svc_edge.conftest import Edge
 from tests.svc_edge.fakes import KEY_ID, FakeMesh, Person, signed_hello
+from tests.svc_edge.test_app import leap_until
+from tests.svc_edge.test_ws import eventually
 
 Connect = Callable[..., Client]
 KIB_256 = 256 * 1024
@@ -480,6 +484,48 @@ async def test_22_a_token_that_was_revoked_before_the_edge_started(connect: Conn
     assert await say_hello(client, signed_hello(token, alice.key, client.host)) == 4401
     assert client.go_away is not None
     assert "SESSION_REVOKED" in client.go_away.detail
+
+
+async def test_22_a_revoked_token_that_could_not_be_looked_up_is_looked_up_until_there_is_an_answer(
+    connect: Connect, mesh: FakeMesh, edge: Edge
+) -> None:
+    client, other, alice, bob = connect(), connect(), Person.new(), Person.new()
+    revoked_token, valid_token = mesh.token(alice, iat=NOW - 300), mesh.token(bob, iat=NOW - 300)
+    mesh.generations[alice.user_id, alice.device_id] = 2
+    mesh.identity_is_up = False
+    assert await say_hello(client, signed_hello(revoked_token, alice.key, client.host)) == 0
+    assert await say_hello(other, signed_hello(valid_token, bob.key, other.host)) == 0
+    asked = mesh.refused_questions
+    edge.clock.leap(ASK_AGAIN_S)
+    await eventually(lambda: mesh.refused_questions > asked, "svc_identity was asked again")
+
+    mesh.identity_is_up = True
+    closed = await leap_until(asyncio.create_task(client.read_close()), edge, client)
+
+    assert closed.code == 4401
+    assert closed.go_away is not None
+    assert "SESSION_REVOKED" in closed.go_away.detail
+    assert await other.ping()
+
+
+@pytest.fixture
+def hears_late(mesh: FakeMesh) -> None:
+    """Lets an edge that is made after this hear of no changes yet."""
+    mesh.tells_changes.clear()
+
+
+@pytest.mark.usefixtures("hears_late")
+async def test_22_a_token_that_was_revoked_before_the_edge_heard_of_changes_is_looked_up_again(
+    mesh: FakeMesh, connect: Connect, edge: Edge
+) -> None:
+    client, alice = connect(), Person.new()
+    assert await say_hello(client, signed_hello(mesh.token(alice), alice.key, client.host)) == 0
+    mesh.generations[alice.user_id, alice.device_id] = 2
+
+    mesh.tells_changes.set()
+    closed = await leap_until(asyncio.create_task(client.read_close()), edge, client)
+
+    assert closed.code == 4401
 
 
 async def test_23_a_token_of_one_device_with_the_key_of_another(connect: Connect, mesh: FakeMesh) -> None:
