@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from redis.asyncio import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 # redis.asyncio has a Retry of its own.
 from redis.asyncio.retry import Retry  # isort: skip
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The server does nothing else while a script runs: 128 sessions take about a millisecond.
 MAX_GROUP = 128
+# What a Cluster without nodes, or with slots that no node has, raises is no RedisError.
+_AWAY = (RedisError, RedisClusterException, OSError)
 
 
 class Call(NamedTuple):
@@ -78,7 +80,7 @@ class RedisScripts:
                 again = await self._execute([calls[index] for index in missing])
                 for index, result in zip(missing, again, strict=True):
                     results[index] = result
-        except (RedisError, OSError) as error:
+        except _AWAY as error:
             raise _unavailable(error) from error
         for result in results:
             if isinstance(result, Exception):
@@ -93,7 +95,7 @@ class RedisScripts:
         """
         try:
             await self._client.ping()
-        except (RedisError, OSError) as error:
+        except _AWAY as error:
             raise _unavailable(error) from error
 
     async def aclose(self) -> None:

@@ -41,6 +41,8 @@ class People:
         self._people: dict[UserId, Person] = {}
         self._deadlines: Deadlines[UserId] = Deadlines()
         self._looks: Batcher[UserId] = Batcher(self._look, tasks, name="read-presence")
+        # Whoever was to be asked about has no deadline by now, and would stay as it is believed to be for ever.
+        self._looks.on_failure = self.unsure
 
     def __len__(self) -> int:
         return len(self._people)

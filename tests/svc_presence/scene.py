@@ -65,11 +65,12 @@ class MovedClock:
 
 
 class FragileStore(MemoryPresenceStore):
-    """A store that can be told not to answer, or to wait."""
+    """A store that can be told not to answer, to wait, or to fail by a bug."""
 
     def __init__(self, clock: MovedClock) -> None:
         super().__init__(clock)
         self.is_down = False
+        self.has_bug = False
         self.may_read = asyncio.Event()
         self.may_read.set()
         self.reads: list[int] = []
@@ -95,6 +96,8 @@ class FragileStore(MemoryPresenceStore):
         return await super().read_typing(conversation_ids)
 
     def _check(self) -> None:
+        if self.has_bug:
+            raise ZeroDivisionError("a bug of the test")
         if self.is_down:
             raise UnavailableError("redis", "stopped by the test")
 

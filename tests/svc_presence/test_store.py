@@ -14,6 +14,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedValkey
+from chappe.runtime.errors import UnavailableError
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
 from svc_presence.model import (
@@ -575,6 +576,20 @@ async def test_an_empty_batch_and_an_empty_question_are_answered(harness: Harnes
     assert await harness.store.read_presence([]) == []
     assert await harness.store.read_typing([]) == []
     await harness.store.write_typing([])
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+async def test_a_store_of_which_no_node_is_reachable_does_not_answer(*, is_cluster: bool) -> None:
+    (port,) = free_ports(1)
+    store = RedisPresenceStore(f"redis://127.0.0.1:{port}/0", is_cluster=is_cluster, timeout_s=0.3)
+
+    with pytest.raises(UnavailableError):
+        await store.check()
+    with pytest.raises(UnavailableError):
+        await store.read_presence([ALICE])
+    with pytest.raises(UnavailableError):
+        await store.read_presence([ALICE, BOB])
+    await store.aclose()
 
 
 async def test_the_key_of_typing_is_that_of_the_document(real: ValkeyHarness) -> None:

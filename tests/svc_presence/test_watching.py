@@ -298,6 +298,21 @@ async def test_a_store_that_does_not_answer_makes_people_unknown_never_offline(s
     assert screen.views[1][2:] == [offline(scene.store._last_seen[BOB])]
 
 
+async def test_a_store_that_fails_by_a_bug_makes_people_unknown_and_is_asked_again(
+    scene: Scene, screen: Screen
+) -> None:
+    scene.befriend(ALICE, BOB)
+    await scene.connect(BOB)
+    await scene.watch(screen, 1, ALICE, BOB)
+    scene.store.has_bug = True
+
+    await scene.pass_time(60)
+    scene.store.has_bug = False
+    await scene.pass_time(2)
+
+    assert screen.views == {1: [ONLINE, UNKNOWN, offline(scene.store._last_seen[BOB])]}
+
+
 async def test_sessions_that_could_not_be_written_make_their_people_unknown(scene: Scene, screen: Screen) -> None:
     scene.befriend(ALICE, BOB)
     await scene.connect(BOB)
