@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chappe.runtime.batching import Batcher
 from svc_edge.adapters.track_grpc import Begin, End
-from svc_edge.model import Presence, TypingKind, Typist, UserId, View, Watched
+from svc_edge.model import Opened, Presence, TypingKind, Typist, UserId, View, Watched
 
 if TYPE_CHECKING:
     from chappe.api.presence.v1 import track_pb2
@@ -83,7 +83,7 @@ class GrpcWatches:
         """Learns that a replica is gone: its topics go to another one, or wait for a while."""
         orphans = [topic for topic, place in self._placed.items() if place is not None and place[0] is lane]
         for topic in orphans:
-            self._lift(topic)
+            self._displace(topic)
         self._moves.extend(orphans)
         if orphans:
             self._tasks.spawn(self._give_up(), name="give up watches")
@@ -119,11 +119,17 @@ class GrpcWatches:
             return
         if place is not None:
             self.moved += 1
-            self._lift(topic)
+            self._displace(topic)
         self._last_number += 1
         self._placed[topic] = lane, self._last_number
         self._numbers[self._last_number] = topic
         lane.client.add(Begin(self._last_number, topic))
+
+    def _displace(self, topic: Topic) -> None:
+        self._lift(topic)
+        if isinstance(topic, Opened):
+            # Its next replica says nothing where nobody is writing, and what the former one said would stand for ever.
+            self.listener.told(topic, ())
 
     def _lift(self, topic: Topic) -> None:
         place = self._placed.get(topic)

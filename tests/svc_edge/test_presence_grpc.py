@@ -152,8 +152,10 @@ async def test_what_a_former_replica_still_says_meets_nobody(house: House) -> No
     await first.tell(moved, Presence.OFFLINE)
     await first.tell([here, 10**9], Presence.ONLINE)
 
-    await eventually(lambda: house.heard.states, "something is told")
-    assert house.heard.states == {Watched(VIEWER, UserId(first.watches[here][1])): [View(Presence.ONLINE, 0)]}
+    one = Watched(VIEWER, UserId(first.watches[here][1]))
+    await eventually(lambda: one in house.heard.states, "something is told")
+    people = {topic: states for topic, states in house.heard.states.items() if isinstance(topic, Watched)}
+    assert people == {one: [View(Presence.ONLINE, 0)]}
 
 
 async def test_typing_goes_to_the_replica_of_its_conversation(house: House) -> None:
@@ -167,6 +169,39 @@ async def test_typing_goes_to_the_replica_of_its_conversation(house: House) -> N
     for mesh in house.replicas:
         wanted = winners[mesh.address] & {room.conversation_id for room in ROOMS}
         await eventually(lambda of=mesh, want=wanted: {one[1] for one in of.typings} == want, "typing arrives")  # type: ignore[misc]  # bound at once
+
+
+async def test_typing_that_ends_while_its_replica_is_away_is_not_shown_for_ever(house: House) -> None:
+    topic, first = Opened(VIEWER, ROOMS[0]), house.replicas[0]
+    house.registry.watches.subscribe(topic)
+    await eventually(lambda: first.openings, "it is opened")
+    await first.tell_typing(list(first.openings), VIEWER)
+    await eventually(lambda: topic in house.heard.states, "somebody is writing")
+
+    # Where nobody is writing any more, the replica says nothing of the new number.
+    await first.break_streams(first.track_contexts)
+
+    await eventually(lambda: house.heard.states[topic][-1] == (), "nobody is said to be writing")
+    house.clock.leap(0.5)
+    await eventually(lambda: len(first.openings) == 2, "it is opened again")
+    assert house.heard.states[topic] == [(Typist(VIEWER, TypingKind.TEXT),), ()]
+
+
+async def test_typing_of_a_conversation_that_moves_is_over_until_its_new_replica_says_otherwise(house: House) -> None:
+    topics: list[Topic] = [Opened(VIEWER, room) for room in ROOMS]
+    for topic in topics:
+        house.registry.watches.subscribe(topic)
+    first, second = house.replicas[:2]
+    await eventually(lambda: len(first.openings) == len(ROOMS), "all are opened")
+    await first.tell_typing(list(first.openings), VIEWER)
+    await eventually(lambda: len(house.heard.states) == len(ROOMS), "somebody is writing everywhere")
+    moving = house.winners(first.address, second.address)[second.address]
+
+    await house.resolve(0, 1)
+
+    moved = {topic for topic in topics if isinstance(topic, Opened) and topic.conversation.conversation_id in moving}
+    await eventually(lambda: {topic for topic in topics if house.heard.states[topic][-1] == ()} == moved, "it is over")
+    assert moved
 
 
 async def test_when_one_of_two_is_killed_its_topics_go_to_the_other_and_nothing_is_lost(house: House) -> None:

@@ -311,9 +311,10 @@ async def test_while_svc_presence_is_away_people_are_unknown_and_nobody_is_typin
     mesh.presence_is_up = False
 
     await mesh.break_streams(mesh.track_contexts)
+    # That nobody is writing is said at once, how people are only when no replica comes.
+    silent = await typists(alice)
     reading = asyncio.create_task(presences(alice))
     away = await leap_until(reading, edge, alice, step_s=0.3)
-    silent = await typists(alice)
     mesh.watches.clear()
     watch(alice, CAROL)
     mesh.presence_is_up = True
