@@ -121,7 +121,8 @@ class Connection(WSListener):
         """Settles and writes what this turn of the loop has gathered."""
         session = self._session
         session.is_dirty = False
-        if session.phase is _CLOSED:
+        # Nothing may follow a Close (RFC 6455, 5.5.1); the next session finds in the log what was to be said.
+        if session.phase is _CLOSED or self._is_closed:
             return
         self._house.frames.settle(session)
         payloads: list[bytes] = []

@@ -37,6 +37,8 @@ class Client:
         self.welcome = server_frame_pb2.Welcome()
         self.go_away: server_frame_pb2.GoAway | None = None
         self.closed: Closed | None = None
+        self.after_close = 0
+        """How many data messages came behind the edge's Close."""
         self.seen: list[Any] = []
         self.presences: dict[bytes, int] = {}
         self.kinds: list[str] = []
@@ -144,6 +146,7 @@ class Client:
             payload = await self._reader.readexactly(size)
             opcode = head[0] & 15
             if opcode in {TEXT, BINARY}:
+                self.after_close += self.closed is not None
                 return payload
             if opcode == CLOSE:
                 self.closed = Closed(int.from_bytes(payload[:2], "big"), payload[2:].decode(), self.go_away)

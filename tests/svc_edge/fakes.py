@@ -108,6 +108,13 @@ _REGISTER: list[Any] = [
 ]
 
 
+def open_gate() -> asyncio.Event:
+    """Returns what nobody waits for until a test clears it."""
+    gate = asyncio.Event()
+    gate.set()
+    return gate
+
+
 class FakeMesh(FakeWatches):
     """svc_message, svc_presence and svc_identity with nothing behind them; its attributes say how they behave."""
 
@@ -128,10 +135,7 @@ class FakeMesh(FakeWatches):
         self.resends: list[int] = []
         self.trace_links: list[stream_pb2.TraceLink] = []
         self.ack_trace_links: list[stream_pb2.TraceLink] = []
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.confirms = asyncio.Event()
-        self.confirms.set()
+        self.answers, self.confirms, self.may_sync, self.tells_changes = (open_gate() for _ in range(4))
         self.ledger_is_up = self.presence_is_up = self.identity_is_up = True
         self.horizon_ms = 0
         self.reads: list[int] = []
@@ -141,8 +145,6 @@ class FakeMesh(FakeWatches):
         self.byes: list[int] = []
         self.generations: dict[tuple[bytes, int], int] = {}
         self.changes: asyncio.Queue[directory_service_pb2.DirectoryChange] = asyncio.Queue()
-        self.tells_changes = asyncio.Event()
-        self.tells_changes.set()
         self.principals: list[Any] = []
         self.caller_address: str | None = None
         self.submit_contexts: list[Any] = []
@@ -269,6 +271,7 @@ class FakeMesh(FakeWatches):
 
     async def SyncInbox(self, request: Any, context: Any) -> Any:
         self.reads.append(len(request.queries))
+        await self.may_sync.wait()
         if not self.ledger_is_up:
             await abort(context, UnavailableError("ledger", "down"))
         bound = position_at(int(time.time() * 1000) - self.horizon_ms)

@@ -49,6 +49,25 @@ async def test_a_send_is_forwarded_as_it_came_and_answered(connect: Connect, mes
     assert [send.message_id for send in mesh.stored] == sent
 
 
+async def test_nothing_follows_the_close_of_an_edge(connect: Connect, mesh: FakeMesh) -> None:
+    alice, replaced, newer = Person.new(), connect(), connect()
+    for _ in range(100):
+        mesh.append(alice.user_id, bytes(5000))
+    mesh.may_sync.clear()
+    await replaced.sign_in(mesh, alice)
+    replaced.pause_reading()
+    await newer.sign_in(mesh, alice)
+
+    mesh.may_sync.set()
+    await newer.items(100)
+    replaced.resume_reading()
+    while await replaced.read() is not None:
+        pass
+
+    assert replaced.closed is not None
+    assert (replaced.closed.code, replaced.after_close) == (4409, 0)
+
+
 async def test_a_push_reaches_its_session_and_the_ack_reaches_the_ledger(
     connect: Connect, mesh: FakeMesh, fanout: FakeFanout
 ) -> None:
