@@ -139,7 +139,7 @@ class Bot:
                 error = from_rpc_error(rpc_error, dependency="svc_message")
                 if error.code != "UNAVAILABLE":
                     raise RefusedError(error.reason, error.message) from rpc_error
-                self._last = error.message
+                self._last = str(error)
             else:
                 if response.HasField("stored"):
                     stored = response.stored

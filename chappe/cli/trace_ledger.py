@@ -66,7 +66,7 @@ async def ask(patient: "Patient", message_id: bytes, conversation_id: bytes) -> 
             return _known(await stub.GetMessageTrace(request, timeout=_TIMEOUT_S))
     except grpc.aio.AioRpcError as error:
         refusal: ChappeError = from_rpc_error(error, dependency="svc_message")
-        return f"it refused: {refusal.reason}: {refusal.message}"
+        return f"it refused: {refusal.reason}: {refusal}"
     except TlsFilesError as error:
         return str(error)
 

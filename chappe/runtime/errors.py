@@ -140,14 +140,30 @@ class RateLimitedError(ChappeError):
 
 
 class UnavailableError(ChappeError):
-    """Says that a store or service that is needed does not answer; nothing was decided, so try again."""
+    """Says that a store or service that is needed does not answer; nothing was decided, so try again.
+
+    Its message reaches the client that waits. What an outage looks like from inside, addresses above all, is `detail`:
+    it is part of the text of the exception, which is for logs, and sent to nobody.
+    """
 
     code = "UNAVAILABLE"
     reason = "DEPENDENCY_UNAVAILABLE"
 
-    def __init__(self, dependency: str, message: str, *, retry_after_ms: int = DEFAULT_RETRY_MS) -> None:
+    def __init__(
+        self,
+        dependency: str,
+        message: str = "it does not answer; try again",
+        *,
+        detail: str = "",
+        retry_after_ms: int = DEFAULT_RETRY_MS,
+    ) -> None:
         super().__init__(f"{dependency}: {message}", metadata={"dependency": dependency}, retry_after_ms=retry_after_ms)
         self.dependency = dependency
+        self.detail = detail
+
+    def __str__(self) -> str:
+        """Returns all that is known, for logs."""
+        return f"{self.message} ({self.detail})" if self.detail else self.message
 
 
 class DrainingError(ChappeError):
@@ -245,7 +261,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, dependency: str = "peer") -> 
             refusal = _parse_status(value)
             if refusal is not None:
                 return refusal
-    return UnavailableError(dependency, f"{error.code().name}: {error.details() or 'no details'}")
+    return UnavailableError(dependency, detail=f"{error.code().name}: {error.details() or 'no details'}")
 
 
 def code_name(number: int) -> str:

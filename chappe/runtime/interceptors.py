@@ -211,6 +211,9 @@ class DoorInterceptor(grpc.aio.ServerInterceptor):
             await self._report(method, context, error)
             return
         self.counters.refusals[error.reason] = self.counters.refusals.get(error.reason, 0) + 1
+        if isinstance(error, UnavailableError) and error.detail:
+            # The caller is not told, so this is the only place where it can be found.
+            _log.warning("%s was refused: %s", method, error)
         await abort(context, error)
 
     async def _report(self, method: str, context: Context, error: Exception) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import logging
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
 
 from chappe.runtime import contract
-from chappe.runtime.errors import MalformedError, MethodNotAllowedError, TooLargeError, from_rpc_error
+from chappe.runtime.errors import MalformedError, MethodNotAllowedError, TooLargeError, UnavailableError, from_rpc_error
 from chappe.runtime.principal import ADDRESS_KEY, Principal, principal_metadata
 from svc_edge.model import RateClass
 
@@ -30,6 +31,8 @@ READY_WITHIN_S = 1.0
 """How long a call waits for a service that is being dialled: twice as long as a channel waits between two dials."""
 MAX_REQUEST_BYTES = 256 * 1024
 _PACKAGE_DEPTH = 2
+
+_log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -79,7 +82,10 @@ class GrpcBridge:
         try:
             response: bytes = await self._stub(path, channel)(payload, metadata=metadata, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, dependency=f"svc_{_service_of(path)}") from error
+            refusal = from_rpc_error(error, dependency=f"svc_{_service_of(path)}")
+            if isinstance(refusal, UnavailableError):
+                _log.warning("%s got no answer: %s", path, refusal)
+            raise refusal from error
         return response
 
     def _channel(self, path: str, *, is_signed_in: bool) -> grpc.aio.Channel:

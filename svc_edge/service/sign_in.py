@@ -97,6 +97,7 @@ class SignIn:
         except RateLimitedError as error:
             session.door.close(Closing(CloseCode.OVERLOAD, error.message, error.retry_after_ms))
         except UnavailableError as error:
+            _log.warning("nobody can be signed in: %s", error)
             session.door.close(Closing(CloseCode.OVERLOAD, error.message, error.retry_after_ms))
         except ChappeError as error:
             session.door.close(Closing(CloseCode.AUTH, f"{error.reason}: {error.message}"))

@@ -241,7 +241,7 @@ class _Translated:
         if isinstance(error, errors.ForeignKeyViolation):
             raise UserNotFoundError("the account does not exist any more") from error
         if isinstance(error, (*DOES_NOT_SERVE, PoolTimeout)):
-            raise UnavailableError(NAME, f"{type(error).__name__}: {str(error).strip()}") from error
+            raise UnavailableError(NAME, detail=f"{type(error).__name__}: {str(error).strip()}") from error
 
 
 def uuid_of(raw: bytes) -> UUID:

@@ -6,6 +6,7 @@ that lets the client mint a new id first makes sure that the old one can never b
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from svc_message.model import MessageRef, Refused, Stored, UserId
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from svc_message.model import Answer, ConversationId, SendGroupMessage, SendMessage, SendRequest
     from svc_message.ports import MessageStore
 
+_log = logging.getLogger(__name__)
 
 A = TypeVar("A", "SendMessage", "SendGroupMessage")
 
@@ -105,6 +107,7 @@ class Sifting:
 
 def retryable(error: ChappeError) -> Refused:
     """Returns the refusal that tells a client to send the same bytes again."""
+    _log.warning("requests are refused as retryable: %s", error)
     return Refused(error.reason, error.message, is_retryable=True, retry_after_ms=error.retry_after_ms)
 
 

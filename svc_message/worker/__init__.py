@@ -47,5 +47,5 @@ async def compare_clocks(store: MessageStore, ledger_clock: LedgerClock, clock: 
                 due_s = clock.monotonic_s() + COMPARE_INTERVAL_S
             ledger_clock.check()
         except ChappeError as error:
-            _log.warning("the clock could not be compared, or cannot be trusted: %s", error.message)
+            _log.warning("the clock could not be compared, or cannot be trusted: %s", error)
         await clock.sleep(LOOK_INTERVAL_S)

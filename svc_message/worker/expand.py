@@ -140,7 +140,7 @@ class JournalWorker:
             await _expand(self._expanding, left, done)
         except Exception as error:  # noqa: BLE001 - a supervisor: whatever a bug does, what was promised is not dropped
             if isinstance(error, ChappeError):
-                _log.warning("%d entries of the journal wait: %s", len(left), error.message)
+                _log.warning("%d entries of the journal wait: %s", len(left), error)
             else:
                 _log.exception("%d entries of the journal cannot be expanded, and are tried again", len(left))
             await self._seams.clock.sleep(self._delay_s)
@@ -169,7 +169,7 @@ class JournalWorker:
         try:
             await self._journal.checkpoint(self._shard, self._mark())
         except ChappeError as error:
-            _log.warning("the journal could not be checkpointed: %s", error.message)
+            _log.warning("the journal could not be checkpointed: %s", error)
 
     async def _adopt_for_ever(self) -> None:
         while True:
@@ -178,7 +178,7 @@ class JournalWorker:
             try:
                 orphans = await self._journal.adopt(SILENCE_S)
             except ChappeError as error:
-                _log.warning("the journal could not be looked through for orphans: %s", error.message)
+                _log.warning("the journal could not be looked through for orphans: %s", error)
                 continue
             self._settled = {orphan.shard: self._settled.get(orphan.shard, set()) for orphan in orphans}
             for orphan in orphans:
@@ -189,7 +189,7 @@ class JournalWorker:
         try:
             await self.adopt(orphan)
         except ChappeError as error:
-            _log.warning("shard %x of the journal has to wait: %s", orphan.shard, error.message)
+            _log.warning("shard %x of the journal has to wait: %s", orphan.shard, error)
         except Exception:  # noqa: BLE001 - a supervisor: one shard must not end every process that looks at it
             _log.exception("shard %x of the journal cannot be adopted, and is tried again", orphan.shard)
 

@@ -21,4 +21,4 @@ async def retain(retaining: Retaining, clock: Clock, interval_s: float) -> None:
         try:
             await retaining.step()
         except ChappeError as error:
-            _log.warning("what has disappeared could not be removed: %s", error.message)
+            _log.warning("what has disappeared could not be removed: %s", error)

@@ -24,4 +24,4 @@ async def tell_for_ever(telling: Telling, clock: Clock) -> None:
             try:
                 await tell()
             except ChappeError as error:
-                _log.warning("senders could not be told of receipts: %s", error.message)
+                _log.warning("senders could not be told of receipts: %s", error)

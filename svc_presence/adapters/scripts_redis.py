@@ -137,4 +137,4 @@ def _digest(source: str) -> str:
 
 
 def _unavailable(error: Exception) -> UnavailableError:
-    return UnavailableError("redis", f"{type(error).__name__}: {error}")
+    return UnavailableError("redis", detail=f"{type(error).__name__}: {error}")

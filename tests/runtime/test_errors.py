@@ -129,7 +129,18 @@ def test_an_error_without_our_details_is_an_unavailable_dependency(status: statu
 
     assert isinstance(error, errors.UnavailableError)
     assert error.metadata["dependency"] == "svc_message"
-    assert "UNAVAILABLE: a detail" in error.message
+    assert error.message == "svc_message: it does not answer; try again"
+    assert str(error) == "svc_message: it does not answer; try again (UNAVAILABLE: a detail)"
+
+
+def test_what_an_outage_looks_like_from_inside_is_for_logs_and_sent_to_nobody() -> None:
+    error = errors.UnavailableError("redis", detail="Error 111 connecting to 10.0.0.7:6379")
+
+    status = errors.to_status(error)
+
+    assert "10.0.0.7" in str(error)
+    assert "10.0.0.7" not in str(status)
+    assert status.message == "redis: it does not answer; try again"
 
 
 def test_names_that_nobody_knows_are_answered_calmly() -> None:

@@ -315,6 +315,15 @@ async def test_a_refusal_leaves_every_kind_of_handler_with_its_details(method: s
     probing.conformance.check()
 
 
+async def test_what_a_dependency_said_goes_into_the_log_and_not_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:
+    behaviour = raising(UnavailableError("redis", detail="10.0.0.7 is gone"), "Edge", as_generator=False)
+
+    error = await refusal(Probing().call("Edge", behaviour))
+
+    assert error.message == "redis: it does not answer; try again"
+    assert "10.0.0.7 is gone" in caplog.text
+
+
 @pytest.mark.parametrize(("method", "as_generator"), KINDS)
 async def test_a_bug_leaves_as_internal_with_its_text_hidden(
     method: str, *, as_generator: bool, caplog: pytest.LogCaptureFixture

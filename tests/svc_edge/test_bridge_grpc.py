@@ -58,4 +58,5 @@ async def test_a_call_to_a_service_that_stays_away_is_refused_as_retryable(targe
         with pytest.raises(UnavailableError) as refusal:
             await GrpcBridge({"identity": channel}).call(METHOD, REQUEST, None, "")
 
-    assert "svc_identity" in str(refusal.value)
+    assert refusal.value.message == "svc_identity: it does not answer; try again"
+    assert target in str(refusal.value)

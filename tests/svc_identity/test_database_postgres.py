@@ -19,14 +19,16 @@ async def test_after_a_long_outage_the_database_answers_as_soon_as_it_is_back(
         await engine.stop()
         # They wait for 10 seconds, after which a pool that waits longer and longer would not dial for another 5.
         for _ in range(3):
-            with pytest.raises(UnavailableError):
+            with pytest.raises(UnavailableError) as refusal:
                 await database.check()
+        said = refusal.value.message
 
         await engine.start()
 
         async with asyncio.timeout(3):
             await database.check()
     await engine.stop()
+    assert said == "postgres: it does not answer; try again"
 
 
 async def test_database_that_takes_no_writes_is_unavailable(database: Database) -> None:

@@ -197,7 +197,7 @@ async def test_a_retry_of_what_was_not_stored_is_refused_for_ever_once_it_is_too
 
 @pytest.mark.parametrize(("age_ms", "to"), [(FIRST_ACCEPT_AGE_MS + 1, BOB), (0, UserId(b"?" * 16))])
 async def test_a_retry_is_not_refused_for_ever_while_its_id_cannot_be_declared_void(
-    ledger: Ledger, age_ms: int, to: UserId
+    ledger: Ledger, age_ms: int, to: UserId, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.store.may_void = False
 
@@ -205,6 +205,7 @@ async def test_a_retry_is_not_refused_for_ever_while_its_id_cannot_be_declared_v
 
     assert isinstance(answer, Refused)
     assert (answer.reason, answer.is_retryable) == ("DEPENDENCY_UNAVAILABLE", True)
+    assert answer.detail in caplog.text
 
 
 async def test_a_first_attempt_that_comes_late_and_twice_is_completed_like_a_retry(ledger: Ledger) -> None:

@@ -583,8 +583,10 @@ async def test_a_store_of_which_no_node_is_reachable_does_not_answer(*, is_clust
     (port,) = free_ports(1)
     store = RedisPresenceStore(f"redis://127.0.0.1:{port}/0", is_cluster=is_cluster, timeout_s=0.3)
 
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError) as refusal:
         await store.check()
+    assert refusal.value.message == "redis: it does not answer; try again"
+    assert str(port) in str(refusal.value)
     with pytest.raises(UnavailableError):
         await store.read_presence([ALICE])
     with pytest.raises(UnavailableError):

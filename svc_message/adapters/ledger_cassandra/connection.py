@@ -282,5 +282,6 @@ def _timed(timings: Timings) -> Generator[None]:
 
 def _translated(error: Exception) -> UnavailableError:
     if isinstance(error, InvalidRequest):
-        return UnavailableError(DEPENDENCY, f"it refuses a statement: {error}; is the schema this program's? Migrate")
-    return UnavailableError(DEPENDENCY, f"{type(error).__name__}: {str(error).strip() or 'no answer'}")
+        message = "it refuses a statement; is the schema this program's? Migrate"
+        return UnavailableError(DEPENDENCY, message, detail=str(error))
+    return UnavailableError(DEPENDENCY, detail=f"{type(error).__name__}: {str(error).strip() or 'no answer'}")

@@ -187,5 +187,6 @@ async def _close(connection: Connection) -> None:
 
 def _translated(error: psycopg.Error) -> UnavailableError:
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        return UnavailableError(DEPENDENCY, f"the schema is outdated; run: python -m svc_message migrate ({error})")
-    return UnavailableError(DEPENDENCY, f"{type(error).__name__}: {str(error).strip() or 'no answer'}")
+        message = "the schema is outdated; run: python -m svc_message migrate"
+        return UnavailableError(DEPENDENCY, message, detail=str(error))
+    return UnavailableError(DEPENDENCY, detail=f"{type(error).__name__}: {str(error).strip() or 'no answer'}")
