@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 1.0
 """How long an answer is waited for, also while svc_identity is being dialled: it may have just started."""
 KEY_REFRESH_INTERVAL_S = 5.0
+LOOK_AGAIN_S = 5.0
+"""When a changed device could not be looked up, it is tried again after this time."""
 SKEW_S = 2.0
 """How far the clocks of svc_identity and the edge may be apart."""
 
@@ -144,11 +146,14 @@ class GrpcIdentity:
             self._tasks.spawn(self._check_device(user_id, device_id), name="check-device")
 
     async def _check_device(self, user_id: UserId, device_id: DeviceId) -> None:
-        try:
-            generation = await self.generation(user_id, device_id)
-        except ChappeError as error:
-            _log.warning("a changed device could not be looked up: %s", error)
-            return
+        generation: int | None = None
+        while generation is None:
+            try:
+                generation = await self.generation(user_id, device_id)
+            except ChappeError as error:
+                # The change is told once: whoever was unlinked would stay for ever.
+                _log.warning("a changed device could not be looked up: %s", error)
+                await self._seams.clock.sleep(LOOK_AGAIN_S)
         if generation < 0:
             self.listener.revoked(Revocation(user_id, device_id, SignInId(b"")))
 
