@@ -74,9 +74,11 @@ class MemoryJournal:
             self._entries[shard].update(parked)
         return len(parked)
 
-    async def end(self, shard: Shard, last: Position) -> bool:
-        """Ends a shard unless something was written after a position."""
-        if any(place > last for place in self._entries[shard]):
+    async def end(self, shard: Shard, last: Position, silence_s: float = 0.0) -> bool:
+        """Ends a shard unless something was written after a position, or its process has spoken of late."""
+        state = self._shards.get(shard)
+        is_alive = state is not None and state.checkpointed_s > self._clock.monotonic_s() - silence_s
+        if is_alive or any(place > last for place in self._entries[shard]):
             return False
         self._shards.pop(shard, None)
         del self._entries[shard]

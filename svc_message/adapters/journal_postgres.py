@@ -94,7 +94,8 @@ _REPLAY: Final = b"""
 _LOCK: Final = b"SELECT FROM journal_shards WHERE shard = %b FOR UPDATE"
 _END: Final = woven(
     """
-    DELETE FROM journal_shards s WHERE s.shard = %b
+    DELETE FROM journal_shards s
+    WHERE s.shard = %b AND s.checkpointed_at <= clock_timestamp() - make_interval(secs => %b)
         AND NOT EXISTS (SELECT FROM journal j WHERE j.shard = s.shard AND j.pos > %b AND {goes_on})
 """,
     goes_on=_GOES_ON,
@@ -156,12 +157,12 @@ class PostgresJournal:
         ((count,),) = await self._connections.run(Statement(_REPLAY, (number, Uuid(NO_POSITION), number)))
         return int(count)
 
-    async def end(self, shard: Shard, last: Position) -> bool:
-        """Ends a shard unless something was written after a position."""
+    async def end(self, shard: Shard, last: Position, silence_s: float = 0.0) -> bool:
+        """Ends a shard unless something was written after a position, or its process has spoken of late."""
         number = Int8(shard_number(shard))
         *_, left = await self._connections.run_together(
             Statement(_LOCK, (number,)),
-            Statement(_END, (number, Uuid(last))),
+            Statement(_END, (number, Float8(silence_s), Uuid(last))),
             Statement(_FORGET, (number,)),
             Statement(_IS_THERE, (number,)),
         )

@@ -98,10 +98,11 @@ class Journal(Protocol):
         """Puts everything that was parked into a new shard, an orphan from the start, and returns how much that was."""
         ...
 
-    async def end(self, shard: Shard, last: Position) -> bool:
+    async def end(self, shard: Shard, last: Position, silence_s: float = 0.0) -> bool:
         """Ends a shard whose entries up to a position are done; false when there is one after it.
 
-        Nothing that was promised may still become visible at or before the position.
+        Nothing that was promised may still become visible at or before the position. A shard of another process is not
+        ended either when it was checkpointed within so many seconds: that process lives, and may be writing into it.
         """
         ...
 

@@ -221,7 +221,7 @@ class JournalWorker:
                 after = page[-1].position
                 await self._journal.advance(orphan.shard, adoption.mark(min(after, bound)))
         adoption.check()
-        if after <= bound and await self._journal.end(orphan.shard, after):
+        if after <= bound and await self._journal.end(orphan.shard, after, SILENCE_S):
             del self._settled[orphan.shard]
 
 

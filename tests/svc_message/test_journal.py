@@ -5,6 +5,7 @@ import secrets
 from svc_message.model import NO_POSITION, Position
 from svc_message.model.group import NewGroupMessage, Shard, Undecodable
 from svc_message.protocol import HORIZON_S, milliseconds_of, position_at
+from svc_message.protocol.journal import SILENCE_S
 from tests.svc_message.group_desk import Books, GroupDesk, entry_of
 
 LIMIT = 1000
@@ -94,6 +95,14 @@ async def test_a_shard_ends_once_everything_is_done(books: Books, group_desk: Gr
 
     assert group_desk.shard not in await shards(books, -1.0)
     assert await books.journal.read(group_desk.shard, NO_POSITION, LIMIT) == []
+
+
+async def test_a_shard_of_a_process_that_has_come_back_is_not_ended(books: Books, group_desk: GroupDesk) -> None:
+    (message,) = await accept(books, group_desk, 1)
+    await books.journal.checkpoint(group_desk.shard, NO_POSITION)
+
+    assert not await books.journal.end(group_desk.shard, message.position, SILENCE_S)
+    assert await books.journal.end(group_desk.shard, message.position)
 
 
 async def test_a_shard_that_was_ended_can_be_ended_again(books: Books, group_desk: GroupDesk) -> None:

@@ -29,7 +29,8 @@ _ALL: Final = """
     SELECT shard, uuid_as_blob(mark), checkpointed_ms, to_unix_timestamp(now()) FROM journal_shards WHERE ring = ?
 """
 _ONE: Final = """
-    SELECT uuid_as_blob(mark), writetime(checkpointed_ms) FROM journal_shards WHERE ring = ? AND shard = ?
+    SELECT uuid_as_blob(mark), writetime(checkpointed_ms), to_unix_timestamp(now()) - checkpointed_ms
+    FROM journal_shards WHERE ring = ? AND shard = ?
 """
 _SLOTS: Final = "SELECT slot FROM journal_slots WHERE shard = ? AND slot >= ?"
 _AFTER: Final = f"SELECT {COLUMNS} FROM journal WHERE shard = ? AND slot = ? AND pos > ? LIMIT ?"  # noqa: S608 - constants
@@ -51,6 +52,8 @@ class _State(NamedTuple):
     mark: Position
     written_us: int
     """The write timestamp of its newest beginning."""
+    silent_ms: int
+    """How long ago that was."""
 
 
 class CassandraJournal:
@@ -136,8 +139,8 @@ class CassandraJournal:
         await self._connection.write([[Write(_UNPARK, (RING,), (RING, bigint(row[-1]), row[0]))] for row in raw])
         return len(rows)
 
-    async def end(self, shard: Shard, last: Position) -> bool:
-        """Ends a shard unless something was written after a position, or its process has come back meanwhile.
+    async def end(self, shard: Shard, last: Position, silence_s: float = 0.0) -> bool:
+        """Ends a shard unless something was written after a position, or its process has spoken of late.
 
         What this process is about to write into it begins it anew.
         """
@@ -145,7 +148,7 @@ class CassandraJournal:
         state = await self._state(shard)
         if state is None:
             return True
-        if await self.read(shard, last, 1):
+        if state.silent_ms < silence_s * 1000 or await self.read(shard, last, 1):
             return False
         await self._connection.write([[Write(_END, (RING,), (bigint(state.written_us), RING, key_of(shard)))]])
         return await self._state(shard) is None
@@ -155,8 +158,8 @@ class CassandraJournal:
         # A mark may be left of what was ended.
         if not rows or rows[0][1] is None:
             return None
-        mark, written_us = rows[0]
-        return _State(mark or NO_POSITION, written_us)
+        mark, written_us, silent_ms = rows[0]
+        return _State(mark or NO_POSITION, written_us, silent_ms)
 
 
 def _raise(shard: Shard, mark: Position) -> Write:
