@@ -22,7 +22,7 @@ from chappe.runtime.pki import TRUST_DOMAIN, DevelopmentCa, spiffe_id
 
 NAMESPACE = "chappe"
 SERVICES = ("edge", "fanout", "identity", "message", "presence")
-PRESENCE_KEYS = ("connection", "online", "lastseen", "nonce")
+PRESENCE_KEYS = ("connection", "online", "lastseen", "nonce", "typing", "typists")
 """What the keys of svc_presence begin with."""
 
 Secret = dict[str, str]

@@ -22,7 +22,19 @@ from chappe.runtime.engines import EmbeddedPostgres
 from chappe.runtime.engines.binaries import postgres_install, valkey_server
 from k8s import dev_secrets
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
-from svc_presence.model import Changes, DeviceId, Edge, NewSession, Session, SessionId, UserId
+from svc_presence.model import (
+    Changes,
+    Conversation,
+    ConversationId,
+    DeviceId,
+    Edge,
+    NewSession,
+    Session,
+    SessionId,
+    Typing,
+    TypingKind,
+    UserId,
+)
 from tests.k8s.manifests import Manifests
 
 ALICE = UserId(bytes(range(16)))
@@ -49,6 +61,7 @@ async def test_the_first_start_makes_a_database_for_each_owner_which_may_migrate
 async def test_presence_may_do_its_work_in_valkey(dev: Manifests, tmp_path: Path) -> None:
     secrets = dev_secrets.make(tmp_path)
     session = Session(ALICE, DeviceId(1), SessionId(7))
+    here = ConversationId(bytes(16))
 
     async with valkey(dev, secrets["valkey"], tmp_path) as url:
         store = RedisPresenceStore(url(secrets["svc-presence"]["redis-url"]), is_cluster=False, timeout_s=10)
@@ -56,10 +69,15 @@ async def test_presence_may_do_its_work_in_valkey(dev: Manifests, tmp_path: Path
         changes = Changes([NewSession(session, bytes(16))], [], [])
         written = await store.write(Edge("10.0.0.1:50051", 1), changes, SystemClock().wall_ms())
         located = await store.locate([ALICE], [])
+        await store.write_typing([Typing(ALICE, Conversation(here, None), TypingKind.TEXT)])
+        (typists,) = await store.read_typing([here])
+        (presence,) = await store.read_presence([ALICE])
         await store.aclose()
 
     assert not written.connects[0].is_refused
     assert [route.session_id for route in located] == [7]
+    assert [one.typist.user_id for one in typists] == [ALICE]
+    assert presence.online_left_ms > 0
 
 
 async def test_presence_may_do_nothing_else_in_valkey(dev: Manifests, tmp_path: Path) -> None:
