@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from svc_fanout.model import Delivery
     from svc_fanout.ports import EdgeListener
 
+SPREAD_MS = 45_000
+"""Over which time the sessions of an edge that comes back into sight read their logs."""
+MAX_REMEMBERED = 10_000
 IDLE_S = 600.0
 """A stream to an edge that nobody was found on for so long is ended, unless the operator names the edge."""
 
@@ -52,6 +55,8 @@ class GrpcEdges:
         self._named: Replicas[PushStream] = Replicas(target, self._stream_to, tasks=tasks, clock=seams.clock)
         self._found: dict[str, PushStream] = {}
         self._seen_s: dict[str, float] = {}
+        self._had: set[str] = set()
+        """The edges that have had a stream."""
         self.timings = FlushTimings()
         """Of the batches of deliveries, on all streams together."""
         self.listener: EdgeListener
@@ -128,4 +133,11 @@ class GrpcEdges:
             seams=self._seams,
         )
         stream.batcher.timings = self.timings
+        if edge_id in self._had:
+            # Names leave out an edge that is not ready, whose sessions live on. What the stream before this one owed
+            # it, and what all edges were asked meanwhile, is owed still.
+            stream.verify_all("the edge was out of sight", SPREAD_MS)
+        if len(self._had) >= MAX_REMEMBERED:
+            self._had.clear()
+        self._had.add(edge_id)
         return stream

@@ -305,6 +305,27 @@ async def test_every_edge_is_asked_to_verify_named_or_found(streams: Streams, ed
         assert await found.verifications.reach(1) == ["lost"]
 
 
+async def test_an_edge_that_was_out_of_sight_is_asked_to_verify(streams: Streams, edge: ServedEdge) -> None:
+    async with serving_edge(ServedEdge()) as other:
+        edges = await streams.make(f"{edge.address},{other.address}")
+        await edge.hellos.reach(1)
+        # Its pod is not ready for a moment, and its sessions live on.
+        await name(edges, other)
+        await edge.ends.reach(1)
+        edges.verify_all("lost", 45_000)
+
+        await name(edges, edge, other)
+
+        assert await edge.verifications.reach(1) == ["the edge was out of sight"]
+        assert await other.verifications.reach(1) == ["lost"]
+
+
+async def name(edges: GrpcEdges, *served: ServedEdge) -> None:
+    """Lets the operator name other edges."""
+    edges._named._target = ",".join(edge.address for edge in served)
+    await edges._named._refresh()
+
+
 async def test_an_edge_that_could_not_be_asked_is_asked_when_it_answers(streams: Streams, edge: ServedEdge) -> None:
     edge.is_refusing = True
     edges = await streams.make(edge.address)
