@@ -110,6 +110,7 @@ class FanoutWorker:
         """Makes the spans of drawn messages; the composition root sets one that does."""
         self._small: Batcher[Hint] = Batcher(self._carry, tasks, name="rounds", weigh=_weigh, parallel=PARALLEL_ROUNDS)
         self._large: Batcher[Hint] = Batcher(self._carry_large, tasks, name="large rounds", weigh=_weigh)
+        self._small.on_failure = self._large.on_failure = self._failed
         self._small.timings = self.timings = FlushTimings()
         self._large.timings = self.large_timings = FlushTimings()
         self.locate_seconds = Histogram(SECONDS)
@@ -143,6 +144,11 @@ class FanoutWorker:
     async def drain(self) -> None:
         """Returns once everything that was taken has been pushed or dropped."""
         await asyncio.gather(self._small.drain(), self._large.drain())
+
+    def _failed(self, hints: Sequence[Hint]) -> None:
+        """Makes good what a bug has dropped: what it was is in the logs of its users."""
+        self.counters.dropped_hints += len(hints)
+        self.lost("a round of svc_fanout failed")
 
     @property
     def _is_overfull(self) -> bool:

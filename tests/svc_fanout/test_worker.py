@@ -197,6 +197,19 @@ async def test_above_the_bound_of_bytes_the_oldest_are_dropped(bench: Bench) -> 
     assert [len(item) for item, _ in bench.edges.items()] == [500, 400]
 
 
+async def test_what_a_bug_in_a_round_drops_is_made_good(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def locate(hints: object) -> None:
+        raise ValueError(hints)
+
+    monkeypatch.setattr(bench.service, "locate", locate)
+    bench.take(b"one")
+    await bench.worker.drain()
+    await settle()
+
+    assert bench.worker.counters.dropped_hints == 1
+    assert [spread for _, spread in bench.edges.verified.entries] == [45_000]
+
+
 async def test_losses_that_follow_one_another_are_made_good_by_one_more_request(bench: Bench) -> None:
     bench.worker.lost("first")
     await settle()
