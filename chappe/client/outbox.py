@@ -1,7 +1,9 @@
 """The sending side of the core: ids, windows, retries. Every change is stored once, whatever happens on the way."""
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable
+from operator import attrgetter
 
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.type.v1 import error_reason_pb2
@@ -163,7 +165,8 @@ class Outbox:
         entry.attempt = 0
         entry.unanswered = 0
         entry.is_durable = False
-        self._waiting.appendleft(entry)
+        # By its number: answers come several at once, and what was said first is minted first.
+        insort(self._waiting, entry, key=attrgetter("draft"))
 
     def _assign(self, entry: Outgoing, now_s: float) -> None:
         seen_ms = self._seen_ms.get(entry.conversation_id, 0)

@@ -200,6 +200,36 @@ def test_a_stale_or_skewed_id_is_minted_anew_from_the_same_draft(desk: Desk, rea
     assert abs(time_ms_of(second) - desk.edge.now_ms) < 10 or reason == reasons.ERROR_REASON_STALE_MESSAGE_ID
 
 
+def test_what_is_refused_at_once_as_stale_is_minted_anew_in_the_order_in_which_it_was_said(desk: Desk) -> None:
+    said = [desk.say(b"%d" % number) for number in range(3)]
+    for _ in said:
+        desk.edge.refuse_next(reasons.ERROR_REASON_STALE_MESSAGE_ID, is_retryable=False)
+    desk.flush()
+
+    while desk.edge.frames:
+        desk.receive()
+    desk.settle()
+
+    assert list(desk.edge.stored) == [outgoing.message_id for outgoing in said] == sorted(desk.edge.stored)
+
+
+def test_what_is_minted_anew_goes_before_what_was_said_after_it(store: LeanStore | SqliteStore) -> None:
+    desk = Desk(store, ModelEdge())
+    desk.edge.window = 2
+    desk.connect()
+    desk.settle()
+    said = [desk.say(b"%d" % number) for number in range(5)]
+    for _ in range(2):
+        desk.edge.refuse_next(reasons.ERROR_REASON_STALE_MESSAGE_ID, is_retryable=False)
+    desk.flush()
+
+    while desk.edge.frames:
+        desk.receive()
+    desk.settle()
+
+    assert list(desk.edge.stored) == [outgoing.message_id for outgoing in said] == sorted(desk.edge.stored)
+
+
 def test_a_draft_that_is_always_too_late_is_given_up(desk: Desk) -> None:
     for _ in range(8):
         desk.edge.refuse_next(reasons.ERROR_REASON_STALE_MESSAGE_ID, is_retryable=False)
