@@ -10,6 +10,10 @@ MAX_BUMP_MS = 2_500
 """How far a mint may run ahead of the estimated server time to stay behind what was seen in a conversation."""
 
 _SAMPLES = 8
+_DRIFT_MS = 1_000
+"""More than two clocks drift apart in 8 exchanges."""
+_PROOF_MS = 60_000
+"""How far a proof of possession may be from the time of the server that reads it."""
 _COUNTER_MAX = 0xFFF
 _MIN_TIME_MS = 1 << 40
 
@@ -38,7 +42,7 @@ def time_ms_of(message_id: bytes) -> int:
 
 
 class ServerClock:
-    """Estimates the server's time from the exchange with the shortest round trip among the last 8.
+    """Estimates the server's time from the exchange with the shortest round trip among the last 8 that can all be true.
 
     An edge says what time it is, and its clock may be behind; what the ledger has accepted says that it is not earlier.
     """
@@ -57,8 +61,12 @@ class ServerClock:
         """Learns from one question and its answer."""
         if server_ms < _MIN_TIME_MS:
             return
-        offset_ms = server_ms - (sent_s + received_s) * 500
-        self._samples.append((received_s - sent_s, offset_ms))
+        trip_s, offset_ms = received_s - sent_s, server_ms - (sent_s + received_s) * 500
+        if self._samples:
+            best_trip_s, best_ms = min(self._samples)
+            if abs(offset_ms - best_ms) > (trip_s + best_trip_s) * 500 + _DRIFT_MS:
+                self._begin_anew(offset_ms)
+        self._samples.append((trip_s, offset_ms))
         self._offset_ms = min(self._samples)[1]
 
     def accepted(self, server_ms: int, now_s: float) -> None:
@@ -71,6 +79,13 @@ class ServerClock:
             self._samples.clear()
             self._least_ms = -math.inf
             self._offset_ms = server_ms - now_s * 1000
+
+    def _begin_anew(self, offset_ms: float) -> None:
+        # The old and the new cannot both be right: the machine slept, in which its monotonic clock stands still, or
+        # another clock was set. An edge may still be behind the ledger, but not so far that it lets nobody in.
+        self._samples.clear()
+        if self._least_ms > offset_ms + _PROOF_MS:
+            self._least_ms = -math.inf
 
 
 class IdMint:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from chappe.api.edge.v1 import server_frame_pb2
-from chappe.api.identity.v1 import profile_service_pb2
+from chappe.api.identity.v1 import profile_service_pb2, session_service_pb2
 from chappe.api.type.v1 import error_reason_pb2
 from chappe.client.acks import LATE_S
 from chappe.client.changes import MessageArrived, Sent
@@ -307,6 +307,25 @@ async def test_a_device_that_may_not_sign_in_is_told_so(edge: SocketEdge) -> Non
         await someone.client.start()
 
     await someone.client.close()
+
+
+async def test_a_client_whose_machine_slept_signs_in_again(edge: SocketEdge, someone: Someone) -> None:
+    create = edge.answers[CREATE_SESSION.name]
+
+    def create_unless_late(payload: bytes) -> bytes | server_frame_pb2.CallError:
+        question = session_service_pb2.CreateSessionRequest.FromString(payload)
+        if abs(question.timestamp_ms - edge.model.now_ms) <= 60_000:
+            return create(payload)
+        return server_frame_pb2.CallError(reason=error_reason_pb2.ERROR_REASON_INVALID_PROOF)
+
+    edge.answers[CREATE_SESSION.name] = create_unless_late
+    edge.model.now_ms += 7_200_000
+    edge.refuse_with = [4401]
+    edge.drop()
+
+    await until(lambda: someone.caught_up == 2)
+
+    assert edge.calls == [CREATE_SESSION.name] * 2
 
 
 async def test_a_sign_in_that_cannot_be_decided_now_is_tried_again(edge: SocketEdge) -> None:

@@ -92,13 +92,44 @@ def test_the_clock_believes_the_shortest_round_trip_of_the_last_eight() -> None:
     clock = ServerClock(NOW_MS, 0.0)
 
     clock.sample(10.0, 10.02, NOW_MS + 20_010)
-    clock.sample(11.0, 13.0, NOW_MS + 99_000)
+    clock.sample(11.0, 13.0, NOW_MS + 22_900)
     best = clock.estimate_ms(20.0)
     for start in range(8):
-        clock.sample(20.0 + start, 20.5 + start, NOW_MS + 35_250 + start * 1000)
+        clock.sample(20.0 + start, 20.5 + start, NOW_MS + 31_250 + start * 1000)
 
     assert best == NOW_MS + 30_000
-    assert clock.estimate_ms(30.0) == NOW_MS + 45_000
+    assert clock.estimate_ms(30.0) == NOW_MS + 41_000
+
+
+@pytest.mark.parametrize("slept_ms", [5_000, 7_200_000])
+def test_the_clock_believes_no_shorter_round_trip_from_before_the_machine_slept(slept_ms: int) -> None:
+    clock = ServerClock(NOW_MS, 0.0)
+    for at_s in range(8):
+        clock.sample(at_s, at_s + 0.001, NOW_MS + at_s * 1000)
+
+    clock.sample(8.0, 8.5, NOW_MS + 8_250 + slept_ms)
+
+    assert clock.estimate_ms(9.0) == NOW_MS + 9_000 + slept_ms
+
+
+def test_an_edge_that_fell_behind_does_not_make_it_earlier_than_what_the_ledger_has_accepted() -> None:
+    clock = ServerClock(NOW_MS, 0.0)
+    clock.sample(1.0, 1.0, NOW_MS)
+    clock.accepted(NOW_MS, 1.0)
+
+    clock.sample(2.0, 2.0, NOW_MS - 30_000)
+
+    assert clock.estimate_ms(3.0) == NOW_MS + 2_000
+
+
+def test_what_was_accepted_by_a_clock_that_was_set_back_since_keeps_no_one_from_signing_in() -> None:
+    clock = ServerClock(NOW_MS, 0.0)
+    clock.sample(1.0, 1.0, NOW_MS)
+    clock.accepted(NOW_MS, 1.0)
+
+    clock.sample(2.0, 2.0, NOW_MS - 7_200_000)
+
+    assert clock.estimate_ms(3.0) == NOW_MS - 7_199_000
 
 
 def test_conversations_are_the_same_from_both_sides_and_a_uuid8() -> None:
