@@ -72,6 +72,10 @@ class Engine:
         self._wire = wire
         self.go_away = None
         self.is_caught_up = False
+        if self.failure is not None:
+            # It came while there was no wire to close.
+            self._fail(self.failure)
+            return
         self._heard_s = self._clock.monotonic_s()
         self.core.connected(hello, wire.host, self._heard_s)
         self.flush()

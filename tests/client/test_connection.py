@@ -12,14 +12,15 @@ from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.identity.v1 import profile_service_pb2, session_service_pb2
 from chappe.api.type.v1 import error_reason_pb2
 from chappe.client.acks import LATE_S
-from chappe.client.changes import MessageArrived, Sent
+from chappe.client.changes import LogChange, MessageArrived, Sent
 from chappe.client.connection import GHOST_S, ConnectionOptions, addresses_of
 from chappe.client.device import Device, DeviceKey
 from chappe.client.door import Door
-from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError, StoreError
 from chappe.client.lean import Callbacks, LeanClient, LeanParts
 from chappe.client.methods import CREATE_SESSION, GET_PROFILE
 from chappe.client.seams import Seams, SystemRandomness
+from chappe.client.store import Batch
 from chappe.client.tokens import Token
 from chappe.client.wire import Closed, Wire
 from tests.client.fakes import ToldClock
@@ -275,6 +276,28 @@ async def test_a_client_that_was_replaced_by_its_own_lost_hello_comes_back_once(
     await until(lambda: someone.caught_up == 2)
 
     await assert_replaced_for_good(edge, someone)
+
+
+async def test_a_store_that_fails_between_two_sessions_ends_the_client(
+    edge: SocketEdge, someone: Someone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_batch: Batch) -> list[LogChange]:
+        raise StoreError("the disk is full")
+
+    async def fill_the_disk(_delay_s: float) -> None:
+        monkeypatch.setattr(someone.client.engine._store, "commit", fail)
+        someone.client.send(PEER, b"hello")
+        someone.client.engine.flush()
+
+    monkeypatch.setattr(someone.clock, "sleep", fill_the_disk)
+    edge.drop()
+
+    assert someone.client._run is not None
+    await until(someone.client._run.done)
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        await someone.client._run
+    assert len(edge.model.hellos) == 1
 
 
 async def test_a_kept_token_that_is_refused_is_fetched_anew_once(edge: SocketEdge) -> None:
