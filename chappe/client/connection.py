@@ -102,7 +102,7 @@ class Connection:
         # An earlier process of this device may have gone a moment ago.
         self._haunted_until_s = self._seams.clock.monotonic_s() + GHOST_S
         while True:
-            closed = await self._session()
+            closed = self._told(await self._session())
             if self._engine.failure is not None:
                 raise self._engine.failure
             failures = 0 if self._engine.is_caught_up else failures + 1
@@ -167,9 +167,16 @@ class Connection:
                 self._engine.ping()
         return wire.closed.result()
 
+    def _told(self, closed: Closed) -> Closed:
+        """Returns why a session ended: what the edge said before, if its close was lost with the connection."""
+        go_away = self._engine.go_away
+        if go_away is None or closed.code >= 4000:  # noqa: PLR2004 - CloseCode
+            return closed
+        return Closed(go_away.close_code, go_away.detail or closed.detail)
+
     def _delay_s(self, closed: Closed, failures: int) -> float:
         go_away = self._engine.go_away
-        code = go_away.close_code if go_away is not None and closed.code < 4000 else closed.code  # noqa: PLR2004 - CloseCode
+        code = closed.code
         if code == _AUTH and not self._tokens.is_fresh:
             # The token was from earlier; a new one may do.
             self._tokens.drop()

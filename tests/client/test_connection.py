@@ -263,6 +263,28 @@ async def test_a_client_that_was_replaced_by_its_own_last_connection_comes_back_
     await assert_replaced_for_good(edge, someone)
 
 
+async def replace_without_a_close(edge: SocketEdge, someone: Someone) -> None:
+    edge.model.tell(go_away=server_frame_pb2.GoAway(close_code=4409, detail="replaced by a newer connection"))
+    edge.deliver()
+    await until(lambda: someone.client.engine.go_away)
+    edge.drop()
+
+
+async def test_a_client_that_was_told_that_it_is_replaced_comes_back_once_though_no_close_came(
+    edge: SocketEdge, someone: Someone
+) -> None:
+    await replace_without_a_close(edge, someone)
+    await until(lambda: someone.caught_up == 2)
+
+    await replace_without_a_close(edge, someone)
+    assert someone.client._run is not None
+    async with asyncio.timeout(10):
+        with pytest.raises(SessionEndedError, match="replaced by a newer connection") as raised:
+            await someone.client._run
+
+    assert raised.value.code == 4409
+
+
 async def test_a_client_that_was_replaced_by_its_own_lost_hello_comes_back_once(edge: SocketEdge) -> None:
     someone = Someone(edge.address)
     edge.is_mute = True
