@@ -47,6 +47,11 @@ class Feed:
             self._is_behind = True
         self._changed.set()
 
+    def look_again(self) -> None:
+        """Says that something may have been stored of which no event came."""
+        self._is_behind = True
+        self._changed.set()
+
     def end(self, error: ChappeClientError | None) -> None:
         """Says that no more will come, and why."""
         self._end = error

@@ -166,6 +166,8 @@ class Host:
     async def _use(self, link: Link) -> None:
         self._link = link
         await link.begin(self)
+        # Whoever led before may have stored what it told nobody; from here on everything is told.
+        self.feed.look_again()
         self._linked.set()
         self.wishes.use(link)
 

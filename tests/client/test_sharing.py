@@ -33,12 +33,13 @@ from chappe.client.errors import (
     StoreError,
 )
 from chappe.client.frames import message_action
-from chappe.client.hall import SOCKET
-from chappe.client.link import Stored, Submission
+from chappe.client.hall import SOCKET, Guest
+from chappe.client.link import Link, Stored, Submission
 from chappe.client.looking import Looking
 from chappe.client.outgoing import Outgoing
 from chappe.client.presence_views import Presence, PresenceChanged, TypingChanged, WatchRefused
 from chappe.client.profiles import About, Profile
+from chappe.client.seat import Seat
 from chappe.client.sharing_codec import error_fields, from_line, to_error, to_line
 from chappe.client.store import Batch
 from chappe.client.store_sqlite import SqliteStore
@@ -184,6 +185,45 @@ async def test_what_nobody_waits_for_any_more_is_sent_all_the_same(edge: SocketE
     edge.drop()
 
     assert (await next_of(leader, Message)).text == "hello"
+
+
+async def test_what_the_leader_stored_and_told_nobody_is_shown_by_whoever_leads_on(
+    edge: SocketEdge, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chappe_client.connect(edge.address, profile=shared.folder):
+        follower = await shared.open()
+        await next_of(follower, Online)
+        # As if it were killed between its commit and the line to those who follow.
+        monkeypatch.setattr(Guest, "say", lambda _guest, **_said: None)
+        edge.model.log.append(hello_item(1, "stored"))
+        edge.push(1)
+        await until(lambda: edge.model.acked == 1)
+    monkeypatch.undo()
+
+    assert (await next_of(follower, Message)).text == "stored"
+
+
+async def test_a_guest_that_was_let_go_reads_on_in_the_store(
+    edge: SocketEdge, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shared.open()
+    follower = await shared.open()
+    await next_of(follower, Online)
+    join, may_come_back = Seat.join, asyncio.Event()
+
+    async def join_later(seat: Seat) -> Link:
+        await may_come_back.wait()
+        return await join(seat)
+
+    monkeypatch.setattr(Seat, "join", join_later)
+    monkeypatch.setattr("chappe.client.hall.MOST_WAITING_BYTES", -1)
+    edge.model.log += [hello_item(1, "too much for a slow guest"), hello_item(2, "meanwhile")]
+    edge.push(2)
+    await until(lambda: edge.model.acked == 2)
+    monkeypatch.undo()
+    may_come_back.set()
+
+    assert [(await next_of(follower, Message)).text for _ in range(2)] == ["too much for a slow guest", "meanwhile"]
 
 
 async def test_the_end_of_a_session_is_the_end_for_all(edge: SocketEdge, shared: Shared) -> None:
