@@ -101,7 +101,12 @@ class Feed:
     async def _catch_up(self) -> None:
         # What was dropped while this reads is read again; what is in both places is passed over in memory.
         self._is_behind = False
-        stored, notices = await self._in_store(self._unseen)
+        try:
+            stored, notices = await self._in_store(self._unseen)
+        except BaseException:
+            # Whoever gives up waiting, as by a timeout, has had nothing of it.
+            self._is_behind = True
+            raise
         entries = in_order(map(self._view, stored), notices)
         self._stored.extend(entries[:_PAGE])
         held = {_key(event) for event in self._events if isinstance(event, Entry)}

@@ -123,6 +123,20 @@ async def test_messages_that_came_while_nobody_listened_are_told_by_the_next_pro
     assert [first.text, second.text, third.text] == ["1", "2", "3"]
 
 
+async def test_who_gives_up_while_the_store_is_read_is_told_everything_later(edge: SocketEdge, folder: Path) -> None:
+    edge.model.log.append(hello_item(1, "while nobody listened"))
+    async with chappe_client.connect(edge.address, profile=folder):
+        await until(lambda: edge.model.acked == 1)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await anext(me.events())
+        message = await next_of(me, Message)
+
+    assert message.text == "while nobody listened"
+
+
 async def test_a_message_that_is_sent_offline_leaves_with_the_next_session(edge: SocketEdge, folder: Path) -> None:
     parts = ClientParts(may_start_offline=True)
     async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
