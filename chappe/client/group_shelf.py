@@ -7,6 +7,7 @@ from chappe.api.edge.v1 import item_pb2
 from chappe.client.changes import CountsDue, GroupTickRaised, ItemArrived, LogChange
 from chappe.client.group_views import Group, GroupChanged, Role, to_group_changed
 from chappe.client.membership import KnownGroup, KnownMember, changed, counted, is_complete, learned, members_after
+from chappe.client.mint import time_ms_of
 from chappe.client.store_file import StoreFile
 
 _PUT_GROUP = "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -17,6 +18,7 @@ WHERE excluded.delivered > delivered OR excluded.read > read
 RETURNING delivered, read, recipients
 """
 _PUT_NOTICE = "INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?)"
+_CLEARED = "SELECT cleared_upto, cleared_ms FROM conversations WHERE conversation_id = ?"
 _NOTICES = """
 SELECT change FROM notices WHERE group_id = ? AND changed_ms >= ? ORDER BY changed_ms DESC, version DESC LIMIT ?
 """
@@ -112,12 +114,16 @@ class GroupWriting:
             members_after(members, event)
             self.put_members(event.group_id, members.values())
         self.put(changed(known, event, self.user_id))
-        if event.version > known.event_version:
+        # Whoever changes a group knows that already.
+        is_seen = event.actor_user_id == self.user_id
+        row = (event.group_id, event.version, event.changed_ms, event.SerializeToString(), is_seen)
+        # A push may be lost, and the log then tells of a change after a later one: what is kept says what is new.
+        if not self._is_cleared(event) and self._db.execute(_PUT_NOTICE, row).rowcount:
             changes.append(ItemArrived(item))
-            # Whoever changes a group knows that already.
-            is_seen = event.actor_user_id == self.user_id
-            row = (event.group_id, event.version, event.changed_ms, event.SerializeToString(), is_seen)
-            self._db.execute(_PUT_NOTICE, row)
+
+    def _is_cleared(self, event: item_pb2.GroupChangeEvent) -> bool:
+        row = self._db.execute(_CLEARED, (event.group_id,)).fetchone()
+        return row is not None and event.changed_ms <= min(time_ms_of(row[0]), row[1])
 
     def _raise(self, receipt: item_pb2.GroupReceiptEvent) -> Iterable[GroupTickRaised]:
         for raised in counted(receipt):

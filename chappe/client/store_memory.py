@@ -110,7 +110,7 @@ class LeanStore:
                 changes.append(ItemArrived(item))
         elif kind == "own_read":
             changes.append(ReadElsewhere(item.own_read.conversation_id, item.own_read.read_upto))
-        elif kind in {"edit", "revoke", "reaction"}:
+        elif kind in {"edit", "revoke", "reaction", "group_change"}:
             self._alter(item, changes)
         else:
             changes.append(ItemArrived(item))
@@ -124,17 +124,24 @@ class LeanStore:
                 yield raised._replace(delivered=self._delivered.of(id_), read=self._readers.of(id_))
 
     def _alter(self, item: item_pb2.Item, changes: list[LogChange]) -> None:
-        """Passes on an alteration that has not come before; what stands in the end is for whoever keeps messages."""
+        """Passes on what altered a message or a group and has not come before; what stands is for whoever keeps it."""
         if item.HasField("edit"):
             if self._seen.advance(item.edit.edit_id):
                 changes.append(MessageEdited(item.edit))
         elif item.HasField("revoke"):
             if self._seen.advance(item.revoke.revoke_id):
                 changes.append(MessageRevoked(item.revoke))
-        elif self._seen.advance(item.reaction.reaction_id):
-            changes.append(MessageReacted(item.reaction))
+        elif item.HasField("reaction"):
+            if self._seen.advance(item.reaction.reaction_id):
+                changes.append(MessageReacted(item.reaction))
+        elif self._seen.advance(_change_id(item.group_change)):
+            changes.append(ItemArrived(item))
 
     def _raise(self, receipt: item_pb2.ReceiptEvent) -> Iterable[TickRaised]:
         for message_id, state in zip(receipt.message_ids, receipt.states, strict=False):
             if self._ticks.advance(message_id, state):
                 yield TickRaised(message_id, receipt.conversation_id, state, receipt.user_id, receipt.recorded_ms)
+
+
+def _change_id(change: item_pb2.GroupChangeEvent) -> bytes:
+    return b"%b/%d" % (change.group_id, change.version)

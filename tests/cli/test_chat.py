@@ -214,18 +214,33 @@ def test_clearing_a_chat_takes_its_messages_away(state: State) -> None:
     assert [entry for entry in open_row(state).entries if not isinstance(entry, Notice)] == []
 
 
-def test_a_notice_is_shown_once_whether_it_is_told_or_read_and_in_its_place(state: State) -> None:
-    change = GroupChanged(
+def happened(what: GroupEvent, version: int, user_id: bytes, name: str) -> GroupChanged:
+    return GroupChanged(
         group_id=HIKERS,
-        what=GroupEvent.REMOVED,
+        what=what,
         by_user_id=BOB,
-        user_ids=(state.me,),
-        name="Hikers",
-        role=Role.NONE,
+        user_ids=(user_id,),
+        name=name,
+        role=Role.MEMBER,
         member_count=2,
-        changed_ms=1,
-        version=77,
+        changed_ms=version,
+        version=version,
     )
+
+
+def test_a_change_that_comes_after_a_later_one_is_shown_and_undoes_nothing(state: State) -> None:
+    row = open_row(state)
+    row.members = (state.me, BOB, CAROL)
+    state.apply(happened(GroupEvent.REMOVED, 78, CAROL, "Climbers"))
+
+    state.apply(happened(GroupEvent.ADDED, 77, CAROL, "Hikers"))
+
+    assert [entry.version for entry in row.entries if isinstance(entry, Notice)][:2] == [77, 78]
+    assert (row.title, row.members) == ("Climbers", (state.me, BOB))
+
+
+def test_a_notice_is_shown_once_whether_it_is_told_or_read_and_in_its_place(state: State) -> None:
+    change = happened(GroupEvent.REMOVED, 77, state.me, "Hikers")
     row = open_row(state)
 
     state.add_notices(row, [change])

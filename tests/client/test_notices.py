@@ -8,6 +8,7 @@ import pytest
 from chappe import client as chappe_client
 from chappe.api.edge.v1 import item_pb2
 from chappe.client import Client, GroupChanged, GroupEvent, Message, methods
+from chappe.client.changes import ItemArrived, LogChange
 from chappe.client.store import Batch
 from chappe.client.store_sqlite import SqliteStore
 from tests.client.group_model import ADDED, CREATED, GROUP, REMOVED, event, group_item, user
@@ -27,10 +28,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStor
     store.close()
 
 
-def happen(store: SqliteStore, *changes: item_pb2.GroupChangeEvent) -> None:
+def happen(store: SqliteStore, *changes: item_pb2.GroupChangeEvent) -> list[LogChange]:
     batch = Batch()
     batch.items = [group_item(change) for change in changes]
-    store.commit(batch)
+    return store.commit(batch)
 
 
 def versions(changes: list[GroupChanged]) -> list[int]:
@@ -64,6 +65,15 @@ def test_a_notice_that_comes_again_is_told_once(store: SqliteStore) -> None:
     assert len(store.groups.notices(GROUP, 0, 10)) == 1
 
 
+def test_a_change_that_comes_after_a_later_one_is_told(store: SqliteStore) -> None:
+    happen(store, event(1, CREATED, ME), event(3, REMOVED, user(4)))
+
+    told = happen(store, event(2, ADDED, user(4)))
+
+    assert told == [ItemArrived(group_item(event(2, ADDED, user(4))))]
+    assert versions(store.groups.unseen(10)) == [1, 2, 3]
+
+
 def test_notices_are_found_from_a_moment_on_and_of_many_the_newest(store: SqliteStore) -> None:
     happen(store, *(event(version, ADDED, user(3)) for version in range(1, 6)))
 
@@ -72,19 +82,33 @@ def test_notices_are_found_from_a_moment_on_and_of_many_the_newest(store: Sqlite
     assert store.groups.notices(user(1), 0, 10) == []
 
 
-def test_clearing_a_chat_takes_its_older_notices_away(store: SqliteStore) -> None:
-    older, newer = event(1, CREATED, ME), event(2, ADDED, user(3))
-    older.changed_ms, newer.changed_ms = START_MS, START_MS + 9
-    happen(store, older, newer)
-    upto = message_item(5).message.message_id
+def clear(store: SqliteStore, upto: bytes) -> None:
     settings = item_pb2.ConversationSettings(cleared_upto=upto)
     cleared = item_pb2.ConversationSettingEvent(conversation_id=GROUP, settings=settings)
     batch = Batch()
     batch.items = [item_pb2.Item(position=message_item(6).message.message_id, conversation_setting=cleared)]
-
     store.commit(batch)
 
+
+def test_clearing_a_chat_takes_its_older_notices_away(store: SqliteStore) -> None:
+    older, newer = event(1, CREATED, ME), event(2, ADDED, user(3))
+    older.changed_ms, newer.changed_ms = START_MS, START_MS + 9
+    happen(store, older, newer)
+
+    clear(store, message_item(5).message.message_id)
+
     assert versions(store.groups.notices(GROUP, 0, 10)) == [2]
+
+
+def test_what_was_cleared_does_not_come_back_when_the_log_is_replayed(store: SqliteStore) -> None:
+    older, newer = event(1, CREATED, ME), event(2, ADDED, user(3))
+    older.changed_ms, newer.changed_ms = START_MS, START_MS + 9
+    happen(store, older, newer)
+    clear(store, message_item(5).message.message_id)
+
+    assert happen(store, older, newer) == []
+    assert versions(store.groups.notices(GROUP, 0, 10)) == [2]
+    assert versions(store.groups.unseen(10)) == [2]
 
 
 def said(number: int, text: str) -> item_pb2.Item:

@@ -22,6 +22,7 @@ from chappe.client.recorder import RecordedEvent
 from chappe.client.recording import record, record_presences, recorded_action, recorded_event
 from chappe.client.store import Batch
 from chappe.client.store_memory import LeanStore
+from tests.client.group_model import ADDED, event, group_item
 
 ME, PEER, GROUP = (bytes([number]) * 16 for number in (1, 2, 3))
 MESSAGE, ACT = (bytes.fromhex(f"01970000000{number}7001800000000000000a") for number in (1, 2))
@@ -155,3 +156,12 @@ def test_the_lean_store_passes_on_an_alteration_once() -> None:
     changes = [store.commit(batch_of(*items)) for _ in range(2)]
 
     assert changes == [[MessageEdited(edit), MessageRevoked(revoke), MessageReacted(reaction)], []]
+
+
+def test_the_lean_store_passes_on_each_change_of_a_group_once_whatever_their_order() -> None:
+    items = [group_item(event(version, ADDED, PEER)) for version in (1, 3, 2)]
+    store = LeanStore()
+
+    changes = [store.commit(batch_of(*items)) for _ in range(2)]
+
+    assert changes == [[ItemArrived(item) for item in items], []]

@@ -255,8 +255,11 @@ def _kept(state: State, change: ChatChanged) -> None:
 
 def _group(state: State, change: GroupChanged) -> None:
     row = state.row(change.group_id, b"")
-    row.title = change.name
+    newest = max((entry.version for entry in row.entries if isinstance(entry, Notice)), default=0)
     state.add_notices(row, [change])
+    if change.version < newest:
+        return
+    row.title = change.name
     gone, come = {GroupEvent.REMOVED, GroupEvent.LEFT}, {GroupEvent.ADDED, GroupEvent.JOINED, GroupEvent.CREATED}
     if row.members and change.what in gone:
         row.members = tuple(user_id for user_id in row.members if user_id not in change.user_ids)
