@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from chappe.client.destination import Destination
-from chappe.client.errors import ChappeClientError, ProtocolError
+from chappe.client.errors import ChappeClientError, ProfileError, ProtocolError
 from chappe.client.link import Stored, Submission
 from chappe.client.sharing_codec import MOST_BYTES, PROTOCOL, error_fields, from_line, to_line
 from chappe.client.tasks import Tasks
@@ -80,8 +80,17 @@ class Hall:
         self._tasks = Tasks()
 
     async def open(self, folder: Path) -> None:
-        """Begins to serve; what a leader before left behind is taken away."""
-        self._server = await asyncio.start_unix_server(self._welcome, sock=_listener(folder), limit=MOST_BYTES)
+        """Begins to serve; what a leader before left behind is taken away.
+
+        Raises:
+            ProfileError: There can be no socket in the folder.
+        """
+        try:
+            self._server = await asyncio.start_unix_server(self._welcome, sock=_listener(folder), limit=MOST_BYTES)
+        except OSError as error:
+            raise ProfileError(
+                f"the profile in {folder} cannot be shared: {error}; is the disk full, or the folder read-only?"
+            ) from error
         self._folder = folder
 
     def ended(self, error: ChappeClientError) -> None:

@@ -185,6 +185,7 @@ class Host:
                 await self._use(await self._seat.join())
             except ChappeClientError as error:
                 self.ended(error)
+                return
 
     async def _current(self) -> Link:
         if self._link is None:

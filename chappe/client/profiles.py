@@ -190,10 +190,14 @@ def _hold(folder: Path) -> IO[str]:
             f"the profile in {folder} is in use by another process{f' ({holder})' if holder else ''}; end that one, or "
             "link a second device"
         ) from error
-    # Only for people: what counts is the lock, which the kernel takes away with the process.
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    try:
+        # Only for people: what counts is the lock, which the kernel takes away with the process. Nothing of it stays
+        # in the buffer of the file, which could not be closed then.
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+    except OSError as error:
+        lock.close()
+        raise ProfileError(f"the profile in {folder} cannot be held: {error}; is the disk full?") from error
     return lock
 
 

@@ -288,6 +288,16 @@ def test_a_profile_that_is_missing_or_damaged_is_said_to_be(tmp_path: Path) -> N
         Profile.open(tmp_path)
 
 
+def test_a_profile_whose_lock_cannot_be_written_is_said_to_be_one_and_is_not_held(tmp_path: Path) -> None:
+    Profile.create(tmp_path, About(user_id=ME.hex(), device_id=2), DeviceKey.generate()).close()
+    (tmp_path / "lock").unlink()
+    (tmp_path / "lock").symlink_to("/dev/full")
+
+    for _ in range(2):
+        with pytest.raises(ProfileError, match="cannot be held"):
+            Profile.open(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["", ".", "../x", "a/b", ".hidden"])
 def test_a_name_that_hides_a_path_is_refused(name: str) -> None:
     with pytest.raises(ProfileError, match="no name for a profile"):

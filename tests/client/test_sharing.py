@@ -1,6 +1,7 @@
 """Several clients of one profile: one leads, the others follow through it, and nothing is sent twice."""
 
 import asyncio
+import errno
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -224,6 +225,30 @@ async def test_a_guest_that_was_let_go_reads_on_in_the_store(
     may_come_back.set()
 
     assert [(await next_of(follower, Message)).text for _ in range(2)] == ["too much for a slow guest", "meanwhile"]
+
+
+async def test_whoever_cannot_lead_on_says_why(
+    edge: SocketEdge, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_folder: Path) -> socket.socket:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with chappe_client.connect(edge.address, profile=shared.folder):
+        follower = await shared.open()
+        monkeypatch.setattr("chappe.client.hall._listener", fail)
+
+    with pytest.raises(ProfileError, match="No space left on device"):
+        await next_of(follower, Message)
+    with pytest.raises(ProfileError, match="No space left on device"):
+        await follower.send(PEER, "hello")
+
+
+async def test_a_folder_in_which_no_socket_can_be_made_is_said_to_be_one(edge: SocketEdge, folder: Path) -> None:
+    (folder / SOCKET).mkdir()
+
+    with pytest.raises(ProfileError, match="cannot be shared"):
+        async with chappe_client.connect(edge.address, profile=folder):
+            pass
 
 
 async def test_the_end_of_a_session_is_the_end_for_all(edge: SocketEdge, shared: Shared) -> None:
