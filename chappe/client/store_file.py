@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chappe.client import store_schema
@@ -11,6 +11,8 @@ from chappe.client.errors import StoreError
 BUSY_S = 15.0
 """How long one process of a profile waits for another that is writing."""
 
+_OF_OTHERS = 0o077
+
 
 class StoreFile:
     """The database and the way in which it fails."""
@@ -18,6 +20,8 @@ class StoreFile:
     def __init__(self, path: Path | None, *, may_migrate: bool = True) -> None:
         self._path = path
         with self.guard("opened"):
+            if path is not None:
+                _make_private(path)
             self.db = sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
@@ -46,10 +50,22 @@ class StoreFile:
 
     @contextmanager
     def guard(self, what: str) -> Generator[None]:
-        """Turns the driver's errors into StoreError."""
+        """Turns the errors of the driver and of the file system into StoreError."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"{self._path} cannot be {what}: {error}; is the disk full, or the folder read-only?"
             ) from error
+
+
+def _make_private(path: Path) -> None:
+    """Keeps the messages to their user, in whatever folder; SQLite makes the files beside the first one like it."""
+    # One that exists is not opened: when it is closed again, the locks of this process on it would be gone.
+    with suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        file = path.with_name(name)
+        with suppress(FileNotFoundError):
+            if file.stat().st_mode & _OF_OTHERS:
+                file.chmod(0o600)

@@ -1,6 +1,7 @@
 """The store on SQLite: what survives a kill, and what people ask of it."""
 
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,26 @@ def test_people_are_remembered_with_both_names(store: SqliteStore) -> None:
     store.remember([person])
 
     assert store.people() == [person]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_messages_are_for_their_user_alone_whoever_made_the_folder(tmp_path: Path, *, is_old: bool) -> None:
+    tmp_path.chmod(0o755)
+    if is_old:
+        for name in ("store.db", "store.db-wal", "store.db-shm"):
+            (tmp_path / name).touch(mode=0o644)
+
+    store = SqliteStore(tmp_path / "store.db", ME, DEVICE)
+    put(store)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("store.db", "store.db-wal", "store.db-shm"), 0o600)
+    store.close()
+
+
+def test_a_store_in_a_folder_that_is_missing_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        SqliteStore(tmp_path / "missing" / "store.db", ME, DEVICE)
 
 
 def test_a_file_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
