@@ -236,7 +236,7 @@ def test_a_change_that_comes_after_a_later_one_is_shown_and_undoes_nothing(state
     state.apply(happened(GroupEvent.ADDED, 77, CAROL, "Hikers"))
 
     assert [entry.version for entry in row.entries if isinstance(entry, Notice)][:2] == [77, 78]
-    assert (row.title, row.members) == ("Climbers", (state.me, BOB))
+    assert (row.title, list(row.members)) == ("Climbers", [state.me, BOB])
 
 
 def test_a_notice_is_shown_once_whether_it_is_told_or_read_and_in_its_place(state: State) -> None:
