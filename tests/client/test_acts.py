@@ -177,7 +177,7 @@ async def test_new_messages_follow_the_timer_of_the_chat_unless_they_have_their_
 
 async def test_what_has_disappeared_vanishes_and_is_told(edge: SocketEdge, me: Client) -> None:
     item = hello_item(1, "brief")
-    item.message.expires_ms = edge.model.now_ms + 100
+    item.message.expires_ms = edge.model.now_ms + 1_500
     edge.model.log.append(item)
     edge.push()
     await next_of(me, Message)
