@@ -518,11 +518,11 @@ async def test_a_drain_forgets_nothing_that_is_accepted_while_it_ends_the_shard(
     process = await house.process()
     end = house.journal.end
 
-    async def end_late(shard: Shard, last: Position) -> bool:
+    async def end_late(shard: Shard, last: Position, silence_s: float = 0.0) -> bool:
         house.journal.end = end  # type: ignore[method-assign]  # as it was
         house.groups.can_expand = False
         sent.append(await process.send(1))
-        return await end(shard, last)
+        return await end(shard, last, silence_s)
 
     sent: list[bytes] = []
     house.journal.end = end_late  # type: ignore[method-assign]  # a moment before the store's own lock
