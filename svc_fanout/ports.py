@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 MAX_LOCATED_USERS = 2048
 """How many users one question may name, and how many routes that were found gone."""
+SPREAD_MS = 45_000
+"""After a loss edges spread the reads of their sessions over so long: every session has read within a minute."""
 
 
 class Registry(Protocol):

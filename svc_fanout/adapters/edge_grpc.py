@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chappe.runtime.metrics import FlushTimings
 from chappe.runtime.replicas import Replicas
 from svc_fanout.adapters.push_grpc import PushStream
+from svc_fanout.ports import SPREAD_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from svc_fanout.model import Delivery
     from svc_fanout.ports import EdgeListener
 
-SPREAD_MS = 45_000
-"""Over which time the sessions of an edge that comes back into sight read their logs."""
 MAX_REMEMBERED = 10_000
 IDLE_S = 600.0
 """A stream to an edge that nobody was found on for so long is ended, unless the operator names the edge."""

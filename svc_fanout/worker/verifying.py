@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from chappe.runtime.errors import ChappeError
+from svc_fanout.ports import SPREAD_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from svc_fanout.service import FanoutService
     from svc_fanout.worker import FanoutCounters
 
-SPREAD_MS = 45_000
-"""After a loss edges spread the reads of their sessions over so long: every session has read within a minute."""
 VERIFY_INTERVAL_S = 5.0
 """Losses within so long are made good by one request."""
 BLIND_INTERVAL_S = 10.0

@@ -248,9 +248,7 @@ async def test_a_page_of_the_devices_own_doing_is_read_past(log: Log) -> None:
 
 async def test_messages_that_the_device_has_are_read_past_but_not_what_is_done_to_them(log: Log) -> None:
     await log.write(7)
-    known = frozenset(
-        event.message_id for event in (await log.sync(limit=10)).events if isinstance(event, MessageEvent)
-    )
+    known = messages_in(await log.sync(limit=10))
     await log.write()
     (*_, last) = (await log.sync(limit=10)).events
     assert isinstance(last, MessageEvent)
@@ -266,9 +264,7 @@ async def test_messages_that_the_device_has_are_read_past_but_not_what_is_done_t
 
 async def test_a_log_of_nothing_but_known_messages_moves_the_cursor(log: Log) -> None:
     await log.write(7)
-    known = frozenset(
-        event.message_id for event in (await log.sync(limit=10)).events if isinstance(event, MessageEvent)
-    )
+    known = messages_in(await log.sync(limit=10))
     log.clock.pass_s(60)
 
     answer = await log.sync(limit=2, known_ids=known)
