@@ -127,7 +127,7 @@ class GroupAccepting:
                 and self._tags.owns(request.user_id, request.device_id, request.message_id)
             ):
                 seen.add(request.message_id)
-                slotted.append((slot, _message(request, group, _hash(action))))
+                slotted.append((slot, _message(request, group, _hash(action), is_known=False)))
         return slotted
 
     async def _accept_round(self, batch: Sequence[SendRequest], slots: list[int], answers: list[Answer | None]) -> None:
@@ -139,9 +139,11 @@ class GroupAccepting:
         alive = await self._check_groups(alive, groups, answers)
         if alive:
             slotted = [
-                (found.slot, message._replace(is_retry=message.is_retry or found.is_known))
-                for found in alive
-                for message in [_message(found.request, groups.get(found.action.recipient_id), found.content_hash)]
+                (
+                    one.slot,
+                    _message(one.request, groups.get(one.action.recipient_id), one.content_hash, is_known=one.is_known),
+                )
+                for one in alive
             ]
             await self._write(slotted, answers)
 
@@ -261,7 +263,7 @@ def _refusal(group: DirectoryGroup, request: SendRequest, *, is_certain: bool = 
     return None
 
 
-def _message(request: SendRequest, group: DirectoryGroup | None, hashed: bytes) -> NewGroupMessage:
+def _message(request: SendRequest, group: DirectoryGroup | None, hashed: bytes, *, is_known: bool) -> NewGroupMessage:
     action = _action(request)
     return NewGroupMessage(
         message_id=request.message_id,
@@ -273,7 +275,7 @@ def _message(request: SendRequest, group: DirectoryGroup | None, hashed: bytes) 
         # Of what is known already the first decision stands.
         members_version=group.version if group is not None else 0,
         recipient_count=len(group.user_ids) - 1 if group is not None else 0,
-        is_retry=request.attempt > 1,
+        is_retry=request.attempt > 1 or is_known,
         position=NO_POSITION,
         accepted_ms=0,
         expiry_s=action.expiry_s,
