@@ -39,7 +39,7 @@ async def build(config: Config, app: App) -> None:
 def assemble(app: App, store: PresenceStore, directory: Directory) -> None:
     """Adds the rules and the door over a store and a directory."""
     clock, tasks = app.seams.clock, app.tasks
-    routes = Routes(store, clock)
+    routes = Routes(store)
     desk = Desk(
         routes,
         Watching(store, directory, clock=clock, tasks=tasks),
@@ -47,7 +47,8 @@ def assemble(app: App, store: PresenceStore, directory: Directory) -> None:
     )
     directory.listener = desk
     tasks.spawn(keep_time(desk, clock), name="time")
-    door = PresenceRpc(desk, routes, Answers(store, directory), identity=_identity(app), tasks=tasks)
+    answers = Answers(store, directory)
+    door = PresenceRpc(desk, routes, answers, identity=_identity(app), tasks=tasks, clock=clock)
     app.add_door(presence_service_pb2_grpc.add_PresenceServiceServicer_to_server, door)
     app.on_drain(door.drain)
     _add_metrics(app, door, desk)

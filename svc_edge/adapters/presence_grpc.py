@@ -83,13 +83,13 @@ class GrpcRegistry:
     async def connect(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
         """Registers a session that begins; None when the registry does not answer within 2 s of having been there."""
         left_s = CONNECT_TIMEOUT_S
-        if not self.is_reachable:
+        if not self._look():
             left_s -= self._seams.clock.monotonic_s() - self._down_since_s
         if left_s <= 0:
             return None
         try:
             async with asyncio.timeout(left_s):
-                if not self.is_reachable:
+                while not self._look():
                     await self._is_up.wait()
                 return await self._ask(session, nonce)
         except TimeoutError:
@@ -97,7 +97,9 @@ class GrpcRegistry:
 
     def refresh(self, session: SessionRef) -> None:
         """Says that a session lives."""
-        self._add(Change(session))
+        lane = self.lane_for(session.user_id)
+        if lane is not None:
+            lane.refresh(session)
 
     def bye(self, session: SessionRef) -> None:
         """Says that a session ended; when nobody listens, later."""
@@ -120,10 +122,16 @@ class GrpcRegistry:
 
     def lane_closed(self, lane: Lane) -> None:
         """Learns that a stream has ended."""
-        if not self.is_reachable:
+        self._look()
+        self.watches.lane_closed(lane)
+
+    def _look(self) -> bool:
+        """Returns whether a replica takes changes, and notes since when none does: one that drains takes none either."""
+        is_reachable = self.is_reachable
+        if not is_reachable and self._is_up.is_set():
             self._is_up.clear()
             self._down_since_s = self._seams.clock.monotonic_s()
-        self.watches.lane_closed(lane)
+        return is_reachable
 
     async def _ask(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
         self._last_id += 1

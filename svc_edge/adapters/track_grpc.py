@@ -85,24 +85,36 @@ class Lane(DialHandler[Item, track_pb2.TrackRequest, track_pb2.TrackResponse]):
         self._identity = identity
         self._edge_id = edge_id
         self._sent: dict[int, _Sent] = {}
+        self._refreshing: set[SessionId] = set()
         self._ungranted = 0
         self._is_granting = False
         self.pending: dict[int, asyncio.Future[ConnectOutcome | None]] = {}
+        """Who waits for the answer to a connect, by its number."""
 
     @property
     def is_accepting(self) -> bool:
         """Whether what is added now goes out on the present stream."""
         return self.client.is_accepting
 
+    def refresh(self, session: SessionRef) -> None:
+        """Says that a session lives; once, when that still waits to be said."""
+        if session.session_id not in self._refreshing:
+            self._refreshing.add(session.session_id)
+            self.client.add(Change(session))
+
     def hello(self) -> track_pb2.TrackRequest:
         """Returns the first message."""
         return track_pb2.TrackRequest(hello=self._identity.hello(NEWS_WINDOW), edge_id=self._edge_id())
 
     def encode(self, number: int, items: list[Item]) -> track_pb2.TrackRequest:
-        """Returns one batch."""
-        changes = [item for item in items if isinstance(item, Change)]
+        """Returns one batch, without the connects that nobody waits for: they would end sessions that came meanwhile."""
+        wanted = [item for item in items if isinstance(item, Change)]
+        changes = [change for change in wanted if not change.connect_id or change.connect_id in self.pending]
+        self.client.refund(len(wanted) - len(changes))
         connects = [change for change in changes if change.connect_id]
         byes = [change.session for change in changes if change.is_bye]
+        refreshes = [change.session for change in changes if not change.connect_id and not change.is_bye]
+        self._refreshing.difference_update(session.session_id for session in refreshes)
         if changes:
             self._sent[number] = _Sent([change.connect_id for change in connects], byes)
         begins = [item for item in items if isinstance(item, Begin)]
@@ -112,7 +124,7 @@ class Lane(DialHandler[Item, track_pb2.TrackRequest, track_pb2.TrackResponse]):
                 track_pb2.Connect(item_id=change.connect_id, session=_reference(change.session), nonce=change.nonce)
                 for change in connects
             ],
-            refreshes=[_reference(change.session) for change in changes if not change.connect_id and not change.is_bye],
+            refreshes=[_reference(session) for session in refreshes],
             byes=[_reference(session) for session in byes],
             typing=[_signal(item) for item in items if isinstance(item, Typing)],
             watches=[_watch(begin.number, topic) for begin in begins if isinstance(topic := begin.topic, Watched)],
@@ -145,6 +157,7 @@ class Lane(DialHandler[Item, track_pb2.TrackRequest, track_pb2.TrackResponse]):
         byes = [session for sent in self._sent.values() for session in sent.byes]
         byes += [item.session for item in unsent if isinstance(item, Change) and item.is_bye]
         self._sent.clear()
+        self._refreshing.clear()
         for connect_id in list(self.pending):
             self._resolve(connect_id, None)
         self._owner.lane_closed(self)

@@ -15,6 +15,7 @@ from svc_presence.rpc.track import TRACK_CREDITS, TrackCounters, TrackHandler
 from svc_presence.rpc.wire import conversation_of, to_response, to_typist
 
 if TYPE_CHECKING:
+    from chappe.runtime.clock import Clock
     from chappe.runtime.streams import Identity
     from chappe.runtime.tasks import Tasks
     from svc_presence.service.answers import Answers
@@ -27,7 +28,9 @@ DRAIN_REASON = "the registry stops"
 class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
     """Serves `chappe.api.presence.v1.PresenceService`."""
 
-    def __init__(self, desk: Desk, routes: Routes, answers: Answers, *, identity: Identity, tasks: Tasks) -> None:
+    def __init__(
+        self, desk: Desk, routes: Routes, answers: Answers, *, identity: Identity, tasks: Tasks, clock: Clock
+    ) -> None:
         """Makes the door.
 
         Args:
@@ -36,12 +39,14 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
             answers: For those who ask once.
             identity: Of this process, for the hellos of its streams.
             tasks: Owns the tasks of the streams.
+            clock: Its wall clock says when something was asked for.
         """
         self._desk = desk
         self._routes = routes
         self._answers = answers
         self._identity = identity
         self._tasks = tasks
+        self._clock = clock
         self._streams: dict[StreamServer[Any, Any, Any], None] = {}
         self._is_draining = False
         self.counters = TrackCounters()
@@ -55,7 +60,7 @@ class PresenceRpc(presence_service_pb2_grpc.PresenceServiceServicer):
         """Serves one edge until it half-closes."""
         if self._is_draining:
             raise DrainingError
-        handler = TrackHandler(self._desk, self._identity, self._tasks, self.counters)
+        handler = TrackHandler(self._desk, self._identity, self._tasks, self.counters, self._clock)
         stream = StreamServer(context, handler, tasks=self._tasks, credits_=TRACK_CREDITS, name="track")
         handler.stream = stream
         self._streams[stream] = None

@@ -18,6 +18,7 @@ from svc_presence.protocol.news import News
 from svc_presence.rpc.wire import conversation_of, to_changes, to_news, to_result, to_typing
 
 if TYPE_CHECKING:
+    from chappe.runtime.clock import Clock
     from chappe.runtime.streams import Identity
     from chappe.runtime.tasks import Tasks
     from svc_presence.service.desk import Desk
@@ -61,13 +62,15 @@ class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
 
     stream: StreamServer[None, TrackRequest, TrackResponse]
 
-    def __init__(self, desk: Desk, identity: Identity, tasks: Tasks, counters: TrackCounters) -> None:
+    def __init__(self, desk: Desk, identity: Identity, tasks: Tasks, counters: TrackCounters, clock: Clock) -> None:
         self._desk = desk
         self._counters = counters
         self._identity = identity
         self._tasks = tasks
+        self._clock = clock
         self._edge = Edge("", 0)
-        self._waiting: deque[track_pb2.TrackBatch] = deque()
+        self._waiting: deque[tuple[track_pb2.TrackBatch, int]] = deque()
+        """What is to be written, and when it came: a connect that waits for long must not end a newer session."""
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -106,7 +109,7 @@ class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
         self._counters.typings += len(batch.typing)
         self._counters.watches += len(batch.watches) + len(batch.openings)
         self._take_others(batch)
-        self._waiting.append(batch)
+        self._waiting.append((batch, self._clock.wall_ms()))
         self._idle.clear()
         self._arrived.set()
 
@@ -166,16 +169,16 @@ class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                batch = self._waiting.popleft()
-                results = await self._write(batch) if _sessions(batch) else TrackResults(number=batch.number)
+                batch, sent_ms = self._waiting.popleft()
+                results = await self._write(batch, sent_ms) if _sessions(batch) else TrackResults(number=batch.number)
                 self._answers.append(results)
                 self._mark()
                 self.stream.grant(_sessions(batch))
             self._idle.set()
 
-    async def _write(self, batch: track_pb2.TrackBatch) -> TrackResults:
+    async def _write(self, batch: track_pb2.TrackBatch, sent_ms: int) -> TrackResults:
         try:
-            answer = await self._desk.track(self._edge, to_changes(batch))
+            answer = await self._desk.track(self._edge, to_changes(batch), sent_ms)
         except UnavailableError as error:
             _log.warning("batch %d of %s was not written: %s", batch.number, self._edge.edge_id, error)
             return self._failed(batch)

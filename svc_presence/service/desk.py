@@ -22,8 +22,8 @@ class Desk:
         self.watching = watching
         self.rooms = rooms
 
-    async def track(self, edge: Edge, changes: Changes) -> TrackAnswer:
-        """Writes what an edge says of its sessions; those who watch their people learn of it.
+    async def track(self, edge: Edge, changes: Changes, sent_ms: int) -> TrackAnswer:
+        """Writes what an edge said of its sessions at a time; those who watch their people learn of it.
 
         Raises:
             UnavailableError: The store does not answer; the edge sends its state again.
@@ -32,7 +32,7 @@ class Desk:
         concerned.update(session.user_id for session in changes.refreshes)
         gone = {session.user_id for session in changes.byes}
         try:
-            answer = await self._routes.track(edge, changes)
+            answer = await self._routes.track(edge, changes, sent_ms)
         except ChappeError:
             self.watching.people.unsure(concerned | gone)
             raise

@@ -9,7 +9,6 @@ from svc_presence.model import NONCE_BYTES, Changes, ConnectAnswer, Connected, T
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chappe.runtime.clock import Clock
     from svc_presence.model import Edge, Located, NewSession, Route, UserId
     from svc_presence.ports import PresenceStore
 
@@ -19,12 +18,11 @@ REFUSED = ConnectAnswer(is_refused=True, replaced_session_id=0)
 class Routes:
     """Decides what edges and fanout are told."""
 
-    def __init__(self, store: PresenceStore, clock: Clock) -> None:
+    def __init__(self, store: PresenceStore) -> None:
         self._store = store
-        self._clock = clock
 
-    async def track(self, edge: Edge, changes: Changes) -> TrackAnswer:
-        """Writes what an edge says of its sessions, and returns which connects fail and which sessions it must close.
+    async def track(self, edge: Edge, changes: Changes, sent_ms: int) -> TrackAnswer:
+        """Writes what an edge said of its sessions at a time, and returns which connects fail and whom it must close.
 
         A connect whose nonce has the wrong length is refused like one whose nonce was used: its Hello proves nothing.
 
@@ -32,7 +30,7 @@ class Routes:
             UnavailableError: The store does not answer; the edge sends its state again.
         """
         proven = [connect for connect in changes.connects if _has_nonce(connect)]
-        written = await self._store.write(edge, Changes(proven, changes.refreshes, changes.byes), self._clock.wall_ms())
+        written = await self._store.write(edge, Changes(proven, changes.refreshes, changes.byes), sent_ms)
         answers = iter(written.connects)
         return TrackAnswer(
             [_answer(edge, next(answers)) if _has_nonce(connect) else REFUSED for connect in changes.connects],

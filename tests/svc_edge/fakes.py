@@ -123,6 +123,7 @@ class FakeMesh(FakeWatches):
     held_answers = 0
     refused_questions = 0
     """How many questions about users were not answered."""
+    track_hello = HELLO
     ledger_complaint = 0
     """Why every Send is refused for now; 0 while none is."""
 
@@ -318,7 +319,7 @@ class FakeMesh(FakeWatches):
             await abort(context, UnavailableError("registry", "down"))
         first = await context.read()
         self.news_credit = first.hello.credits
-        await self.write(context, track_pb2.TrackResponse(hello=HELLO))
+        await self.write(context, track_pb2.TrackResponse(hello=self.track_hello))
         self.track_contexts.append(context)
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.WhichOneof("frame") == "batch":

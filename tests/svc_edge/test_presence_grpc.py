@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 import grpc.aio
 import pytest
 
+from chappe.api.presence.v1 import track_pb2
+from chappe.api.type.v1 import stream_pb2
 from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.replicas import rendezvous
 from chappe.runtime.streams import Identity
@@ -14,6 +16,7 @@ from chappe.runtime.tasks import Tasks
 from svc_edge.adapters.presence_goodbyes import MOST, Goodbyes
 from svc_edge.adapters.presence_grpc import GrpcRegistry
 from svc_edge.model import (
+    ConnectOutcome,
     Conversation,
     DeviceId,
     Opened,
@@ -35,6 +38,10 @@ VIEWER = UserId(b"v" * 16)
 EVERYBODY = [UserId(number.to_bytes(16, "big")) for number in range(60)]
 ROOMS = [Conversation(number.to_bytes(16, "little"), b"", number.to_bytes(16, "little")) for number in range(1, 61)]
 TOPICS: list[Topic] = [Watched(VIEWER, one) for one in EVERYBODY] + [Opened(VIEWER, room) for room in ROOMS]
+
+
+def session(number: int) -> SessionRef:
+    return SessionRef(VIEWER, DeviceId(1), SessionId(number))
 
 
 class Listener:
@@ -238,6 +245,41 @@ async def test_when_none_is_left_nobody_can_say_and_then_all_is_watched_again(ho
     assert set(house.heard.lost_topics) == set(TOPICS[1:])
 
 
+async def test_a_connect_that_nobody_waits_for_any_more_is_not_sent(house: House) -> None:
+    first, second = house.replicas[:2]
+    second.track_hello = stream_pb2.StreamHello(protocol=1, peer_id="fake", boot_id=1, credits=1)
+    await house.resolve(1)
+    await eventually(lambda: len(second.track_contexts) == 1 and house.registry.is_reachable, "the replica is there")
+    house.registry.refresh(session(1))
+    await eventually(lambda: second.refreshed == [1], "the credit is used up")
+
+    asking = asyncio.create_task(house.registry.connect(session(2), bytes(16)))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        house.registry.refresh(session(3))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await second.write(second.track_contexts[0], track_pb2.TrackResponse(credit=stream_pb2.StreamCredit(items=1)))
+
+    await eventually(lambda: second.refreshed == [1, 3], "what came after it is sent, once")
+    assert not second.nonces
+    assert not first.nonces
+
+
+async def test_while_the_only_replica_drains_a_connect_waits_for_the_next(house: House) -> None:
+    first = house.replicas[0]
+    house.clock.leap(60)
+    drain = track_pb2.TrackResponse(drain=stream_pb2.StreamDrain(reason="it stops"))
+    await first.write(first.track_contexts[0], drain)
+    async with asyncio.timeout(30):
+        while house.registry.is_reachable:
+            await asyncio.sleep(0)
+
+    outcome = await house.registry.connect(session(1), bytes(16))
+
+    assert outcome == ConnectOutcome("", SessionId(0))
+
+
 async def test_goodbyes_are_said_again_until_somebody_listens() -> None:
     said: list[SessionRef] = []
     may_say = False
@@ -246,7 +288,7 @@ async def test_goodbyes_are_said_again_until_somebody_listens() -> None:
         said.extend([session] if may_say else [])
         return may_say
 
-    sessions = [SessionRef(VIEWER, DeviceId(1), SessionId(number)) for number in range(1, 4)]
+    sessions = [session(number) for number in range(1, 4)]
     clock = LeapClock()
     async with Tasks() as tasks:
         goodbyes = Goodbyes(say, tasks=tasks, clock=clock)
@@ -257,6 +299,6 @@ async def test_goodbyes_are_said_again_until_somebody_listens() -> None:
         goodbyes.add(sessions[1:])
         clock.leap(1)
         await eventually(lambda: not len(goodbyes), "all are said")
-        goodbyes.add(SessionRef(VIEWER, DeviceId(1), SessionId(number)) for number in range(1, MOST + 5))
+        goodbyes.add(session(number) for number in range(1, MOST + 5))
 
         assert (waiting, said, len(goodbyes)) == (2, sessions, MOST)

@@ -164,7 +164,7 @@ class Scene:
         self.directory = ToldDirectory()
         watching = Watching(self.store, self.directory, clock=self.clock, tasks=tasks)
         rooms = TypingRooms(self.store, self.directory, clock=self.clock, tasks=tasks)
-        self.desk = Desk(Routes(self.store, self.clock), watching, rooms)
+        self.desk = Desk(Routes(self.store), watching, rooms)
         self.answers = Answers(self.store, self.directory)
         self.directory.listener = self.desk
 
@@ -191,15 +191,15 @@ class Scene:
 
     async def connect(self, user_id: UserId, number: int = 1, edge: Edge = PARIS) -> None:
         nonce = number.to_bytes(16, "big")
-        await self.desk.track(edge, Changes([NewSession(session(user_id, number), nonce)], [], []))
+        await self.desk.track(edge, Changes([NewSession(session(user_id, number), nonce)], [], []), self.clock.wall_ms())
         await self.settle()
 
     async def refresh(self, user_id: UserId, number: int = 1, edge: Edge = PARIS) -> None:
-        await self.desk.track(edge, Changes([], [session(user_id, number)], []))
+        await self.desk.track(edge, Changes([], [session(user_id, number)], []), self.clock.wall_ms())
         await self.settle()
 
     async def bye(self, user_id: UserId, number: int = 1, edge: Edge = PARIS) -> None:
-        await self.desk.track(edge, Changes([], [], [session(user_id, number)]))
+        await self.desk.track(edge, Changes([], [], [session(user_id, number)]), self.clock.wall_ms())
         await self.settle()
 
     async def type(

@@ -15,8 +15,11 @@ REFUSED = ConnectAnswer(is_refused=True, replaced_session_id=0)
 
 @pytest.fixture
 def service() -> Routes:
-    clock = SystemClock()
-    return Routes(MemoryPresenceStore(clock), clock)
+    return Routes(MemoryPresenceStore(SystemClock()))
+
+
+def now_ms() -> int:
+    return SystemClock().wall_ms()
 
 
 def connects(*numbers: int) -> Changes:
@@ -29,27 +32,27 @@ def session(number: int) -> Session:
 
 
 async def test_a_replaced_session_of_the_same_boot_is_told(service: Routes) -> None:
-    await service.track(EDGE, connects(1))
+    await service.track(EDGE, connects(1), now_ms())
 
-    answer = await service.track(EDGE, connects(2))
+    answer = await service.track(EDGE, connects(2), now_ms())
 
     assert answer.connects == [ConnectAnswer(is_refused=False, replaced_session_id=1)]
 
 
 @pytest.mark.parametrize("other", [Edge("lille.example:7443", 7), Edge("paris.example:7443", 8)])
 async def test_a_replaced_session_of_another_edge_or_boot_is_not_told(service: Routes, other: Edge) -> None:
-    await service.track(EDGE, connects(1))
+    await service.track(EDGE, connects(1), now_ms())
 
-    answer = await service.track(other, connects(2))
+    answer = await service.track(other, connects(2), now_ms())
 
     assert answer.connects == [ACCEPTED]
 
 
 async def test_a_refreshed_session_that_was_replaced_elsewhere_is_told(service: Routes) -> None:
-    await service.track(EDGE, connects(1))
-    await service.track(Edge("lille.example:7443", 7), connects(2))
+    await service.track(EDGE, connects(1), now_ms())
+    await service.track(Edge("lille.example:7443", 7), connects(2), now_ms())
 
-    answer = await service.track(EDGE, Changes([], [session(1)], []))
+    answer = await service.track(EDGE, Changes([], [session(1)], []), now_ms())
 
     assert answer.replaced_session_ids == [1]
 
@@ -58,7 +61,7 @@ async def test_a_refreshed_session_that_was_replaced_elsewhere_is_told(service: 
 async def test_a_connect_without_a_proper_nonce_is_refused_and_others_are_not(service: Routes, nonce: bytes) -> None:
     good = connects(1).connects[0]
 
-    answer = await service.track(EDGE, Changes([NewSession(session(2), nonce), good], [], []))
+    answer = await service.track(EDGE, Changes([NewSession(session(2), nonce), good], [], []), now_ms())
 
     assert answer.connects == [REFUSED, ACCEPTED]
     assert [one.session_id for one in await service.locate([ALICE], [])] == [1]

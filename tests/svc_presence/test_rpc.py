@@ -28,7 +28,7 @@ from svc_presence.service.routes import Routes
 from svc_presence.service.typing import TypingRooms
 from svc_presence.service.watching import Watching
 from tests.runtime.probe import ALONE
-from tests.svc_presence.scene import ToldDirectory
+from tests.svc_presence.scene import MovedClock, ToldDirectory
 
 ALICE = UserId(bytes(15) + b"a")
 BOB = UserId(bytes(15) + b"b")
@@ -42,13 +42,19 @@ class StoppableStore(MemoryPresenceStore):
     """A store that can be told not to answer, or to answer wrongly."""
 
     def __init__(self) -> None:
-        super().__init__(SystemClock())
+        self.clock = MovedClock()
+        super().__init__(self.clock)
+        self.held_edge_id = ""
+        self.answers = asyncio.Event()
+        """Lets the held edge's writes go on."""
         self.failure: Exception | None = None
         self.writes = 0
 
     async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         self.writes += 1
         await asyncio.sleep(0)
+        if edge.edge_id == self.held_edge_id:
+            await self.answers.wait()
         if self.failure is not None:
             raise self.failure
         return await super().write(edge, changes, sent_ms)
@@ -120,12 +126,12 @@ async def door() -> AsyncIterator[Door]:
     gate = Gate(Realm("chappe.test", "chappe", ("bot",)), identify)
     async with Tasks() as tasks:
         store, directory, clock = StoppableStore(), ToldDirectory(), SystemClock()
-        routes = Routes(store, clock)
+        routes = Routes(store)
         watching = Watching(store, directory, clock=clock, tasks=tasks)
         desk = Desk(routes, watching, TypingRooms(store, directory, clock=clock, tasks=tasks))
         directory.listener = desk
         answers = Answers(store, directory)
-        rpc = PresenceRpc(desk, routes, answers, identity=Identity("presence-1", 99), tasks=tasks)
+        rpc = PresenceRpc(desk, routes, answers, identity=Identity("presence-1", 99), tasks=tasks, clock=store.clock)
         server = grpc.aio.server(interceptors=[conformance, DoorInterceptor(gate, lambda: "0" * 32)], options=ALONE)
         presence_service_pb2_grpc.add_PresenceServiceServicer_to_server(rpc, server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -251,6 +257,25 @@ async def test_a_batch_that_cannot_be_written_fails_and_the_stream_goes_on(door:
 
     assert (failed.number, failed.is_failed) == (1, True)
     assert (written.number, written.is_failed) == (2, False)
+
+
+async def test_a_connect_that_waited_for_a_silent_store_ends_nobody_who_came_meanwhile(door: Door) -> None:
+    first, second = await door.track(), await door.track("10.0.0.18:7443")
+    await first.read()
+    await second.read()
+    door.store.held_edge_id = EDGE_ID
+    await first.write(1, refreshes=[ref(9, BOB)])
+    await first.write(2, connects=[connect(1)])
+    await eventually(lambda: door.rpc.counters.connects == 1, "the connect waits")
+
+    door.store.clock.now_ms += 61_000
+    await second.write(1, connects=[connect(2)])
+    await second.read()
+    door.store.answers.set()
+    await first.read()
+    await first.read()
+
+    assert [one.session_id for one in await door.store.locate([ALICE], [])] == [2]
 
 
 async def test_credit_comes_back_as_batches_are_answered(door: Door) -> None:

@@ -95,6 +95,10 @@ class StreamClient(Generic[Item, Request, Response]):
         """Appends an item to the next batch."""
         self.batcher.add(item)
 
+    def refund(self, items: int) -> None:
+        """Takes back the credit of items that `encode` left out of a batch: the other side does not count them."""
+        self._credits += items
+
     async def aclose(self) -> None:
         """Ends politely, bounded: writes what waits, sends the marker, half-closes, reads to the end."""
         self._is_closing = True
