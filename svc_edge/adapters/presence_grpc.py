@@ -126,7 +126,7 @@ class GrpcRegistry:
         self.watches.lane_closed(lane)
 
     def _look(self) -> bool:
-        """Returns whether a replica takes changes, and notes since when none does: one that drains takes none either."""
+        """Returns whether a replica takes changes, and notes since when none does, one that drains neither."""
         is_reachable = self.is_reachable
         if not is_reachable and self._is_up.is_set():
             self._is_up.clear()

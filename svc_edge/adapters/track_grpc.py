@@ -107,7 +107,7 @@ class Lane(DialHandler[Item, track_pb2.TrackRequest, track_pb2.TrackResponse]):
         return track_pb2.TrackRequest(hello=self._identity.hello(NEWS_WINDOW), edge_id=self._edge_id())
 
     def encode(self, number: int, items: list[Item]) -> track_pb2.TrackRequest:
-        """Returns one batch, without the connects that nobody waits for: they would end sessions that came meanwhile."""
+        """Returns one batch, without connects that nobody waits for: they would end sessions that came meanwhile."""
         wanted = [item for item in items if isinstance(item, Change)]
         changes = [change for change in wanted if not change.connect_id or change.connect_id in self.pending]
         self.client.refund(len(wanted) - len(changes))

@@ -15,6 +15,7 @@ from svc_message.service.sift import not_minted_here, of_the_future
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
+    from svc_message.model import Answer
     from svc_message.protocol import TagCache
 
 
@@ -70,6 +71,15 @@ def left_of(request: SendRequest, rest: bytes) -> SendRequest | None:
     if not rest or action.read_upto <= rest:
         return None
     return request._replace(action=action._replace(read_after=rest))
+
+
+def put_off(
+    batch: Sequence[SendRequest], answers: list[Answer | SendRequest | None], reads: Iterable[Furthest]
+) -> None:
+    """Answers some reads with themselves, which leaves them to a later batch."""
+    for read in reads:
+        for slot in read.slots:
+            answers[slot] = batch[slot]
 
 
 def _kind(request: SendRequest) -> Hashable:

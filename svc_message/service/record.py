@@ -25,9 +25,10 @@ from svc_message.protocol import (
     direct_conversation,
     milliseconds_of,
 )
+from svc_message.protocol.portion import Portion
 from svc_message.service.accept import MAX_WRITES
 from svc_message.service.giving import givers_of_receipts
-from svc_message.service.reads import Furthest, furthest, left_of, refusal_of
+from svc_message.service.reads import Furthest, furthest, left_of, put_off, refusal_of
 from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from svc_message.model import Applied
     from svc_message.ports import Directory, Dispatcher, MessageStore
+    from svc_message.protocol import Stamp
 
 
 FORCED_MARGIN_MS = 60_000
@@ -57,6 +59,7 @@ class Recording:
         self._dispatcher = dispatcher
         self._clock = clock
         self._tags = TagCache()
+        self._portion = Portion()
 
     async def acknowledge(self, batch: Sequence[DeviceAck]) -> None:
         """Makes the delivered receipts of a batch durable, in the inboxes of the senders; raises when it could not.
@@ -98,13 +101,15 @@ class Recording:
     async def read(self, batch: Sequence[SendRequest]) -> list[Answer | SendRequest]:
         """Answers every read of a batch, in order; never raises for a store that does not answer.
 
-        Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
+        What is more than one portion comes back, to be read with a later batch, and so does the rest of a read that
+        stands for more messages than it may.
         """
         answers: list[Answer | SendRequest | None] = [None] * len(batch)
         try:
             now_ms = self._clock.trusted_ms()
             answers = [refusal_of(request, self._tags, now_ms) for request in batch]
             reads = furthest(batch, [slot for slot, answer in enumerate(answers) if answer is None])
+            reads, later = reads[: self._portion.size], reads[self._portion.size :]
             rests = await self._record([_read_update(batch, read) for read in reads])
         except ChappeError as error:
             refusal = retryable(error)
@@ -112,6 +117,7 @@ class Recording:
         for read, rest in zip(reads, rests, strict=True):
             for slot in read.slots:
                 answers[slot] = left_of(batch[slot], rest) or self._stored(batch[slot])
+        put_off(batch, answers, later)
         return [answer for answer in answers if answer is not None]
 
     async def _record(self, updates: list[ReceiptUpdate]) -> list[bytes]:
@@ -128,23 +134,35 @@ class Recording:
         return Stored(self._clock.wall_ms(), conversation_id, is_duplicate=False)
 
     async def _apply(self, updates: list[ReceiptUpdate]) -> list[Applied]:
-        """Writes until the position is young enough to be relied on; a repetition tells everything again."""
+        """Writes until the positions are young enough to be relied on; a repetition tells everything again."""
+        done: list[Applied] = []
         for _ in range(MAX_WRITES):
-            stamps = self._clock.mint_many(len(updates))
-            fresh = [
-                update._replace(position=stamp.position, recorded_ms=stamp.wall_ms)
-                for update, stamp in zip(updates, stamps, strict=True)
-            ]
-            applied = await self._store.apply_receipts(fresh)
-            for update, outcome in zip(fresh, applied, strict=True):
-                self._dispatch(update, outcome)
-            if self._clock.is_fresh(stamps[0]):
-                return applied
-            updates = [
-                _told_again(update, outcome, stamps[0].wall_ms)
-                for update, outcome in zip(updates, applied, strict=True)
-            ]
+            while len(done) < len(updates):
+                start, end = len(done), len(done) + self._portion.size
+                applied, stamp = await self._write(updates[start:end])
+                if not self._clock.is_fresh(stamp):
+                    again = zip(updates[start:end], applied, strict=True)
+                    updates[start:end] = [_told_again(update, outcome, stamp.wall_ms) for update, outcome in again]
+                    break
+                done += applied
+            else:
+                return done
         raise UnavailableError("ledger", "receipts took longer than their positions may be old; send again")
+
+    async def _write(self, updates: list[ReceiptUpdate]) -> tuple[list[Applied], Stamp]:
+        """Writes one portion, and returns with what came of it the oldest of its positions."""
+        stamps = self._clock.mint_many(len(updates))
+        fresh = [
+            update._replace(position=stamp.position, recorded_ms=stamp.wall_ms)
+            for update, stamp in zip(updates, stamps, strict=True)
+        ]
+        try:
+            applied = await self._store.apply_receipts(fresh)
+        finally:
+            self._portion.note(len(updates), self._clock.age_s(stamps[0]))
+        for update, outcome in zip(fresh, applied, strict=True):
+            self._dispatch(update, outcome)
+        return applied, stamps[0]
 
     def _dispatch(self, update: ReceiptUpdate, outcome: Applied) -> None:
         for event in outcome.receipt_events:

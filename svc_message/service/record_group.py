@@ -19,9 +19,10 @@ from svc_message.model import (
 )
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, ReadMessage
 from svc_message.protocol import KEY_BYTES, LedgerClock, MessageKey, TagCache, is_group
+from svc_message.protocol.portion import Portion
 from svc_message.service.accept import MAX_WRITES
 from svc_message.service.giving import givers_of_receipts
-from svc_message.service.reads import Furthest, furthest, left_of, refusal_of
+from svc_message.service.reads import Furthest, furthest, left_of, put_off, refusal_of
 from svc_message.service.sift import retryable
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class GroupRecording:
         self._clock = clock
         self._telling = telling
         self._tags = TagCache()
+        self._portion = Portion()
 
     async def acknowledge(self, batch: Sequence[DeviceAck]) -> None:
         """Makes the delivered receipts of a batch durable; raises when it could not.
@@ -76,7 +78,8 @@ class GroupRecording:
     async def read(self, batch: Sequence[SendRequest]) -> list[Answer | SendRequest]:
         """Answers every read of a batch, in order; never raises for a store that does not answer.
 
-        Of what stands for more messages than one portion holds the rest comes back, to be read with a later batch.
+        What is more than one portion comes back, to be read with a later batch, and so does the rest of a read that
+        stands for more messages than it may.
         """
         answers: list[Answer | SendRequest | None] = [None] * len(batch)
         try:
@@ -104,6 +107,8 @@ class GroupRecording:
                 answers[slot] = _STRANGER
         if not reads:
             return
+        put_off(batch, answers, (one for one, _ in reads[self._portion.size :]))
+        reads = reads[: self._portion.size]
         unread = await self._unread([read for _, read in reads], sights)
         people = {read.user_id for _, read in reads}
         people.update(message.sender_id for found in unread for message in found.messages)
@@ -136,7 +141,10 @@ class GroupRecording:
                 )
                 for update, stamp in zip(updates, stamps, strict=True)
             ]
-            outcome = await self._store.read(fresh)
+            try:
+                outcome = await self._store.read(fresh)
+            finally:
+                self._portion.note(len(fresh), self._clock.age_s(stamps[0]))
             self._tell(fresh, outcome)
             if self._clock.is_fresh(stamps[0]):
                 return

@@ -43,11 +43,14 @@ class WatchedStore(MemoryMessageStore):
         self.clock = clock
         self.batches: list[Sequence[ReceiptUpdate]] = []
         self.delays_s: list[float] = []
+        self.cost_s = 0.0
+        """How long one update takes."""
         self.is_down = False
 
     async def apply_receipts(self, batch: Sequence[ReceiptUpdate]) -> list[Applied]:
         self.batches.append(batch)
         applied = await super().apply_receipts(batch)
+        self.clock.pass_s(self.cost_s * len(batch))
         if self.delays_s:
             self.clock.pass_s(self.delays_s.pop(0))
         if self.is_down:
@@ -82,6 +85,11 @@ class Records:
         minted = message_id(self.desk.bob, 1, self.clock.wall_ms(), attempt)
         action = SendRead(self.desk.alice, upto, tuple(message.message_id for message in messages))
         return SendRequest(self.desk.bob, DeviceId(device), minted, attempt, action)
+
+    def read_of(self, message: NewMessage) -> SendRequest:
+        """Says that Bob has read up to a message of anybody's."""
+        minted = message_id(self.desk.bob, 1, self.clock.wall_ms(), 1)
+        return SendRequest(self.desk.bob, DeviceId(1), minted, 1, SendRead(message.sender_id, message.message_id, ()))
 
     async def told(self) -> list[ReceiptEvent]:
         """Returns the receipts in Alice's inbox."""
@@ -163,6 +171,48 @@ async def test_receipts_that_always_take_too_long_are_not_confirmed(records: Rec
 
     with pytest.raises(UnavailableError, match="send again"):
         await records.recording.acknowledge([records.ack(message)])
+
+
+async def test_what_takes_a_slow_store_too_long_at_once_is_written_in_smaller_portions(records: Records) -> None:
+    senders = [UserId(bytes(15) + bytes((number,))) for number in range(1, 61)]
+    messages = [await records.write(sender=sender) for sender in senders]
+    records.store.cost_s = 0.1
+
+    await records.recording.acknowledge([records.ack(*messages)])
+
+    assert [len(batch) for batch in records.store.batches[:3]] == [60, 10, 10]
+    for sender in senders:
+        receipts = [one for one in await inbox(records.store, sender) if isinstance(one, ReceiptEvent)]
+        assert receipts
+        assert records.clock.wall_ms() - receipts[-1].recorded_ms < 7_000
+
+
+async def test_of_the_reads_that_pile_up_at_a_slow_store_those_of_one_portion_are_answered(records: Records) -> None:
+    senders = [UserId(bytes(15) + bytes((number,))) for number in range(1, 61)]
+    records.directory.add(*senders)
+    messages = [await records.write(sender=sender) for sender in senders]
+    records.store.cost_s = 0.05
+    await records.recording.acknowledge([records.ack(*messages)])
+
+    answers = await records.recording.read([records.read_of(message) for message in messages])
+    left = [answer for answer in answers if isinstance(answer, SendRequest)]
+    more = await records.recording.read(left)
+
+    assert [type(answer) for answer in answers] == [Stored] * 20 + [SendRequest] * 40
+    assert [type(answer) for answer in more] == [Stored] * 20 + [SendRequest] * 20
+
+
+async def test_a_store_that_is_quick_again_is_given_everything_at_once_again(records: Records) -> None:
+    senders = [UserId(bytes(15) + bytes((number,))) for number in range(1, 61)]
+    messages = [await records.write(sender=sender) for sender in senders]
+    records.store.cost_s = 0.1
+    await records.recording.acknowledge([records.ack(*messages)])
+    records.store.cost_s = 0.001
+
+    for _ in range(3):
+        await records.recording.acknowledge([records.ack(*messages, is_resent=True)])
+
+    assert len(records.store.batches[-1]) == 60
 
 
 async def test_a_read_is_told_to_the_sender_and_to_the_readers_other_devices(records: Records) -> None:

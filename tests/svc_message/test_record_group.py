@@ -497,6 +497,24 @@ async def test_the_worker_has_a_turn_every_second_whatever_happens(
     assert [event.message_ids for event in records.told()][-1] == ()
 
 
+async def test_of_the_reads_that_pile_up_at_a_slow_store_those_of_one_portion_are_answered(
+    records: GroupRecords,
+) -> None:
+    said = await records.say()
+    bob, carol = records.desk.bob, records.desk.carol
+    records.receipts.delays_s = [WRITE_WINDOW_S - 1]
+    reads = [records.request(upto=said.message_id, user=user) for user in (bob, carol)]
+    await records.recording.read(reads[:1])
+
+    answers = await records.recording.read(reads)
+    left = [answer for answer in answers if isinstance(answer, SendRequest)]
+    finished = await records.recording.read(left)
+
+    assert [type(answer) for answer in answers] == [Stored, SendRequest]
+    assert [type(answer) for answer in finished] == [Stored]
+    assert await records.tally(said) == (2, 2)
+
+
 async def test_the_rest_of_a_long_read_comes_back(records: GroupRecords) -> None:
     said = [await records.say() for _ in range(1002)]
 

@@ -191,7 +191,9 @@ class Scene:
 
     async def connect(self, user_id: UserId, number: int = 1, edge: Edge = PARIS) -> None:
         nonce = number.to_bytes(16, "big")
-        await self.desk.track(edge, Changes([NewSession(session(user_id, number), nonce)], [], []), self.clock.wall_ms())
+        await self.desk.track(
+            edge, Changes([NewSession(session(user_id, number), nonce)], [], []), self.clock.wall_ms()
+        )
         await self.settle()
 
     async def refresh(self, user_id: UserId, number: int = 1, edge: Edge = PARIS) -> None:

@@ -130,16 +130,20 @@ async def _expand(
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
             after = update.read_after or (first_unread(line.read_upto) if line.read_upto else b"")
             stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
-    for n, after in (await _told_again(connection, batch, stretches, lines)).items():
-        stretches[n] = stretches[n]._replace(after=min(stretches[n].after, after))
-    late, near = await asyncio.gather(_late(connection, batch, stretches, lines), _near(connection, stretches))
+    told: dict[int, list[Copy]] = {}
+    for n, newest in (await _told_again(connection, batch, stretches, lines)).items():
+        after = newest[EXPANDED].message_id if len(newest) > EXPANDED else b""
+        if after <= stretches[n].after:
+            stretches[n] = stretches[n]._replace(after=after)
+            told[n] = newest[:EXPANDED][::-1]
+    late, near = await asyncio.gather(_late(connection, batch, stretches, lines), _near(connection, stretches, told))
     # Behind so many late ones others are looked for from the last of them on.
     cut = {
         n: stretches[n]._replace(after=end)
         for n, (_, end) in late.items()
         if end < min(stretches[n].after, batch[n].read_upto)
     }
-    near |= await _near(connection, cut)
+    near |= await _near(connection, cut, {})
     expanded = [_Expanded(b"", (), b"")] * len(batch)
     looked: dict[CopyKey, Copy] = {}
     for n, copies in near.items():
@@ -149,10 +153,15 @@ async def _expand(
     return expanded, looked
 
 
-async def _near(connection: Connection, stretches: dict[int, Stretch]) -> dict[int, list[Copy]]:
-    """Returns the rows of portions, and one more, which says that there is a rest."""
-    found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
-    return dict(zip(stretches, found, strict=True))
+async def _near(
+    connection: Connection, stretches: dict[int, Stretch], told: dict[int, list[Copy]]
+) -> dict[int, list[Copy]]:
+    """Returns the rows of portions, the known ones first, and one more, which says that there is a rest."""
+    ahead = [
+        stretch._replace(after=told[n][-1].message_id) if told.get(n) else stretch for n, stretch in stretches.items()
+    ]
+    found = await read_stretches(connection, ahead, EXPANDED + 1, is_oldest_first=True)
+    return {n: [*told.get(n, ()), *copies][: EXPANDED + 1] for n, copies in zip(stretches, found, strict=True)}
 
 
 async def _late(
@@ -179,17 +188,14 @@ async def _told_again(
     batch: Sequence[ReceiptUpdate],
     stretches: dict[int, Stretch],
     lines: dict[_Place, Line | None],
-) -> dict[int, bytes]:
-    """Returns for the first portions of forced updates what the last 1,000 messages up to the place read come after."""
+) -> dict[int, list[Copy]]:
+    """Returns for the first portions of forced updates the last 1,001 messages up to the place read, newest first."""
     read = {
         n: stretch._replace(after=b"", before=after_id(min(line.read_upto, batch[n].forced_upto or batch[n].read_upto)))
         for n, stretch in stretches.items()
         if batch[n].is_forced and not batch[n].read_after and (line := lines[_place(batch[n])]) and line.read_upto
     }
-    found = await read_stretches(connection, list(read.values()), EXPANDED + 1)
-    return {
-        n: copies[EXPANDED].message_id if len(copies) > EXPANDED else b"" for n, copies in zip(read, found, strict=True)
-    }
+    return dict(zip(read, await read_stretches(connection, list(read.values()), EXPANDED + 1), strict=True))
 
 
 def _expanded(update: ReceiptUpdate, copies: Sequence[Copy], now_ms: int) -> _Expanded:
