@@ -32,12 +32,15 @@ class Lease:
         self._changed: dict[bytes, int] = {}
         self._forgotten = 0
         self._complete_until_ms = 0
+        self._heard_s = 0.0
         self.moment = 1
 
     @property
     def is_fresh(self) -> bool:
         """Whether every change up to a moment ago is known."""
-        return self._clock.wall_ms() - self._complete_until_ms <= LEASE_MS
+        # The time since it was heard as well: a wall clock that is set back would make the lease as much longer.
+        is_silent = self._clock.monotonic_s() - self._heard_s > LEASE_MS / 1000
+        return not is_silent and self._clock.wall_ms() - self._complete_until_ms <= LEASE_MS
 
     def holds(self, moment: int, about: Iterable[bytes]) -> bool:
         """Returns whether a copy of a moment, about some users and groups, may be used."""
@@ -56,6 +59,7 @@ class Lease:
     def complete(self, until_ms: int) -> None:
         """Learns up to which time every change is known."""
         self._complete_until_ms = until_ms
+        self._heard_s = self._clock.monotonic_s()
 
     def begin(self) -> None:
         """Learns that changes may have been missed: no copy may be used any more."""

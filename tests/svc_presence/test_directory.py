@@ -13,7 +13,7 @@ from chappe.runtime.clock import Seams, SystemRandomness
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
-from svc_presence.adapters.changes_grpc import LEASE_MS
+from svc_presence.adapters.changes_grpc import LEASE_MS, Lease
 from svc_presence.adapters.directory_grpc import MAX_IDS, MAX_SIGHTS, GrpcDirectory
 from svc_presence.model import GroupId, Sight, UserId
 from tests.runtime.probe import ALONE
@@ -120,6 +120,15 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.005)
+
+
+class SteppedClock(MovedClock):
+    """A clock whose wall time can be set."""
+
+    step_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.step_ms
 
 
 class RealSleep(MovedClock):
@@ -242,6 +251,18 @@ async def test_questions_about_nothing_are_answered(rig: Rig) -> None:
 
 
 # What only the adapter does
+
+
+def test_a_clock_that_is_set_back_makes_no_lease_longer() -> None:
+    clock = SteppedClock()
+    lease = Lease(clock)
+    lease.complete(clock.wall_ms())
+    was_fresh = lease.is_fresh
+
+    clock.now_ms += LEASE_MS + 1
+    clock.step_ms = -3_600_000
+
+    assert (was_fresh, lease.is_fresh) == (True, False)
 
 
 async def test_copies_in_lease_are_used_without_a_question(real: GrpcRig) -> None:
