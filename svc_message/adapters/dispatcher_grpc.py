@@ -67,6 +67,10 @@ class _Losses:
         untold, self._untold = self._untold, 0
         return untold
 
+    def take_back(self, told: int) -> None:
+        """Learns that a batch did not arrive that told of so many."""
+        self._untold += told
+
 
 class _Stream(
     DialHandler[Hint, fanout_service_pb2.DispatchRequest, fanout_service_pb2.DispatchResponse],
@@ -78,14 +82,15 @@ class _Stream(
         self._losses = losses
         self._hand_on = hand_on
         self._links = links
-        self._untaken: deque[tuple[int, int]] = deque()
+        self._untaken: deque[tuple[int, int, int]] = deque()
+        """Of each batch its number, how many hints it held, and of how many it told that they were dropped."""
 
     def hello(self) -> fanout_service_pb2.DispatchRequest:
         return fanout_service_pb2.DispatchRequest(hello=self._identity.hello(0))
 
     def encode(self, number: int, items: list[Hint]) -> fanout_service_pb2.DispatchRequest:
         told = self._losses.take()
-        self._untaken.append((number, len(items) + told))
+        self._untaken.append((number, len(items), told))
         batch = fanout_service_pb2.DispatchBatch(
             number=number,
             items=[hint.item for hint in items],
@@ -103,6 +108,8 @@ class _Stream(
         return fanout_service_pb2.DispatchRequest(drain=stream_pb2.StreamDrain(reason=reason))
 
     def opened(self, hello: stream_pb2.StreamHello) -> None:  # noqa: ARG002 - any replica of the carrier will do
+        # A report that was on its way when the stream before ended has come after that.
+        self._give_up()
         # While nobody listened hints were dropped, and the next one may be long in coming.
         self._losses.tell()
 
@@ -112,12 +119,16 @@ class _Stream(
             self._untaken.popleft()
 
     def closed(self, unsent: list[Hint], *, is_clean: bool) -> None:  # noqa: ARG002 - fanout judges the end
-        # What was written to a carrier that died may never have been read: no edge knows that it missed it.
-        self._losses.add(sum(hints for _, hints in self._untaken))
-        self._untaken.clear()
+        self._give_up()
         for hint in unsent:
             self._hand_on(hint)
         self._losses.tell()
+
+    def _give_up(self) -> None:
+        """Counts what was written to a carrier that died: it may never have been read, and no edge knows of it."""
+        self._losses.add(sum(hints for _, hints, _ in self._untaken))
+        self._losses.take_back(sum(told for _, _, told in self._untaken))
+        self._untaken.clear()
 
 
 class _Client(StreamClient[Hint, fanout_service_pb2.DispatchRequest, fanout_service_pb2.DispatchResponse]):
@@ -125,7 +136,12 @@ class _Client(StreamClient[Hint, fanout_service_pb2.DispatchRequest, fanout_serv
 
     def report(self) -> None:
         """Sends a batch without hints, which says how many were dropped."""
-        self._tasks.spawn(self._write_batch([]), name=f"{self.name}-report")
+        self._tasks.spawn(self._report(), name=f"{self.name}-report")
+
+    async def _report(self) -> None:
+        # It may have ended since; what is to be told is then told to whoever listens next.
+        if self.is_accepting:
+            await self._write_batch([])
 
 
 class GrpcDispatcher:

@@ -18,7 +18,7 @@ from chappe.runtime.clock import system_seams
 from chappe.runtime.streams import Identity
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters import dispatcher_grpc
-from svc_message.adapters.dispatcher_grpc import GrpcDispatcher
+from svc_message.adapters.dispatcher_grpc import GrpcDispatcher, Hint
 from svc_message.adapters.item_protobuf import item_bytes, item_key
 from svc_message.model import ConversationId, DeviceId, MessageEvent, MessageId, Position, UserId
 from svc_message.model.action import EditEvent
@@ -228,6 +228,36 @@ async def test_what_a_carrier_that_dies_never_said_it_took_is_told_as_dropped(ta
         await fanout.until(lambda: len(fanout.items) == 2)
 
         assert (fanout.dropped, dispatcher.dropped_hints) == (told, told)
+
+
+def stream_over(losses: dispatcher_grpc._Losses) -> dispatcher_grpc._Stream:
+    losses.tell = lambda: None
+    return dispatcher_grpc._Stream(Identity("ledger-1", 7), losses, lambda _: None, lambda _: [])
+
+
+def test_what_does_not_arrive_again_and_again_is_counted_once() -> None:
+    losses = dispatcher_grpc._Losses()
+    stream = stream_over(losses)
+    for number in (1, 2):
+        hint = Hint(item_bytes(event(number)), item_key(event(number)), (BOB,), 0, 0)
+        stream.encode(1, [hint])
+        stream.closed([], is_clean=False)
+
+    told = stream.encode(1, []).batch.dropped_hints
+
+    assert (told, losses.hints) == (2, 2)
+
+
+def test_losses_that_were_being_told_when_a_stream_ended_are_told_to_the_next() -> None:
+    losses = dispatcher_grpc._Losses()
+    stream = stream_over(losses)
+    losses.add(3)
+    stream.closed([], is_clean=False)
+    stream.encode(8, [])
+
+    stream.opened(stream_pb2.StreamHello())
+
+    assert (losses.take(), losses.hints) == (3, 3)
 
 
 async def test_a_polite_end_sends_what_waits_and_the_marker() -> None:
