@@ -132,7 +132,8 @@ class PostgresChangeLog:
         """Begins a new epoch, as a restore has to, and returns it: cursors of the old one have expired.
 
         It is the time in seconds, so that two restores of one backup never begin the same one, and no change gets the
-        name of another that was lost. How far inboxes have been told stays.
+        name of another that was lost. Every group goes on from a version above all that were lost, for messages of
+        these may be there, and whoever joins next must not see them. How far inboxes have been told stays.
         """
 
         async def work(work: Work) -> int:
@@ -143,6 +144,7 @@ class PostgresChangeLog:
             if row is None:
                 raise UnavailableError(NAME, "the table identity_log is empty; restore its row: INSERT INTO it")
             epoch, mark = int(row[0]), row[1]
+            await work.run("UPDATE groups SET version = greatest(version + 1, %s)", epoch)
             if mark is not None:
                 moved = encode_cursor(decode_cursor(mark)._replace(epoch=epoch))
                 await work.run("UPDATE identity_log SET mark = %s", moved)

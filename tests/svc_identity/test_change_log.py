@@ -13,6 +13,7 @@ from chappe.runtime.errors import UnavailableError
 from chappe.runtime.tasks import Tasks
 from svc_identity.adapters.change_log_postgres import PostgresChangeLog, PostgresLead
 from svc_identity.adapters.database_postgres import Database
+from svc_identity.adapters.identity_store_postgres import postgres_identity_store
 from svc_identity.errors import CursorExpiredError
 from svc_identity.model import ChangePage, Cursor
 from svc_identity.model.group import GroupUpdate
@@ -20,7 +21,8 @@ from svc_identity.ports import ChangeLog, IdentityStore
 from svc_identity.protocol.cursor import decode_cursor, encode_cursor
 from svc_identity.service import feed as feeds
 from svc_identity.service.feed import ChangeFeed
-from tests.svc_identity.groups import by, found
+from tests.svc_identity.groups import add, by, found, membership
+from tests.svc_identity.groups import version as version_of
 from tests.svc_identity.people import register
 
 INSERT = "INSERT INTO identity_changes (kind, entity, version) VALUES (1, gen_random_uuid(), %s)"
@@ -152,6 +154,21 @@ async def test_a_restore_begins_an_epoch_and_inboxes_are_told_on_from_where_they
     with pytest.raises(CursorExpiredError):
         await log.read(start)
     assert (await log.read(start._replace(epoch=raised))).cursor.epoch == raised
+
+
+async def test_after_a_restore_no_version_of_a_group_is_one_that_was_lost(database: Database) -> None:
+    store = postgres_identity_store(database)
+    owner, member = [(await register(store)).user_id for _ in range(2)]
+    group_id = await found(store, owner)
+    before = await version_of(store, group_id)
+
+    raised = await PostgresChangeLog(database).raise_epoch()
+    again = await PostgresChangeLog(database).raise_epoch()
+    await add(store, group_id, owner, member)
+
+    assert before < raised < again
+    assert await version_of(store, group_id) == again + 1
+    assert (await membership(store, group_id, member)).windows[-1].joined_version == again + 1
 
 
 async def test_lead_on_a_database_that_takes_no_writes_is_unavailable(database: Database) -> None:
