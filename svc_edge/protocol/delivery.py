@@ -86,6 +86,7 @@ class Delivery:
         "_older_bound",
         "_page_cursor",
         "_queue",
+        "_reserved",
         "_seen",
         "account",
         "is_behind",
@@ -108,6 +109,7 @@ class Delivery:
         self.newest = b""
         self.page_items = PAGE_ITEMS
         self._number = 0
+        self._reserved = 0
         self._queue: list[Delivered] = []
         self._held: list[Delivered] = []
         self._seen: dict[bytes, bytes] = {}
@@ -155,9 +157,9 @@ class Delivery:
             self._is_again = True
 
     def next_page(self) -> Page | None:
-        """Returns the read that is due now, if any; the answer goes to `take_page`.
+        """Returns the read that is due now, if any; the answer goes to `take_page`, or none to `drop_page`.
 
-        When there is no answer, `is_read_pending` is to be lowered: the same page is due again.
+        What it may bring is kept free, so that pushes that come before it leave room for it.
         """
         if self.is_read_pending or self.is_paused or self._page_cursor or self._ended_bound:
             return None
@@ -168,11 +170,20 @@ class Delivery:
             return None
         self.is_read_pending = True
         place = (self._number, self.account.cursor, self._after, self._bound)
-        return Page(*place, min(self.page_items, self.room), self._known())
+        limit = min(self.page_items, self.room)
+        self.room -= limit
+        self._reserved = limit
+        return Page(*place, limit, self._known())
+
+    def drop_page(self) -> None:
+        """Learns that there is no answer to a read: the same page is due again."""
+        self.is_read_pending = False
+        self.room += self._reserved
+        self._reserved = 0
 
     def take_page(self, page: Page, answer: InboxAnswer) -> int:
         """Takes what a read found; returns how many items a verification found that no push had brought."""
-        self.is_read_pending = False
+        self.drop_page()
         if page.number != self._number or self.reading is _NOTHING:
             return 0
         before = len(self._queue)

@@ -89,7 +89,7 @@ class LogReader:
         if page.limit == 1:
             return [session]
         session.delivery.page_items = max(page.limit // 4, 1)
-        session.delivery.is_read_pending = False
+        session.delivery.drop_page()
         self.pump(session)
         return []
 
@@ -124,7 +124,7 @@ def _due(sessions: list[Session]) -> list[Read]:
     """Returns what is to be read by now of logs whose reads got no answer: there may be less room, or nothing due."""
     reads: list[Read] = []
     for session in sessions:
-        session.delivery.is_read_pending = False
+        session.delivery.drop_page()
         if session.phase is Phase.LIVE and (page := session.delivery.next_page()) is not None:
             reads.append((session, page))
     return reads

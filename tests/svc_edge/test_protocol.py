@@ -189,6 +189,28 @@ def test_a_page_asks_on_where_the_last_one_ended_with_the_same_bound() -> None:
     assert (second.after, second.bound) == (entry(2)[1][:16], (50).to_bytes(16, "big"))
 
 
+def test_pushes_beside_a_verification_leave_room_for_what_it_finds() -> None:
+    delivery = caught_up(8)
+    delivery.request_pass(Reading.VERIFY)
+    page = due_page(delivery)
+
+    for number in range(9, 17):
+        delivery.offer(*entry(number))
+    delivery.take_page(page, answer([entry(number) for number in range(1, 1 + page.limit)]))
+
+    assert len(delivery.take().items) == 8
+
+
+def test_a_read_without_an_answer_gives_back_the_room_for_what_it_would_have_brought() -> None:
+    delivery = caught_up(8)
+    delivery.request_pass(Reading.VERIFY)
+    due_page(delivery)
+
+    delivery.drop_page()
+
+    assert delivery.room == 8
+
+
 def test_a_page_names_the_messages_that_it_may_hold_and_that_were_sent_already() -> None:
     delivery = Delivery(b"", 20)
     delivery.request_pass(Reading.CATCH_UP)
@@ -473,7 +495,7 @@ class Life(RuleBasedStateMachine):
             return
         page, self.page = self.page, None
         if is_lost:
-            self.delivery.is_read_pending = False
+            self.delivery.drop_page()
             return
         self.delivery.take_page(page, self._read(page))
 

@@ -198,7 +198,7 @@ async def test_a_read_that_waits_for_its_turn_asks_for_no_more_than_there_is_roo
     desk.ledger.is_up = False
     session = desk.signed_in(0)
     await settle()
-    session.delivery.room = 15
+    session.delivery.room -= 5
 
     desk.ledger.is_up = True
     await desk.rounds(1)
