@@ -25,6 +25,8 @@ QUIET_PAGES = 4
 """After so many answers without news they are believed to end: what was read later may have been pushed meanwhile."""
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 60.0
+RESTS = 4.0
+"""After every answer it rests so many times as long as that took: while a ledger is slow, everybody asks it less."""
 
 _MOST_IDS = 40
 
@@ -48,6 +50,7 @@ class Recounting:
         self._engine = engine
         self._seams = seams
         self._is_due = asyncio.Event()
+        self._rests_until_s = 0.0
 
     def due(self) -> None:
         """Says that there may be something to be asked, or that somebody may answer now."""
@@ -92,9 +95,7 @@ class Recounting:
         while True:
             page: list[tuple[bytes, int, int]]
             page = await self._in_store(self._book.uncertain, group_id, before, RECOUNTED)
-            found = await self._receipts.counts(
-                receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id, _, _ in page
-            )
+            found = await self._count(group_id, [message_id for message_id, _, _ in page])
             news = [
                 (message_id, counts)
                 for (message_id, delivered, read), counts in zip(page, found, strict=False)
@@ -108,6 +109,18 @@ class Recounting:
             before = page[-1][0]
         self._engine.core.outbox.batch.asked.append((group_id, number))
         self._engine.wake()
+
+    async def _count(self, group_id: bytes, message_ids: Sequence[bytes]) -> list[Counts | None]:
+        clock = self._seams.clock
+        await clock.sleep(max(self._rests_until_s - clock.monotonic_s(), 0.0))
+        start_s = clock.monotonic_s()
+        try:
+            return await self._receipts.counts(
+                receipt_service_pb2.ReceiptQuery(group_id=group_id, message_id=message_id) for message_id in message_ids
+            )
+        finally:
+            end_s = clock.monotonic_s()
+            self._rests_until_s = end_s + RESTS * (end_s - start_s)
 
 
 def _event(group_id: bytes, news: Sequence[tuple[bytes, Counts]]) -> item_pb2.Item:

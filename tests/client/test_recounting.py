@@ -1,6 +1,7 @@
 """Counts of own messages to groups are asked for until somebody answers: over a real socket to a small edge."""
 
 from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,29 @@ async def test_older_messages_are_asked_about_behind_some_that_are_known(
 
         assert changed.message_id == sent[0].message_id
         assert await counted(me) == ["delivered to 1/2, read by 0/2"] * 3
+
+
+async def test_a_ledger_that_answers_slowly_is_asked_less(
+    edge: SocketEdge, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recounting, "RECOUNTED", 1)
+    clock = HastyClock()
+    asked_s: list[float] = []
+
+    def count_slowly(payload: bytes) -> bytes:
+        asked_s.append(clock.now_s)
+        clock.pass_s(100.0)
+        return count(payload)
+
+    edge.answers[BATCH_GET_RECEIPTS.name] = count_slowly
+    parts = ClientParts(seams=Seams(clock, SystemRandomness()))
+    async with chappe_client.connect(edge.address, profile=folder, parts=parts) as me:
+        for text in ("one", "two", "three"):
+            await me.send(to_group(GROUP), text)
+        tell(edge)
+        await until(lambda: len(asked_s) == 3)
+
+    assert [after - before >= 100.0 + 400.0 for before, after in pairwise(asked_s)] == [True, True]
 
 
 def push_counts(edge: SocketEdge, messages: Sequence[Message]) -> None:
