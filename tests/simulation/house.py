@@ -1,7 +1,7 @@
 """The services of a simulation: their own composition roots over simulated calls, sockets and stores."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import ModuleType
 from typing import Any, Self
 
@@ -16,17 +16,21 @@ import svc_message.config
 from chappe.api.identity.v1 import directory_service_pb2_grpc, session_service_pb2_grpc
 from chappe.runtime import channels
 from chappe.runtime.app import App
-from chappe.runtime.clock import Seams
+from chappe.runtime.clock import Clock, Seams
 from chappe.runtime.config import Secret, ServerSettings
 from chappe.runtime.errors import ChappeError
 from chappe.runtime.interceptors import DoorInterceptor, Gate, Realm
 from chappe.runtime.pki import SpiffeId
+from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
+from svc_message.adapters.timings import StoreTimings
+from svc_message.adapters.unreadable import Unreadable
 from svc_presence.adapters.directory_memory import MemoryDirectory
 from svc_presence.app import assemble
 from tests.mutations.directory import Directory
 from tests.simulation.calls import Context, Exchange, Server
 from tests.simulation.clocks import Lots, ProcessClock
 from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.replicas import ReplicatedConnection, Replicas
 from tests.simulation.sockets import Sockets
 from tests.simulation.stores import Remote
 
@@ -168,17 +172,45 @@ class Grounds:
         return service
 
 
-class Stores:
-    """What the ledger is built over, under the names of what it takes the place of."""
+Stores = dict[str, Callable[..., Any]]
+"""What the ledger is built over: what makes it, by the name of what it takes the place of in its composition root."""
 
-    def __init__(self, message: Remote, groups: Remote, journal: Remote, receipts: Remote, traces: Remote) -> None:
-        self.parts: dict[str, Any] = {
-            "PostgresMessageStore": message,
-            "PostgresGroupStore": groups,
-            "PostgresJournal": journal,
-            "PostgresReceiptStore": receipts,
-            "PostgresTraceStore": traces,
-        }
+
+def in_memory(message: Remote, groups: Remote, journal: Remote, receipts: Remote, traces: Remote) -> Stores:
+    """Returns stores in memory that are somewhere else."""
+    parts = {
+        "PostgresMessageStore": message,
+        "PostgresGroupStore": groups,
+        "PostgresJournal": journal,
+        "PostgresReceiptStore": receipts,
+        "PostgresTraceStore": traces,
+    }
+    return {name: lambda *_args, part=part, **_settings: part for name, part in parts.items()}
+
+
+def in_cassandra(replicas: Replicas) -> Stores:
+    """Returns the ledger's own adapter for Cassandra, over simulated replicas."""
+
+    @contextlib.asynccontextmanager
+    async def open_book(_config: object, clock: Clock) -> AsyncIterator[svc_message.app.Book]:
+        unreadable = Unreadable(clock)
+        store = CassandraMessageStore(ReplicatedConnection(replicas, unreadable=unreadable), clock=clock)
+        yield svc_message.app.Book(
+            store,
+            store.actions,
+            store.settings,
+            store.retention,
+            store.groups,
+            store.journal,
+            store.receipts,
+            store.traces,
+            store.receipts,
+            StoreTimings(),
+            unreadable,
+            store.raise_epoch,
+        )
+
+    return {"open_book": open_book}
 
 
 class _NoMigrations:
@@ -193,8 +225,8 @@ class _NoMigrations:
 def rebuilt(exchange: Exchange, sockets: Sockets, stores: Stores) -> Iterator[None]:
     """Lets the composition roots use what is simulated."""
     with contextlib.ExitStack() as stack:
-        for name, part in stores.parts.items():
-            stack.enter_context(_replaced(svc_message.app, name, lambda *_args, part=part, **_settings: part))
+        for name, part in stores.items():
+            stack.enter_context(_replaced(svc_message.app, name, part))
         stack.enter_context(_replaced(svc_message.app, "migrations", _NoMigrations))
         stack.enter_context(_replaced(channels, "channel", exchange.channel))
         stack.enter_context(_replaced(picows, "ws_create_server", sockets.listen))

@@ -37,6 +37,8 @@ class Plan(NamedTuple):
     network: float
     """By how much the network is slower than the best."""
     events: tuple[Event, ...]
+    is_replicated: bool = False
+    """Whether the ledger is in Cassandra, with three replicas of everything."""
 
     def without(self, events: set[int]) -> "Plan":
         """Returns the plan without some of its events, given by their places."""

@@ -25,6 +25,7 @@ from tests.simulation.loop import EPOCH_MS, VirtualLoop, virtual_loop
 from tests.simulation.network import Network
 from tests.simulation.people import Handset
 from tests.simulation.plan import LOAD_S, Event, Plan
+from tests.simulation.replicas import Replicas
 from tests.simulation.sockets import Sockets
 from tests.simulation.stores import CALM, TYPICAL_S, Host, Remote, Weather
 
@@ -80,9 +81,7 @@ class Town:
         self.ledger = Host("ledger", loop, seed, plan.ledger_s)
         self.registry = Host("registry", loop, seed)
         self.routes = MemoryPresenceStore(true_time)
-        book, journal = MemoryMessageStore(true_time), MemoryJournal(true_time)
-        parts = (book, MemoryGroupStore(book, journal), journal, MemoryReceiptStore(book), MemoryTraceStore(book))
-        self.stores = Stores(*(Remote(self.ledger, part) for part in parts))
+        self.stores = house.in_cassandra(Replicas(self.ledger)) if plan.is_replicated else self._in_memory(true_time)
         self.directory = Directory(true_time, Lots(f"{seed} directory"), HEARTBEAT_S)
         self._raise_services(true_time)
         self.handsets: list[Handset] = []
@@ -92,6 +91,11 @@ class Town:
         self.versions: dict[bytes, int] = {}
         self.blocks: set[tuple[bytes, bytes]] = set()
         self._populate()
+
+    def _in_memory(self, true_time: ProcessClock) -> Stores:
+        book, journal = MemoryMessageStore(true_time), MemoryJournal(true_time)
+        parts = (book, MemoryGroupStore(book, journal), journal, MemoryReceiptStore(book), MemoryTraceStore(book))
+        return house.in_memory(*(Remote(self.ledger, part) for part in parts))
 
     def _raise_services(self, true_time: ProcessClock) -> None:
         grounds, replicas = self.grounds, self.plan.replicas

@@ -1,6 +1,7 @@
 """Fixtures of the ledger's tests: the store in memory and on PostgreSQL, and people who write."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -22,6 +23,7 @@ from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_postgres import SCHEMA, PostgresMessageStore
 from svc_message.adapters.receipt_store_memory import MemoryReceiptStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
+from tests.simulation.replicas import Prompt, ReplicatedConnection
 from tests.svc_message.cassandra_exceptions import EXCEPTIONS
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import Book, Desk
@@ -32,8 +34,9 @@ from tests.svc_message.plans import Eavesdropper
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leaves out what the ledger on Cassandra answers otherwise."""
     for item in items:
-        if item.name in EXCEPTIONS:
-            item.add_marker(pytest.mark.skip(reason=EXCEPTIONS[item.name]))
+        reason = EXCEPTIONS.get(item.name.replace("replicas", "cassandra"))
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +109,13 @@ def cassandra_store(cassandra_connection: Connection) -> CassandraMessageStore:
     return CassandraMessageStore(cassandra_connection, clock=PatientClock())
 
 
-@pytest.fixture(params=["memory", "postgres", "cassandra"])
+@pytest.fixture
+def replicas_store() -> CassandraMessageStore:
+    """Returns the store on Cassandra, over the replicas of the simulation."""
+    return CassandraMessageStore(ReplicatedConnection(Prompt(time.time)), clock=PatientClock())
+
+
+@pytest.fixture(params=["memory", "postgres", "cassandra", "replicas"])
 def store(request: pytest.FixtureRequest) -> Book:
     """Returns every store there is, one after the other."""
     if request.param == "memory":
@@ -147,7 +156,14 @@ def cassandra_books(cassandra_connection: Connection, cassandra_store: Cassandra
     return Books(store, store.groups, store.journal, store.receipts, spoil_cassandra(cassandra_connection))
 
 
-@pytest.fixture(params=["memory", "postgres", "cassandra"])
+@pytest.fixture
+def replicas_books(replicas_store: CassandraMessageStore) -> Books:
+    """Returns everything that keeps groups on Cassandra, over the replicas of the simulation."""
+    store = replicas_store
+    return Books(store, store.groups, store.journal, store.receipts, spoil_cassandra(store._connection))
+
+
+@pytest.fixture(params=["memory", "postgres", "cassandra", "replicas"])
 def books(request: pytest.FixtureRequest) -> Books:
     """Returns the book and the journal, of every kind that there is."""
     if request.param == "memory":
