@@ -131,7 +131,8 @@ class ReceiptUpdate(NamedTuple):
     `message_ids` are the messages; `read_upto` (empty for none) stands for every message of the peer up to it, in
     portions of 1,000 messages of the conversation, the oldest first. With `is_forced` the events are written again even
     where the state does not change, of what was read since `forced_since_ms` among the 1,000 messages before
-    `forced_upto`, too: the retry of an update whose outcome or age was in doubt.
+    `forced_upto`, too: the retry of an update whose outcome or age was in doubt. A store that raises a message only
+    after what tells of it was written in time has nothing to look for.
     """
 
     reader_id: UserId

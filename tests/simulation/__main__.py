@@ -15,6 +15,7 @@ from tests.simulation.plan import Plan, draw
 from tests.simulation.shrink import shrink, told
 from tests.simulation.town import Outcome, run
 
+MEMORY, CASSANDRA = "memory", "cassandra"
 CHUNK = 20
 PROGRESS_S = 10.0
 MOST_FAILURES = 5
@@ -38,22 +39,27 @@ class Tally(NamedTuple):
 NOTHING = Tally(0, 0, 0, 0.0, 0.0, ())
 
 
-def try_seeds(first: int, count: int) -> Tally:
+def drawn(seed: int, ledger: str) -> Plan:
+    """Returns the plan of a seed, with the ledger in the named store."""
+    return draw(seed)._replace(is_replicated=ledger == CASSANDRA)
+
+
+def try_seeds(first: int, count: int, ledger: str) -> Tally:
     """Runs some seeds, one after another."""
     tally, start_s = NOTHING, time.process_time()
     for seed in range(first, first + count):
-        outcome = run(draw(seed))
+        outcome = run(drawn(seed, ledger))
         failing = () if outcome.is_good else (seed,)
         tally += Tally(1, outcome.report.acknowledged, outcome.steps, outcome.virtual_s, 0.0, failing)
     return tally._replace(cpu_s=time.process_time() - start_s)
 
 
-def try_all(first: int, count: int, jobs: int) -> Tally:
+def try_all(first: int, count: int, jobs: int, ledger: str = MEMORY) -> Tally:
     """Runs seeds side by side, tells how far it is, and stops after a few failures."""
     total, begun_s, told_s = NOTHING, time.monotonic(), time.monotonic()
     with ProcessPoolExecutor(jobs) as pool:
         chunks: list[Future[Tally]] = [
-            pool.submit(try_seeds, start, min(CHUNK, first + count - start))
+            pool.submit(try_seeds, start, min(CHUNK, first + count - start), ledger)
             for start in range(first, first + count, CHUNK)
         ]
         for done in as_completed(chunks):
@@ -107,12 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=500, help="how many seeds are run (default: 500)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed (default: 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many run side by side")
+    ledger = "what keeps messages: a store in memory, or Cassandra's adapter over three replicas (default: memory)"
+    parser.add_argument("--ledger", choices=(MEMORY, CASSANDRA), default=MEMORY, help=ledger)
     parser.add_argument("--no-shrink", action="store_true", help="only name the seeds that fail")
     asked = parser.parse_args(arguments)
-    failing = sorted(try_all(asked.first, asked.seeds, asked.jobs).failing)
+    failing = sorted(try_all(asked.first, asked.seeds, asked.jobs, asked.ledger).failing)
+    again = "" if asked.ledger == MEMORY else f' ARGS="--ledger {asked.ledger}"'
     for seed in failing[:MOST_FAILURES]:
-        print(f"\nseed {seed} fails; again: make simulate FROM={seed} SEEDS=1", flush=True)
-        outcome = run(draw(seed))
+        print(f"\nseed {seed} fails; again: make simulate FROM={seed} SEEDS=1{again}", flush=True)
+        outcome = run(drawn(seed, asked.ledger))
         if not asked.no_shrink:
             outcome = shrunk(outcome)
             print(*told(outcome.plan), sep="\n")

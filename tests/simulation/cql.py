@@ -146,8 +146,8 @@ class Change(NamedTuple):
     partition: tuple[bytes, ...]
     clustering: tuple[bytes, ...]
     """Of the row; of a deletion what its rows begin with."""
-    cells: tuple[tuple[str, bytes], ...]
-    """Columns with their values; the empty name says that the row was inserted. None for a deletion."""
+    cells: tuple[tuple[str, bytes | str], ...]
+    """Columns with their values, or `NOW`; the empty name says that the row was inserted. None for a deletion."""
     is_deletion: bool
     stamp_us: int | None
     """The write timestamp; None for the coordinator's time."""
@@ -263,7 +263,7 @@ def _ttl(mortal: str | None, values: Iterator[Any]) -> int:
 def _change(
     table: Table, given: dict[str, Any], stamp_us: int | None, ttl_s: int, *, is_insert: bool = False
 ) -> Change:
-    cells = [("", b"")] if is_insert else []
+    cells: list[tuple[str, bytes | str]] = [("", b"")] if is_insert else []
     keys = {*table.partition, *table.clustering}
     for column, value in given.items():
         if column in keys or value is UNSET:

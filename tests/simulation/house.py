@@ -30,7 +30,7 @@ from tests.mutations.directory import Directory
 from tests.simulation.calls import Context, Exchange, Server
 from tests.simulation.clocks import Lots, ProcessClock
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.replicas import ReplicatedConnection, Replicas
+from tests.simulation.replicas import Replicas, ReplicatedConnection
 from tests.simulation.sockets import Sockets
 from tests.simulation.stores import Remote
 

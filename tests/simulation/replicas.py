@@ -49,15 +49,23 @@ class Partition:
         self.deletions: dict[tuple[bytes, ...], int] = {}
         """Up to which timestamp rows are deleted whose keys begin so."""
 
-    def apply(self, change: Change, stamp_us: int, now_s: float) -> None:
-        """Takes a change, in whatever order changes come."""
+    def apply(self, change: Change, taken_us: int, now_s: float) -> None:
+        """Takes a change, in whatever order changes come.
+
+        Args:
+            change: It.
+            taken_us: When its coordinator took it.
+            now_s: From when on what ends by itself is counted.
+        """
+        stamp_us = taken_us if change.stamp_us is None else change.stamp_us
         if change.is_deletion:
             self.deletions[change.clustering] = max(stamp_us, self.deletions.get(change.clustering, stamp_us))
             return
         ends_s = now_s + change.ttl_s if change.ttl_s else FOREVER_S
         row = self.rows.setdefault(change.clustering, {})
         for column, value in change.cells:
-            _keep(row, column, Cell(stamp_us, bool(change.ttl_s), ends_s, value))
+            written = (taken_us // 1000).to_bytes(8, "big") if isinstance(value, str) else value
+            _keep(row, column, Cell(stamp_us, bool(change.ttl_s), ends_s, written))
 
     def merge(self, other: "Partition") -> None:
         """Takes what another replica has."""
@@ -104,24 +112,23 @@ class Nodes:
             now_s: Tells the time, Unix seconds.
         """
         self.now_s = now_s
-        self._held: list[dict[tuple[str, tuple[bytes, ...]], Partition]] = [
+        self.held: list[dict[tuple[str, tuple[bytes, ...]], Partition]] = [
             defaultdict(Partition) for _ in range(COPIES)
         ]
+        """By node: the partitions, by the names of their tables and their keys."""
         first = statement("INSERT INTO ledger (id, epoch) VALUES (?, ?) USING TIMESTAMP ?")
         self.apply([first.bind((b"\x00", (1).to_bytes(8, "big"), (1).to_bytes(8, "big")))], range(COPIES), 0)
 
-    def apply(self, changes: Iterable[Change], nodes: Iterable[int], stamp_us: int) -> None:
+    def apply(self, changes: Iterable[Change], nodes: Iterable[int], taken_us: int) -> None:
         """Lets nodes learn of changes that a coordinator took at a time."""
         now_s = self.now_s()
         for change in changes:
-            at_us = stamp_us if change.stamp_us is None else change.stamp_us
-            dated = _dated(change, stamp_us)
             for node in nodes:
-                self._held[node][change.table.name, change.partition].apply(dated, at_us, now_s)
+                self.held[node][change.table.name, change.partition].apply(change, taken_us, now_s)
 
     def look(self, question: Question, node: int, found: Partition) -> None:
         """Adds what a node has of what is asked to what was found."""
-        held = self._held[node].get((question.table.name, question.partition))
+        held = self.held[node].get((question.table.name, question.partition))
         if held is not None:
             found.merge(held)
 
@@ -129,7 +136,7 @@ class Nodes:
         """Returns the rows of what was found on some nodes, which then have it all, where that is repaired."""
         if question.table.is_repaired and found.rows:
             for node in nodes:
-                self._held[node][question.table.name, question.partition].merge(found)
+                self.held[node][question.table.name, question.partition].merge(found)
         return rows_of(question, found, self.now_s())
 
 
@@ -170,15 +177,15 @@ class Replicas(Nodes):
     async def _write(self, changes: list[Change]) -> list[Row] | Exception:
         host = self.host
         lots, loop, weather = host.lots_of("write"), host.loop, host.weather
-        stamp_us = int(self.now_s() * 1_000_000)
+        taken_us = int(self.now_s() * 1_000_000)
         is_down = loop.time() < host.down_until_s
         if is_down or (weather.lost and lots.random() < weather.lost):
             if lots.random() < 0.6:
-                self._write_unseen(changes, stamp_us, is_down=is_down)
+                self._write_unseen(changes, taken_us, is_down=is_down)
             await asyncio.sleep(lots.uniform(*GIVES_UP_S))
             return OperationTimedOut()
         if weather.doubled and lots.random() < weather.doubled:
-            self._later(lots.uniform(0.0, LATEST_S), changes, range(COPIES), stamp_us)
+            self._later(lots.uniform(0.0, LATEST_S), changes, range(COPIES), taken_us)
         known_s = loop.time()
         for change in changes:
             nodes = lots.sample(range(COPIES), COPIES)
@@ -186,12 +193,12 @@ class Replicas(Nodes):
             if lots.random() < HINTED:
                 arrivals_s[-1] = loop.time() + lots.uniform(0.0, LATEST_S)
             for node, at_s in zip(nodes, arrivals_s, strict=True):
-                self._later(at_s - loop.time(), [change], (node,), stamp_us)
+                self._later(at_s - loop.time(), [change], (node,), taken_us)
             known_s = max(known_s, sorted(arrivals_s)[QUORUM - 1])
         await self._until(known_s + host.delay_s(lots))
         return []
 
-    def _write_unseen(self, changes: list[Change], stamp_us: int, *, is_down: bool) -> None:
+    def _write_unseen(self, changes: list[Change], taken_us: int, *, is_down: bool) -> None:
         """Lets something happen of a batch whose coordinator is gone."""
         lots, weather = self.host.lots_of("write"), self.host.weather
         is_torn = lots.random() < weather.torn
@@ -202,7 +209,7 @@ class Replicas(Nodes):
             for node in range(COPIES):
                 if not is_torn or lots.random() < 0.5:
                     late_s = lots.uniform(0.0, LATEST_S) if is_late else lots.random() * 3
-                    self._later(late_s, [change], (node,), stamp_us)
+                    self._later(late_s, [change], (node,), taken_us)
 
     async def _answer(self, question: Question) -> list[Row] | Exception:
         host = self.host
@@ -234,17 +241,9 @@ class Replicas(Nodes):
     async def _until(self, at_s: float) -> None:
         await asyncio.sleep(max(at_s - self.host.loop.time(), 0.0))
 
-    def _later(self, delay_s: float, changes: list[Change], nodes: Iterable[int], stamp_us: int) -> None:
+    def _later(self, delay_s: float, changes: list[Change], nodes: Iterable[int], taken_us: int) -> None:
         loop = self.host.loop
-        loop.call_later(max(delay_s, 0.0), self.apply, changes, nodes, stamp_us, context=loop.world.context)
-
-
-def _dated(change: Change, stamp_us: int) -> Change:
-    """Puts the coordinator's time where a statement asks for it."""
-    if not any(value == NOW for _, value in change.cells):
-        return change
-    now = (stamp_us // 1000).to_bytes(8, "big")
-    return change._replace(cells=tuple((column, now if value == NOW else value) for column, value in change.cells))
+        loop.call_later(max(delay_s, 0.0), self.apply, changes, nodes, taken_us, context=loop.world.context)
 
 
 def rows_of(question: Question, partition: Partition, now_s: float) -> list[Row]:

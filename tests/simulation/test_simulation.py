@@ -14,6 +14,8 @@ from tests.simulation.plan import Plan, draw
 from tests.simulation.town import Outcome, run
 
 SEEDS = 500
+REPLICATED_SEEDS = 60
+"""Each takes twice as long."""
 ADOPT = JournalWorker.adopt
 
 
@@ -27,8 +29,21 @@ def test_every_promise_is_kept_whatever_a_seed_brings(capsys: pytest.CaptureFixt
     assert f"{SEEDS} seeds from 0: 0 failed" in told
 
 
-def test_a_seed_brings_the_same_run_again() -> None:
-    plan = draw(3)
+@pytest.mark.timeout(600)
+@pytest.mark.untraced
+def test_every_promise_is_kept_by_the_ledger_on_cassandra_over_three_replicas(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status = main(["--seeds", str(REPLICATED_SEEDS), "--jobs", "2", "--ledger", "cassandra"])
+
+    told = capsys.readouterr().out
+    assert status == 0, told
+    assert f"{REPLICATED_SEEDS} seeds from 0: 0 failed" in told
+
+
+@pytest.mark.parametrize("is_replicated", [False, True])
+def test_a_seed_brings_the_same_run_again(is_replicated: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    plan = draw(3)._replace(is_replicated=is_replicated)
 
     first, second = run(plan), run(plan)
 

@@ -27,7 +27,7 @@ from tests.simulation.replicas import Prompt, ReplicatedConnection
 from tests.svc_message.cassandra_exceptions import EXCEPTIONS
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import Book, Desk
-from tests.svc_message.group_desk import Books, GroupDesk, spoil_cassandra, spoil_memory, spoil_postgres
+from tests.svc_message.group_desk import Books, GroupDesk, spoil_cassandra, spoil_memory, spoil_postgres, spoil_replicas
 from tests.svc_message.plans import Eavesdropper
 
 
@@ -110,9 +110,15 @@ def cassandra_store(cassandra_connection: Connection) -> CassandraMessageStore:
 
 
 @pytest.fixture
-def replicas_store() -> CassandraMessageStore:
+def replicas() -> Prompt:
+    """Returns the nodes of the simulation, which know everything at once here."""
+    return Prompt(time.time)
+
+
+@pytest.fixture
+def replicas_store(replicas: Prompt) -> CassandraMessageStore:
     """Returns the store on Cassandra, over the replicas of the simulation."""
-    return CassandraMessageStore(ReplicatedConnection(Prompt(time.time)), clock=PatientClock())
+    return CassandraMessageStore(ReplicatedConnection(replicas), clock=PatientClock())
 
 
 @pytest.fixture(params=["memory", "postgres", "cassandra", "replicas"])
@@ -157,10 +163,10 @@ def cassandra_books(cassandra_connection: Connection, cassandra_store: Cassandra
 
 
 @pytest.fixture
-def replicas_books(replicas_store: CassandraMessageStore) -> Books:
+def replicas_books(replicas: Prompt, replicas_store: CassandraMessageStore) -> Books:
     """Returns everything that keeps groups on Cassandra, over the replicas of the simulation."""
     store = replicas_store
-    return Books(store, store.groups, store.journal, store.receipts, spoil_cassandra(store._connection))
+    return Books(store, store.groups, store.journal, store.receipts, spoil_replicas(replicas))
 
 
 @pytest.fixture(params=["memory", "postgres", "cassandra", "replicas"])

@@ -14,6 +14,7 @@ from svc_message.model.group import DirectoryGroup, Entry, Expansion, NewGroupMe
 from svc_message.ports.group import GroupStore, Journal
 from svc_message.ports.receipt import ReceiptStore
 from svc_message.protocol import content_hash
+from tests.simulation.replicas import Nodes
 from tests.svc_message.desk import START_MS, Book, Desk, stranger
 
 _ENTRIES = (
@@ -165,6 +166,27 @@ def spoil_postgres(dsn: str) -> Callable[[Position], Awaitable[Callable[[], Awai
 
         async def mend() -> None:
             await set_kind(1, position)
+
+        return mend
+
+    return spoil
+
+
+def spoil_replicas(nodes: Nodes) -> Callable[[Position], Awaitable[Callable[[], Awaitable[None]]]]:
+    """Returns what gives entries a kind that a later program may know."""
+
+    def set_kind(kind: int, position: Position) -> None:
+        for held in nodes.held:
+            for (table, _), partition in held.items():
+                for clustering, cells in partition.rows.items():
+                    if table in {"journal", "journal_parked"} and position in clustering:
+                        cells["kind"] = cells["kind"]._replace(value=bytes((kind,)))
+
+    async def spoil(position: Position) -> Callable[[], Awaitable[None]]:
+        set_kind(99, position)
+
+        async def mend() -> None:
+            set_kind(1, position)
 
         return mend
 

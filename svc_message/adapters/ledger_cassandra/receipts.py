@@ -3,7 +3,8 @@
 How far a message has come stands on both rows: on the reader's as it is, on the sender's as far as the sender may know.
 The reader's row is there only if the peer wrote the message and it was not withheld, so it is looked at first, unless
 this process has just made it. It also decides what is raised, so it is written last: what failed before is told again
-by whoever acknowledges next, and so is what took so long that whoever reads on may have passed its position by.
+by whoever acknowledges next, and so is what took so long, from the look on, that whoever reads on may have passed its
+position by. So what stands on the reader's row was told in time, and nobody looks for what is to be told again.
 """
 
 import asyncio
@@ -76,6 +77,7 @@ async def apply_receipts(
     """Raises what a batch raises."""
     if not batch:
         return []
+    start_s = bounds.now_s()
     bounds.check(*[update.position for update in batch])
     places = list(dict.fromkeys(_place(update) for update in batch))
     lines = dict(zip(places, await _lines(connection, batch, places), strict=True))
@@ -91,7 +93,6 @@ async def apply_receipts(
     raised = [list(_raise(update, winners.get(n, ()), copies, forced)) for n, update in enumerate(batch)]
     own_reads = await _move(connection, batch, (expanded, raised), lines)
     told = [_events(update, found) for update, found in zip(batch, raised, strict=True)]
-    start_s = bounds.now_s()
     await connection.write(
         [list(_for_others(*one, now_ms)) for one in zip(batch, raised, told, own_reads, strict=True)]
     )
@@ -121,8 +122,8 @@ async def _expand(
     """Finds for each update what is unread among the next 1,000 messages up to `read_upto`, the oldest first.
 
     They begin where the portion before ended, or before the place up to which everything was read by what may not have
-    been there then, or where what is to be told again does; late ones lie further back, and are found by themselves.
-    With them come the rows that were looked at.
+    been there then; late ones lie further back, and are found by themselves. With them come the rows that were looked
+    at.
     """
     stretches: dict[int, Stretch] = {}
     for n, update in enumerate(batch):
@@ -130,20 +131,14 @@ async def _expand(
         if line is not None and update.read_upto and update.state is ReceiptState.READ:
             after = update.read_after or (first_unread(line.read_upto) if line.read_upto else b"")
             stretches[n] = Stretch(*_place(update), line.buckets, after, after_id(update.read_upto))
-    told: dict[int, list[Copy]] = {}
-    for n, newest in (await _told_again(connection, batch, stretches, lines)).items():
-        after = newest[EXPANDED].message_id if len(newest) > EXPANDED else b""
-        if after <= stretches[n].after:
-            stretches[n] = stretches[n]._replace(after=after)
-            told[n] = newest[:EXPANDED][::-1]
-    late, near = await asyncio.gather(_late(connection, batch, stretches, lines), _near(connection, stretches, told))
+    late, near = await asyncio.gather(_late(connection, batch, stretches, lines), _near(connection, stretches))
     # Behind so many late ones others are looked for from the last of them on.
     cut = {
         n: stretches[n]._replace(after=end)
         for n, (_, end) in late.items()
         if end < min(stretches[n].after, batch[n].read_upto)
     }
-    near |= await _near(connection, cut, {})
+    near |= await _near(connection, cut)
     expanded = [_Expanded(b"", (), b"")] * len(batch)
     looked: dict[CopyKey, Copy] = {}
     for n, copies in near.items():
@@ -153,15 +148,10 @@ async def _expand(
     return expanded, looked
 
 
-async def _near(
-    connection: Connection, stretches: dict[int, Stretch], told: dict[int, list[Copy]]
-) -> dict[int, list[Copy]]:
-    """Returns the rows of portions, the known ones first, and one more, which says that there is a rest."""
-    ahead = [
-        stretch._replace(after=told[n][-1].message_id) if told.get(n) else stretch for n, stretch in stretches.items()
-    ]
-    found = await read_stretches(connection, ahead, EXPANDED + 1, is_oldest_first=True)
-    return {n: [*told.get(n, ()), *copies][: EXPANDED + 1] for n, copies in zip(stretches, found, strict=True)}
+async def _near(connection: Connection, stretches: dict[int, Stretch]) -> dict[int, list[Copy]]:
+    """Returns the rows of portions, and one more, which says that there is a rest."""
+    found = await read_stretches(connection, list(stretches.values()), EXPANDED + 1, is_oldest_first=True)
+    return dict(zip(stretches, found, strict=True))
 
 
 async def _late(
@@ -181,21 +171,6 @@ async def _late(
     keys = {n: [CopyKey(*_place(batch[n]), one) for one in late.ids] for n, late in found.items()}
     copies = await read_copies(connection, [key for named in keys.values() for key in named])
     return {n: ([copies[key] for key in named if key in copies], found[n].end) for n, named in keys.items()}
-
-
-async def _told_again(
-    connection: Connection,
-    batch: Sequence[ReceiptUpdate],
-    stretches: dict[int, Stretch],
-    lines: dict[_Place, Line | None],
-) -> dict[int, list[Copy]]:
-    """Returns for the first portions of forced updates the last 1,001 messages up to the place read, newest first."""
-    read = {
-        n: stretch._replace(after=b"", before=after_id(min(line.read_upto, batch[n].forced_upto or batch[n].read_upto)))
-        for n, stretch in stretches.items()
-        if batch[n].is_forced and not batch[n].read_after and (line := lines[_place(batch[n])]) and line.read_upto
-    }
-    return dict(zip(read, await read_stretches(connection, list(read.values()), EXPANDED + 1), strict=True))
 
 
 def _expanded(update: ReceiptUpdate, copies: Sequence[Copy], now_ms: int) -> _Expanded:
