@@ -30,8 +30,8 @@ _LATE_MS: Final = 2_000
 """What is noted to be looked at so soon may have been looked at by somebody whose clock is ahead."""
 _KEPT_MINUTES: Final = 2_880
 """How long the table keeps what is due."""
-_BACKLOG_MINUTES: Final = 32
-"""How many minutes of it one turn looks through, after a start."""
+_BACKLOG_MINUTES: Final = 4
+"""How many minutes of it one turn looks through, after a start, the newest first: all of it takes twelve minutes."""
 _AGAIN_MS: Final = 30_000
 """After so long everything is looked at once more: a change may have been written after somebody looked."""
 
