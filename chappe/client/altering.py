@@ -16,7 +16,7 @@ _PUT_EDIT = """
 INSERT INTO alterations (message_id, conversation_id, edit_id, edited_ms, suite, content) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (message_id) DO UPDATE SET edit_id = excluded.edit_id, edited_ms = excluded.edited_ms,
     suite = excluded.suite, content = excluded.content
-WHERE alterations.revoked_ms = 0 AND alterations.edit_id < excluded.edit_id
+WHERE alterations.revoked_ms = 0 AND alterations.is_hidden = 0 AND alterations.edit_id < excluded.edit_id
 """
 _PUT_REVOKE = """
 INSERT INTO alterations (message_id, conversation_id, revoked_ms) VALUES (?, ?, ?)
@@ -28,7 +28,8 @@ ON CONFLICT (message_id) DO UPDATE SET is_hidden = 1, content = x'' WHERE altera
 """
 _PUT_REACTION = """
 INSERT INTO reactions (message_id, user_id, conversation_id, reaction_id, reacted_ms, suite, content)
-SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM alterations WHERE message_id = ? AND revoked_ms > 0)
+SELECT ?, ?, ?, ?, ?, ?, ?
+WHERE NOT EXISTS (SELECT 1 FROM alterations WHERE message_id = ? AND (revoked_ms > 0 OR is_hidden = 1))
 ON CONFLICT (message_id, user_id) DO UPDATE SET reaction_id = excluded.reaction_id, reacted_ms = excluded.reacted_ms,
     suite = excluded.suite, content = excluded.content
 WHERE reactions.reaction_id < excluded.reaction_id

@@ -229,6 +229,18 @@ def test_a_hidden_message_is_gone_and_does_not_come_back(store: SqliteStore) -> 
     assert [stored.message_id for stored in seen(store)] == [other.message.message_id]
 
 
+def test_nothing_that_is_done_to_a_hidden_message_is_kept_or_told(store: SqliteStore, tmp_path: Path) -> None:
+    said = message()
+    commit(store, said, revoke(said, 1, is_for_me=True))
+
+    # A push knows nothing of what one of its readers has hidden.
+    changes = commit(store, edit(said, 2, b"planted secret"), react(said, 3, b"planted secret reaction"))
+
+    assert changes == []
+    store.close()
+    assert not holds(tmp_path, b"planted secret")
+
+
 def test_of_each_person_the_greatest_reaction_stands(store: SqliteStore) -> None:
     said = message()
 
