@@ -181,6 +181,8 @@ class Altering:
         notices_gone = "DELETE FROM notices WHERE group_id = ? AND changed_ms <= ?"
         self._db.execute(notices_gone, (conversation_id, min(until_ms, time_ms_of(upto))))
         for (message_id,) in self._db.execute(_CLEARED, (conversation_id, upto, until_ms)).fetchall():
+            # With what it was edited to, and without what others still do to it: for this user it is hidden.
+            self._db.execute(_PUT_HIDING, (message_id, conversation_id))
             self._remove(message_id)
 
     def _remove(self, message_id: bytes) -> None:

@@ -261,6 +261,18 @@ def test_a_cleared_chat_is_empty_but_for_what_was_accepted_later(store: SqliteSt
     assert [stored.content for stored in seen(store)] == [b"late"]
 
 
+def test_what_was_cleared_is_nowhere_in_the_file(store: SqliteStore, tmp_path: Path) -> None:
+    said = message(content=b"planted secret")
+    commit(store, said, edit(said, 1, b"planted secret, too"), react(said, 2, b"planted secret reaction"))
+
+    commit(store, settings(5, cleared_upto=said.message.message_id))
+    changes = commit(store, edit(said, 6, b"planted secret, later"), react(said, 7, b"planted secret reaction"))
+
+    assert (seen(store), changes) == ([], [])
+    store.close()
+    assert not holds(tmp_path, b"planted secret")
+
+
 def test_settings_of_an_earlier_place_in_the_log_change_nothing(store: SqliteStore) -> None:
     commit(store, message(), settings(2, expiry_s=60, is_archived=True, muted_until_ms=7))
 
