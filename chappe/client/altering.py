@@ -41,6 +41,7 @@ ON CONFLICT (conversation_id) DO UPDATE SET muted_until_ms = excluded.muted_unti
     is_archived = excluded.is_archived, expiry_s = excluded.expiry_s, settings_position = excluded.settings_position
 WHERE conversations.settings_position < excluded.settings_position OR conversations.settings_position = x''
 """
+_ALTERED = "SELECT suite, content, edited_ms, revoked_ms FROM alterations WHERE message_id = ?"
 _PEER = "SELECT peer_id FROM conversations WHERE conversation_id = ?"
 _CLEAR = """
 UPDATE conversations SET cleared_upto = max(cleared_upto, ?), cleared_ms = max(cleared_ms, ?) WHERE conversation_id = ?
@@ -103,6 +104,21 @@ class Altering:
             "SELECT 1 FROM alterations WHERE message_id = ? AND revoked_ms > 0", (message.message_id,)
         )
         return revoked.fetchone() is not None
+
+    def shown(self, message: item_pb2.MessageEvent) -> item_pb2.MessageEvent:
+        """Returns a message that has come as it is by now: what was done to it may have come before it."""
+        found = self._db.execute(_ALTERED, (message.message_id,)).fetchone()
+        if found is None:
+            return message
+        suite, content, edited_ms, revoked_ms = found
+        shown = item_pb2.MessageEvent()
+        shown.CopyFrom(message)
+        if revoked_ms:
+            shown.ClearField("envelope")
+            shown.edited_ms, shown.revoked_ms = 0, revoked_ms
+        elif edited_ms > message.edited_ms:
+            shown.envelope.suite, shown.envelope.content, shown.edited_ms = suite, content, edited_ms
+        return shown
 
     def expire(self, now_ms: int) -> list[tuple[bytes, bytes]]:
         """Removes what has disappeared; returns the conversations and messages."""

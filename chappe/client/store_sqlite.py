@@ -112,7 +112,7 @@ class _Writer:
         kind = item.WhichOneof("event")
         if kind == "message":
             if self._put_message(item, is_seen=False, now_ms=now_ms):
-                changes.append(MessageArrived(item.message, item.position))
+                changes.append(MessageArrived(self.altering.shown(item.message), item.position))
                 self._keep_own(item.message, changes)
         elif kind == "receipt":
             self._raise_ticks(item.receipt, changes)

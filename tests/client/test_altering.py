@@ -193,6 +193,20 @@ def test_a_message_that_comes_taken_back_has_no_content(store: SqliteStore) -> N
     assert [(stored.content, stored.revoked_ms) for stored in seen(store)] == [(b"", NOW_MS)]
 
 
+def test_a_message_that_comes_behind_what_was_done_to_it_is_told_as_it_is(store: SqliteStore) -> None:
+    edited, taken_back = message(1), message(2, b"planted secret")
+    commit(store, edit(edited, 5, b"new"), edit(taken_back, 6, b"planted secret, too"), revoke(taken_back, 7))
+
+    changes = commit(store, edited, taken_back)
+
+    told = [change.message for change in changes if isinstance(change, MessageArrived)]
+    assert [(one.envelope.content, one.edited_ms, one.revoked_ms) for one in told] == [
+        (b"new", NOW_MS + 5, 0),
+        (b"", 0, NOW_MS + 7),
+    ]
+    assert not told[1].HasField("envelope")
+
+
 def test_who_took_a_message_back_is_told_though_the_log_shows_the_message_again_before(store: SqliteStore) -> None:
     said = message()
     commit(store, said)
