@@ -117,7 +117,8 @@ def from_conversation(chat: conversation_service_pb2.Conversation, user_id: byte
 
 def from_local(chat: LocalChat, newest: Sequence[StoredMessage], user_id: bytes) -> Chat:
     """Returns one chat of the local store, with its newest messages, the newest first."""
-    unread = [one for one in newest if one.sender_id != user_id and one.message_id > chat.read_upto]
+    others = [one for one in newest if one.sender_id != user_id and not one.revoked_ms]
+    unread = [one for one in others if one.message_id > chat.read_upto]
     return Chat(
         conversation_id=chat.conversation_id,
         peer_id=chat.peer_id,

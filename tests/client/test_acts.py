@@ -104,6 +104,24 @@ async def test_replies_and_forwards_are_said_inside_the_content(edge: SocketEdge
     assert (forwarded.text, forwarded.peer_id, forwarded.forward_count) == ("news", OTHER, 5)
 
 
+async def test_what_was_taken_back_is_not_unread(edge: SocketEdge, me: Client) -> None:
+    first, second = hello_item(1, "one"), hello_item(2, "two")
+    revoke = item_pb2.RevokeEvent(
+        conversation_id=CONVERSATION,
+        message_id=second.message.message_id,
+        revoke_id=b"v" * 16,
+        user_id=PEER,
+        revoked_ms=4,
+    )
+    edge.model.log += [first, second, item_pb2.Item(position=position(3), revoke=revoke)]
+    edge.push(3)
+    await next_of(me, Deleted)
+
+    (chat,) = await me.stored_chats()
+
+    assert (chat.unread_count, chat.last_message and chat.last_message.revoked_ms) == (1, 4)
+
+
 async def test_what_others_did_is_told(edge: SocketEdge, me: Client) -> None:
     edge.model.log.append(hello_item(1, "helo"))
     edge.push()
