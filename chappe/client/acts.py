@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from chappe.client.host import Host
     from chappe.client.people import People
 
+MOST_FORWARDS = 2**32 - 1
+"""The greatest number that stands for how often something was forwarded."""
+
 
 class Acts:
     """The part of a client that acts on messages. All of it waits in the outbox until the server has stored it.
@@ -81,7 +84,8 @@ class Acts:
 
     async def forward(self, message: Message, chat: Named, *, timeout_s: float | None = None) -> Message:
         """Hands a message on to a person or a group, and counts inside the sealed content how often that was done."""
-        said = Said(message.text, forward_count=message.forward_count + 1)
+        # Whoever wrote the content may have put any number into it.
+        said = Said(message.text, forward_count=min(message.forward_count + 1, MOST_FORWARDS))
         return await self.say(await self.destination(chat), said, timeout_s=timeout_s)
 
     async def say(

@@ -11,6 +11,7 @@ from chappe.api.message.v1 import history_service_pb2
 from chappe.api.type.v1 import content_pb2, envelope_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
 from chappe.client import methods
+from chappe.client.acts import MOST_FORWARDS
 from chappe.client.api import Client
 from chappe.client.content import SUITE_NONE, Said, encode
 from chappe.client.errors import NotConnectedError, RefusedError
@@ -102,6 +103,18 @@ async def test_replies_and_forwards_are_said_inside_the_content(edge: SocketEdge
     assert content_of(answered.envelope).reply_to_message_id == received.message_id == reply.reply_to
     assert (handed_on.user_id, content_of(handed_on.envelope).forward_count) == (OTHER, 5)
     assert (forwarded.text, forwarded.peer_id, forwarded.forward_count) == ("news", OTHER, 5)
+
+
+async def test_what_was_forwarded_too_often_to_count_is_forwarded_once_more(edge: SocketEdge, me: Client) -> None:
+    item = message_item(1)
+    item.message.envelope.content = encode(Said("news", forward_count=MOST_FORWARDS))
+    edge.model.log.append(item)
+    edge.push()
+    received = await next_of(me, Message)
+
+    forwarded = await me.forward(received, OTHER)
+
+    assert forwarded.forward_count == content_of(sent(edge).message.envelope).forward_count == MOST_FORWARDS
 
 
 async def test_what_was_taken_back_is_not_unread(edge: SocketEdge, me: Client) -> None:
