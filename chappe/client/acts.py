@@ -45,7 +45,8 @@ class Acts:
             The message as it is now.
 
         Raises:
-            RefusedError: It is not an own message (NOT_OWN_MESSAGE), too old (TOO_LATE), or gone (MESSAGE_NOT_FOUND).
+            RefusedError: It is not an own message (NOT_OWN_MESSAGE), too old (TOO_LATE), gone (MESSAGE_NOT_FOUND), or
+                in a group in which only admins write (ROLE_REQUIRED).
         """
         content = encode(Said(text, message.reply_to, message.forward_count))
         where = await self.destination(message)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from svc_message.service.sight import Sight
 
 _NOT_IN_IT = Refused("NOT_IN_CONVERSATION", "group_id: only members do something to a message for everyone to see")
-_MAY_BE_OLD = frozenset({"MESSAGE_NOT_FOUND", "NOT_IN_CONVERSATION", "NOT_OWN_MESSAGE"})
+_ONLY_ADMINS = Refused("ROLE_REQUIRED", "edit.group_id: only admins write in this group; a message may be taken back")
+_MAY_BE_OLD = frozenset({"MESSAGE_NOT_FOUND", "NOT_IN_CONVERSATION", "NOT_OWN_MESSAGE", "ROLE_REQUIRED"})
 """A copy says no; whoever has just joined or was just made an admin is asked for again."""
 
 _Pair = tuple["ConversationId", "UserId"]
@@ -165,13 +166,16 @@ class GroupActionRules:
         at = group.place(user_id) if group is not None and group.exists else -1
         if group is None or at < 0:
             return _NOT_IN_IT
+        is_admin = group.is_admin[at]
         if kind is ActionKind.REVOKE:
             rule = within(target, now_ms, self._windows.revoke_s, "taken back for everyone")
-            is_admin = group.is_admin[at]
             return rule if is_admin else own_within(user_id, target, now_ms, self._windows.revoke_s, "taken back")
         if target.is_hidden:
             return NOT_FOUND
-        return own_within(user_id, target, now_ms, self._windows.edit_s, "edited") if kind is ActionKind.EDIT else None
+        # Who edits writes.
+        silenced = _ONLY_ADMINS if group.is_announcement_only and not is_admin else None
+        rule = own_within(user_id, target, now_ms, self._windows.edit_s, "edited") or silenced
+        return rule if kind is ActionKind.EDIT else None
 
 
 def _pairs(new: Sequence[Judged]) -> list[_Pair]:

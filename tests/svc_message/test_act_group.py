@@ -154,6 +154,29 @@ async def test_only_the_sender_edits_and_admins_take_back_what_anybody_wrote(led
     assert reasons(answers) == ["NOT_OWN_MESSAGE"] * 3 + [""]
 
 
+async def test_where_only_admins_write_nobody_else_edits(ledger: GroupLedger) -> None:
+    target, admins = await ledger.say(), await ledger.say(sender=BOB)
+    quiet = ledger.directory.truth[GROUP]._replace(is_announcement_only=True)
+    ledger.directory.add(quiet)
+
+    answers = await ledger.do(
+        ledger.request(EDIT, target, b"what only admins may say"),
+        ledger.request(EDIT, admins, b"new", user=BOB),
+        ledger.request(REACTION, admins, b"+1"),
+        ledger.request(REVOKE, target),
+    )
+
+    assert reasons(answers) == ["ROLE_REQUIRED", "", "", ""]
+
+
+async def test_an_old_word_that_only_admins_write_is_read_through(ledger: GroupLedger) -> None:
+    target = await ledger.say()
+    truth = ledger.directory.truth[GROUP]
+    ledger.directory.copies[GROUP] = truth._replace(is_announcement_only=True)
+
+    assert reasons(await ledger.do(ledger.request(EDIT, target, b"new"))) == [""]
+
+
 @pytest.mark.parametrize("user", [ALICE, BOB], ids=["the sender", "an admin"])
 @pytest.mark.parametrize(("kind", "window_s"), [(EDIT, WINDOWS.edit_s), (REVOKE, WINDOWS.revoke_s)])
 async def test_windows_hold_for_everybody(ledger: GroupLedger, kind: ActionKind, window_s: float, user: UserId) -> None:
