@@ -60,6 +60,6 @@ class Changed(NamedTuple):
     """The store's answer to a `SettingUpdate`."""
 
     is_stored: bool
-    """False when a change of a later position stands: nothing was done, and a later position is needed."""
+    """False when a change of a later position stands: this one is to come again, under a position after it."""
     events: tuple[SettingEvent, ...]
     """What was appended, for the user and then for the peer."""

@@ -10,7 +10,7 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Unit, W
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.model import NO_POSITION, NewMessage, StoredMessage, UserId, Verdict
 from svc_message.model.action import ActionKind, NewAction, event_of
-from svc_message.model.setting import SettingChange
+from svc_message.model.setting import Changed, SettingChange
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, action_ref, event, inbox, page
 from tests.svc_message.fakes import ManualClock
@@ -201,3 +201,39 @@ async def test_a_timer_that_was_cut_is_completed_when_it_is_set_again(
         (chat,) = (await cut_store.list_chats(user, None, 10)).chats
         assert chat.settings.expiry_s == EXPIRY_S
         assert (await inbox(cut_store, user))[-1].position == again.position
+
+
+@pytest.mark.parametrize("reaches_peer", [False, True])
+async def test_of_two_changes_at_once_the_newest_is_told_with_both(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk, *, reaches_peer: bool
+) -> None:
+    await cut_store.accept([desk.write()])
+    floor = bytes(16)
+    early = desk.keep(SettingChange(muted_until_ms=7, expiry_s=60), reaches_peer=reaches_peer)
+    late = desk.keep(SettingChange(is_pinned=True))
+    # Each has looked when the other has written nothing yet.
+    cut.before_write = lambda: cut_store.settings.change(late, floor)
+
+    overtaken = await cut_store.settings.change(early, floor)
+    again = early._replace(position=desk.position())
+    changed = await cut_store.settings.change(again, floor)
+
+    assert overtaken == Changed(is_stored=False, events=())
+    assert changed is not None
+    (event, *_) = changed.events
+    assert (event.settings.muted_until_ms, event.settings.pinned_ms) == (7, late.changed_ms)
+    assert (await inbox(cut_store, desk.bob))[-1] == event
+
+
+async def test_a_change_is_told_with_what_was_written_just_before_it(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    await cut_store.accept([desk.write()])
+    early, late = desk.keep(SettingChange(muted_until_ms=7)), desk.keep(SettingChange(is_pinned=True))
+    cut.before_write = lambda: cut_store.settings.change(early, bytes(16))
+
+    changed = await cut_store.settings.change(late, bytes(16))
+
+    assert changed is not None
+    assert changed.is_stored
+    assert [(one.settings.muted_until_ms, one.settings.pinned_ms) for one in changed.events] == [(7, late.changed_ms)]

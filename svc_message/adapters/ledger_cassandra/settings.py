@@ -2,6 +2,8 @@
 
 What a change sets is written at the time of its position, so that changes stand in the order of their positions
 whatever comes first. The lines of two people are changed together, and not as one: who asks again completes it.
+Of two changes that are written at the same time neither may have seen what the other sets, so each looks again: the
+earlier one finds that it is not the newest, and comes again after the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -73,9 +75,13 @@ class CassandraSettingStore:
         await self._connection.write([rows])
         if update.change.is_archived:
             self._forget(update.conversation_id)
+        standing = await read_lines(self._connection, places)
+        lines = [line for line in standing if line is not None and line.settings_position == update.position]
+        if len(lines) < len(users):
+            return Changed(is_stored=False, events=())
         events = [
-            SettingEvent(update.position, user_id, update.conversation_id, line._replace(**changed).settings())
-            for user_id, line, changed in zip(users, lines, values, strict=True)
+            SettingEvent(update.position, user_id, update.conversation_id, line.settings())
+            for user_id, line in zip(users, lines, strict=True)
         ]
         return Changed(is_stored=True, events=tuple(events))
 
