@@ -384,7 +384,7 @@ async def test_lines_of_groups_stand_in_the_chat_list_beside_direct_ones(books: 
     assert found[group_desk.group_id].unread_count == 0
 
 
-async def test_what_is_hidden_or_cleared_is_on_no_page_of_a_group(books: Books, group_desk: GroupDesk) -> None:
+async def test_what_is_hidden_is_on_no_page_of_a_group(books: Books, group_desk: GroupDesk) -> None:
     messages = await say_all(books, group_desk, 1, 1, 1)
     await books.groups.expand([group_desk.expand(*messages)], [group_desk.touch(messages[-1])])
     bob = group_desk.bob
@@ -397,6 +397,23 @@ async def test_what_is_hidden_or_cleared_is_on_no_page_of_a_group(books: Books, 
     assert await chats_of(books, group_desk, bob, Window(1, 0)) == ([b"1"], 2)
     shown = [event.envelope for event in await inbox(books.store, bob) if isinstance(event, MessageEvent)]
     assert shown == [b"0", b"1"]
+
+
+async def test_what_is_cleared_of_a_group_is_gone_for_its_user_alone(books: Books, group_desk: GroupDesk) -> None:
+    messages = await say_all(books, group_desk, 1, 1, 1)
+    bob, carol = group_desk.bob, group_desk.carol
+    await books.groups.expand([group_desk.expand(*messages)], [group_desk.touch(messages[-1])])
+    clear = group_desk.keep(SettingChange(cleared_upto=messages[1].message_id), user=bob)
+    of_group = clear._replace(conversation_id=group_desk.group_id, peer_id=UserId(group_desk.group_id))
+
+    changed = await books.store.settings.change(of_group, NO_POSITION)
+
+    assert changed is not None
+    assert [event.settings.cleared_upto for event in changed.events] == [messages[1].message_id]
+    for user, texts in ((bob, [b"2"]), (carol, [b"2", b"1", b"0"])):
+        read = PageRead(user, group_desk.group_id, b"", b"", 10)
+        assert seen(await books.groups.read_page(read, (Window(1, 0),))) == texts
+        assert await chats_of(books, group_desk, user, Window(1, 0)) == ([b"2"], len(texts))
 
 
 async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: Books, group_desk: GroupDesk) -> None:

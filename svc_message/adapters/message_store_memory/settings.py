@@ -2,6 +2,7 @@
 
 from svc_message.adapters.message_store_memory.book import Book, Line
 from svc_message.model import MessageId, UserId
+from svc_message.model.group import NewGroupMessage
 from svc_message.model.setting import Changed, SettingEvent, SettingUpdate
 
 
@@ -58,5 +59,9 @@ class MemorySettingStore:
         return line._replace(settings=kept, settings_position=update.position)
 
     def _newest(self, user_id: UserId, update: SettingUpdate, upto: bytes) -> MessageId:
-        visible = self._book.visible(user_id, update.conversation_id)
-        return next((message.message_id for message in visible if message.message_id <= upto), MessageId(b""))
+        visible = [message.message_id for message in self._book.visible(user_id, update.conversation_id)]
+        # Who sees what of a group is known to whoever asks.
+        for message_id, message in self._book.messages[update.conversation_id].items():
+            if isinstance(message, NewGroupMessage):
+                visible.append(message_id)
+        return max((message_id for message_id in visible if message_id <= upto), default=MessageId(b""))
