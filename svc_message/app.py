@@ -95,7 +95,7 @@ async def build(config: Config, app: App) -> None:
     app.add_door(
         history_service_pb2_grpc.add_HistoryServiceServicer_to_server, HistoryRpc(reading, syncing, book.unreadable)
     )
-    keeping = Keeping(book.settings, directory, directory.groups, dispatcher, clock)
+    keeping = Keeping(book.settings, groups.store, directory, directory.groups, dispatcher, clock)
     conversations = ConversationRpc(reading, keeping, book.unreadable)
     app.add_door(conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server, conversations)
     _retain(config, app, book.retention, clock)

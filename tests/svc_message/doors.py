@@ -92,7 +92,9 @@ class Doors:
         acting = acting_directly(self.store.actions, self.directory, self.dispatcher, ledger_clock, WINDOWS)
         self.flushes = Flushes(accepting, recording, acting, self.clock, tasks)
         self._add_groups(ledger_clock, tasks)
-        self.keeping = Keeping(self.store.settings, self.directory, self.groups, self.dispatcher, ledger_clock)
+        self.keeping = Keeping(
+            self.store.settings, self.group_store, self.directory, self.groups, self.dispatcher, ledger_clock
+        )
         self.bots = FakeBots()
         speaking = Speaking(self.bots, self.directory)
         self.rpc = MessageRpc(self.flushes, self.syncing, speaking, Identity("ledger-1", 5), tasks=tasks)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 
 from chappe.runtime.errors import InvalidFieldError, UnavailableError
+from svc_message.adapters.group_store_memory import MemoryGroupStore
+from svc_message.adapters.journal_memory import MemoryJournal
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.adapters.message_store_memory.settings import MemorySettingStore
 from svc_message.errors import ClockUntrustedError, NotInConversationError
-from svc_message.model import ConversationId, UserId
+from svc_message.model import ConversationId, MessageId, UserId
+from svc_message.model.group import Window
 from svc_message.model.setting import Changed, SettingChange, SettingEvent, Settings, SettingUpdate
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock, milliseconds_of, position_at
 from svc_message.service.keep import LATE_MS, Chat, Keeping
 from tests.svc_message.fakes import FakeDirectory, FakeDispatcher, FakeGroupDirectory, ManualClock
-from tests.svc_message.group_desk import group_of
+from tests.svc_message.group_desk import GroupDesk, group_of
 
 ALICE, BOB, CAROL = (UserId(name * 16) for name in (b"A", b"B", b"C"))
 GROUP = ConversationId(b"G" * 16)
@@ -43,15 +46,18 @@ class Ledger:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.store = SlowSettings(MemoryMessageStore(self.clock).book)
+        messages = MemoryMessageStore(self.clock)
+        self.history = MemoryGroupStore(messages, MemoryJournal(self.clock))
+        self.store = SlowSettings(messages.book)
         self.store.clock, self.store.delays_s = self.clock, []
         self.directory = FakeDirectory()
         self.directory.add(ALICE, BOB)
         self.groups = FakeGroupDirectory()
         self.groups.add(group_of(GROUP, ALICE))
         self.dispatcher = FakeDispatcher()
+        self.desk = GroupDesk()
         clock = LedgerClock(self.clock, bytes(8))
-        self.keeping = Keeping(self.store, self.directory, self.groups, self.dispatcher, clock)
+        self.keeping = Keeping(self.store, self.history, self.directory, self.groups, self.dispatcher, clock)
 
     async def keep(self, *, user: UserId = ALICE, peer: bytes = BOB, group: bytes = b"", **change: object) -> Settings:
         """Changes how Alice, or another user, keeps a conversation."""
@@ -59,6 +65,13 @@ class Ledger:
         event = await self.keeping.change(user, chat, SettingChange(**change))  # type: ignore[arg-type]  # whatever a test sets
         assert event in [hint.event for hint in self.dispatcher.hints]
         return event.settings
+
+    async def say(self, version: int) -> MessageId:
+        """Lets Bob write to the members of a version of the group, of whom Alice is one for now."""
+        said = self.desk.say(sender=BOB, version=version)._replace(group_id=GROUP)
+        await self.history.accept(self.desk.shard, [said])
+        await self.history.expand([], [self.desk.touch(said, to=[ALICE])._replace(conversation_id=GROUP)])
+        return said.message_id
 
     def told(self) -> list[UserId]:
         """Returns who was told, one for each event."""
@@ -119,6 +132,18 @@ async def test_members_keep_a_group_and_others_do_not(ledger: Ledger) -> None:
     assert ledger.told() == [ALICE]
     with pytest.raises(NotInConversationError):
         await ledger.keep(user=BOB, group=GROUP, is_archived=True)
+
+
+async def test_who_has_left_a_group_clears_what_it_saw_and_learns_of_nothing_later(ledger: Ledger) -> None:
+    earlier, last, later = [await ledger.say(version) for version in (5, 5, 6)]
+    ledger.groups.add(group_of(GROUP, BOB, version=6))
+    ledger.groups.past[GROUP, ALICE] = (Window(1, 6),)
+
+    some = await ledger.keep(group=GROUP, cleared_upto=earlier)
+    everything = await ledger.keep(group=GROUP, cleared_upto=later)
+    again = await ledger.keep(group=GROUP, cleared_upto=b"\xff" * 16)
+
+    assert [settings.cleared_upto for settings in (some, everything, again)] == [earlier, last, last]
 
 
 async def test_a_group_has_its_own_timer(ledger: Ledger) -> None:
