@@ -13,6 +13,7 @@ from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import LINGER_S
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Unit
+from svc_message.adapters.ledger_cassandra.copies import CopyKey
 from svc_message.adapters.ledger_cassandra.group_receipts import receipts_of
 from svc_message.adapters.ledger_cassandra.group_store import CassandraGroupStore
 from svc_message.adapters.ledger_cassandra.journal import CassandraJournal
@@ -573,6 +574,35 @@ async def test_receipts_of_what_disappears_do_so_too(
     ((forever,),), ((left_s,),) = found
     assert forever is None
     assert 0 < left_s <= 600 + LINGER_S
+
+
+async def test_nor_does_a_members_own_row_keep_that_it_read_it(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, group_desk: GroupDesk
+) -> None:
+    goes, bob = group_desk.say()._replace(expiry_s=600), group_desk.bob
+    await cassandra_store.groups.accept(group_desk.shard, [goes])
+    await cassandra_store.receipts.acknowledge([acked(group_desk, goes)], group_desk.position(), START_MS)
+    read = MemberReadUpdate(
+        user_id=bob,
+        device_id=DeviceId(1),
+        group_id=group_desk.group_id,
+        windows=ALWAYS,
+        upto=goes.message_id,
+        messages=(ReadMessage(goes.message_id, is_told=True),),
+        is_forced=False,
+        position=group_desk.position(),
+        recorded_ms=START_MS,
+    )
+    await cassandra_store.receipts.read([read])
+    left = """
+        SELECT ttl(delivered_ms), ttl(read_ms) FROM messages
+        WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
+    """
+
+    key = CopyKey(bob, goes.group_id, goes.message_id)
+    ((cells,),) = await cassandra_connection.read([Read(left, (*key[:2], key.bucket, key.message_id))])
+
+    assert all(0 < left_s <= 600 + LINGER_S for left_s in cells)
 
 
 class LateClock(SystemClock):

@@ -549,3 +549,23 @@ async def test_a_receipt_of_what_disappears_does_so_too(
 
     assert 0 < alone_s <= 600 + LINGER_S
     assert mixed_s > INBOX_TTL_S - 600
+
+
+async def test_how_far_a_message_came_is_forgotten_with_it(
+    cassandra_store: CassandraMessageStore, cassandra_connection: Connection, desk: Desk
+) -> None:
+    stays, goes = desk.write(), desk.write()._replace(expiry_s=600)
+    await cassandra_store.accept([stays, goes])
+    for update in (desk.receive(stays, goes), desk.read(stays, goes)):
+        await cassandra_store.apply_receipts([update])
+    left = """
+        SELECT ttl(delivered_ms), ttl(read_ms), ttl(is_read_told) FROM messages
+        WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
+    """
+
+    for user in (desk.alice, desk.bob):
+        keys = [CopyKey(user, one.conversation_id, one.message_id) for one in (stays, goes)]
+        asked = [Read(left, (*key[:2], key.bucket, key.message_id)) for key in keys]
+        (for_ever,), (cells,) = await cassandra_connection.read(asked)
+        assert tuple(for_ever) == (None, None, None)
+        assert all(0 < left_s <= 600 + LINGER_S for left_s in cells)

@@ -109,7 +109,7 @@ async def acknowledge(
     await connection.write([*[list(_for_sender(one, now_ms)) for one in raised], *notes.units])
     bounds.check_age(start_s)
     news.noted(notes)
-    await connection.write([list(_for_member(one)) for one in raised])
+    await connection.write([list(_for_member(one, now_ms)) for one in raised])
     return came
 
 
@@ -159,7 +159,7 @@ async def read(
     bounds.check_age(start_s)
     news.noted(notes)
     moves = [[move(one.user_id, one.conversation_id, one.read_upto)] for one in told]
-    await connection.write([*[list(_for_member(one)) for one in raised], *moves])
+    await connection.write([*[list(_for_member(one, now_ms)) for one in raised], *moves])
     return ReadOutcome(came, own_reads)
 
 
@@ -335,7 +335,7 @@ def _for_sender(one: _Raised, now_ms: int) -> Iterator[Write]:
     """Yields the cells that the sender may know; those of a message that disappears do so, too."""
     user_id, group_id, message_id = one.key
     partition = receipts_of(group_id, message_id, one.header.recipient_count)
-    ttl, recorded = integer(time_to_live_s(one.header.expires_ms, now_ms)), bigint(one.recorded_ms)
+    ttl, recorded = _ttl(one, now_ms), bigint(one.recorded_ms)
     if not one.was_delivered:
         stamped = stamp(message_id, Rank.DELIVERED)
         yield Write(_RAISE_DELIVERED, partition, (stamped, ttl, recorded, *partition, message_id, user_id))
@@ -344,15 +344,21 @@ def _for_sender(one: _Raised, now_ms: int) -> Iterator[Write]:
         yield Write(_RAISE_READ, partition, (stamped, ttl, recorded, *partition, message_id, user_id))
 
 
-def _for_member(one: _Raised) -> Iterator[Write]:
-    """Yields the cells of the member's own row."""
+def _for_member(one: _Raised, now_ms: int) -> Iterator[Write]:
+    """Yields the cells of the member's own row, for as long."""
     user_id, group_id, message_id = one.key
-    partition, recorded = (user_id, group_id, one.key.bucket), bigint(one.recorded_ms)
+    partition = (user_id, group_id, one.key.bucket)
+    ttl, recorded = _ttl(one, now_ms), bigint(one.recorded_ms)
     if not one.was_delivered:
-        yield Write(DELIVERED, partition, (stamp(message_id, Rank.DELIVERED), recorded, *partition, message_id))
+        stamped = stamp(message_id, Rank.DELIVERED)
+        yield Write(DELIVERED, partition, (stamped, ttl, recorded, *partition, message_id))
     if one.is_read:
-        told = boolean(one.is_told)
-        yield Write(READ, partition, (stamp(message_id, Rank.READ), recorded, told, *partition, message_id))
+        stamped, told = stamp(message_id, Rank.READ), boolean(one.is_told)
+        yield Write(READ, partition, (stamped, ttl, recorded, told, *partition, message_id))
+
+
+def _ttl(one: _Raised, now_ms: int) -> bytes:
+    return integer(time_to_live_s(one.header.expires_ms, now_ms))
 
 
 def _pointer(event: OwnReadEvent) -> Write:

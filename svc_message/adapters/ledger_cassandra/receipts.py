@@ -13,7 +13,15 @@ from typing import Final, NamedTuple
 
 from svc_message.adapters.inbox_rows import last_end, own_read_data, receipt_data
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import Rank, bigint, boolean, pointer_ttl_s, stamp
+from svc_message.adapters.ledger_cassandra.cells import (
+    Rank,
+    bigint,
+    boolean,
+    integer,
+    pointer_ttl_s,
+    stamp,
+    time_to_live_s,
+)
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.late import Past, read_late
@@ -37,11 +45,11 @@ EXPANDED: Final = 1000
 """How many messages one update goes through."""
 
 DELIVERED: Final = """
-    UPDATE messages USING TIMESTAMP ? SET delivered_ms = ?
+    UPDATE messages USING TIMESTAMP ? AND TTL ? SET delivered_ms = ?
     WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
 """
 READ: Final = """
-    UPDATE messages USING TIMESTAMP ? SET read_ms = ?, is_read_told = ?
+    UPDATE messages USING TIMESTAMP ? AND TTL ? SET read_ms = ?, is_read_told = ?
     WHERE user_id = ? AND conversation_id = ? AND bucket = ? AND message_id = ?
 """
 
@@ -97,7 +105,7 @@ async def apply_receipts(
         [list(_for_others(*one, now_ms)) for one in zip(batch, raised, told, own_reads, strict=True)]
     )
     bounds.check_age(start_s)
-    await connection.write([list(_for_reader(*one)) for one in zip(batch, raised, own_reads, strict=True)])
+    await connection.write([list(_for_reader(*one, now_ms)) for one in zip(batch, raised, own_reads, strict=True)])
     return [
         Applied(tuple(events), own_read, one.rest)
         for events, own_read, one in zip(told, own_reads, expanded, strict=True)
@@ -320,7 +328,7 @@ def _for_others(
     place, conversation_id = Place(update.position), update.conversation_id
     if update.peer_id != update.reader_id:
         for one in raised:
-            yield from _cells(update, one, CopyKey(update.peer_id, conversation_id, one.message_id))
+            yield from _cells(update, one, CopyKey(update.peer_id, conversation_id, one.message_id), now_ms)
     ends = {one.message_id: one.copy.header.expires_ms for one in raised if one.copy.header is not None}
     for event in events:
         ttl_s = pointer_ttl_s(last_end([ends[message_id] for message_id in event.message_ids]), now_ms)
@@ -329,26 +337,29 @@ def _for_others(
         yield place.own_read(update.reader_id, conversation_id, own_read.read_upto, own_read_data(own_read))
 
 
-def _for_reader(update: ReceiptUpdate, raised: Sequence[_Raised], own_read: OwnReadEvent | None) -> Iterator[Write]:
+def _for_reader(
+    update: ReceiptUpdate, raised: Sequence[_Raised], own_read: OwnReadEvent | None, now_ms: int
+) -> Iterator[Write]:
     """Yields what decides whether anything is raised another time."""
     for one in raised:
         if one.is_rising:
-            yield from _cells(update, one, CopyKey(update.reader_id, update.conversation_id, one.message_id))
+            yield from _cells(update, one, CopyKey(update.reader_id, update.conversation_id, one.message_id), now_ms)
     if own_read is not None:
         yield move(update.reader_id, update.conversation_id, own_read.read_upto)
 
 
-def _cells(update: ReceiptUpdate, one: _Raised, key: CopyKey) -> Iterator[Write]:
-    """Yields what one row says of how far a message has come.
+def _cells(update: ReceiptUpdate, one: _Raised, key: CopyKey, now_ms: int) -> Iterator[Write]:
+    """Yields what one row says of how far a message has come, until the message disappears.
 
     What is told again may have been cut when it was written first: the peer's row gets all that the reader's has.
     """
     is_readers, partition = key.user_id == update.reader_id, (key.user_id, key.conversation_id, key.bucket)
+    ttl = integer(time_to_live_s(one.copy.header.expires_ms if one.copy.header is not None else 0, now_ms))
     delivered_ms = one.copy.delivered_ms or update.recorded_ms
     read_ms = one.copy.read_ms or (update.recorded_ms if update.state is ReceiptState.READ else 0)
     if not (one.is_rising and one.copy.delivered_ms):
         at = stamp(key.message_id, Rank.DELIVERED)
-        yield Write(DELIVERED, partition, (at, bigint(delivered_ms), *partition, key.message_id))
+        yield Write(DELIVERED, partition, (at, ttl, bigint(delivered_ms), *partition, key.message_id))
     if read_ms and (one.is_told or is_readers):
         at, told = stamp(key.message_id, Rank.READ), boolean(one.is_told)
-        yield Write(READ, partition, (at, bigint(read_ms), told, *partition, key.message_id))
+        yield Write(READ, partition, (at, ttl, bigint(read_ms), told, *partition, key.message_id))
