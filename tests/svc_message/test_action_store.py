@@ -169,6 +169,21 @@ async def test_a_withheld_revoke_takes_nothing_from_the_other(store: Book, desk:
     assert (await seen(store, desk.bob, message)).message == event(message, position=bytes(16))  # type: ignore[arg-type]  # the place of a page
 
 
+async def test_what_its_sender_alone_took_back_lives_on_for_the_other(store: Book, desk: Desk) -> None:
+    message = desk.write()
+    await store.accept([message])
+    await store.actions.act([desk.act(message, REVOKE, is_withheld=True)])
+    edit, reaction = desk.act(message, EDIT, b"new"), desk.act(message, REACTION, b"+1", user=desk.bob)
+
+    acted = [one for action in (edit, reaction) for one in await store.actions.act([action])]
+
+    assert [one.is_standing for one in acted] == [True, True]
+    assert (await inbox(store, desk.bob))[1:] == [event_of(one, one.accepted_ms) for one in (edit, reaction)]
+    for user, content, reactions in ((desk.alice, b"", []), (desk.bob, b"new", [b"+1"])):
+        (stored,) = await page(store, user, message)
+        assert (stored.message.envelope, [one.envelope for one in stored.reactions]) == (content, reactions)
+
+
 async def test_an_edit_that_everybody_sees_stands_over_an_older_withheld_one(store: Book, desk: Desk) -> None:
     message = desk.write()
     await store.accept([message])

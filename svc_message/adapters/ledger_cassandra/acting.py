@@ -77,11 +77,14 @@ class _Looked(NamedTuple):
         return None if body is None else with_own(body, own)
 
     def public(self, deed: Deed, place: _Message) -> Copy | None:
-        """Returns a message as the peer sees it, or everybody in a group; as its user does where nobody else does."""
+        """Returns a message as everybody sees it: as its recipient does, for what was withheld stands on other rows."""
         if is_group(place[0]):
             return self.bodies.get(BodyKey(*place))
-        others = self.copies.get(CopyKey(deed.peer_id, *place)) if deed.peer_id is not None else None
-        return others or self.copies.get(CopyKey(deed.user_id, *place))
+        users = [user_id for user_id in (deed.peer_id, deed.user_id) if user_id is not None]
+        rows = [(user_id, self.copies.get(CopyKey(user_id, *place))) for user_id in users]
+        there = [(user_id, row, row.header) for user_id, row in rows if row is not None and row.header is not None]
+        recipients = (row for user_id, row, header in there if header.recipient_id == user_id)
+        return next(recipients, there[0][1] if there else None)
 
     def target(self, deed: Deed, place: _Message) -> Copy | None:
         """Returns a message that is acted on, in whichever row it stands."""
@@ -227,7 +230,8 @@ def _carried(action: NewAction, deed: Deed | Verdict, looked: _Looked, now_ms: i
     verdict = Verdict.STORED if is_new else Verdict.DUPLICATE
     peer_id = None if deed.is_withheld else deed.peer_id
     acted = Acted(verdict, deed.accepted_ms, peer_id, is_standing, version, deed.expires_ms)
-    rows = [store_action(key, deed), *_changes(action, deed, copy, now_ms), *_pointers(action, deed, now_ms)]
+    seen = copy if deed.is_withheld else looked.public(deed, place)
+    rows = [store_action(key, deed), *_changes(action, deed, seen, now_ms), *_pointers(action, deed, now_ms)]
     return Carried(action, acted, deed, rows, is_new)
 
 
