@@ -187,8 +187,8 @@ class Altering:
             (peer_id,) = self._db.execute(_PEER, (conversation_id,)).fetchone()
             changes.append(SettingsChanged(conversation_id, settings, peer_id))
         if settings.cleared_upto:
-            # What is accepted later than this place in the log was not there to be cleared.
-            cleared_ms = time_ms_of(position) if position else _FOREVER_MS
+            # What is accepted later was not there to be cleared.
+            cleared_ms = settings.cleared_ms if position else _FOREVER_MS
             self._clear(conversation_id, settings.cleared_upto, cleared_ms, is_watermark=bool(position))
 
     def _clear(self, conversation_id: bytes, upto: bytes, until_ms: int, *, is_watermark: bool) -> None:

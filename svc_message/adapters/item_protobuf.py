@@ -218,6 +218,7 @@ def settings_message(settings: Settings) -> item_pb2.ConversationSettings:
         is_archived=settings.is_archived,
         cleared_upto=settings.cleared_upto,
         expiry_s=settings.expiry_s,
+        cleared_ms=settings.cleared_ms,
     )
 
 

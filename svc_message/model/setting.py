@@ -19,6 +19,8 @@ class Settings(NamedTuple):
     """Everything up to this message id is cleared; empty when nothing is."""
     expiry_s: int = 0
     """After how long new messages of a direct conversation are to disappear; 0 for never."""
+    cleared_ms: int = 0
+    """What was accepted later is not cleared."""
 
 
 class SettingChange(NamedTuple):

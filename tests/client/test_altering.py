@@ -81,6 +81,9 @@ def react(message: item_pb2.Item, number: int, content: bytes, user: bytes = PEE
 
 
 def settings(number: int, **kept: object) -> item_pb2.Item:
+    """Returns a change of settings; what they clear they clear at that moment, unless they say otherwise."""
+    if "cleared_upto" in kept:
+        kept.setdefault("cleared_ms", NOW_MS + number)
     event = item_pb2.ConversationSettingEvent(
         conversation_id=CONVERSATION,
         settings=item_pb2.ConversationSettings(**kept),  # type: ignore[arg-type]  # whatever a test sets
@@ -271,6 +274,18 @@ def test_a_cleared_chat_is_empty_but_for_what_was_accepted_later(store: SqliteSt
 
     commit(store, settings(10, cleared_upto=second.message.message_id))
     commit(store, first, late)
+
+    assert [stored.content for stored in seen(store)] == [b"late"]
+
+
+def test_what_came_after_a_chat_was_cleared_stays_when_its_settings_change_later(store: SqliteStore) -> None:
+    first, second, late = message(1), message(5), message(3, b"late", accepted_ms=NOW_MS + 20)
+    commit(store, first, second)
+    upto = second.message.message_id
+    commit(store, settings(10, cleared_upto=upto))
+    commit(store, late)
+
+    commit(store, settings(30, cleared_upto=upto, cleared_ms=NOW_MS + 10, is_archived=True))
 
     assert [stored.content for stored in seen(store)] == [b"late"]
 

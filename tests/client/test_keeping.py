@@ -103,15 +103,16 @@ async def test_the_event_of_an_own_change_is_news_and_an_older_one_is_not(edge: 
 
 async def test_what_is_cleared_goes_from_this_device_at_once(edge: SocketEdge, me: Client) -> None:
     first, second = await me.send(PEER, "one"), await me.send(PEER, "two")
-    position = (edge.model.now_ms + 1000).to_bytes(6, "big") + bytes(10)
+    cleared_ms = edge.model.now_ms + 1000
+    position = cleared_ms.to_bytes(6, "big") + bytes(10)
 
-    asked = answer(edge, position, cleared_upto=first.message_id)
+    asked = answer(edge, position, cleared_upto=first.message_id, cleared_ms=cleared_ms)
     await me.clear(first)
 
     (request,) = map(conversation_service_pb2.UpdateConversationRequest.FromString, asked)
     assert request.cleared_upto == first.message_id
     assert [kept.message_id for kept in await me.stored_history(PEER)] == [second.message_id]
-    answer(edge, position[:15] + b"\x01", cleared_upto=second.message_id)
+    answer(edge, position[:15] + b"\x01", cleared_upto=second.message_id, cleared_ms=cleared_ms)
     await me.clear(PEER)
     assert await me.stored_history(PEER) == []
 

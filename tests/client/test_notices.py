@@ -9,6 +9,7 @@ from chappe import client as chappe_client
 from chappe.api.edge.v1 import item_pb2
 from chappe.client import Client, GroupChanged, GroupEvent, Message, methods
 from chappe.client.changes import ItemArrived, LogChange
+from chappe.client.mint import time_ms_of
 from chappe.client.store import Batch
 from chappe.client.store_sqlite import SqliteStore
 from tests.client.group_model import ADDED, CREATED, GROUP, REMOVED, event, group_item, user
@@ -83,7 +84,8 @@ def test_notices_are_found_from_a_moment_on_and_of_many_the_newest(store: Sqlite
 
 
 def clear(store: SqliteStore, upto: bytes) -> None:
-    settings = item_pb2.ConversationSettings(cleared_upto=upto)
+    cleared_ms = time_ms_of(message_item(6).message.message_id)
+    settings = item_pb2.ConversationSettings(cleared_upto=upto, cleared_ms=cleared_ms)
     cleared = item_pb2.ConversationSettingEvent(conversation_id=GROUP, settings=settings)
     batch = Batch()
     batch.items = [item_pb2.Item(position=message_item(6).message.message_id, conversation_setting=cleared)]

@@ -151,7 +151,7 @@ def test_what_was_done_to_a_message_is_named_by_its_action_and_its_actor() -> No
 
 
 def test_settings_are_named_by_their_conversation_and_their_user() -> None:
-    settings = Settings(1, 2, is_archived=True, cleared_upto=b"m" * 16, expiry_s=3)
+    settings = Settings(1, 2, is_archived=True, cleared_upto=b"m" * 16, expiry_s=3, cleared_ms=4)
     event = SettingEvent(POSITION, UserId(b"u" * 16), ConversationId(b"c" * 16), settings)
 
     item = item_pb2.Item.FromString(item_bytes(event))
@@ -161,7 +161,7 @@ def test_settings_are_named_by_their_conversation_and_their_user() -> None:
         conversation_setting=item_pb2.ConversationSettingEvent(
             conversation_id=b"c" * 16,
             settings=item_pb2.ConversationSettings(
-                muted_until_ms=1, pinned_ms=2, is_archived=True, cleared_upto=b"m" * 16, expiry_s=3
+                muted_until_ms=1, pinned_ms=2, is_archived=True, cleared_upto=b"m" * 16, expiry_s=3, cleared_ms=4
             ),
         ),
     )

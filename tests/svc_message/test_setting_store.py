@@ -162,9 +162,11 @@ async def test_what_is_cleared_is_on_no_page_and_not_unread(store: Book, desk: D
     messages = [desk.write() for _ in range(4)]
     await store.accept(messages)
 
-    settings = await change(store, desk.keep(SettingChange(cleared_upto=messages[2].message_id)))
+    update = desk.keep(SettingChange(cleared_upto=messages[2].message_id))
+    await change(store, update)
+    settings = await change(store, desk.keep(SettingChange(is_pinned=True)))
 
-    assert settings.cleared_upto == messages[2].message_id
+    assert (settings.cleared_upto, settings.cleared_ms) == (messages[2].message_id, update.changed_ms)
     assert ids(await page(store, desk.bob, messages[0])) == ids(messages[3:])
     assert ids(await page(store, desk.bob, messages[0], after=messages[0].message_id)) == ids(messages[3:])
     assert ids(await page(store, desk.alice, messages[0])) == ids(messages[::-1])

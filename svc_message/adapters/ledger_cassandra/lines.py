@@ -89,7 +89,14 @@ class Line(NamedTuple):
 
     def settings(self) -> Settings:
         """Returns how the user keeps the conversation."""
-        return Settings(self.muted_until_ms, self.pinned_ms, self.is_archived, self.cleared_upto, self.expiry_s)
+        return Settings(
+            self.muted_until_ms,
+            self.pinned_ms,
+            self.is_archived,
+            self.cleared_upto,
+            self.expiry_s,
+            self.cleared_ms,
+        )
 
 
 class Touching(NamedTuple):

@@ -76,7 +76,6 @@ class Line(NamedTuple):
     read_upto: bytes
     settings: Settings = Settings()
     archived_ms: int = 0
-    cleared_ms: int = 0
     cleared_floor: bytes = b""
     settings_position: bytes = b""
 
@@ -84,7 +83,7 @@ class Line(NamedTuple):
         """Tells whether a message was not cleared: one that was accepted later was not there to be."""
         if message.message_id <= self.cleared_floor:
             return False
-        return message.message_id > self.settings.cleared_upto or message.accepted_ms > self.cleared_ms
+        return message.message_id > self.settings.cleared_upto or message.accepted_ms > self.settings.cleared_ms
 
 
 _NO_LINE: Final = Line(UserId(b""), 0, b"")

@@ -53,9 +53,9 @@ class MemorySettingStore:
                 seen = self._newest(user_id, update, change.cleared_upto)
                 if seen:
                     upto = max(kept.cleared_upto, seen)
-                    kept = kept._replace(cleared_upto=upto)
+                    kept = kept._replace(cleared_upto=upto, cleared_ms=update.changed_ms)
                     floor = max(line.cleared_floor, min(floor, upto))
-                    line = line._replace(cleared_floor=floor, cleared_ms=update.changed_ms)
+                    line = line._replace(cleared_floor=floor)
         return line._replace(settings=kept, settings_position=update.position)
 
     def _newest(self, user_id: UserId, update: SettingUpdate, upto: bytes) -> MessageId:

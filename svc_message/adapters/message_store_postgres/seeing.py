@@ -71,6 +71,7 @@ _PACKED_SETTINGS: Final = """(
     int8send(coalesce(c.muted_until_ms, 0)) || int8send(c.pinned_ms) || int8send(c.archived_ms)
     || uuid_send(coalesce(c.cleared_upto, '00000000-0000-0000-0000-000000000000'))
     || int4send(coalesce(c.expiry_s, 0))
+    || int8send(coalesce(c.cleared_ms, 0))
     || uuid_send(coalesce(c.settings_pos, '00000000-0000-0000-0000-000000000000')))"""
 
 

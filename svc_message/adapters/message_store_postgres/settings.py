@@ -16,7 +16,7 @@ from svc_message.model.setting import Changed, SettingEvent, Settings, SettingUp
 
 _NO_ID: Final = bytes(16)
 # As `packed` in `seeing` writes it.
-_SETTINGS: Final = Struct("!qqq16si16s")
+_SETTINGS: Final = Struct("!qqq16siq16s")
 
 # The user's own row where it may begin one, and the peer's with it: by user, as those who write to each other begin
 # theirs, so that nobody waits for another in a circle. Else the peer's where the user has one.
@@ -125,9 +125,9 @@ class PostgresSettingStore:
 
 def settings_of(packed: bytes) -> Settings:
     """Reads settings as `packed_settings` of `seeing` writes them."""
-    muted_until_ms, pinned_ms, archived_ms, cleared_upto, expiry_s, _ = _SETTINGS.unpack(packed)
+    muted_until_ms, pinned_ms, archived_ms, cleared_upto, expiry_s, cleared_ms, _ = _SETTINGS.unpack(packed)
     cleared = b"" if cleared_upto == _NO_ID else cleared_upto
-    return Settings(muted_until_ms, pinned_ms, archived_ms > 0, cleared, expiry_s)
+    return Settings(muted_until_ms, pinned_ms, archived_ms > 0, cleared, expiry_s, cleared_ms)
 
 
 def settings_position_of(packed: bytes) -> bytes:

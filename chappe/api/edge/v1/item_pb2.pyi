@@ -692,6 +692,7 @@ class ConversationSettings(_message.Message):
     IS_ARCHIVED_FIELD_NUMBER: _builtins.int
     CLEARED_UPTO_FIELD_NUMBER: _builtins.int
     EXPIRY_S_FIELD_NUMBER: _builtins.int
+    CLEARED_MS_FIELD_NUMBER: _builtins.int
     muted_until_ms: _builtins.int
     """Notifications are off until then, Unix milliseconds; zero when they are on."""
     pinned_ms: _builtins.int
@@ -699,11 +700,15 @@ class ConversationSettings(_message.Message):
     is_archived: _builtins.bool
     """It is out of sight until somebody writes."""
     cleared_upto: _builtins.bytes
-    """Everything up to and including this message id is cleared on the user's devices."""
+    """Everything up to and including this message id is cleared on the user's devices, but for what was accepted after
+    `cleared_ms`.
+    """
     expiry_s: _builtins.int
     """New messages of a direct conversation disappear so many seconds after they were sent; zero: never. Both sides have
     the same; a group has its own timer.
     """
+    cleared_ms: _builtins.int
+    """When it was cleared last, Unix milliseconds; zero when it never was."""
     def __init__(
         self,
         *,
@@ -712,10 +717,11 @@ class ConversationSettings(_message.Message):
         is_archived: _builtins.bool = ...,
         cleared_upto: _builtins.bytes = ...,
         expiry_s: _builtins.int = ...,
+        cleared_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleared_upto", b"cleared_upto", "expiry_s", b"expiry_s", "is_archived", b"is_archived", "muted_until_ms", b"muted_until_ms", "pinned_ms", b"pinned_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleared_ms", b"cleared_ms", "cleared_upto", b"cleared_upto", "expiry_s", b"expiry_s", "is_archived", b"is_archived", "muted_until_ms", b"muted_until_ms", "pinned_ms", b"pinned_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
