@@ -64,7 +64,9 @@ class GrpcRegistry:
         self._replicas.on_change = self._changed
         self.watches = GrpcWatches(self, tasks=tasks, clock=seams.clock)
         """The way of watches and typing over the same streams."""
-        self.goodbyes = Goodbyes(self._say_goodbye, tasks=tasks, clock=seams.clock)
+        self.goodbyes = Goodbyes(
+            lambda session: self._add(Change(session, is_bye=True)) is not None, tasks=tasks, clock=seams.clock
+        )
         """Those that may not have been written."""
 
     async def start(self) -> None:
@@ -103,7 +105,7 @@ class GrpcRegistry:
 
     def bye(self, session: SessionRef) -> None:
         """Says that a session ended; when nobody listens, later."""
-        if not self._say_goodbye(session):
+        if self._add(Change(session, is_bye=True)) is None:
             self.goodbyes.add([session])
 
     def lane_for(self, key: bytes) -> Lane | None:
@@ -151,9 +153,6 @@ class GrpcRegistry:
         if lane is not None:
             lane.client.add(change)
         return lane
-
-    def _say_goodbye(self, session: SessionRef) -> bool:
-        return self._add(Change(session, is_bye=True)) is not None
 
     def _connect(self, address: str) -> StreamClient[Any, Any, Any]:
         stub: Any = PresenceServiceStub(self._channel(address))

@@ -110,7 +110,7 @@ class Lane(DialHandler[Item, track_pb2.TrackRequest, track_pb2.TrackResponse]):
         """Returns one batch, without connects that nobody waits for: they would end sessions that came meanwhile."""
         wanted = [item for item in items if isinstance(item, Change)]
         changes = [change for change in wanted if not change.connect_id or change.connect_id in self.pending]
-        self.client.refund(len(wanted) - len(changes))
+        self.client.credits += len(wanted) - len(changes)
         connects = [change for change in changes if change.connect_id]
         byes = [change.session for change in changes if change.is_bye]
         refreshes = [change.session for change in changes if not change.connect_id and not change.is_bye]

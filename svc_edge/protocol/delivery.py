@@ -159,7 +159,8 @@ class Delivery:
     def next_page(self) -> Page | None:
         """Returns the read that is due now, if any; the answer goes to `take_page`, or none to `drop_page`.
 
-        What it may bring is kept free, so that pushes that come before it leave room for it.
+        What it may bring is kept free, so that pushes that come before it leave room for it. It names the first
+        messages that it may hold and the session has.
         """
         if self.is_read_pending or self.is_paused or self._page_cursor or self._ended_bound:
             return None
@@ -173,7 +174,9 @@ class Delivery:
         limit = min(self.page_items, self.room)
         self.room -= limit
         self._reserved = limit
-        return Page(*place, limit, self._known())
+        after = max(self._after, self._complete_bound)
+        known = (name for name, position in self._seen.items() if position > after and len(name) == _ID_BYTES)
+        return Page(*place, limit, b"".join(islice(known, MAX_KNOWN)))
 
     def drop_page(self) -> None:
         """Learns that there is no answer to a read: the same page is due again."""
@@ -245,12 +248,6 @@ class Delivery:
         self._held.clear()
         self.reading = _NOTHING
         self._page_cursor = self._ended_bound = b""
-
-    def _known(self) -> bytes:
-        """Returns the ids of the first messages that the next page may hold and the session has."""
-        place = max(self._after, self._complete_bound)
-        ids = (name for name, position in self._seen.items() if position > place and len(name) == _ID_BYTES)
-        return b"".join(islice(ids, MAX_KNOWN))
 
     def _enqueue(self, item: bytes, key: bytes, flags: int) -> None:
         position = key[:16]

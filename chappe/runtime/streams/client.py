@@ -66,7 +66,8 @@ class StreamClient(Generic[Item, Request, Response]):
         self._tasks = tasks
         self._call: Any = None
         self._write_lock = asyncio.Lock()
-        self._credits = 0
+        self.credits = 0
+        """How many items the other side still takes; what `encode` leaves out of a batch is to be given back."""
         self._number = 0
         self._is_draining = False
         self._is_closing = False
@@ -86,18 +87,9 @@ class StreamClient(Generic[Item, Request, Response]):
         """Whether items that are added now go out on the present stream."""
         return self.is_open and not self._is_draining
 
-    @property
-    def credits(self) -> int:
-        """How many items the other side still takes."""
-        return self._credits
-
     def add(self, item: Item) -> None:
         """Appends an item to the next batch."""
         self.batcher.add(item)
-
-    def refund(self, items: int) -> None:
-        """Takes back the credit of items that `encode` left out of a batch: the other side does not count them."""
-        self._credits += items
 
     async def aclose(self) -> None:
         """Ends politely, bounded: writes what waits, sends the marker, half-closes, reads to the end."""
@@ -119,7 +111,7 @@ class StreamClient(Generic[Item, Request, Response]):
             await self._half_close()
 
     def _sendable(self) -> int:
-        return self._credits if self.is_open and not self._is_draining else 0
+        return self.credits if self.is_open and not self._is_draining else 0
 
     async def _run(self) -> None:
         attempt = 0
@@ -148,7 +140,7 @@ class StreamClient(Generic[Item, Request, Response]):
                 first = await call.read()
             await self._check_first(call, first)
             check_hello(first.hello)
-            self._credits, self._number, self._is_draining = first.hello.credits, 0, False
+            self.credits, self._number, self._is_draining = first.hello.credits, 0, False
             self._call, self.is_open = call, True
             self._handler.opened(first.hello)
             self.batcher.wake()
@@ -170,7 +162,7 @@ class StreamClient(Generic[Item, Request, Response]):
     def _take(self, response: Response) -> None:
         kind = response.WhichOneof("frame")
         if kind == "credit":
-            self._credits += response.credit.items
+            self.credits += response.credit.items
             self.batcher.wake()
         elif kind == "drain":
             self._is_draining = True
@@ -180,7 +172,7 @@ class StreamClient(Generic[Item, Request, Response]):
 
     async def _write_batch(self, items: list[Item]) -> None:
         self._number += 1
-        self._credits -= len(items)
+        self.credits -= len(items)
         try:
             await self._write(self._call, self._handler.encode(self._number, items))
         except StreamBrokenError as error:
