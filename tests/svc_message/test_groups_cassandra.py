@@ -25,8 +25,9 @@ from svc_message.model import NO_POSITION, DeviceId, MessageId, PageRead, Positi
 from svc_message.model.action import ActionKind
 from svc_message.model.group import Entry, GroupLine, NewGroupMessage, Shard, Undecodable, Window
 from svc_message.model.receipt import MemberAck, MemberRead, MemberReadUpdate, MessageName, ReadMessage, Tally
+from svc_message.model.setting import SettingChange
 from svc_message.ports.receipt import NEWS_INTERVAL_MS
-from svc_message.protocol import WRITE_WINDOW_S
+from svc_message.protocol import WRITE_WINDOW_S, position_at
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, inbox
 from tests.svc_message.fakes import ManualClock
@@ -367,6 +368,26 @@ async def test_a_year_of_a_group_is_walked_through(groups: CassandraGroupStore, 
     (chat,) = await groups.read_chats(group_desk.bob, [GroupLine(group_desk.group_id, (Window(2, 7),))])
     assert chat.last_message is not None
     assert (chat.last_message.message.envelope, chat.unread_count) == (b"2", 5)
+
+
+async def test_what_was_cleared_is_not_gone_through_again(
+    cut: Cut, cut_store: CassandraMessageStore, groups: CassandraGroupStore, group_desk: GroupDesk
+) -> None:
+    desk, times = group_desk, range(START_MS - DAY_MS, START_MS - DAY_MS + 300)
+    old = [desk.say(message_id=desk.uuid7(sent_ms))._replace(accepted_ms=sent_ms) for sent_ms in times]
+    await groups.accept(desk.shard, old)
+    await groups.expand([], [desk.touch(old[-1])])
+    clear = desk.keep(SettingChange(cleared_upto=old[-1].message_id), user=desk.bob)
+    update = clear._replace(conversation_id=desk.group_id, peer_id=UserId(desk.group_id))
+    await cut_store.settings.change(update, position_at(START_MS - 660_000))
+
+    cut.rows_read = 0
+    (chat,) = await groups.read_chats(desk.bob, [GroupLine(desk.group_id, ALWAYS)])
+    shown = await seen(groups, desk)
+
+    assert (chat.last_message, chat.unread_count, shown) == (None, 0, [])
+    # Twice a line and where the messages are, and the newest two of them.
+    assert cut.rows_read <= 6
 
 
 def acked(desk: GroupDesk, *messages: NewGroupMessage, user: UserId | None = None) -> MemberAck:

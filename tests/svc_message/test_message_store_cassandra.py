@@ -25,7 +25,7 @@ from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, ReceiptState, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
-from svc_message.protocol import WRITE_WINDOW_S
+from svc_message.protocol import WRITE_WINDOW_S, position_at
 from tests.svc_message.cut import Cut
 from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
 from tests.svc_message.fakes import ManualClock
@@ -241,6 +241,24 @@ async def test_pages_go_on_in_older_buckets(cassandra_store: CassandraMessageSto
 
     assert [one.message.envelope for one in newest + rest] == [b"%d" % n for n in range(12)]
     assert [one.message.envelope for one in oldest] == [b"7", b"8", b"9", b"10"]
+
+
+async def test_what_was_cleared_is_not_gone_through_again(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    times = range(START_MS - DAY_MS, START_MS - DAY_MS + 300)
+    old = [desk.write(message_id=desk.uuid7(sent_ms))._replace(accepted_ms=sent_ms) for sent_ms in times]
+    await cut_store.accept(old)
+    clear = desk.keep(SettingChange(cleared_upto=old[-1].message_id))
+    await cut_store.settings.change(clear, position_at(START_MS - 660_000))
+
+    cut.rows_read = 0
+    (chat,) = (await cut_store.list_chats(desk.bob, None, 10)).chats
+    pages = [await page(cut_store, desk.bob, old[0], after=after, limit=3) for after in (b"", old[0].message_id)]
+
+    assert (chat.last_message, pages) == (None, [[], []])
+    # The list and twice a line, and the newest two messages.
+    assert cut.rows_read <= 5
 
 
 async def test_a_read_goes_through_all_buckets(cassandra_store: CassandraMessageStore, desk: Desk) -> None:

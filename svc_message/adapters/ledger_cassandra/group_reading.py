@@ -29,8 +29,9 @@ async def read_page(
     (line,) = await read_lines(connection, [place])
     now_ms, line = bounds.now_ms(), line or _no_line(read.conversation_id)
     is_oldest_first = bool(read.after)
+    way = Walk(read.limit, max(read.after, line.cleared_floor), read.before, is_oldest_first)
     found: list[Copy] = []
-    async for copy in walk(connection, sight, Walk(read.limit, read.after, read.before, is_oldest_first)):
+    async for copy in walk(connection, sight, way):
         if shows(line, copy, now_ms):
             found.append(copy)
             if len(found) == read.limit:
@@ -94,7 +95,7 @@ async def _newest_of(connection: Connection, sight: Sight, line: Line, first: tu
     for copy in copies:
         if shows(line, copy, now_ms):
             return copy
-    async for copy in walk(connection, sight, Walk(UNREAD_SHOWN)):
+    async for copy in walk(connection, sight, Walk(UNREAD_SHOWN, after=line.cleared_floor)):
         if shows(line, copy, now_ms):
             return copy
     return None

@@ -46,7 +46,8 @@ async def read_page(connection: Connection, bounds: Bounds, read: PageRead) -> l
     if line is None:
         return []
     now_ms = bounds.now_ms()
-    stretch = Stretch(read.owner_id, read.conversation_id, line.buckets, read.after, read.before)
+    after = max(read.after, line.cleared_floor)
+    stretch = Stretch(read.owner_id, read.conversation_id, line.buckets, after, read.before)
     found: list[Copy] = []
     async for copy in walk(connection, stretch, read.limit, is_oldest_first=bool(read.after)):
         if shows(line, copy, now_ms):
@@ -160,7 +161,8 @@ async def _newest_of(
     for copy in copies:
         if shows(line, copy, now_ms):
             return copy
-    async for copy in walk(connection, Stretch(owner_id, line.conversation_id, line.buckets), UNREAD_SHOWN):
+    stretch = Stretch(owner_id, line.conversation_id, line.buckets, after=line.cleared_floor)
+    async for copy in walk(connection, stretch, UNREAD_SHOWN):
         if shows(line, copy, now_ms):
             return copy
     return None
