@@ -432,3 +432,24 @@ async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: 
 
     (chat,) = (await books.store.list_chats(bob, None, 10)).chats
     assert not chat.settings.is_archived
+
+
+async def test_what_is_said_in_a_group_does_not_bring_it_back_for_who_has_left(
+    books: Books, group_desk: GroupDesk
+) -> None:
+    bob, first = group_desk.bob, group_desk.say()
+    await books.groups.accept(group_desk.shard, [first])
+    await books.groups.expand([group_desk.expand(first)], [group_desk.touch(first)])
+    archive = group_desk.keep(SettingChange(is_archived=True), user=bob)
+    group = archive._replace(conversation_id=group_desk.group_id, peer_id=UserId(group_desk.group_id))
+    await books.store.settings.change(group, NO_POSITION)
+
+    later_ms, others = START_MS + 120_000, (group_desk.alice, group_desk.carol)
+    second = group_desk.say(message_id=group_desk.uuid7(later_ms), version=2)._replace(accepted_ms=later_ms)
+    await books.groups.accept(group_desk.shard, [second])
+    expansion = group_desk.expand(second, to=(group_desk.carol,))
+    await books.groups.expand([expansion], [group_desk.touch(second, version=2, to=others)])
+    await books.store.retention.wake(START_MS, position_at(START_MS - 1000))
+
+    (chat,) = (await books.store.list_chats(bob, None, 10, is_archived=True)).chats
+    assert chat.settings.is_archived

@@ -22,7 +22,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import Reaction
-from svc_message.protocol import is_group
+from svc_message.protocol import is_group, milliseconds_of
 
 REACTIONS_SHOWN: Final = 50
 UNREAD_SHOWN: Final = 100
@@ -122,13 +122,16 @@ async def list_chats(
 async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
     """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute.
 
-    A line is as old as the id of its message, which may have been accepted late.
+    A line is as old as the id of its message, which may have been accepted late. Of a group it is not moved for who has
+    left: what was said a minute after the message that moved it was for others.
     """
     if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS + LATE_MS:
         return line
     last: Copy | None = None
     if is_group(line.conversation_id):
         last = await last_body(connection, line.conversation_id)
+        if last is not None and milliseconds_of(last.message_id) - line.last_ms >= TOUCH_INTERVAL_MS:
+            return line
     elif line.buckets:
         (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
         last = next(iter(copies_of(connection, rows)), None)

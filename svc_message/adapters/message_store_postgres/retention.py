@@ -90,7 +90,8 @@ _FORGET: Final = b"""
         (SELECT user_id FROM users WHERE user_id IS NOT NULL ORDER BY number DESC LIMIT 1)
 """
 
-# Whoever writes to a conversation at this moment brings it back, or the next pass does.
+# Whoever writes to a conversation at this moment brings it back, or the next pass does. What is said to a group is for
+# those who have a pointer to it: who has left it has none.
 _WAKE: Final = b"""
     WITH woken AS (
         UPDATE conversations SET archived_ms = 0
@@ -101,7 +102,13 @@ _WAKE: Final = b"""
                 WHERE m.conversation_id = c.conversation_id AND m.message_id > %b AND m.kind = 1
                     AND m.accepted_ms > c.archived_ms AND (
                         m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld
-                        OR m.members_version IS NOT NULL))
+                        OR m.members_version IS NOT NULL AND EXISTS (
+                            SELECT FROM inbox i
+                            WHERE i.user_id = c.user_id
+                                AND i.pos >= (lpad(to_hex(c.archived_ms), 12, '0') || repeat('0', 20))::uuid
+                                AND i.conversation_id = c.conversation_id
+                                AND (i.kind = 1 AND i.message_id = m.message_id
+                                    OR i.kind = 6 AND position(uuid_send(m.message_id) IN i.data) > 0))))
             FOR NO KEY UPDATE OF c SKIP LOCKED))
         RETURNING 1
     )
