@@ -12,6 +12,7 @@ from chappe.runtime.engines import EmbeddedPostgres
 from chappe.runtime.errors import UnavailableError
 from chappe.runtime.tasks import Tasks
 from svc_message.adapters.group_store_postgres import PostgresGroupStore
+from svc_message.adapters.group_store_postgres.reading import listing
 from svc_message.adapters.journal_postgres import PostgresJournal
 from svc_message.adapters.message_store_postgres import PostgresMessageStore
 from svc_message.adapters.receipt_store_postgres import PostgresReceiptStore
@@ -24,9 +25,9 @@ from svc_message.service.expand import Expanding
 from svc_message.worker.expand import JournalWorker
 from tests.svc_message.desk import START_MS, inbox
 from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, ManualClock
-from tests.svc_message.group_desk import GroupDesk, group_of, group_ref
+from tests.svc_message.group_desk import Books, GroupDesk, group_of, group_ref
 from tests.svc_message.plans import Eavesdropper, Scan
-from tests.svc_message.test_message_store_postgres import engine, gone, query, within
+from tests.svc_message.test_message_store_postgres import engine, gone, query, rows_read, within
 
 __all__ = ["engine"]
 
@@ -139,6 +140,22 @@ async def test_plans_that_were_made_for_empty_tables_pass_over_nobody_elses_rows
 
     assert scans == set()
     await books.aclose()
+
+
+async def test_what_was_said_while_somebody_was_away_is_not_gone_through_for_its_chat_list(
+    ledger_dsn: str, postgres_books: Books, group_desk: GroupDesk
+) -> None:
+    desk, bob, groups = group_desk, group_desk.bob, postgres_books.groups
+    first, *later = [desk.say(b"%d" % n, version=min(n + 1, 2)) for n in range(1101)]
+    await groups.accept(desk.shard, [first, *later])
+    await groups.expand([], [desk.touch(first, to=(bob,))])
+
+    for windows in ((Window(1, 2),), (Window(1, 2), Window(3, 0))):
+        line = GroupLine(desk.group_id, windows)
+        (chat,) = await groups.read_chats(bob, [line])
+        assert chat.last_message is not None
+        assert (chat.last_message.message.message_id, chat.unread_count) == (first.message_id, 1)
+        assert await rows_read(ledger_dsn, listing(bob, [line])) < 10
 
 
 async def test_a_message_whose_entry_cannot_be_written_is_not_there(

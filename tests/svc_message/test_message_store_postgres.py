@@ -200,6 +200,20 @@ async def test_a_window_of_a_chat_list_reads_as_much_of_5000_chats_as_of_100(led
     assert later_of_many <= first_of_many < 10 * 21
 
 
+async def test_what_is_withheld_from_somebody_is_not_gone_through_for_its_chat_list(
+    postgres_store: PostgresMessageStore, ledger_dsn: str, desk: Desk
+) -> None:
+    times = [START_MS - 3_600_000, *range(START_MS - 2000, START_MS)]
+    said = [desk.write(message_id=desk.uuid7(sent_ms))._replace(accepted_ms=sent_ms) for sent_ms in times]
+    await postgres_store.accept([said[0], *(one._replace(is_withheld=True) for one in said[1:])])
+
+    (chat,) = (await postgres_store.list_chats(desk.bob, None, 10)).chats
+
+    assert chat.last_message is not None
+    assert (chat.last_message.message.message_id, chat.unread_count) == (said[0].message_id, 1)
+    assert await rows_read(ledger_dsn, history.listing(desk.bob, None, 10, is_archived=False)) < 10
+
+
 @pytest.mark.parametrize("is_group", [False, True])
 async def test_a_read_does_not_look_again_through_the_minutes_before_the_place_read(
     ledger_dsn: str, *, is_group: bool

@@ -80,9 +80,10 @@ def _page_of(direction: str) -> bytes:
 _NEWEST: Final = _page_of("DESC")
 _OLDEST: Final = _page_of("ASC")
 
-# Of a time that lasts the newest message is the first of the conversation, nearly always; of one that is over it is the
-# last of the last version. Unread is what others sent after the place up to which everything is read and what has no
-# read receipt of its own, among the newest 1,000 messages.
+# Of a time that lasts the newest message is the first of the conversation, nearly always, unless nothing was said since
+# it began, which is asked before all is gone through; of one that is over it is the last of the last version. Unread is
+# what others sent after the place up to which everything is read and what has no read receipt of its own, among the
+# newest 1,000 messages up to that one: what is later is for others.
 _CHATS: Final = """
     SELECT t.n, unread.count, {stored}
     FROM unnest(%b, %b, %b, %b, %b) AS t (n, conversation_id, first, last, left_version)
@@ -95,6 +96,9 @@ _CHATS: Final = """
             (SELECT m.* FROM messages m {view}
             WHERE w.left_version = {for_ever} AND m.conversation_id = t.conversation_id
                 AND m.members_version >= w.joined_version AND {is_seen} AND {not_cleared}
+                AND EXISTS (
+                    SELECT FROM messages x
+                    WHERE x.conversation_id = t.conversation_id AND x.members_version >= w.joined_version)
             ORDER BY m.message_id DESC LIMIT 1)
             UNION ALL
             (SELECT m.* FROM messages m {view}
@@ -109,10 +113,10 @@ _CHATS: Final = """
     CROSS JOIN LATERAL (
         SELECT count(*) AS count FROM (
             SELECT FROM (
-                SELECT m.* FROM messages m
-                WHERE m.conversation_id = t.conversation_id
-                    AND m.message_id > greatest(c.read_upto, c.cleared_floor, '00000000-0000-0000-0000-000000000000')
-                ORDER BY m.message_id DESC LIMIT 1000
+                SELECT x.* FROM messages x
+                WHERE x.conversation_id = t.conversation_id AND x.message_id <= m.message_id
+                    AND x.message_id > greatest(c.read_upto, c.cleared_floor, '00000000-0000-0000-0000-000000000000')
+                ORDER BY x.message_id DESC LIMIT 1000
             ) m
             {view}
             WHERE m.sender_id <> c.user_id AND {is_seen} AND NOT {is_revoked} AND {not_cleared}
@@ -172,6 +176,15 @@ async def read_page(connections: Connections, read: PageRead, windows: Sequence[
 
 async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
     """Reads what chat lists show of many groups."""
+    chats = [GroupChat(None, 0)] * len(lines)
+    rows = await connections.run(listing(owner_id, lines))
+    for n, chat in connections.unreadable.each(_chat, rows, _without_message):
+        chats[n] = chat
+    return chats
+
+
+def listing(owner_id: UserId, lines: Sequence[GroupLine]) -> Statement:
+    """Returns the statement that reads them."""
     windows = [window for line in lines for window in line.windows]
     lasts = [sum(len(line.windows) for line in lines[: n + 1]) for n in range(len(lines))]
     joined = int8s([window.joined_version for window in windows])
@@ -188,11 +201,7 @@ async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence
         joined,
         left,
     )
-    chats = [GroupChat(None, 0)] * len(lines)
-    rows = await connections.run(Statement(_LIST, parameters))
-    for n, chat in connections.unreadable.each(_chat, rows, _without_message):
-        chats[n] = chat
-    return chats
+    return Statement(_LIST, parameters)
 
 
 def _chat(row: Row) -> tuple[int, GroupChat]:

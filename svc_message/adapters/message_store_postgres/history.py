@@ -29,6 +29,8 @@ _FIRST_ID: Final = bytes(16)
 _LAST_ID: Final = b"\xff" * 16
 _FIRST_PLACE: Final = ChatCursor(2**62, ConversationId(_FIRST_ID), 2**62)
 _CHAT_COLUMNS: Final = 6
+_AHEAD_MS: Final = 900_000
+"""How far a line may be behind: a minute, ten more for an old id, and what clocks may be off."""
 # As the statements write it with uuid_send, int8send and int4send.
 _REACTION: Final = Struct("!16s16sqi")
 _STATES: Final = {state.value: state for state in ReceiptState}
@@ -67,18 +69,19 @@ _OLDEST: Final = woven(_PAGE.replace("{message}", STORED), reader="owner.user_id
 
 # What is to be shown of a group depends on the times of its members, and is read apart. In a direct conversation
 # unread is what the peer sent after the place up to which everything is read and what has no read receipt of its own,
-# among the newest 1,000 messages.
+# among the newest 1,000 messages up to the newest that is shown. What lies well after the time of the line is withheld
+# from its owner, and may be any number of messages.
 _CHATS: Final = """
     SELECT c.conversation_id, c.peer_id, c.last_ms, c.read_upto, unread.count, {packed_settings}, {message}
     FROM (
-        SELECT * FROM conversations
+        SELECT *, (lpad(to_hex(last_ms + {ahead_ms}), 12, '0') || repeat('f', 20))::uuid AS end_id FROM conversations
         WHERE user_id = %b AND archived_ms {archived} 0 AND last_ms > 0
             AND (-pinned_ms, -last_ms, conversation_id) > (%b, %b, %b)
         ORDER BY -pinned_ms, -last_ms, conversation_id LIMIT %b
     ) c
     LEFT JOIN LATERAL (
         SELECT m.* FROM messages m {view}
-        WHERE m.conversation_id = c.conversation_id AND {is_seen}
+        WHERE m.conversation_id = c.conversation_id AND m.message_id <= c.end_id AND {is_seen}
             AND m.message_id > coalesce(c.cleared_floor, '00000000-0000-0000-0000-000000000000')
             AND (m.message_id > c.cleared_upto OR m.accepted_ms > c.cleared_ms) IS NOT FALSE
             AND (m.sender_id = c.user_id OR m.recipient_id = c.user_id AND NOT m.is_withheld)
@@ -89,11 +92,11 @@ _CHATS: Final = """
     CROSS JOIN LATERAL (
         SELECT count(*) AS count FROM (
             SELECT FROM (
-                SELECT m.* FROM messages m
-                WHERE m.conversation_id = c.conversation_id AND c.peer_id <> c.conversation_id
-                    AND m.message_id > greatest(
+                SELECT x.* FROM messages x
+                WHERE x.conversation_id = c.conversation_id AND x.message_id <= m.message_id
+                    AND x.message_id > greatest(
                         c.read_upto, c.cleared_floor, '00000000-0000-0000-0000-000000000000')
-                ORDER BY m.message_id DESC LIMIT 1000
+                ORDER BY x.message_id DESC LIMIT 1000
             ) m
             {view}
             WHERE m.sender_id = c.peer_id AND c.peer_id <> c.user_id AND NOT m.is_withheld
@@ -107,8 +110,12 @@ _CHATS: Final = """
         ) counted
     ) unread
 """
-_LIST: Final = woven(_CHATS.replace("{message}", STORED), reader="c.user_id", receipt=_RECEIPT, archived="=")
-_LIST_ARCHIVED: Final = woven(_CHATS.replace("{message}", STORED), reader="c.user_id", receipt=_RECEIPT, archived=">")
+_LIST: Final = woven(
+    _CHATS.replace("{message}", STORED), reader="c.user_id", receipt=_RECEIPT, archived="=", ahead_ms=_AHEAD_MS
+)
+_LIST_ARCHIVED: Final = woven(
+    _CHATS.replace("{message}", STORED), reader="c.user_id", receipt=_RECEIPT, archived=">", ahead_ms=_AHEAD_MS
+)
 
 
 async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
