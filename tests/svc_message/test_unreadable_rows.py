@@ -234,6 +234,17 @@ async def test_84_a_state_that_is_none_leaves_the_others_of_the_page_and_its_cha
     assert chat.last_message is None
 
 
+async def test_84_a_state_that_is_none_does_not_end_a_history(spoilt_postgres: SpoiltPostgres, desk: Desk) -> None:
+    store = spoilt_postgres.books.store
+    first, second, third = await three_messages(store, desk)
+    await store.apply_receipts([desk.receive(first, second, third)])
+    await spoilt_postgres.receipts(second, -1)
+
+    assert ids(await page(store, desk.alice, first, limit=2)) == [third.message_id, first.message_id]
+    assert ids(await page(store, desk.alice, first, before=third.message_id, limit=1)) == [first.message_id]
+    assert ids(await page(store, desk.alice, first, after=first.message_id, limit=1)) == [third.message_id]
+
+
 async def three_in_a_group(books: Books, desk: GroupDesk) -> list[NewGroupMessage]:
     messages = [desk.say(b"%d" % n) for n in range(3)]
     await books.groups.accept(desk.shard, messages)

@@ -5,13 +5,14 @@ versions rise together but for the minutes in which an id may be accepted late, 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from psycopg.types.numeric import Int4, Int8
 
 from svc_message.adapters.message_store_postgres.arrays import Uuid, int4s, int8s, uuids
 from svc_message.adapters.message_store_postgres.connections import Connections, Row, Statement
-from svc_message.adapters.message_store_postgres.history import STORED, stored_of
+from svc_message.adapters.message_store_postgres.history import STORED, read_whole_page, stored_of
 from svc_message.adapters.message_store_postgres.seeing import FOR_EVER, woven
 from svc_message.model import ConversationId, PageRead, StoredMessage, UserId
 from svc_message.model.group import GroupChat, GroupLine, Window, left_version_of
@@ -155,10 +156,14 @@ async def read_page(connections: Connections, read: PageRead, windows: Sequence[
     ranges = await _ranges(connections, read.conversation_id, windows)
     if not ranges:
         return []
+    return await read_whole_page(connections, read, partial(_paging, ranges, left_version_of(windows) or FOR_EVER))
+
+
+def _paging(ranges: Sequence[_Range], left_version: int, read: PageRead) -> Statement:
     group, limit = Uuid(read.conversation_id), Int4(read.limit)
     parameters = (
         Uuid(read.owner_id),
-        Int8(left_version_of(windows) or FOR_EVER),
+        Int8(left_version),
         group,
         int8s([one.joined_version for one in ranges]),
         int8s([one.left_version for one in ranges]),
@@ -170,8 +175,7 @@ async def read_page(connections: Connections, read: PageRead, windows: Sequence[
         limit,
         limit,
     )
-    rows = await connections.run(Statement(_OLDEST if read.after else _NEWEST, parameters))
-    return sorted(connections.unreadable.each(stored_of, rows), key=_message_id, reverse=True)
+    return Statement(_OLDEST if read.after else _NEWEST, parameters)
 
 
 async def read_chats(connections: Connections, owner_id: UserId, lines: Sequence[GroupLine]) -> list[GroupChat]:
@@ -242,7 +246,3 @@ def _high(one: _Range, last: bytes) -> bytes:
 def _moved(message_id: bytes, by_ms: int) -> bytes:
     moved_ms = max(int.from_bytes(message_id[:_TIME_BYTES], "big") + by_ms, 0)
     return moved_ms.to_bytes(_TIME_BYTES, "big") + bytes(10)
-
-
-def _message_id(stored: StoredMessage) -> bytes:
-    return stored.message.message_id

@@ -1,6 +1,6 @@
 """Reads pages of conversations and windows of chat lists."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Final
 
@@ -120,9 +120,23 @@ _LIST_ARCHIVED: Final = woven(
 
 async def read_page(connections: Connections, read: PageRead) -> list[StoredMessage]:
     """Reads messages of a conversation, newest first."""
-    messages = connections.unreadable.each(stored_of, await connections.run(paging(read)))
-    messages.sort(key=_message_id, reverse=True)
-    return messages
+    return await read_whole_page(connections, read, paging)
+
+
+async def read_whole_page(
+    connections: Connections, read: PageRead, statement_of: Callable[[PageRead], Statement]
+) -> list[StoredMessage]:
+    """Reads on behind what cannot be read, because a page that is shorter than asked for is the last; newest first."""
+    messages: list[StoredMessage] = []
+    while True:
+        rows = await connections.run(statement_of(read))
+        found = connections.unreadable.each(stored_of, rows)
+        messages += found
+        if len(rows) < read.limit or len(found) == len(rows):
+            return sorted(messages, key=_message_id, reverse=True)
+        ids = [row[0] for row in rows]
+        place = {"after": max(ids)} if read.after else {"before": min(ids)}
+        read = read._replace(limit=read.limit - len(found), **place)
 
 
 def paging(read: PageRead) -> Statement:
