@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from svc_message.errors import NotInConversationError
+from svc_message.errors import InvalidPageTokenError, NotInConversationError
 from svc_message.model import ChatCursor, ConversationId, PageRead
 from svc_message.model.group import GroupLine
 from svc_message.protocol import is_group
@@ -123,6 +123,8 @@ def _newest(chat: Chat) -> tuple[int, bytes]:
 
 def _place_of(raw: bytes) -> ChatCursor:
     last_ms, conversation_id, pinned_ms = _CURSOR.unpack(raw)
+    if min(last_ms, pinned_ms) < 0:
+        raise InvalidPageTokenError
     return ChatCursor(last_ms, ConversationId(conversation_id), pinned_ms)
 
 

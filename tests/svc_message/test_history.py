@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from svc_message.model.group import Window
 from svc_message.protocol import direct_conversation
 from svc_message.service.history import MAX_PAGE_BYTES, PageAsked, Reading
 from svc_message.service.sight import Sight
-from svc_message.service.token import MAX_PAGE
+from svc_message.service.token import MAX_PAGE, seal_token
 from tests.svc_message.desk import Desk, ids, stranger
 from tests.svc_message.fakes import FakeGroupDirectory, ManualClock
 from tests.svc_message.group_desk import GroupDesk, group_of
@@ -137,6 +138,15 @@ async def test_what_is_no_token_is_refused(archive: Archive, token: str) -> None
         await archive.page(token=token)
     with pytest.raises(InvalidPageTokenError):
         await archive.chats(token=token)
+
+
+@pytest.mark.parametrize("place", [(-(2**63), 0), (0, -(2**63)), (-1, 0)])
+async def test_a_token_that_names_no_time_is_refused(archive: Archive, place: tuple[int, int]) -> None:
+    last_ms, pinned_ms = place
+    raw = Struct("!q16sq").pack(last_ms, bytes(16), pinned_ms)
+
+    with pytest.raises(InvalidPageTokenError):
+        await archive.chats(token=seal_token(b"chats" + archive.desk.alice, raw))
 
 
 async def test_windows_of_the_chat_list_lead_to_its_end(archive: Archive) -> None:
