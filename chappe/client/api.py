@@ -28,7 +28,7 @@ from chappe.client.keeping import Keeping
 from chappe.client.known_groups import KnownGroups
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES, Answer, Method, Question
 from chappe.client.parts import ClientParts
-from chappe.client.people import People
+from chappe.client.people import Calling, People
 from chappe.client.presence import Presences
 from chappe.client.receipts import Receipts
 from chappe.client.remembered_groups import RememberedGroups
@@ -157,9 +157,7 @@ class Client(Acts, Keeping):
             limit: How many at most.
             is_archived: Returns those that are archived, which are not among the others.
         """
-        request = conversation_service_pb2.ListConversationsRequest(page_size=limit, is_archived=is_archived)
-        answer = await self.call(LIST_CONVERSATIONS, request)
-        chats = [from_conversation(chat, self.user_id) for chat in answer.conversations]
+        chats = [from_conversation(chat, self.user_id) for chat in await _listed(self, limit, is_archived=is_archived)]
         last = [chat.last_message for chat in chats if chat.last_message is not None]
         counted = {message.message_id: message for message in await self._receipts.counted(last)}
         return [
@@ -241,3 +239,21 @@ class Client(Acts, Keeping):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._host.stop()
+
+
+async def _listed(calling: Calling, limit: int, *, is_archived: bool) -> list[conversation_service_pb2.Conversation]:
+    """Returns so many lines of the chat list, window by window: one is shorter than asked for, if they are large."""
+    found: dict[bytes, conversation_service_pb2.Conversation] = {}
+    token = ""
+    while len(found) < limit:
+        request = conversation_service_pb2.ListConversationsRequest(
+            page_size=limit - len(found), page_token=token, is_archived=is_archived
+        )
+        answer = await calling.call(LIST_CONVERSATIONS, request)
+        for chat in answer.conversations:
+            # One that has moved down meanwhile comes again.
+            found.setdefault(chat.conversation_id, chat)
+        token = answer.next_page_token
+        if not token:
+            break
+    return list(found.values())

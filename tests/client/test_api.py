@@ -248,6 +248,29 @@ async def test_a_page_and_the_chats_come_from_the_server(edge: SocketEdge, me: C
     assert (chats[0].peer_id, chats[0].unread_count, chats[0].last_message) == (PEER, 2, page.messages[0])
 
 
+async def test_chats_are_read_window_by_window_until_there_are_enough(edge: SocketEdge, me: Client) -> None:
+    asked: list[tuple[int, str]] = []
+    windows = {"": ((1, 2), "second"), "second": ((2, 3), "third"), "third": ((4, 5), "fourth")}
+
+    def list_conversations(payload: bytes) -> bytes:
+        request = conversation_service_pb2.ListConversationsRequest.FromString(payload)
+        asked.append((request.page_size, request.page_token))
+        numbers, token = windows[request.page_token]
+        ids = [bytes([number]) * 16 for number in numbers]
+        chats = [conversation_service_pb2.Conversation(conversation_id=one, peer_user_id=one) for one in ids]
+        return conversation_service_pb2.ListConversationsResponse(
+            conversations=chats, next_page_token=token
+        ).SerializeToString()
+
+    edge.answers[methods.LIST_CONVERSATIONS.name] = list_conversations
+
+    chats = await me.chats(limit=5)
+
+    assert [chat.conversation_id[0] for chat in chats] == [1, 2, 3, 4, 5]
+    assert asked == [(5, ""), (3, "second"), (2, "third")]
+    assert await me.chats(limit=2) == chats[:2]
+
+
 async def test_a_resync_reads_the_newest_pages_and_acknowledges_by_id(edge: SocketEdge, me: Client) -> None:
     old = hello_item(1, "from long ago")
     reaction = history_service_pb2.MessageReaction(
