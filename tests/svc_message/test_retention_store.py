@@ -275,6 +275,17 @@ async def test_what_was_archived_while_somebody_wrote_comes_back(store: Book, de
     assert len((await store.list_chats(desk.bob, None, 10)).chats) == 1
 
 
+async def test_what_was_archived_comes_back_for_a_message_that_was_long_on_its_way(store: Book, desk: Desk) -> None:
+    late_id = desk.uuid7(START_MS - 300_000)
+    await store.accept([desk.write() for _ in range(3)])
+    await store.settings.change(desk.keep(SettingChange(is_archived=True)), NOBODY_YET)
+
+    await store.accept([desk.write(message_id=late_id)])
+    await store.retention.wake(START_MS, position_at(START_MS - 600_000))
+
+    assert len((await store.list_chats(desk.bob, None, 10)).chats) == 1
+
+
 async def test_an_action_on_what_has_disappeared_is_known_for_ever(store: Book, desk: Desk) -> None:
     message = disappearing(desk.write())
     await store.accept([message])

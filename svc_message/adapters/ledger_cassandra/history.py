@@ -22,13 +22,15 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import Reaction
-from svc_message.protocol import is_group, milliseconds_of
+from svc_message.protocol import is_group, milliseconds_of, position_at
 
 REACTIONS_SHOWN: Final = 50
 UNREAD_SHOWN: Final = 100
 UNREAD_SEARCHED: Final = 1000
 _NEWEST_SEARCHED: Final = 2
 """How many rows are read where the newest is wanted: the first is it, nearly always."""
+_LATER_SEARCHED: Final = 100
+"""Among how many of the newest messages of a chat one is looked for that came after it was archived."""
 _NONE_STOOD: Final[Mapping[tuple[ConversationId, MessageId], Reactions]] = {}
 
 
@@ -127,15 +129,17 @@ async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
     """
     if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS + LATE_MS:
         return line
-    last: Copy | None = None
+    found: list[Copy] = []
     if is_group(line.conversation_id):
         last = await last_body(connection, line.conversation_id)
-        if last is not None and milliseconds_of(last.message_id) - line.last_ms >= TOUCH_INTERVAL_MS:
-            return line
-    elif line.buckets:
-        (rows,) = await connection.read([newest_of((owner_id, line.conversation_id, max(line.buckets)), 1)])
-        last = next(iter(copies_of(connection, rows)), None)
-    is_later = last is not None and last.header is not None and last.header.accepted_ms > line.archived_ms
+        if last is not None and milliseconds_of(last.message_id) - line.last_ms < TOUCH_INTERVAL_MS:
+            found.append(last)
+    else:
+        # What is newer by its id may have come before.
+        after = position_at(line.archived_ms - LATE_MS)
+        stretch = Stretch(owner_id, line.conversation_id, line.buckets, after)
+        (found,) = await read_stretches(connection, [stretch], _LATER_SEARCHED)
+    is_later = any(copy.header is not None and copy.header.accepted_ms > line.archived_ms for copy in found)
     return line._replace(archived_ms=0) if is_later else line
 
 
