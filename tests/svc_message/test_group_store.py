@@ -329,6 +329,20 @@ async def test_a_chat_list_shows_the_last_visible_message_and_what_is_unread(
     assert await chats_of(books, group_desk, group_desk.alice, Window(1, 0)) == ([b"3"], 0)
 
 
+async def test_the_newest_message_of_a_time_that_is_over_may_be_of_an_earlier_version(
+    books: Books, group_desk: GroupDesk
+) -> None:
+    older_id, newer_id = group_desk.uuid7(), group_desk.uuid7()
+    messages = [
+        group_desk.say(b"newer", version=1, message_id=newer_id),
+        group_desk.say(b"older", version=2, message_id=older_id),
+    ]
+    await books.groups.accept(group_desk.shard, messages)
+    await books.groups.expand([], [group_desk.touch(messages[0])])
+
+    assert await chats_of(books, group_desk, group_desk.bob, Window(1, 3)) == ([b"newer"], 2)
+
+
 async def test_what_was_read_is_not_unread_in_a_chat_list(books: Books, group_desk: GroupDesk) -> None:
     first, second, third = await say_all(books, group_desk, 1, 1, 1)
     await books.groups.expand([], [group_desk.touch(third)])

@@ -82,9 +82,9 @@ _NEWEST: Final = _page_of("DESC")
 _OLDEST: Final = _page_of("ASC")
 
 # Of a time that lasts the newest message is the first of the conversation, nearly always, unless nothing was said since
-# it began, which is asked before all is gone through; of one that is over it is the last of the last version. Unread is
-# what others sent after the place up to which everything is read and what has no read receipt of its own, among the
-# newest 1,000 messages up to that one: what is later is for others.
+# it began, which is asked before all is gone through; of one that is over it is among the last of the last versions, as
+# ids and versions may be out of order. Unread is what others sent after the place up to which everything is read and
+# what has no read receipt of its own, among the newest 1,000 messages up to that one: what is later is for others.
 _CHATS: Final = """
     SELECT t.n, unread.count, {stored}
     FROM unnest(%b, %b, %b, %b, %b) AS t (n, conversation_id, first, last, left_version)
@@ -106,7 +106,7 @@ _CHATS: Final = """
             WHERE w.left_version < {for_ever} AND m.conversation_id = t.conversation_id
                 AND m.members_version >= w.joined_version AND m.members_version < w.left_version
                 AND {is_seen} AND {not_cleared}
-            ORDER BY m.members_version DESC, m.message_id DESC LIMIT 1)
+            ORDER BY m.members_version DESC, m.message_id DESC LIMIT 20)
         ) seen
         ORDER BY seen.message_id DESC LIMIT 1
     ) m ON true
