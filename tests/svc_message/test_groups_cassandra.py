@@ -390,6 +390,21 @@ async def test_what_was_cleared_is_not_gone_through_again(
     assert cut.rows_read <= 6
 
 
+async def test_a_short_page_goes_through_what_has_disappeared_in_long_steps(
+    cut: Cut, groups: CassandraGroupStore, group_desk: GroupDesk
+) -> None:
+    desk, times = group_desk, range(START_MS - DAY_MS, START_MS - DAY_MS + 301)
+    said = [desk.say(message_id=desk.uuid7(sent_ms))._replace(accepted_ms=sent_ms) for sent_ms in times]
+    await groups.accept(desk.shard, [said[0], *(one._replace(expiry_s=60) for one in said[1:])])
+
+    cut.partitions_read = 0
+    (found,) = await groups.read_page(PageRead(desk.bob, desk.group_id, b"", b"", 1), ALWAYS)
+
+    assert found.message.message_id == said[0].message_id
+    # Each step with what the member has of the messages of its own.
+    assert cut.partitions_read <= 20
+
+
 def acked(desk: GroupDesk, *messages: NewGroupMessage, user: UserId | None = None) -> MemberAck:
     return MemberAck(user or desk.bob, desk.group_id, ALWAYS, tuple(message.message_id for message in messages))
 

@@ -261,6 +261,19 @@ async def test_what_was_cleared_is_not_gone_through_again(
     assert cut.rows_read <= 5
 
 
+async def test_a_short_page_goes_through_what_has_disappeared_in_long_steps(
+    cut: Cut, cut_store: CassandraMessageStore, desk: Desk
+) -> None:
+    times = range(START_MS - DAY_MS, START_MS - DAY_MS + 301)
+    said = [desk.write(message_id=desk.uuid7(sent_ms))._replace(accepted_ms=sent_ms) for sent_ms in times]
+    await cut_store.accept([said[0], *(one._replace(expiry_s=60) for one in said[1:])])
+
+    cut.partitions_read = 0
+
+    assert ids(await page(cut_store, desk.bob, said[0], limit=1)) == ids(said[:1])
+    assert cut.partitions_read <= 5
+
+
 async def test_a_read_goes_through_all_buckets(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
     messages = [desk.write(message_id=desk.uuid7(START_MS - n * 40 * DAY_MS)) for n in reversed(range(12))]
     await cassandra_store.accept(messages)

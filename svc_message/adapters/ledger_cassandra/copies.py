@@ -22,6 +22,8 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Read, R
 from svc_message.model import ConversationId, MessageEvent, MessageId, Position, UserId
 
 IDS_IN_READ: Final = 100
+ROWS_WALKED: Final = 100
+"""How many rows are read at once where those that were asked for were not enough: some are hidden, or disappeared."""
 BUCKETS_AT_ONCE: Final = 3
 """Of a stretch in more buckets the next are read only when these hold too little."""
 _FIRST_ID: Final = bytes(16)
@@ -208,18 +210,19 @@ async def walk(
     """Goes through the rows of a stretch, newest first unless said otherwise, bucket by bucket; reads as it goes."""
     after, before = stretch.bounds()
     buckets = stretch.within()
-    query, limit = _NEWEST, integer(rows_at_once)
+    query, count = _NEWEST, rows_at_once
     if is_oldest_first:
         query, buckets = _OLDEST, buckets[::-1]
     for bucket in buckets:
         place = (stretch.user_id, stretch.conversation_id, smallint(bucket))
         start, end = after, before
         while True:
-            (rows,) = await connection.read([Read(query, (*place, start, end, limit))])
+            (rows,) = await connection.read([Read(query, (*place, start, end, integer(count)))])
             for copy in copies_of(connection, rows):
                 yield copy
-            if len(rows) < rows_at_once:
+            if len(rows) < count:
                 break
+            count = max(count, ROWS_WALKED)
             start, end = (rows[-1][0], end) if is_oldest_first else (start, rows[-1][0])
 
 

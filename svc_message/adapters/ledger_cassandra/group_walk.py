@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from svc_message.adapters.ledger_cassandra.bodies import BETWEEN, LIGHT, WHOLE, bodies_of, with_own
 from svc_message.adapters.ledger_cassandra.cells import bigint, body_bucket_of, integer, ordered, smallint
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
+from svc_message.adapters.ledger_cassandra.copies import ROWS_WALKED, Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.lines import LATE_MS
 from svc_message.model import ConversationId, UserId
 from svc_message.model.group import Window, left_version_of
@@ -121,6 +121,7 @@ async def walk(connection: Connection, sight: Sight, way: Walk) -> AsyncIterator
                 yield copy
             if len(rows) < way.rows:
                 break
+            way = way._replace(rows=max(way.rows, ROWS_WALKED))
             start, end = (rows[-1][0], end) if way.is_oldest_first else (start, rows[-1][0])
 
 
