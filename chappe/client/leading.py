@@ -13,6 +13,7 @@ from chappe.client.door import call_bytes
 from chappe.client.engine import Engine
 from chappe.client.errors import ChappeClientError, NotConnectedError, StoreError
 from chappe.client.hall import Guest, Hall
+from chappe.client.insisting import Insisting
 from chappe.client.link import Audience, Stored, Submission
 from chappe.client.looking import Looking
 from chappe.client.parts import ClientParts
@@ -20,7 +21,7 @@ from chappe.client.people import InStore
 from chappe.client.profiles import Profile
 from chappe.client.protocol import ClientProtocol
 from chappe.client.recounting import Recounting
-from chappe.client.resync import rebuild
+from chappe.client.resync import Rebuilding
 from chappe.client.seams import Clock
 from chappe.client.showing import from_change, from_sent
 from chappe.client.store import Restored
@@ -74,7 +75,8 @@ class Leading:
         self._tasks = Tasks()
         self._has_begun = False
         self._engine: Engine
-        self._recounting: Recounting
+        self._recounting: Insisting
+        self._rebuilding: Insisting
         self._connection: Connection
 
     async def begin(self, audience: Audience) -> None:
@@ -85,7 +87,10 @@ class Leading:
         self._submissions.restore(restored.outgoing)
         core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder)
         self._engine = Engine(core, keep.store, parts.seams, self._show, keep.thread)
-        self._recounting = Recounting(keep.store.groups, keep.in_store, audience, self._engine, parts.seams)
+        recounting = Recounting(keep.store.groups, keep.in_store, audience, self._engine, parts.seams.clock)
+        rebuilding = Rebuilding(keep.store.rebuilds, keep.in_store, audience, self._engine)
+        self._recounting = Insisting(recounting.work, self._engine, parts.seams)
+        self._rebuilding = Insisting(rebuilding.work, self._engine, parts.seams)
         tokens = Tokens(device, core.clock, parts.seams, parts.options.wire, keep.profile.keep_token)
         tokens.use(keep.profile.token())
         addresses = addresses_of(self._address or keep.profile.about.addresses)
@@ -95,6 +100,7 @@ class Leading:
         await self._hall.open(keep.profile.folder)
         self._tasks.spawn(self._stay(), name=f"connection of {name}")
         self._tasks.spawn(self._recounting.run(), name=f"recount of {name}")
+        self._tasks.spawn(self._rebuilding.run(), name=f"resync of {name}")
         self._tasks.spawn(_keep_expiring(self, parts.seams.clock), name=f"expiry of {name}")
 
     async def submit(self, submission: Submission, seat: Hashable = OWN) -> Stored:
@@ -161,7 +167,7 @@ class Leading:
         core, sender = self._engine.core, None
         event = from_change(change, self.user_id, core.session.edge)
         if isinstance(change, Resynced):
-            self._tasks.spawn(rebuild(self._audience, self._engine), name="resync")
+            self._rebuilding.due()
         elif isinstance(change, CountsDue):
             self._recounting.due()
         elif isinstance(change, Sent | SendRefused):
@@ -174,6 +180,7 @@ class Leading:
             if isinstance(change, CaughtUp):
                 # What was not answered before is asked again.
                 self._recounting.due()
+                self._rebuilding.due()
         if event is not None:
             self._tell(event, sender)
 

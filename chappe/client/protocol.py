@@ -197,6 +197,8 @@ class ClientProtocol:
             self.cursor = batch.cursor
         if batch.rows:
             self.outbox.committed(batch.rows, batch.puts, self.frames, now_s)
+        if batch.resynced is not None:
+            self.changes.append(batch.resynced)
         self.changes += batch.settled
         self.changes += changes
         if batch.items and self._recorder is not None:
@@ -238,8 +240,8 @@ class ClientProtocol:
         self.outbox.batch.is_caught_up = True
 
     def _on_resync(self, resync: server_frame_pb2.Resync, _now_s: float) -> None:
-        self.outbox.batch.cursor = b""
-        self.changes.append(Resynced(reason_name(resync.reason), resync.detail))
+        batch = self.outbox.batch
+        batch.cursor, batch.resynced = b"", Resynced(reason_name(resync.reason), resync.detail)
 
     def _on_go_away(self, go_away: server_frame_pb2.GoAway, _now_s: float) -> None:
         self.changes.append(GoingAway(go_away.close_code, go_away.detail, go_away.reconnect_after_ms))

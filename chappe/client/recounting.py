@@ -4,18 +4,16 @@ What is to be asked is in the store until its answer is there, too: a question t
 next process of the profile.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.api.message.v1 import receipt_service_pb2
 from chappe.client.engine import Engine
-from chappe.client.errors import ChappeClientError, NotConnectedError, StoreError
+from chappe.client.errors import ChappeClientError, StoreError
 from chappe.client.mint import time_ms_of
 from chappe.client.people import Calling, InStore
 from chappe.client.receipts import Receipts
-from chappe.client.seams import Seams
+from chappe.client.seams import Clock
 from chappe.client.store import GroupBook
 from chappe.client.views import Counts
 
@@ -23,8 +21,6 @@ RECOUNTED = 256
 """So many messages of a group are asked about at once, the newest first; older ones while the answers are news."""
 QUIET_PAGES = 4
 """After so many answers without news they are believed to end: what was read later may have been pushed meanwhile."""
-FIRST_PAUSE_S = 1.0
-LAST_PAUSE_S = 60.0
 RESTS = 4.0
 """After every answer it rests so many times as long as that took: while a ledger is slow, everybody asks it less."""
 
@@ -32,9 +28,9 @@ _MOST_IDS = 40
 
 
 class Recounting:
-    """Asks for as long as the store says that something is to be asked."""
+    """Asks for what the store says is to be asked."""
 
-    def __init__(self, book: GroupBook, in_store: InStore, calling: Calling, engine: Engine, seams: Seams) -> None:
+    def __init__(self, book: GroupBook, in_store: InStore, calling: Calling, engine: Engine, clock: Clock) -> None:
         """Prepares.
 
         Args:
@@ -42,42 +38,16 @@ class Recounting:
             in_store: Runs its functions.
             calling: Asks.
             engine: Stores what is answered, like counts that were pushed.
-            seams: How long it waits after a refusal.
+            clock: By which it rests.
         """
         self._book = book
         self._in_store = in_store
         self._receipts = Receipts(calling)
         self._engine = engine
-        self._seams = seams
-        self._is_due = asyncio.Event()
+        self._clock = clock
         self._rests_until_s = 0.0
 
-    def due(self) -> None:
-        """Says that there may be something to be asked, or that somebody may answer now."""
-        self._is_due.set()
-
-    async def run(self) -> None:
-        """Asks whenever something is due; returns when the store has failed."""
-        pause_s = FIRST_PAUSE_S
-        with suppress(StoreError):
-            while True:
-                await self._is_due.wait()
-                self._is_due.clear()
-                try:
-                    await self._ask_all()
-                except NotConnectedError:
-                    # The next session says when it has caught up.
-                    continue
-                except StoreError:
-                    raise
-                except ChappeClientError:
-                    await self._seams.clock.sleep(self._seams.randomness.uniform(pause_s / 2, pause_s))
-                    pause_s = min(2 * pause_s, LAST_PAUSE_S)
-                    self._is_due.set()
-                else:
-                    pause_s = FIRST_PAUSE_S
-
-    async def _ask_all(self) -> None:
+    async def work(self) -> None:
         """Asks for every group, and raises the last of the errors, if any, once all were asked."""
         failure: ChappeClientError | None = None
         for group_id, number in await self._in_store(self._book.to_ask):
@@ -111,7 +81,7 @@ class Recounting:
         self._engine.wake()
 
     async def _count(self, group_id: bytes, message_ids: Sequence[bytes]) -> list[Counts | None]:
-        clock = self._seams.clock
+        clock = self._clock
         await clock.sleep(max(self._rests_until_s - clock.monotonic_s(), 0.0))
         start_s = clock.monotonic_s()
         try:

@@ -1,60 +1,112 @@
-"""Reads what the log does not hold any more: the newest pages of every chat, after a Resync."""
+"""Reads what the log does not hold any more: the newest pages of every chat, after a Resync.
 
-import logging
+That it is to be read is in the store, in one transaction with the cursor that the Resync took away, until all of it is
+there, too: what was refused is read later, by the next session or by the next process of the profile.
+"""
+
+from collections.abc import Iterator
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.client.engine import Engine
-from chappe.client.errors import ChappeClientError
+from chappe.client.errors import RefusedError
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES
-from chappe.client.people import Calling
+from chappe.client.people import Calling, InStore
+from chappe.client.rebuilds import Rebuilds
 
 PAGE = 200
 """So many of the newest messages of each chat are read; older ones are read when somebody looks at them."""
 
-_log = logging.getLogger(__name__)
+_GONE = "NOT_IN_CONVERSATION"
 
 
-async def rebuild(calling: Calling, engine: Engine) -> None:
-    """Reads the chat list and the newest page of each chat into the store; what it knew already is not shown again.
+class Rebuilding:
+    """Reads the chat list and the newest page of each chat into the store; what it knew already is not shown again."""
 
-    A failure is logged and not tried again: the log itself replays from its beginning in any case.
-    """
-    try:
-        for is_archived in (False, True):
-            await _read_chats(calling, engine, is_archived=is_archived)
-    except ChappeClientError as error:
-        _log.warning("not all of the history was read after a resync: %s", error)
+    def __init__(self, rebuilds: Rebuilds, in_store: InStore, calling: Calling, engine: Engine) -> None:
+        """Prepares.
 
+        Args:
+            rebuilds: Knows whether anything is to be read.
+            in_store: Runs its functions.
+            calling: Asks for the pages.
+            engine: Stores them.
+        """
+        self._rebuilds = rebuilds
+        self._in_store = in_store
+        self._calling = calling
+        self._engine = engine
+        self._number = 0
+        self._read: set[bytes] = set()
+        """The chats that were read after the Resync of this number."""
+        self._refused: dict[bytes, RefusedError] = {}
+        """Those that are tried again when all others were read: one that is never given out holds up none of them."""
 
-async def _read_chats(calling: Calling, engine: Engine, *, is_archived: bool) -> None:
-    token = ""
-    while True:
-        request = conversation_service_pb2.ListConversationsRequest(
-            page_size=PAGE, page_token=token, is_archived=is_archived
-        )
-        chats = await calling.call(LIST_CONVERSATIONS, request)
-        for chat in chats.conversations:
-            await _read_chat(calling, engine, chat)
-        token = chats.next_page_token
-        if not token:
+    async def work(self) -> None:
+        """Reads on from where a failure ended it.
+
+        Raises:
+            RefusedError: A page was refused.
+            NotConnectedError: Nobody answers.
+        """
+        number: int = await self._in_store(self._rebuilds.due)
+        if not number:
             return
+        if number != self._number:
+            self._number, self._read, self._refused = number, set(), {}
+        for is_archived in (False, True):
+            await self._read_chats(is_archived=is_archived)
+        refused, self._refused = self._refused, {}
+        for error in refused.values():
+            raise error
+        self._engine.core.outbox.batch.rebuilt = number
+        self._engine.wake()
+
+    async def _read_chats(self, *, is_archived: bool) -> None:
+        token = ""
+        while True:
+            request = conversation_service_pb2.ListConversationsRequest(
+                page_size=PAGE, page_token=token, is_archived=is_archived
+            )
+            chats = await self._calling.call(LIST_CONVERSATIONS, request)
+            for chat in chats.conversations:
+                await self._read_once(chat)
+            token = chats.next_page_token
+            if not token:
+                return
+
+    async def _read_once(self, chat: conversation_service_pb2.Conversation) -> None:
+        if chat.conversation_id in self._read or chat.conversation_id in self._refused:
+            return
+        try:
+            await self._read_chat(chat)
+        except RefusedError as error:
+            if error.reason != _GONE:
+                self._refused[chat.conversation_id] = error
+                raise
+        self._read.add(chat.conversation_id)
+
+    async def _read_chat(self, chat: conversation_service_pb2.Conversation) -> None:
+        request = history_service_pb2.ListMessagesRequest(
+            peer_user_id=chat.peer_user_id, group_id=chat.group_id, page_size=PAGE
+        )
+        page = await self._calling.call(LIST_MESSAGES, request)
+        batch = self._engine.core.outbox.batch
+        batch.items += _items(chat, page)
+        batch.history_ids += [stored.message.message_id for stored in reversed(page.messages)]
+        self._engine.wake()
 
 
-async def _read_chat(calling: Calling, engine: Engine, chat: conversation_service_pb2.Conversation) -> None:
-    request = history_service_pb2.ListMessagesRequest(
-        peer_user_id=chat.peer_user_id, group_id=chat.group_id, page_size=PAGE
-    )
-    page = await calling.call(LIST_MESSAGES, request)
-    batch = engine.core.outbox.batch
+def _items(
+    chat: conversation_service_pb2.Conversation, page: history_service_pb2.ListMessagesResponse
+) -> Iterator[item_pb2.Item]:
     if chat.settings_position:
         kept = item_pb2.ConversationSettingEvent(conversation_id=chat.conversation_id, settings=chat.settings)
-        batch.items.append(item_pb2.Item(position=chat.settings_position, conversation_setting=kept))
+        yield item_pb2.Item(position=chat.settings_position, conversation_setting=kept)
     for stored in reversed(page.messages):
-        batch.items.append(item_pb2.Item(message=stored.message))
-        batch.items += [_reaction(stored.message, reaction) for reaction in stored.reactions]
-        batch.history_ids.append(stored.message.message_id)
-    engine.wake()
+        yield item_pb2.Item(message=stored.message)
+        for reaction in stored.reactions:
+            yield _reaction(stored.message, reaction)
 
 
 def _reaction(message: item_pb2.MessageEvent, reaction: history_service_pb2.MessageReaction) -> item_pb2.Item:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import LogChange, Settled
+from chappe.client.changes import LogChange, Resynced, Settled
 from chappe.client.group_views import Group, GroupChanged
 from chappe.client.membership import KnownGroup, KnownMember
 from chappe.client.outgoing import OutboxRow, Outgoing
@@ -28,6 +28,8 @@ class Batch:
         "items",
         "now_ms",
         "puts",
+        "rebuilt",
+        "resynced",
         "rows",
         "settled",
     )
@@ -43,6 +45,10 @@ class Batch:
         """Events, oldest first."""
         self.asked: list[tuple[bytes, int]] = []
         """Groups whose counts are among the items, each with its number of `GroupBook.to_ask`."""
+        self.resynced: Resynced | None = None
+        """The log could not be resumed from, and what is older than it is to be read."""
+        self.rebuilt = 0
+        """With the items before it everything is stored that was to be read after the Resync of this number."""
         self.cursor: bytes | None = None
         """Where to resume once the items are stored; None leaves it as it is."""
         self.count = 0
@@ -60,7 +66,7 @@ class Batch:
 
     def is_empty(self) -> bool:
         """Tells whether there is nothing to store."""
-        is_idle = not (self.puts or self.settled or self.items or self.asked)
+        is_idle = not (self.puts or self.settled or self.items or self.asked or self.rebuilt)
         return is_idle and not self.is_caught_up and self.cursor is None
 
 

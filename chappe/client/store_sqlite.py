@@ -27,6 +27,7 @@ from chappe.client.group_shelf import GroupShelf, GroupWriting
 from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import OutboxRow
 from chappe.client.own_items import own_item
+from chappe.client.rebuilds import Rebuilds
 from chappe.client.setting_shelf import SettingShelf
 from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessage, StoredReaction
 from chappe.client.store_file import StoreFile
@@ -206,6 +207,8 @@ class SqliteStore:
         """How chats are kept."""
         self.answers = Answers(self._file)
         """What became of changes that were handed over."""
+        self.rebuilds = Rebuilds(self._file)
+        """Whether what is older than the log is still to be read."""
 
     @property
     def is_blocking(self) -> bool:
@@ -249,6 +252,7 @@ class SqliteStore:
                 self._writer.apply(item, changes, batch.now_ms)
             for group_id, number in batch.asked:
                 self._writer.groups.mark_asked(group_id, number)
+            self.rebuilds.write(batch)
             if batch.cursor is not None:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (batch.cursor,))
         return changes

@@ -140,7 +140,9 @@ class Listener(picows.WSListener):
             result.payload = answer
         else:
             result.error.CopyFrom(answer)
-        self._put(call_result=result)
+        # A connection that was dropped meanwhile gets no answer.
+        if self in self.edge.sessions:
+            self._put(call_result=result)
 
     def _put(self, **kind: Any) -> None:
         self.transport.send(picows.WSMsgType.BINARY, frame(**kind).SerializeToString())
