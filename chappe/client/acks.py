@@ -9,6 +9,8 @@ LATE_ACKS = 64
 LATE_S = (0.1, 0.5)
 """Between these an acknowledgement may be put off, drawn each time: what a thousand members of a group get in one
 moment they need not acknowledge in one moment, in which nobody else would be served."""
+MOST_IDS = 256
+"""So many messages one acknowledgement may name."""
 _RECEIPTS = {"receipt", "group_receipt"}
 
 
@@ -25,6 +27,7 @@ class Acks:
         """How many items have come."""
         self._acknowledged = 0
         self._owed = 0
+        self._ids: list[bytes] = []
 
     @property
     def is_owed(self) -> bool:
@@ -49,6 +52,15 @@ class Acks:
             return 0
         self._acknowledged, self._owed = count, 0
         return count
+
+    def owe(self, message_ids: Iterable[bytes]) -> None:
+        """Learns that messages are stored that came by pages; they are owed until a connection takes them."""
+        self._ids += message_ids
+
+    def take_ids(self) -> list[list[bytes]]:
+        """Returns the messages to be named now, in as many parts as there are to be acknowledgements."""
+        ids, self._ids = self._ids, []
+        return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]
 
     def overdue(self) -> int:
         """Returns the count whose acknowledgement was put off, to be sent now; zero when none was."""

@@ -38,8 +38,6 @@ from chappe.client.watches import Watches
 BATCH_ITEMS = 32
 """So many events are worth a commit of their own before the end of a turn of the loop."""
 
-_ACK_IDS = 256
-
 
 class Session(NamedTuple):
     """What a Welcome said."""
@@ -96,7 +94,9 @@ class ClientProtocol:
             "caught_up": self._on_caught_up,
             "call_result": lambda result, _now_s: self.calls.resolve(result),
             "resync": self._on_resync,
-            "go_away": self._on_go_away,
+            "go_away": lambda away, _now_s: self.changes.append(
+                GoingAway(away.close_code, away.detail, away.reconnect_after_ms)
+            ),
             "pong": self._on_pong,
             "presence_delta": lambda delta, _now_s: self.changes.extend(self.watches.presences(delta)),
             "typing_delta": lambda delta, _now_s: self.changes.extend(self.watches.typing(delta)),
@@ -203,14 +203,19 @@ class ClientProtocol:
         self.changes += changes
         if batch.items and self._recorder is not None:
             record(self._recorder, batch, changes)
+        self.acks.owe(batch.history_ids)
         # An Ack counts from Welcome, so that one of an earlier connection would be a lie on this one.
         if batch.generation == self._generation and self.session.session_id:
-            if batch.is_caught_up:
-                self.changes.append(CaughtUp())
-            if batch.count and (count := self.acks.stored(batch.items, batch.count, is_sync=batch.is_sync)):
-                self.frames.append(ack_frame(count))
-            for start in range(0, len(batch.history_ids), _ACK_IDS):
-                self.frames.append(ack_ids_frame(batch.history_ids[start : start + _ACK_IDS]))
+            self._acknowledge(batch)
+
+    def _acknowledge(self, batch: Batch) -> None:
+        if batch.is_caught_up:
+            self.changes.append(CaughtUp())
+        if batch.count and (count := self.acks.stored(batch.items, batch.count, is_sync=batch.is_sync)):
+            self.frames.append(ack_frame(count))
+        # An id means nothing to an edge before it has sent what the log has of it.
+        if not self._is_sync:
+            self.frames += map(ack_ids_frame, self.acks.take_ids())
 
     def _on_welcome(self, welcome: server_frame_pb2.Welcome, now_s: float) -> None:
         self.session = Session(welcome.session_id, self._edge, welcome.heartbeat_ms)
@@ -242,9 +247,6 @@ class ClientProtocol:
     def _on_resync(self, resync: server_frame_pb2.Resync, _now_s: float) -> None:
         batch = self.outbox.batch
         batch.cursor, batch.resynced = b"", Resynced(reason_name(resync.reason), resync.detail)
-
-    def _on_go_away(self, go_away: server_frame_pb2.GoAway, _now_s: float) -> None:
-        self.changes.append(GoingAway(go_away.close_code, go_away.detail, go_away.reconnect_after_ms))
 
     def _on_pong(self, pong: server_frame_pb2.Pong, now_s: float) -> None:
         while self._pings:

@@ -343,6 +343,22 @@ def test_an_ack_of_an_earlier_connection_is_not_sent_on_the_next(desk: Desk) -> 
     assert desk.core.frames == []
 
 
+def test_what_came_by_pages_is_acknowledged_by_the_next_session_when_its_own_ended_meanwhile(desk: Desk) -> None:
+    message = message_item(1).message
+    desk.core.outbox.batch.items.append(item_pb2.Item(message=message))
+    desk.core.outbox.batch.history_ids.append(message.message_id)
+    batch = desk.core.take_batch(desk.clock.now_s)
+    assert batch is not None
+
+    desk.drop()
+    desk.core.committed(batch, desk.store.commit(batch), desk.clock.now_s)
+    desk.connect()
+    early = list(desk.edge.acked_ids)
+    desk.settle()
+
+    assert (early, desk.edge.acked_ids) == ([], [message.message_id])
+
+
 def test_a_session_resumes_at_the_cursor_that_was_stored(desk: Desk) -> None:
     desk.edge.log += [message_item(1), message_item(2)]
     desk.edge.push(0, 2, cursor=2)
