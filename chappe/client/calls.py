@@ -1,5 +1,6 @@
 """Calls over the edge's bridge: which are open, and what came of them."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,7 +22,23 @@ class Calls:
 
     def __init__(self) -> None:
         self._open: dict[int, Callable[[Outcome], None]] = {}
+        self._waiting: deque[tuple[str, bytes, Callable[[Outcome], None]]] = deque()
         self._last_id = 0
+
+    @property
+    def are_waiting(self) -> bool:
+        """Whether there are calls that have not left."""
+        return bool(self._waiting)
+
+    def ask(self, method: str, payload: bytes, answer: Callable[[Outcome], None]) -> None:
+        """Takes a new call, which leaves when there is room; `answer` is called once."""
+        self._waiting.append((method, payload, answer))
+
+    def pump(self, frames: list[bytes], room: int) -> int:
+        """Begins the calls for which there is room, and returns how many."""
+        begun = min(len(self._waiting), max(room, 0))
+        frames += [self.begin(*self._waiting.popleft()) for _ in range(begun)]
+        return begun
 
     def begin(self, method: str, payload: bytes, answer: Callable[[Outcome], None]) -> bytes:
         """Returns the frame of a new call; `answer` is called once."""
@@ -47,6 +64,8 @@ class Calls:
 
     def fail_with(self, error: ChappeClientError) -> None:
         """Ends every open call with this error."""
-        waiting, self._open = self._open, {}
-        for answer in waiting.values():
+        answers = [*self._open.values(), *(answer for _, _, answer in self._waiting)]
+        self._open.clear()
+        self._waiting.clear()
+        for answer in answers:
             answer(Outcome(b"", error))

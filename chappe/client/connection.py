@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chappe.client.budget import BELOW_EDGE, FrameRate
 from chappe.client.changes import GoingAway
 from chappe.client.device import NONCE_BYTES, Device, signed_hello
 from chappe.client.engine import Engine
@@ -21,6 +22,7 @@ GHOST_S = 60.0
 """For how long an edge may still come to read the Hello of an earlier connection, or a store to write down that it is
 there: it would take the place of the present one."""
 
+_RATE = 4100
 _AUTH = 4401
 _REPLACED = 4409
 _OVERLOAD = 4101
@@ -40,6 +42,8 @@ class ConnectionOptions:
     """How many events the edge may send ahead; zero takes the edge's own choice."""
     ping_s: float | None = 60.0
     """How often the server's time is asked for; None never."""
+    rate: FrameRate = BELOW_EDGE
+    """How many frames are sent; what is more waits. It is halved for a while when an edge says that it was too much."""
     wire: WireOptions = field(default_factory=WireOptions)
     """How each connection is made."""
 
@@ -107,6 +111,7 @@ class Connection:
                 raise self._engine.failure
             failures = 0 if self._engine.is_caught_up else failures + 1
             delay_s = self._delay_s(closed, failures)
+            self._learn_rate(closed)
             if closed.code != _REPLACED:
                 self._haunted_until_s = self._seams.clock.monotonic_s() + GHOST_S
             _log.info("disconnected (%d %s), back in %.1f s", closed.code, closed.detail, delay_s)
@@ -166,6 +171,13 @@ class Connection:
             if not wire.closed.done():
                 self._engine.ping()
         return wire.closed.result()
+
+    def _learn_rate(self, closed: Closed) -> None:
+        """Sends less after an edge has said that it was too much, and more again after one that said nothing."""
+        if closed.code == _RATE:
+            self._engine.core.budget.shrink()
+        elif self._engine.is_caught_up:
+            self._engine.core.budget.grow()
 
     def _told(self, closed: Closed) -> Closed:
         """Returns why a session ended: what the edge said before, if its close was lost with the connection."""

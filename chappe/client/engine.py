@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
-from chappe.client.acks import LATE_S
+from chappe.client.alarms import Alarms
 from chappe.client.calls import Outcome
 from chappe.client.changes import CaughtUp, Change, GoingAway, LogChange
 from chappe.client.errors import NotConnectedError, ProtocolError, StoreError
@@ -16,7 +16,6 @@ from chappe.client.seams import Seams
 from chappe.client.store import Batch, DeviceStore
 from chappe.client.wire import Wire
 
-TICK_S = 1.0
 PONG_WITHIN_S = 6.0
 """An edge that says nothing for so long after it was asked for its time is given up: another one may be there."""
 
@@ -55,7 +54,7 @@ class Engine:
         self.failure: StoreError | None = None
         """Why nothing is stored any more; the device is useless then."""
         self._store = store
-        self._clock, self._randomness = seams
+        self._clock = seams.clock
         self._show = show
         self._executor = executor
         self._loop = asyncio.get_running_loop()
@@ -64,8 +63,7 @@ class Engine:
         self._is_woken = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._late: asyncio.TimerHandle | None = None
+        self._alarms = Alarms(seams, self._tick, self.flush)
 
     def attach(self, wire: Wire, hello: bytes) -> None:
         """Begins a session over a wire."""
@@ -96,7 +94,8 @@ class Engine:
         if self._wire is None or not self.core.session.session_id:
             answer(Outcome(b"", NotConnectedError("there is no session with an edge now")))
             return
-        self.core.frames.append(self.core.calls.begin(method, payload, answer))
+        self.core.calls.ask(method, payload, answer)
+        self.core.turns.let_calls_out(self.core.frames, self._clock.monotonic_s())
         self.wake()
 
     def ping(self) -> None:
@@ -139,16 +138,11 @@ class Engine:
             changes, core.changes = core.changes, []
             for change in changes:
                 self._pass_on(change)
-        if self._timer is None and core.outbox.is_awaiting:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
-        if self._late is None and core.acks.is_owed:
-            self._late = self._loop.call_later(self._randomness.uniform(*LATE_S), self._tick)
+        self._alarms.plan(core)
 
     async def stop(self) -> None:
-        """Stops the timer and waits until nothing is being stored."""
-        for timer in (self._timer, self._late):
-            if timer is not None:
-                timer.cancel()
+        """Stops the alarms and waits until nothing is being stored."""
+        self._alarms.cancel()
         await self._idle.wait()
 
     def _commit(self) -> None:
@@ -189,10 +183,7 @@ class Engine:
         self._show(change)
 
     def _tick(self) -> None:
-        for timer in (self._timer, self._late):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._late = None
+        self._alarms.cancel()
         now_s = self._clock.monotonic_s()
         asked_s = self.core.asked_s
         if self._wire is not None and self._heard_s <= asked_s <= now_s - PONG_WITHIN_S:

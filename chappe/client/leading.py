@@ -85,7 +85,8 @@ class Leading:
         keep, parts, device = self._keep, self._parts, self._device
         restored: Restored = await keep.in_store(keep.store.load)
         self._submissions.restore(restored.outgoing)
-        core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder)
+        rate = parts.options.rate
+        core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder, rate)
         self._engine = Engine(core, keep.store, parts.seams, self._show, keep.thread)
         recounting = Recounting(keep.store.groups, keep.in_store, audience, self._engine, parts.seams.clock)
         rebuilding = Rebuilding(keep.store.rebuilds, keep.in_store, audience, self._engine)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chappe.client.budget import UNLIMITED
 from chappe.client.changes import (
     CaughtUp,
     Change,
@@ -71,7 +72,7 @@ class LeanParts:
     """What a lean client may be given instead of what it makes itself."""
 
     seams: Seams = field(default_factory=system_seams)
-    options: ConnectionOptions = field(default_factory=lambda: ConnectionOptions(ping_s=None))
+    options: ConnectionOptions = field(default_factory=lambda: ConnectionOptions(ping_s=None, rate=UNLIMITED))
     store: DeviceStore = field(default_factory=LeanStore)
     recorder: Recorder | None = None
     token: Token | None = None
@@ -111,7 +112,8 @@ class LeanClient:
         }
         self._on_caught_up = calls.caught_up
         self._is_caught_up = asyncio.Event()
-        core = ClientProtocol(device.user_id, device.device_id, parts.store.load(), parts.seams, parts.recorder)
+        restored, rate = parts.store.load(), parts.options.rate
+        core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder, rate)
         self.engine = Engine(core, parts.store, parts.seams, self._show)
         tokens = Tokens(device, core.clock, parts.seams, parts.options.wire)
         tokens.use(parts.token)

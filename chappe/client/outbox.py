@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.api.type.v1 import error_reason_pb2
+from chappe.client.budget import FrameBudget
 from chappe.client.changes import SendRefused, Sent
 from chappe.client.frames import parse_action, send_frame
 from chappe.client.mint import IdMint, ServerClock, time_ms_of
@@ -46,14 +47,20 @@ def retry_s(unanswered: int) -> float:
 class Outbox:
     """Holds what is to be sent, in three places: not yet minted, waiting to be sent again, and with the edge."""
 
-    def __init__(self, clock: ServerClock, mint: IdMint, recorder: Recorder | None, restored: Restored) -> None:
+    def __init__(
+        self, clock: ServerClock, mint: IdMint, budget: FrameBudget, recorder: Recorder | None, restored: Restored
+    ) -> None:
         self._clock = clock
+        self._budget = budget
         self._mint = mint
         self._recorder = recorder
         self._waiting: deque[Outgoing] = deque()
         self._again: deque[Outgoing] = deque()
         self._out: dict[bytes, Outgoing] = {}
-        self._minting = 0
+        self.minting = 0
+        """How many have an id, and leave as soon as the disk has it, too."""
+        self.is_held = False
+        """Whether something has not left for which there was a place with the edge, but no room."""
         self._window = 0
         self._seen_ms: dict[bytes, int] = dict(restored.seen_ms)
         self._next_draft = restored.next_draft
@@ -65,7 +72,7 @@ class Outbox:
     @property
     def pending(self) -> int:
         """How many changes have no answer yet."""
-        return len(self._waiting) + len(self._again) + len(self._out) + self._minting
+        return len(self._waiting) + len(self._again) + len(self._out) + self.minting
 
     @property
     def is_awaiting(self) -> bool:
@@ -92,15 +99,22 @@ class Outbox:
     def offline(self) -> None:
         """Stops sending; what has no answer is sent again in the next session, in the order in which it first was."""
         self._window = 0
+        self.is_held = False
         self._again.extendleft(reversed(self._out.values()))
         self._out.clear()
 
-    def pump(self, frames: list[bytes], now_s: float) -> None:
-        """Sends again what is due and mints ids for what there is room for."""
-        while self._again and len(self._out) + self._minting < self._window:
+    def pump(self, frames: list[bytes], now_s: float, room: int) -> int:
+        """Sends again what is due and mints ids, as far as there is room; returns how much of it that takes."""
+        places = self._window - len(self._out) - self.minting
+        used = 0
+        while self._again and used < min(places, room):
             self._transmit(self._again.popleft(), frames, now_s)
-        while self._waiting and len(self._out) + self._minting < self._window:
+            used += 1
+        while self._waiting and used < min(places, room):
             self._assign(self._waiting.popleft(), now_s)
+            used += 1
+        self.is_held = used < places and bool(self._again or self._waiting)
+        return used
 
     def committed(
         self, rows: Iterable[OutboxRow], puts: dict[int, Outgoing], frames: list[bytes], now_s: float
@@ -111,7 +125,7 @@ class Outbox:
             if not row.message_id or entry.is_durable or row.message_id != entry.message_id:
                 continue
             entry.is_durable = True
-            self._minting -= 1
+            self.minting -= 1
             if entry.kind == "read" and self._recorder is not None:
                 self._recorder.read_upto(entry.conversation_id, parse_action(entry.action).read.read_upto)
             if self._window:
@@ -123,7 +137,7 @@ class Outbox:
         """Sends again what was not answered in time or was to be tried later; returns whether an answer is missing."""
         due = [entry for entry in self._out.values() if entry.due_s <= now_s]
         is_ignored = any(entry.unanswered for entry in due)
-        for entry in due:
+        for entry in due[: self._budget.room(now_s)]:
             self._transmit(entry, frames, now_s)
         return is_ignored
 
@@ -172,7 +186,7 @@ class Outbox:
         seen_ms = self._seen_ms.get(entry.conversation_id, 0)
         entry.message_id = self._mint.mint(self._clock.estimate_ms(now_s), seen_ms)
         entry.mints += 1
-        self._minting += 1
+        self.minting += 1
         # Taken out first: what is sent leaves in the order of its ids, also what was composed during this batch.
         self.batch.puts.pop(entry.draft, None)
         self.batch.puts[entry.draft] = entry
@@ -181,6 +195,7 @@ class Outbox:
         entry.attempt += 1
         entry.unanswered += 1
         entry.due_s = now_s + retry_s(entry.unanswered)
+        self._budget.spend()
         message_id = entry.message_id
         self._out[message_id] = entry
         if self._recorder is not None:

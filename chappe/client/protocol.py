@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from chappe.api.edge.v1 import server_frame_pb2
 from chappe.client.acks import Acks
+from chappe.client.budget import UNLIMITED, FrameBudget, FrameRate
 from chappe.client.calls import Calls
 from chappe.client.changes import (
     CaughtUp,
@@ -26,13 +27,14 @@ from chappe.client.changes import (
     Welcomed,
 )
 from chappe.client.errors import ProtocolError
-from chappe.client.frames import ack_frame, ack_ids_frame, ping_frame
+from chappe.client.frames import ack_ids_frame, ping_frame
 from chappe.client.mint import IdMint, ServerClock, mint_tag_of
 from chappe.client.outbox import Outbox, reason_name
 from chappe.client.recorder import Recorder
 from chappe.client.recording import record
 from chappe.client.seams import Seams
 from chappe.client.store import Batch, Restored
+from chappe.client.turns import Turns
 from chappe.client.watches import Watches
 
 BATCH_ITEMS = 32
@@ -54,7 +56,13 @@ class ClientProtocol:
     """The state of one device between its application, its store and an edge."""
 
     def __init__(
-        self, user_id: bytes, device_id: int, restored: Restored, seams: Seams, recorder: Recorder | None = None
+        self,
+        user_id: bytes,
+        device_id: int,
+        restored: Restored,
+        seams: Seams,
+        recorder: Recorder | None = None,
+        rate: FrameRate = UNLIMITED,
     ) -> None:
         """Takes up where the store left off.
 
@@ -64,13 +72,16 @@ class ClientProtocol:
             restored: What the store still knew.
             seams: For the first estimate of the time, and for ids.
             recorder: Where to write the history, if anywhere.
+            rate: How many frames it sends.
         """
         self.clock = ServerClock(seams.clock.wall_ms(), seams.clock.monotonic_s())
         if restored.accepted_ms:
             self.clock.accepted(restored.accepted_ms, seams.clock.monotonic_s())
         mint = IdMint(mint_tag_of(user_id, device_id), seams.randomness, restored.last_minted)
-        self.outbox = Outbox(self.clock, mint, recorder, restored)
+        self.budget = FrameBudget(rate)
+        self.outbox = Outbox(self.clock, mint, self.budget, recorder, restored)
         self.calls = Calls()
+        self.turns = Turns(self.budget, self.calls, self.outbox)
         self.watches = Watches(user_id, recorder)
         self.cursor = restored.cursor
         """Where the next Hello resumes: the last cursor that was committed."""
@@ -106,10 +117,13 @@ class ClientProtocol:
     def connected(self, hello: bytes, edge: str, now_s: float) -> None:
         """Opens a connection with this Hello."""
         self.frames = [hello]
+        self.budget.begin(now_s)
+        self.budget.spend()
         self._edge = edge
         self._hello_s = now_s
         self._generation += 1
         self.acks.begin()
+        self.turns.begin()
         self._is_sync = True
         self._pings.clear()
 
@@ -135,6 +149,7 @@ class ClientProtocol:
         self.frames = []
         self._generation += 1
         self.acks.begin()
+        self.turns.begin()
         self.outbox.offline()
         self.outbox.batch.is_caught_up = False
         self.calls.fail(f"the connection to {self._edge} ended before the answer came")
@@ -152,7 +167,7 @@ class ClientProtocol:
         if self.outbox.tick(self.frames, now_s):
             self.ping(now_s)
         if self.session.session_id and (count := self.acks.overdue()):
-            self.frames.append(ack_frame(count))
+            self.turns.acknowledge(count, self.frames, now_s)
 
     @property
     def asked_s(self) -> float:
@@ -165,14 +180,17 @@ class ClientProtocol:
             client_ms = int(now_s * 1000)
             self._pings.append((client_ms, now_s))
             self.frames.append(ping_frame(client_ms))
+            self.budget.spend()
 
     def take_batch(self, now_s: float) -> Batch | None:
         """Returns what has to be stored before anything follows from it, if there is anything.
 
         Batches are committed in the order in which they were taken.
         """
-        self.outbox.pump(self.frames, now_s)
-        self.frames += self.watches.take_frames()
+        self.turns.let_out(self.frames, now_s)
+        watching = self.watches.take_frames()
+        self.budget.spend(len(watching))
+        self.frames += watching
         batch = self.outbox.batch
         if batch.is_empty():
             return None
@@ -206,16 +224,18 @@ class ClientProtocol:
         self.acks.owe(batch.history_ids)
         # An Ack counts from Welcome, so that one of an earlier connection would be a lie on this one.
         if batch.generation == self._generation and self.session.session_id:
-            self._acknowledge(batch)
+            self._acknowledge(batch, now_s)
 
-    def _acknowledge(self, batch: Batch) -> None:
+    def _acknowledge(self, batch: Batch, now_s: float) -> None:
         if batch.is_caught_up:
             self.changes.append(CaughtUp())
         if batch.count and (count := self.acks.stored(batch.items, batch.count, is_sync=batch.is_sync)):
-            self.frames.append(ack_frame(count))
+            self.turns.acknowledge(count, self.frames, now_s)
         # An id means nothing to an edge before it has sent what the log has of it.
         if not self._is_sync:
-            self.frames += map(ack_ids_frame, self.acks.take_ids())
+            named = [ack_ids_frame(ids) for ids in self.acks.take_ids()]
+            self.budget.spend(len(named))
+            self.frames += named
 
     def _on_welcome(self, welcome: server_frame_pb2.Welcome, now_s: float) -> None:
         self.session = Session(welcome.session_id, self._edge, welcome.heartbeat_ms)

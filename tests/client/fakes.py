@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 from chappe.api.edge.v1.client_frame_pb2 import SignedHello
+from chappe.client.budget import UNLIMITED, FrameRate
 from chappe.client.changes import Change, MessageArrived, SendRefused, Sent
 from chappe.client.destination import Destination
 from chappe.client.device import signed_hello
@@ -73,8 +74,13 @@ class Desk:
     """One device at work: a core, its store, an edge, and everything that its application was shown."""
 
     def __init__(
-        self, store: DeviceStore | None = None, edge: ModelEdge | None = None, recorder: Recorder | None = None
+        self,
+        store: DeviceStore | None = None,
+        edge: ModelEdge | None = None,
+        recorder: Recorder | None = None,
+        rate: FrameRate = UNLIMITED,
     ) -> None:
+        self.rate = rate
         self.clock = ToldClock()
         self.dice = Dice()
         self.store = store or LeanStore()
@@ -87,7 +93,7 @@ class Desk:
     def start(self) -> None:
         """Starts a core on what the store holds; what an earlier one had not stored is gone."""
         seams = Seams(self.clock, self.dice)
-        self.core = ClientProtocol(ME, DEVICE, self.store.load(), seams, self.recorder)
+        self.core = ClientProtocol(ME, DEVICE, self.store.load(), seams, self.recorder, self.rate)
         self.is_connected = False
         self.edge.frames.clear()
 

@@ -165,7 +165,7 @@ async def test_another_edge_takes_the_session_on() -> None:
 @pytest.fixture
 def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the engine look at its clock as often as the clock of these tests moves."""
-    monkeypatch.setattr("chappe.client.engine.TICK_S", 0.002)
+    monkeypatch.setattr("chappe.client.alarms.TICK_S", 0.002)
 
 
 @pytest.mark.usefixtures("quick_ticks")
