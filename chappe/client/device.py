@@ -54,12 +54,16 @@ class DeviceKey:
 
     def link_proof(self, code: str) -> bytes:
         """Signs a link code; as it was typed or as it was shown, the signature is the same."""
-        plain = "".join(letter for letter in code.upper() if letter.isalnum())
-        return self._key.sign(b"chappe-link/1\0" + plain.encode("ascii", "replace"))
+        return self._key.sign(b"chappe-link/1\0" + plain_code(code).encode("ascii", "replace"))
 
     def sign(self, data: bytes) -> bytes:
         """Signs anything else that a contract names."""
         return self._key.sign(data)
+
+
+def plain_code(code: str) -> str:
+    """Returns a link code as it is signed, however it was typed."""
+    return "".join(letter for letter in code.upper() if letter.isalnum())
 
 
 class Device(NamedTuple):

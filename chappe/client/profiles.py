@@ -2,18 +2,25 @@
 
 `key.pem` (the credential; never leaves the machine), `profile.json` (who and where; written last, so that a folder
 without it is no profile), `token.json` (an access token for a quarter of an hour), `store.db` (messages and outbox).
+`pending.json` is there while a profile is being made; when it says who the device is, it is the profile, and whoever
+holds the folder next puts the rest in its place.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Self
 
 from chappe.client.device import Device, DeviceKey
 from chappe.client.errors import ProfileError, ProfileInUseError
+from chappe.client.pending import FILE as _PENDING
+from chappe.client.pending import Pending, read_pending, write_pending
+from chappe.client.private_file import write_private
 from chappe.client.tokens import Token
 
 _KEY = "key.pem"
@@ -72,10 +79,11 @@ class Profile:
             ProfileInUseError: Another process holds it.
         """
         folder = folder_of(profile)
-        about = read_about(folder)
+        read_about(folder)
         lock = _hold(folder)
         try:
-            key = read_key(folder)
+            _put_in_place(folder)
+            about, key = read_about(folder), read_key(folder)
         except ProfileError:
             lock.close()
             raise
@@ -89,17 +97,13 @@ class Profile:
             ProfileError: The folder cannot be written.
             ProfileInUseError: Another process holds it.
         """
-        folder = folder_of(profile)
+        draft = Draft.hold(profile)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = _hold(folder)
-            for name in (_ABOUT, _TOKEN, _STORE, f"{_STORE}-wal", f"{_STORE}-shm"):
-                (folder / name).unlink(missing_ok=True)
-            _write_private(folder / _KEY, key.to_pem())
-            _write_private(folder / _ABOUT, json.dumps(asdict(about), indent=2).encode())
-        except OSError as error:
-            raise ProfileError(f"the profile in {folder} cannot be written: {error}") from error
-        return cls(folder, about, key, lock)
+            draft.become(about, key)
+        except ProfileError:
+            draft.close()
+            raise
+        return cls(draft.folder, about, key, draft.lock)
 
     def token(self) -> Token | None:
         """Returns the access token that was kept, if there is one."""
@@ -115,11 +119,76 @@ class Profile:
             if token is None:
                 (self.folder / _TOKEN).unlink(missing_ok=True)
             else:
-                _write_private(self.folder / _TOKEN, json.dumps(token._asdict()).encode())
+                write_private(self.folder / _TOKEN, json.dumps(token._asdict()).encode())
 
     def close(self) -> None:
         """Lets another process hold the profile."""
         self._lock.close()
+
+
+class Draft:
+    """A profile that is being made, in a folder that this process holds; a context manager.
+
+    What stood there before stays until the new one takes its place, all at once.
+    """
+
+    def __init__(self, folder: Path, lock: IO[str]) -> None:
+        self.folder = folder
+        self.lock = lock
+
+    @classmethod
+    def hold(cls, profile: str | Path) -> Self:
+        """Holds the folder of a profile, and makes it if there is none.
+
+        Raises:
+            ProfileError: The folder cannot be written.
+            ProfileInUseError: Another process holds it.
+        """
+        folder = folder_of(profile)
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = _hold(folder)
+        try:
+            _put_in_place(folder)
+        except ProfileError:
+            lock.close()
+            raise
+        return cls(folder, lock)
+
+    @property
+    def pending(self) -> Pending | None:
+        """What an earlier process asked for in vain."""
+        return read_pending(self.folder)
+
+    def keep(self, asked: Pending) -> None:
+        """Keeps what is asked for, on the disk.
+
+        Raises:
+            ProfileError: The folder cannot be written.
+        """
+        with _writing(self.folder):
+            write_pending(self.folder, asked)
+
+    def become(self, about: About, key: DeviceKey) -> None:
+        """Makes this the profile, in place of what was there.
+
+        Raises:
+            ProfileError: The folder cannot be written.
+        """
+        self.keep(Pending(key=key, about=asdict(about)))
+        _put_in_place(self.folder)
+
+    def close(self) -> None:
+        """Lets another process hold the folder."""
+        self.lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def read_about(folder: Path) -> About:
@@ -128,10 +197,11 @@ def read_about(folder: Path) -> About:
     Raises:
         ProfileError: There is none, or it is damaged.
     """
-    if not (folder / _ABOUT).exists():
+    made = _made(folder)
+    if made is None and not (folder / _ABOUT).exists():
         raise ProfileError(f"there is no profile in {folder}; register or link it first")
     try:
-        fields = json.loads((folder / _ABOUT).read_text())
+        fields = json.loads((folder / _ABOUT).read_text()) if made is None else made.about or {}
         return About(
             user_id=bytes.fromhex(fields["user_id"]).hex(),
             device_id=int(fields["device_id"]),
@@ -154,8 +224,9 @@ def read_key(folder: Path) -> DeviceKey:
     Raises:
         ProfileError: It is damaged.
     """
+    made = _made(folder)
     try:
-        return DeviceKey.from_pem((folder / _KEY).read_bytes())
+        return DeviceKey.from_pem((folder / _KEY).read_bytes()) if made is None else made.key
     except OSError as error:
         raise _damaged(folder, error) from error
 
@@ -167,12 +238,40 @@ def _damaged(folder: Path, error: Exception) -> ProfileError:
 def profiles(root: Path | None = None) -> list[str]:
     """Returns the names of the profiles on this machine, sorted."""
     folder = root or default_root()
-    return sorted(path.parent.name for path in folder.glob(f"*/{_ABOUT}"))
+    return sorted(path.name for path in folder.glob("*") if exists(path))
 
 
 def exists(profile: str | Path) -> bool:
     """Tells whether there is such a profile."""
-    return (folder_of(profile) / _ABOUT).exists()
+    folder = folder_of(profile)
+    return (folder / _ABOUT).exists() or _made(folder) is not None
+
+
+def _made(folder: Path) -> Pending | None:
+    """Returns a profile that was made and is not in its place yet."""
+    found = read_pending(folder)
+    return None if found is None or found.about is None else found
+
+
+def _put_in_place(folder: Path) -> None:
+    """Takes away what was there before a profile that was made; may be repeated from any point."""
+    made = _made(folder)
+    if made is None:
+        return
+    with _writing(folder):
+        for name in (_TOKEN, _STORE, f"{_STORE}-wal", f"{_STORE}-shm"):
+            (folder / name).unlink(missing_ok=True)
+        write_private(folder / _KEY, made.key.to_pem())
+        write_private(folder / _ABOUT, json.dumps(made.about, indent=2).encode())
+        (folder / _PENDING).unlink()
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ProfileError(f"the profile in {folder} cannot be written: {error}") from error
 
 
 def _hold(folder: Path) -> IO[str]:
@@ -199,13 +298,3 @@ def _hold(folder: Path) -> IO[str]:
         lock.close()
         raise ProfileError(f"the profile in {folder} cannot be held: {error}; is the disk full?") from error
     return lock
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Writes a file that only its owner reads, wholly or not at all."""
-    draft = path.with_suffix(".new")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from chappe.api.identity.v1 import device_service_pb2, registration_service_pb2
 from chappe.client.connection import addresses_of
-from chappe.client.device import Device, DeviceKey
+from chappe.client.device import Device, DeviceKey, plain_code
 from chappe.client.door import Door
-from chappe.client.errors import NotConnectedError, ProfileError
+from chappe.client.errors import NotConnectedError, ProfileError, RefusedError
 from chappe.client.methods import CHECK_VERIFICATION, LINK_DEVICE, REGISTER_ACCOUNT, START_VERIFICATION
-from chappe.client.profiles import About, Profile, exists
+from chappe.client.pending import Pending
+from chappe.client.profiles import About, Draft, exists
 from chappe.client.seams import system_seams
 
 PLATFORM = "python"
@@ -29,6 +30,25 @@ async def enrol(door: Door, phone_number: str, name: str, ask_code: AskCode | No
         RefusedError: A number, a code or a name was refused.
         ProfileError: A code is needed and there is nobody to ask.
     """
+    return await _make_account(door, await _verified(door, phone_number, ask_code), DeviceKey.generate(), name)
+
+
+async def join(door: Door, code: str, key: DeviceKey | None = None) -> Device:
+    """Returns a new device of the account that gave out a link code.
+
+    Raises:
+        RefusedError: The code is not one, or the account has enough devices.
+    """
+    key = key or DeviceKey.generate()
+    request = device_service_pb2.LinkDeviceRequest(
+        link_code=code, device_public_key=key.public, platform=PLATFORM, proof=key.link_proof(code)
+    )
+    linked = await door.call(LINK_DEVICE, request)
+    return Device(linked.user_id, linked.device_id, key)
+
+
+async def _verified(door: Door, phone_number: str, ask_code: AskCode | None) -> bytes:
+    """Returns a registration token for a phone number."""
     started = await door.call(
         START_VERIFICATION, registration_service_pb2.StartVerificationRequest(phone_number=phone_number)
     )
@@ -37,32 +57,21 @@ async def enrol(door: Door, phone_number: str, name: str, ask_code: AskCode | No
         CHECK_VERIFICATION,
         registration_service_pb2.CheckVerificationRequest(verification_id=started.verification_id, code=code),
     )
-    key = DeviceKey.generate()
+    return checked.registration_token
+
+
+async def _make_account(door: Door, token: bytes, key: DeviceKey, name: str) -> Device:
     account = await door.call(
         REGISTER_ACCOUNT,
         registration_service_pb2.RegisterAccountRequest(
-            registration_token=checked.registration_token,
+            registration_token=token,
             device_public_key=key.public,
             profile_name=name,
             platform=PLATFORM,
-            proof=key.registration_proof(checked.registration_token),
+            proof=key.registration_proof(token),
         ),
     )
     return Device(account.user_id, account.device_id, key)
-
-
-async def join(door: Door, code: str) -> Device:
-    """Returns a new device of the account that gave out a link code.
-
-    Raises:
-        RefusedError: The code is not one, or the account has enough devices.
-    """
-    key = DeviceKey.generate()
-    request = device_service_pb2.LinkDeviceRequest(
-        link_code=code, device_public_key=key.public, platform=PLATFORM, proof=key.link_proof(code)
-    )
-    linked = await door.call(LINK_DEVICE, request)
-    return Device(linked.user_id, linked.device_id, key)
 
 
 async def register(
@@ -76,6 +85,9 @@ async def register(
 ) -> About:
     """Registers a phone number and makes a profile of its first device.
 
+    The key is on the disk before the account is made: when the answer was lost, or this process was killed, the same
+    again within 5 minutes goes on with it, and asks for no other code.
+
     Args:
         address: Of one edge or several.
         phone_number: As E.164, for example +441632960002.
@@ -85,38 +97,64 @@ async def register(
         is_replacing: A profile that exists is replaced, with all its messages.
 
     Raises:
-        ProfileError: The profile exists already or cannot be written.
+        ProfileError: The profile exists already, is in use, or cannot be written.
         RefusedError: A number, a code or a name was refused.
         NotConnectedError: No edge answers.
     """
     addresses = _prepared(address, profile, is_replacing=is_replacing)
-    async with _any_door(addresses) as door:
-        device = await enrol(door, phone_number, name, ask_code)
-    about = About(
-        user_id=device.user_id.hex(),
-        device_id=device.device_id,
-        phone_number=phone_number,
-        name=name,
-        addresses=tuple(addresses),
-    )
-    Profile.create(profile, about, device.key).close()
+    with Draft.hold(profile) as draft:
+        async with _any_door(addresses) as door:
+            device = await _resumed(door, draft, phone_number, name)
+            if device is None:
+                token = await _verified(door, phone_number, ask_code)
+                key = DeviceKey.generate()
+                draft.keep(Pending(key=key, secret=token.hex(), phone_number=phone_number))
+                device = await _make_account(door, token, key, name)
+        about = About(
+            user_id=device.user_id.hex(),
+            device_id=device.device_id,
+            phone_number=phone_number,
+            name=name,
+            addresses=tuple(addresses),
+        )
+        draft.become(about, device.key)
     return about
 
 
 async def link(address: str | Sequence[str], code: str, *, profile: str | Path, is_replacing: bool = False) -> About:
     """Makes this machine a further device of the account that gave out the code, with a profile of its own.
 
+    The key is on the disk before: when the answer was lost, the same again goes on with it while the code lives.
+
     Raises:
-        ProfileError: The profile exists already or cannot be written.
+        ProfileError: The profile exists already, is in use, or cannot be written.
         RefusedError: The code is not one, or the account has enough devices.
         NotConnectedError: No edge answers.
     """
     addresses = _prepared(address, profile, is_replacing=is_replacing)
-    async with _any_door(addresses) as door:
-        device = await join(door, code)
-    about = About(user_id=device.user_id.hex(), device_id=device.device_id, addresses=tuple(addresses))
-    Profile.create(profile, about, device.key).close()
+    with Draft.hold(profile) as draft:
+        asked = draft.pending
+        if asked is None or asked.phone_number or asked.secret != plain_code(code):
+            asked = Pending(key=DeviceKey.generate(), secret=plain_code(code))
+            draft.keep(asked)
+        async with _any_door(addresses) as door:
+            device = await join(door, code, asked.key)
+        about = About(user_id=device.user_id.hex(), device_id=device.device_id, addresses=tuple(addresses))
+        draft.become(about, device.key)
     return about
+
+
+async def _resumed(door: Door, draft: Draft, phone_number: str, name: str) -> Device | None:
+    """Returns the device that was asked for before, by a process that did not get the answer; None for none."""
+    asked = draft.pending
+    if asked is None or asked.phone_number != phone_number:
+        return None
+    try:
+        return await _make_account(door, bytes.fromhex(asked.secret), asked.key, name)
+    except RefusedError as error:
+        if error.reason != "INVALID_REGISTRATION_TOKEN":
+            raise
+        return None
 
 
 def _prepared(address: str | Sequence[str], profile: str | Path, *, is_replacing: bool) -> list[str]:
