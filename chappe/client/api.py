@@ -133,9 +133,9 @@ class Client(Acts, Keeping):
     async def stored_history(self, chat: Named, *, limit: int = 50, before: bytes = b"") -> list[Message]:
         """Returns messages of a chat from the local store, newest first."""
         where = await self.destination(chat)
-        await self._host.expire()
+        now_ms = await self._host.expire()
         stored = await self._host.in_store(self._host.store.messages, where.conversation_id, before, limit)
-        return [from_store(message, self.user_id) for message in stored]
+        return [from_store(message, self.user_id) for message in stored if not message.is_past(now_ms)]
 
     async def notices(self, chat: Named, *, since_ms: int = 0) -> list[GroupChanged]:
         """Returns what happened to a group, as far as this device was told; none for a chat with a person.
@@ -171,11 +171,12 @@ class Client(Acts, Keeping):
 
     async def stored_chats(self, *, limit: int = 50, is_archived: bool = False) -> list[Chat]:
         """Returns the newest chats from the local store, in the order of `chats`; counts at most 100 unread."""
-        await self._host.expire()
+        now_ms = await self._host.expire()
         store, found = self._host.store, list[Chat]()
         for kept in await self._host.in_store(store.chats):
             if bool(kept.is_archived) is is_archived and len(found) < limit:
                 newest = await self._host.in_store(store.messages, kept.conversation_id, b"", _MOST_UNREAD)
+                newest = [message for message in newest if not message.is_past(now_ms)]
                 is_past = not kept.peer_id and await self._remembered.is_past(kept.conversation_id)
                 found.append(replace(from_local(kept, newest, self.user_id), is_past=is_past))
         return found

@@ -140,9 +140,9 @@ class Host:
                 await self._parts.seams.clock.sleep(error.retry_after_ms / 1000)
         return await self._call_through(method, question)
 
-    async def expire(self) -> None:
-        """Removes from the local store what has disappeared by now, and tells of it."""
-        await (await self._current()).expire()
+    async def expire(self) -> int:
+        """Removes from the local store what has disappeared, and tells of it; returns until when nothing is shown."""
+        return await (await self._current()).expire()
 
     def show(self, event: Event) -> None:
         """Takes an event of the link."""

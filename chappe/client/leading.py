@@ -1,9 +1,10 @@
 """The link of the process that leads a profile: the engine and the connection, for itself and for those who follow."""
 
 import asyncio
+import logging
 from collections.abc import Generator, Hashable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from chappe.client.changes import CaughtUp, Change, CountsDue, Disconnected, Resynced, SendRefused, Sent
@@ -33,6 +34,8 @@ from chappe.client.views import Event
 
 EXPIRY_S = 1.0
 """How often the local store is looked through for what has disappeared."""
+
+_log = logging.getLogger(__name__)
 
 OWN = "own"
 """The seat of the process that leads; those of the others are their guests."""
@@ -116,11 +119,12 @@ class Leading:
             raise self._end
         return await call_bytes(self._engine.call, method, payload)
 
-    async def expire(self) -> None:
-        """Removes from the local store what has disappeared by now, and tells of it."""
-        now_ms = self._engine.core.clock.estimate_ms(self._parts.seams.clock.monotonic_s())
-        for change in await self._keep.in_store(self._keep.store.expire, now_ms):
+    async def expire(self) -> int:
+        """Removes from the local store what has certainly disappeared by now, and tells of it; returns the time."""
+        clock, now_s = self._engine.core.clock, self._parts.seams.clock.monotonic_s()
+        for change in await self._keep.in_store(self._keep.store.expire, clock.certain_ms(now_s)):
             self._show(change)
+        return clock.estimate_ms(now_s)
 
     def watch(self, user_ids: frozenset[bytes], seat: Hashable = OWN) -> None:
         """Asks to be told how people are, for one of the processes."""
@@ -210,7 +214,14 @@ class Leading:
 
 
 async def _keep_expiring(leading: Leading, clock: Clock) -> None:
-    with suppress(StoreError):
-        while True:
+    is_failing = False
+    while True:
+        try:
             await leading.expire()
-            await clock.sleep(EXPIRY_S)
+            is_failing = False
+        except StoreError as error:
+            # Another process may be writing for long, or the disk be full for now.
+            if not is_failing:
+                _log.warning("what has disappeared is not removed for now: %s", error)
+            is_failing = True
+        await clock.sleep(EXPIRY_S)

@@ -78,8 +78,12 @@ class Link(Protocol):
         """
         ...
 
-    async def expire(self) -> None:
-        """Removes from the local store what has disappeared by now."""
+    async def expire(self) -> int:
+        """Removes from the local store what has certainly disappeared by now.
+
+        Returns:
+            By which time, Unix milliseconds, what is still there is not to be shown; zero when the link does not know.
+        """
         ...
 
     def watch(self, user_ids: frozenset[bytes]) -> None:

@@ -50,6 +50,7 @@ class ServerClock:
     def __init__(self, wall_ms: int, now_s: float) -> None:
         """Starts with the machine's own time, which is all there is before the first answer."""
         self._offset_ms = wall_ms - now_s * 1000
+        self._is_known = False
         self._least_ms = -math.inf
         self._samples: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
 
@@ -57,10 +58,20 @@ class ServerClock:
         """Returns the server's time in Unix milliseconds."""
         return int(now_s * 1000 + max(self._offset_ms, self._least_ms))
 
+    def certain_ms(self, now_s: float) -> int:
+        """Returns what time it is on the server at least: what is thrown away by a clock nobody brings back.
+
+        Before the first answer that is what the ledger has accepted, since the machine's own time may be ahead.
+        """
+        if self._is_known:
+            return self.estimate_ms(now_s)
+        return 0 if math.isinf(self._least_ms) else int(now_s * 1000 + self._least_ms)
+
     def sample(self, sent_s: float, received_s: float, server_ms: int) -> None:
         """Learns from one question and its answer."""
         if server_ms < _MIN_TIME_MS:
             return
+        self._is_known = True
         trip_s, offset_ms = received_s - sent_s, server_ms - (sent_s + received_s) * 500
         if self._samples:
             best_trip_s, best_ms = min(self._samples)
@@ -77,6 +88,7 @@ class ServerClock:
         """Forgets everything: the ledger says that the estimate was wrong."""
         if server_ms >= _MIN_TIME_MS:
             self._samples.clear()
+            self._is_known = True
             self._least_ms = -math.inf
             self._offset_ms = server_ms - now_s * 1000
 

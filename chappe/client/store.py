@@ -122,6 +122,10 @@ class StoredMessage(NamedTuple):
     reactions: tuple[StoredReaction, ...] = ()
     """The newest first."""
 
+    def is_past(self, now_ms: int) -> bool:
+        """Tells whether it has disappeared at this time."""
+        return 0 < self.expires_ms <= now_ms
+
 
 class LocalChat(NamedTuple):
     """A conversation as the local store keeps it."""

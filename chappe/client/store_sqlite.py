@@ -253,6 +253,9 @@ class SqliteStore:
             for group_id, number in batch.asked:
                 self._writer.groups.mark_asked(group_id, number)
             self.rebuilds.write(batch)
+            if batch.is_caught_up:
+                # The server has just said what time it is, and what came before is about to be shown.
+                changes += self._writer.expire(batch.now_ms)
             if batch.cursor is not None:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (batch.cursor,))
         return changes

@@ -13,10 +13,13 @@ from chappe.api.type.v1 import error_reason_pb2 as reasons
 from chappe.client import methods
 from chappe.client.acts import MOST_FORWARDS
 from chappe.client.api import Client
+from chappe.client.changes import LogChange
 from chappe.client.content import SUITE_NONE, Said, encode
-from chappe.client.errors import NotConnectedError, RefusedError
+from chappe.client.errors import NotConnectedError, RefusedError, StoreError
 from chappe.client.parts import ClientParts
-from chappe.client.views import ChatChanged, Deleted, Edited, Expired, Message, Reacted, Reaction
+from chappe.client.seams import Seams, SystemClock, SystemRandomness
+from chappe.client.store_sqlite import SqliteStore
+from chappe.client.views import ChatChanged, Deleted, Edited, Expired, Message, Online, Reacted, Reaction
 from tests.client.model_edge import CONVERSATION, ME, PEER, message_item
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_api import edge, folder, hello_item, me, next_of
@@ -217,6 +220,70 @@ async def test_what_has_disappeared_vanishes_and_is_told(edge: SocketEdge, me: C
 
     assert expired.message_id == item.message.message_id
     assert await me.stored_history(PEER) == []
+
+
+class FastWall(SystemClock):
+    """The clock of a machine that is a year ahead."""
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + 365 * 86_400_000
+
+
+async def test_a_machine_whose_clock_is_ahead_removes_nothing_before_it_knows_the_time_of_the_server(
+    edge: SocketEdge, folder: Path
+) -> None:
+    edge.model.now_ms = SystemClock().wall_ms()
+    item = hello_item(1, "for a day")
+    item.message.expires_ms = edge.model.now_ms + 86_400_000
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        edge.model.log.append(item)
+        # With a cursor behind it, so that the log does not tell it again.
+        edge.push(cursor=1)
+        await next_of(me, Message)
+
+    parts = ClientParts(may_start_offline=True, seams=Seams(FastWall(), SystemRandomness()))
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        shown_offline = await me.stored_history(PEER)
+        chats_offline = await me.stored_chats()
+    async with chappe_client.connect(edge.address, profile=folder, parts=parts) as me:
+        await next_of(me, Online)
+        shown = await me.stored_history(PEER)
+
+    assert (shown_offline, chats_offline[0].last_message) == ([], None)
+    assert [message.text for message in shown] == ["for a day"]
+
+
+async def test_what_has_disappeared_unseen_is_not_shown_by_the_next_process(edge: SocketEdge, folder: Path) -> None:
+    edge.model.now_ms = SystemClock().wall_ms()
+    brief, lasting = hello_item(1, "brief"), hello_item(2, "lasting")
+    brief.message.expires_ms = edge.model.now_ms + 60_000
+    async with chappe_client.connect(edge.address, profile=folder):
+        edge.model.log += [brief, lasting]
+        edge.push(2, cursor=2)
+        await until(lambda: edge.model.acked == 2)
+    edge.model.now_ms += 90_000
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert (await next_of(me, Message)).text == "lasting"
+
+
+async def test_what_has_disappeared_is_removed_though_the_store_failed_for_a_moment(
+    edge: SocketEdge, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expire, failures = SqliteStore.expire, [StoreError("database is locked")] * 2
+
+    def fail_at_first(store: SqliteStore, now_ms: int) -> list[LogChange]:
+        if failures:
+            raise failures.pop()
+        return expire(store, now_ms)
+
+    monkeypatch.setattr(SqliteStore, "expire", fail_at_first)
+    monkeypatch.setattr("chappe.client.leading.EXPIRY_S", 0.01)
+    item = hello_item(1, "brief")
+    item.message.expires_ms = edge.model.now_ms + 1_500
+    edge.model.log.append(item)
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert (await next_of(me, Expired)).message_id == item.message.message_id
 
 
 async def test_what_is_done_offline_is_done_with_the_next_session(edge: SocketEdge, folder: Path) -> None:
