@@ -88,7 +88,7 @@ class Host:
     async def stop(self) -> None:
         """Ends the link, finishes what is being stored, and lets go of the profile."""
         await self._tasks.aclose()
-        self.wishes.use(None)
+        self.wishes.lost()
         if self._link is not None:
             await self._link.stop()
             self.feed.end(None)
@@ -154,6 +154,7 @@ class Host:
             self._online.clear()
         elif isinstance(event, WatchRefused):
             self.wishes.refused(event.user_ids)
+        self.wishes.told(event)
         self.feed.put(event)
 
     def ended(self, error: ChappeClientError) -> None:
@@ -178,9 +179,11 @@ class Host:
             if self._end is not None:
                 return
             self._linked.clear()
-            self.wishes.use(None)
             if self._online.is_set():
                 self.show(Offline(edge=self._edge))
+            # Whoever led told it last, and whoever leads next tells only what it is told itself.
+            for event in self.wishes.lost():
+                self.feed.put(event)
             try:
                 await self._use(await self._seat.join())
             except ChappeClientError as error:

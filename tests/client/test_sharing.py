@@ -38,7 +38,7 @@ from chappe.client.hall import SOCKET, Guest
 from chappe.client.link import Link, Stored, Submission
 from chappe.client.looking import Looking
 from chappe.client.outgoing import Outgoing
-from chappe.client.presence_views import Presence, PresenceChanged, TypingChanged, WatchRefused
+from chappe.client.presence_views import Presence, PresenceChanged, TypingChanged, Typist, WatchRefused
 from chappe.client.profiles import About, Profile
 from chappe.client.seat import Seat
 from chappe.client.sharing_codec import error_fields, from_line, to_error, to_line
@@ -46,6 +46,7 @@ from chappe.client.store import Batch
 from chappe.client.store_sqlite import SqliteStore
 from chappe.client.submissions import Submissions
 from chappe.client.views import Message, Offline, Online, Tick, TickChanged
+from chappe.client.wishes import Wishes
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, receipt_item
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_api import PHONE, hello_item, next_of
@@ -283,6 +284,51 @@ async def test_the_wishes_of_all_are_one_and_each_is_told_what_it_asked_for(edge
     assert edge.model.watched == [PEER, CAROL]
 
 
+async def test_what_was_told_of_others_no_longer_holds_when_the_leader_leaves(edge: SocketEdge, shared: Shared) -> None:
+    async with chappe_client.connect(edge.address, profile=shared.folder):
+        follower = await shared.open()
+        await follower.presence.watch(PEER, CAROL)
+        await follower.presence.look_at(PEER)
+        await until(lambda: edge.model.looked_at[-1:] == [[PEER]] and len(edge.model.watched) == 2)
+        say_presence(edge, PEER)
+        say_typing(edge, PEER)
+        told = [await next_of(follower, PresenceChanged), await next_of(follower, TypingChanged)]
+
+    offline = await next_of(follower, Offline)
+    gone = [await next_of(follower, PresenceChanged), await next_of(follower, TypingChanged)]
+
+    assert told[0] == PresenceChanged(user_id=PEER, presence=Presence.ONLINE)
+    assert offline.edge == f"127.0.0.1:{edge.port}"
+    assert gone == [
+        PresenceChanged(user_id=PEER, presence=Presence.UNKNOWN),
+        TypingChanged(conversation_id=CONVERSATION, peer_id=PEER, typists=()),
+    ]
+
+
+def test_what_is_wanted_no_more_is_not_taken_back_with_the_link() -> None:
+    wishes = Wishes()
+    wishes.watch([PEER, CAROL])
+    wishes.look_at([to_person(ME, PEER)])
+    for user_id in (PEER, CAROL):
+        wishes.told(PresenceChanged(user_id=user_id, presence=Presence.ONLINE))
+    wishes.told(TypingChanged(conversation_id=CONVERSATION, peer_id=PEER, typists=(Typist(user_id=PEER),)))
+
+    wishes.unwatch([PEER])
+    wishes.look_at([])
+
+    assert wishes.lost() == [PresenceChanged(user_id=CAROL, presence=Presence.UNKNOWN)]
+    assert wishes.lost() == []
+
+
+def say_typing(edge: SocketEdge, user_id: bytes) -> None:
+    typist = presence_pb2.Typist(user_id=user_id, kind=presence_pb2.TYPING_KIND_TEXT)
+    chat = server_frame_pb2.ConversationTyping(
+        conversation=presence_pb2.ConversationRef(peer_user_id=user_id), typists=[typist]
+    )
+    edge.model.tell(typing_delta=server_frame_pb2.TypingDelta(conversations=[chat]))
+    edge.deliver()
+
+
 def say_presence(edge: SocketEdge, user_id: bytes) -> None:
     one = presence_pb2.UserPresence(user_id=user_id, state=presence_pb2.PRESENCE_STATE_ONLINE)
     edge.model.tell(presence_delta=server_frame_pb2.PresenceDelta(presences=[one]))
@@ -295,13 +341,8 @@ async def test_who_is_typing_is_told_to_whoever_looks_and_typing_passes_through(
     leader, follower = await shared.open(), await shared.open()
     await follower.presence.look_at(PEER)
     await until(lambda: edge.model.looked_at[-1:] == [[PEER]])
-    typist = presence_pb2.Typist(user_id=PEER, kind=presence_pb2.TYPING_KIND_TEXT)
-    chat = server_frame_pb2.ConversationTyping(
-        conversation=presence_pb2.ConversationRef(peer_user_id=PEER), typists=[typist]
-    )
 
-    edge.model.tell(typing_delta=server_frame_pb2.TypingDelta(conversations=[chat]))
-    edge.deliver()
+    say_typing(edge, PEER)
     async with follower.presence.typing(PEER):
         await until(lambda: edge.model.typings)
     await until(lambda: len(edge.model.typings) == 2)
