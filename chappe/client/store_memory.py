@@ -63,6 +63,7 @@ class LeanStore:
         self._ticks = RecentStates(remembered)
         self._delivered = RecentStates(remembered)
         self._readers = RecentStates(remembered)
+        self._read_upto: dict[bytes, bytes] = {}
         self._newest_ms: dict[bytes, int] = {}
         self._accepted_ms = 0
         self._last_minted = b""
@@ -109,11 +110,16 @@ class LeanStore:
             if not item.group_receipt.message_ids:
                 changes.append(ItemArrived(item))
         elif kind == "own_read":
-            changes.append(ReadElsewhere(item.own_read.conversation_id, item.own_read.read_upto))
+            self._read_on(item.own_read, changes)
         elif kind in {"edit", "revoke", "reaction", "group_change"}:
             self._alter(item, changes)
         else:
             changes.append(ItemArrived(item))
+
+    def _read_on(self, read: item_pb2.OwnReadEvent, changes: list[LogChange]) -> None:
+        if read.read_upto > self._read_upto.get(read.conversation_id, b""):
+            self._read_upto[read.conversation_id] = read.read_upto
+            changes.append(ReadElsewhere(read.conversation_id, read.read_upto))
 
     def _count(self, receipt: item_pb2.GroupReceiptEvent) -> Iterable[GroupTickRaised]:
         for raised in counted(receipt):

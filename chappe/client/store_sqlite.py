@@ -55,6 +55,7 @@ ON CONFLICT (conversation_id) DO UPDATE
 SET last_message_id = max(last_message_id, excluded.last_message_id), read_upto = max(read_upto, excluded.read_upto),
     peer_id = CASE WHEN length(peer_id) = 0 THEN excluded.peer_id ELSE peer_id END
 """
+_READ_UPTO = "SELECT read_upto FROM conversations WHERE conversation_id = ?"
 # A message that comes with a newer edit than this device was told of has its content already.
 _MESSAGE_COLUMNS = """
 SELECT m.message_id, m.conversation_id, m.sender_id, m.sender_device_id, m.recipient_id, m.accepted_ms,
@@ -118,9 +119,7 @@ class _Writer:
         elif kind == "receipt":
             self._raise_ticks(item.receipt, changes)
         elif kind == "own_read":
-            read = item.own_read
-            self._keep_conversation(read.conversation_id, b"", b"", read.read_upto)
-            changes.append(ReadElsewhere(read.conversation_id, read.read_upto))
+            self._read_on(item.own_read, changes)
         elif not self.altering.apply(item, changes) and not self.groups.apply(item, changes):
             changes.append(ItemArrived(item))
 
@@ -158,6 +157,12 @@ class _Writer:
         peer_id = b"" if message.group_id else message.recipient_user_id if is_mine else message.sender_user_id
         self._keep_conversation(message.conversation_id, peer_id, message.message_id, b"")
         return True
+
+    def _read_on(self, read: item_pb2.OwnReadEvent, changes: list[LogChange]) -> None:
+        row = self._db.execute(_READ_UPTO, (read.conversation_id,)).fetchone()
+        if row is None or row[0] < read.read_upto:
+            self._keep_conversation(read.conversation_id, b"", b"", read.read_upto)
+            changes.append(ReadElsewhere(read.conversation_id, read.read_upto))
 
     def _keep_own(self, message: item_pb2.MessageEvent, changes: list[LogChange]) -> None:
         if message.group_id and message.sender_user_id == self._user_id:

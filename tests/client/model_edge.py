@@ -40,6 +40,12 @@ def receipt_item(number: int, message_ids: list[bytes], state: int = 2) -> item_
     return item_pb2.Item(position=number.to_bytes(16, "big"), receipt=receipt)
 
 
+def read_item(number: int, read_upto: bytes) -> item_pb2.Item:
+    """Returns the event that another device of the user has read the chat up to a message."""
+    read = item_pb2.OwnReadEvent(conversation_id=CONVERSATION, read_upto=read_upto)
+    return item_pb2.Item(position=number.to_bytes(16, "big"), own_read=read)
+
+
 class Refusal(NamedTuple):
     """What a send is answered with."""
 

@@ -12,14 +12,33 @@ from chappe.api.edge.v1 import item_pb2, server_frame_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
 from chappe.client.acks import LATE_ACKS
 from chappe.client.calls import Outcome
-from chappe.client.changes import CaughtUp, Disconnected, GoingAway, ItemArrived, Resynced, TickRaised, Welcomed
+from chappe.client.changes import (
+    CaughtUp,
+    Disconnected,
+    GoingAway,
+    ItemArrived,
+    ReadElsewhere,
+    Resynced,
+    TickRaised,
+    Welcomed,
+)
 from chappe.client.errors import NotConnectedError, ProtocolError, RefusedError
 from chappe.client.mint import time_ms_of
 from chappe.client.store_memory import LeanStore
 from chappe.client.store_sqlite import SqliteStore
 from chappe.testing.history import HistoryWriter, actor_of, read_history
 from tests.client.fakes import Desk, Notes
-from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, ModelEdge, frame, message_item, receipt_item
+from tests.client.model_edge import (
+    CONVERSATION,
+    DEVICE,
+    ME,
+    PEER,
+    ModelEdge,
+    frame,
+    message_item,
+    read_item,
+    receipt_item,
+)
 
 OPS = {"connect", "disconnect", "send", "stored", "apply", "ack", "read", "tick"}
 
@@ -392,6 +411,20 @@ def test_ticks_only_rise(desk: Desk) -> None:
     desk.settle()
 
     assert [(tick.message_id, tick.state) for tick in desk.of(TickRaised)] == [(ids[0], 3)]
+
+
+def test_what_was_read_elsewhere_is_told_once_and_only_when_it_is_more(desk: Desk) -> None:
+    upto = [message_item(number).message.message_id for number in (1, 2, 3)]
+    desk.edge.log += [read_item(number, upto[read]) for number, read in enumerate((1, 0, 1, 2), 1)]
+    desk.edge.push(0, 4)
+    desk.settle()
+    desk.drop()
+
+    desk.connect()
+    desk.settle()
+
+    assert desk.of(ReadElsewhere) == [ReadElsewhere(CONVERSATION, upto[1]), ReadElsewhere(CONVERSATION, upto[2])]
+    assert desk.edge.acked == 4
 
 
 def test_receipts_are_acknowledged_with_what_comes_next(desk: Desk) -> None:
