@@ -112,6 +112,9 @@ class Client(Acts, Keeping):
     async def events(self) -> AsyncGenerator[Event]:
         """Yields what happens, each message once; first those that came while nobody listened. For one reader.
 
+        One counts as had once the next is asked for or the loop is left. Whoever may be cancelled while showing one, as
+        by a timeout, and would see it again, closes the events itself: `async with aclosing(me.events()) as events`.
+
         Raises:
             SessionEndedError: An edge does not want this device any more.
             StoreError: The local store failed.

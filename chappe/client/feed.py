@@ -23,7 +23,8 @@ Entry = Message | GroupChanged
 class Feed:
     """Gives out every message and every notice of a group once, those first that came while nobody was listening.
 
-    One counts as had once the application asks for the next event: who is killed while showing one sees it again.
+    One counts as had once the application asks for the next event, or leaves the loop: who is killed or cancelled while
+    showing one, as by a timeout, sees it again.
     """
 
     def __init__(self, store: LocalStore, in_store: InStore, view: Callable[[StoredMessage], Message]) -> None:
@@ -31,7 +32,8 @@ class Feed:
         self._in_store = in_store
         self._view = view
         self._events: deque[Event] = deque()
-        self._stored: deque[Entry] = deque()
+        self._stored: deque[Event] = deque()
+        """What comes first: from the store, and what was not shown to its end."""
         self._replayed: set[tuple[bytes, int]] = set()
         self._is_behind = True
         """Something is in the store that is not in memory."""
@@ -69,10 +71,17 @@ class Feed:
             event = await self._next()
             if event is None:
                 return
+            is_cancelled = _cancellation()
             try:
                 yield event
-            finally:
-                await self._mark_seen(event)
+            except GeneratorExit:
+                if is_cancelled():
+                    # It was not shown to its end.
+                    self._stored.appendleft(event)
+                else:
+                    await self._mark_seen(event)
+                raise
+            await self._mark_seen(event)
 
     async def _next(self) -> Event | None:
         while True:
@@ -110,7 +119,7 @@ class Feed:
         entries = in_order(map(self._view, stored), notices)
         self._stored.extend(entries[:_PAGE])
         held = {_key(event) for event in self._events if isinstance(event, Entry)}
-        self._replayed = (self._replayed & held) | {_key(entry) for entry in self._stored}
+        self._replayed = (self._replayed & held) | {_key(entry) for entry in entries[:_PAGE]}
         if len(entries) >= _PAGE:
             self._is_behind = True
 
@@ -120,10 +129,11 @@ class Feed:
         return self._store.unseen(_PAGE), notices
 
     async def _mark_seen(self, event: Event) -> None:
+        # It was shown: whoever gives up waiting meanwhile does not take that back.
         if isinstance(event, Message):
-            await self._in_store(self._store.mark_seen, [event.message_id])
+            await asyncio.shield(self._in_store(self._store.mark_seen, [event.message_id]))
         elif isinstance(event, GroupChanged):
-            await self._in_store(self._store.groups.mark_seen, event.group_id, event.version)
+            await asyncio.shield(self._in_store(self._store.groups.mark_seen, event.group_id, event.version))
 
 
 def in_order(messages: Iterable[Message], notices: Iterable[GroupChanged]) -> list[Entry]:
@@ -136,6 +146,13 @@ def in_order(messages: Iterable[Message], notices: Iterable[GroupChanged]) -> li
 def moment_ms(entry: Entry) -> int:
     """Returns when something happened, by the clock of the servers."""
     return entry.accepted_ms if isinstance(entry, Message) else entry.changed_ms
+
+
+def _cancellation() -> Callable[[], bool]:
+    """Returns what tells whether the task that has just asked for an event was cancelled since."""
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    return lambda: task is not None and (task.cancelled() or task.cancelling() > before)
 
 
 def _key(entry: Entry) -> tuple[bytes, int]:

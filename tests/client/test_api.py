@@ -2,7 +2,9 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,6 +137,82 @@ async def test_who_gives_up_while_the_store_is_read_is_told_everything_later(edg
         message = await next_of(me, Message)
 
     assert message.text == "while nobody listened"
+
+
+async def test_what_was_being_shown_when_the_time_was_over_is_told_again(edge: SocketEdge, me: Client) -> None:
+    edge.model.log += [hello_item(number, f"{number}") for number in range(1, 4)]
+    edge.push(3)
+    shown: list[str] = []
+
+    async def show_slowly() -> None:
+        async with asyncio.timeout(None) as limit, aclosing(me.events()) as events:
+            async for event in events:
+                if isinstance(event, Message):
+                    shown.append(event.text)
+                if shown[-1:] == ["2"]:
+                    limit.reschedule(0.0)
+                    await asyncio.sleep(60)
+
+    await until(lambda: edge.model.acked == 3)
+    with pytest.raises(TimeoutError):
+        await show_slowly()
+
+    assert shown == ["1", "2"]
+    assert [(await next_of(me, Message)).text for _ in range(2)] == ["2", "3"]
+
+
+async def test_what_was_being_shown_when_its_reader_was_cancelled_is_told_again_also_if_the_store_has_it_not(
+    edge: SocketEdge, me: Client
+) -> None:
+    async def show_slowly() -> None:
+        async with aclosing(me.events()) as events:
+            async for event in events:
+                if isinstance(event, TickChanged):
+                    is_showing.set()
+                    await asyncio.sleep(60)
+
+    is_showing = asyncio.Event()
+    reading = asyncio.create_task(show_slowly())
+    message = await me.send(PEER, "hello")
+    edge.model.log.append(receipt_item(1, [message.message_id], 3))
+    edge.push()
+    await is_showing.wait()
+    reading.cancel()
+    await asyncio.wait([reading])
+
+    assert (await next_of(me, TickChanged)).message_id == message.message_id
+
+
+async def test_what_was_shown_stays_shown_when_the_time_is_over_while_that_is_stored(
+    edge: SocketEdge, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.model.log += [hello_item(number, f"{number}") for number in range(1, 3)]
+    is_stored = threading.Event()
+    mark_seen = SqliteStore.mark_seen
+
+    def mark_late(store: SqliteStore, message_ids: list[bytes]) -> None:
+        is_stored.wait(30)
+        mark_seen(store, message_ids)
+
+    async def show_the_first(me: Client) -> None:
+        async with asyncio.timeout(None) as limit, aclosing(me.events()) as events:
+            async for event in events:
+                if isinstance(event, Message):
+                    # The store's thread is busy, so that what is stored next has not begun when the time is over.
+                    waiting.append(asyncio.create_task(me._host.in_store(is_stored.wait, 30)))
+                    await asyncio.sleep(0)
+                    limit.reschedule(0.0)
+
+    waiting: list[asyncio.Task[bool]] = []
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        monkeypatch.setattr(SqliteStore, "mark_seen", mark_late)
+        with pytest.raises(TimeoutError):
+            await show_the_first(me)
+        is_stored.set()
+        await asyncio.wait(waiting)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert (await next_of(me, Message)).text == "2"
 
 
 async def test_a_message_that_is_sent_offline_leaves_with_the_next_session(edge: SocketEdge, folder: Path) -> None:
