@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
+from chappe.api.type.v1 import receipt_state_pb2
 from chappe.client.engine import Engine
 from chappe.client.errors import RefusedError
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES
@@ -107,6 +108,32 @@ def _items(
         yield item_pb2.Item(message=stored.message)
         for reaction in stored.reactions:
             yield _reaction(stored.message, reaction)
+        if _is_receipted(chat, stored):
+            yield _receipt(chat, stored)
+    if chat.group_id and page.messages:
+        # Counts are asked for like those of which the log tells.
+        news = item_pb2.GroupReceiptEvent(group_id=chat.group_id, recorded_ms=page.messages[0].message.accepted_ms)
+        yield item_pb2.Item(group_receipt=news)
+    if chat.read_upto:
+        read = item_pb2.OwnReadEvent(conversation_id=chat.conversation_id, read_upto=chat.read_upto)
+        yield item_pb2.Item(own_read=read)
+
+
+def _is_receipted(chat: conversation_service_pb2.Conversation, stored: history_service_pb2.StoredMessage) -> bool:
+    """Tells whether the other person of a direct chat has an own message."""
+    is_mine = bool(chat.peer_user_id) and stored.message.sender_user_id != chat.peer_user_id
+    return is_mine and stored.state >= receipt_state_pb2.RECEIPT_STATE_DELIVERED
+
+
+def _receipt(chat: conversation_service_pb2.Conversation, stored: history_service_pb2.StoredMessage) -> item_pb2.Item:
+    receipt = item_pb2.ReceiptEvent(
+        conversation_id=chat.conversation_id,
+        user_id=chat.peer_user_id,
+        message_ids=[stored.message.message_id],
+        states=[stored.state],
+        recorded_ms=stored.read_ms or stored.delivered_ms,
+    )
+    return item_pb2.Item(receipt=receipt)
 
 
 def _reaction(message: item_pb2.MessageEvent, reaction: history_service_pb2.MessageReaction) -> item_pb2.Item:

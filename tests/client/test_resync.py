@@ -12,21 +12,28 @@ from chappe import client as chappe_client
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
-from chappe.client import Client, Message
+from chappe.api.type.v1 import receipt_state_pb2
+from chappe.client import Client, GroupTickChanged, Message, Tick
+from chappe.client.destination import to_person
 from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError, StoreError
 from chappe.client.insisting import LAST_PAUSE_S, Insisting
-from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES
+from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONVERSATIONS, LIST_MESSAGES
 from chappe.client.mint import conversation_of
 from chappe.client.parts import ClientParts
 from chappe.client.seams import Seams, SystemRandomness
 from chappe.client.store_sqlite import SqliteStore
 from tests.client.fakes import Dice, ToldClock
+from tests.client.group_model import GROUP
 from tests.client.model_edge import DEVICE, ME
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_api import hello_item, next_of
 from tests.client.test_connection import HastyClock, until
+from tests.client.test_recounting import count
 
 PEERS = [bytes([number]) * 16 for number in (11, 12, 13)]
+
+DELIVERED = receipt_state_pb2.RECEIPT_STATE_DELIVERED
+READ = receipt_state_pb2.RECEIPT_STATE_READ
 
 Refuse = Callable[[bytes], server_frame_pb2.CallError | None]
 
@@ -56,6 +63,23 @@ class Archive:
     def listings(self) -> int:
         """How often the list of chats was asked for."""
         return self._edge.calls.count(LIST_CONVERSATIONS.name)
+
+    def hold(
+        self,
+        chats: list[conversation_service_pb2.Conversation],
+        pages: dict[bytes, list[history_service_pb2.StoredMessage]],
+    ) -> None:
+        """Has other chats, each with its page by the peer."""
+        listed = conversation_service_pb2.ListConversationsResponse(conversations=chats).SerializeToString()
+
+        def page(payload: bytes) -> bytes:
+            peer = history_service_pb2.ListMessagesRequest.FromString(payload).peer_user_id
+            return history_service_pb2.ListMessagesResponse(messages=pages[peer]).SerializeToString()
+
+        self._edge.answers[LIST_CONVERSATIONS.name] = lambda asked: (
+            b"" if conversation_service_pb2.ListConversationsRequest.FromString(asked).is_archived else listed
+        )
+        self._edge.answers[LIST_MESSAGES.name] = page
 
     def resync(self) -> None:
         """Says that the log cannot be resumed from."""
@@ -198,6 +222,49 @@ async def test_what_was_read_is_not_read_again_before_the_next_resync(
         await until(lambda: archive.listings == 4)
 
     assert listings == 2
+
+
+def said_to(peer: bytes, number: int, *, group_id: bytes = b"") -> item_pb2.MessageEvent:
+    message = hello_item(number, f"to {number}").message
+    message.sender_user_id = ME
+    message.recipient_user_id = peer
+    message.conversation_id = group_id or conversation_of(ME, peer)
+    message.group_id = group_id
+    return message
+
+
+async def test_what_was_read_and_how_far_own_messages_came_is_known_again(
+    edge: SocketEdge, folder: Path, archive: Archive
+) -> None:
+    peer, theirs = PEERS[0], said_by(PEERS[0]).message
+    delivered, read_by_peer = said_to(peer, 21), said_to(peer, 22)
+    to_group = said_to(b"", 23, group_id=GROUP)
+    chats = [
+        conversation_service_pb2.Conversation(
+            conversation_id=conversation_of(ME, peer), peer_user_id=peer, read_upto=theirs.message_id
+        ),
+        conversation_service_pb2.Conversation(conversation_id=GROUP, group_id=GROUP),
+    ]
+    pages = {
+        peer: [
+            history_service_pb2.StoredMessage(message=read_by_peer, state=READ, delivered_ms=5, read_ms=7),
+            history_service_pb2.StoredMessage(message=delivered, state=DELIVERED, delivered_ms=6),
+            history_service_pb2.StoredMessage(message=theirs, state=READ, delivered_ms=3, read_ms=4),
+        ],
+        b"": [history_service_pb2.StoredMessage(message=to_group)],
+    }
+    archive.hold(chats, pages)
+    edge.answers[BATCH_GET_RECEIPTS.name] = count
+
+    async with connect(edge, folder) as me:
+        archive.resync()
+        counted = await next_of(me, GroupTickChanged)
+        history = await me.stored_history(to_person(ME, peer))
+        unread = [chat.unread_count for chat in await me.stored_chats()]
+
+    assert [message.tick for message in history] == [Tick.READ, Tick.DELIVERED, Tick.NONE]
+    assert (counted.message_id, str(counted.counts)) == (to_group.message_id, "delivered to 1/2, read by 0/2")
+    assert unread == [0, 0]
 
 
 class Work:
