@@ -9,6 +9,9 @@ from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedEr
 from chappe.client.frames import call_frame
 from chappe.client.outbox import reason_name
 
+MOST_OPEN = 8
+"""So many calls an edge lets a connection have under way; it refuses others."""
+
 
 class Outcome(NamedTuple):
     """What came of a call: the serialised response, or why there is none."""
@@ -27,8 +30,8 @@ class Calls:
 
     @property
     def are_waiting(self) -> bool:
-        """Whether there are calls that have not left."""
-        return bool(self._waiting)
+        """Whether there are calls that could leave and have not."""
+        return bool(self._waiting) and len(self._open) < MOST_OPEN
 
     def ask(self, method: str, payload: bytes, answer: Callable[[Outcome], None]) -> None:
         """Takes a new call, which leaves when there is room; `answer` is called once."""
@@ -36,7 +39,7 @@ class Calls:
 
     def pump(self, frames: list[bytes], room: int) -> int:
         """Begins the calls for which there is room, and returns how many."""
-        begun = min(len(self._waiting), max(room, 0))
+        begun = min(len(self._waiting), max(room, 0), max(MOST_OPEN - len(self._open), 0))
         frames += [self.begin(*self._waiting.popleft()) for _ in range(begun)]
         return begun
 

@@ -115,6 +115,7 @@ def test_acknowledgements_calls_and_messages_take_turns_when_frames_are_scarce()
     for number in range(20):
         desk.say(b"%d" % number)
         desk.core.calls.ask("a/B", b"", outcomes.append)
+    # What is answered makes room for the next calls.
     desk.settle()
     desk.edge.log.append(message_item(1))
     desk.edge.push(0, 1)

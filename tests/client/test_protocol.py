@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chappe.api.edge.v1 import item_pb2, server_frame_pb2
+from chappe.api.edge.v1 import client_frame_pb2, item_pb2, server_frame_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
 from chappe.client.acks import LATE_ACKS
-from chappe.client.calls import Outcome
+from chappe.client.calls import MOST_OPEN, Outcome
 from chappe.client.changes import (
     CaughtUp,
     Disconnected,
@@ -561,6 +561,23 @@ def test_a_call_gets_its_own_answer(desk: Desk) -> None:
     assert outcomes[0].payload == b"two"
     assert isinstance(outcomes[1].error, RefusedError)
     assert outcomes[1].error.reason == "RATE_LIMITED"
+
+
+def test_no_more_calls_are_under_way_than_an_edge_takes(desk: Desk) -> None:
+    outcomes: list[Outcome] = []
+    for _ in range(MOST_OPEN + 2):
+        desk.core.calls.ask("a/B", b"", outcomes.append)
+    asked: list[int] = []
+    desk.edge.take = lambda data: asked.append(client_frame_pb2.ClientFrame.FromString(data).call.id)  # type: ignore[method-assign]  # an edge that answers later
+    desk.flush()
+    at_first = list(asked)
+
+    for number in at_first[:1]:
+        desk.core.received(frame(call_result=server_frame_pb2.CallResult(id=number)).SerializeToString(), 0.0)
+    desk.flush()
+
+    assert at_first == list(range(1, MOST_OPEN + 1))
+    assert (asked[MOST_OPEN:], len(outcomes)) == ([MOST_OPEN + 1], 1)
 
 
 def test_a_call_without_an_answer_fails_with_the_connection(desk: Desk) -> None:
