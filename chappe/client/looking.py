@@ -30,15 +30,14 @@ class Looking:
         """Takes a wish; returns what is known of those who are new to this process and not new to all."""
         new = user_ids - self._people.get(seat, frozenset())
         self._people[seat] = user_ids
-        self._presences = {user_id: told for user_id, told in self._presences.items() if user_id in self.people}
+        self._forget()
         return [self._presences[user_id] for user_id in sorted(new) if user_id in self._presences]
 
     def look_at(self, seat: Hashable, chats: tuple[Destination, ...]) -> list[TypingChanged]:
         """Takes a wish; returns who is known to be typing in the chats that are new to this process."""
         before = self._chats.pop(seat, ())
         self._chats[seat] = chats
-        open_ids = {chat.conversation_id for chat in self.chats}
-        self._typing = {id_: told for id_, told in self._typing.items() if id_ in open_ids}
+        self._forget()
         new = [chat.conversation_id for chat in chats if chat not in before]
         return [self._typing[id_] for id_ in new if id_ in self._typing]
 
@@ -46,6 +45,7 @@ class Looking:
         """Forgets the wishes of a process."""
         self._people.pop(seat, None)
         self._chats.pop(seat, None)
+        self._forget()
 
     def told(self, event: Event, seats: Sequence[Hashable]) -> list[Hashable]:
         """Takes note of an event; returns which processes it concerns: what is told of others, those who asked."""
@@ -63,6 +63,12 @@ class Looking:
                 return concerned or list(seats)
             case _:
                 return list(seats)
+
+    def _forget(self) -> None:
+        """Forgets what nobody wants to know: of that no more is told, so that it would soon be wrong."""
+        people, open_ids = self.people, {chat.conversation_id for chat in self.chats}
+        self._presences = {user_id: told for user_id, told in self._presences.items() if user_id in people}
+        self._typing = {id_: told for id_, told in self._typing.items() if id_ in open_ids}
 
     def _open_ids(self, seat: Hashable) -> set[bytes]:
         return {chat.conversation_id for chat in self._chats.get(seat, ())}

@@ -473,6 +473,20 @@ def test_who_is_refused_is_wanted_no_more_and_who_has_left_wants_nothing() -> No
     assert looking.people == frozenset()
 
 
+def test_what_was_told_to_whoever_has_left_is_not_told_to_the_next() -> None:
+    looking, chat = Looking(), to_person(ME, PEER)
+    looking.watch("one", frozenset({PEER}))
+    looking.look_at("one", (chat,))
+    looking.told(PresenceChanged(user_id=PEER, presence=Presence.ONLINE), ["one"])
+    typist = Typist(user_id=PEER)
+    looking.told(TypingChanged(conversation_id=CONVERSATION, peer_id=PEER, typists=(typist,)), ["one"])
+
+    looking.leave("one")
+
+    assert looking.watch("two", frozenset({PEER})) == []
+    assert looking.look_at("two", (chat,)) == []
+
+
 def test_the_chat_that_was_opened_last_comes_first() -> None:
     looking = Looking()
     one, two, three = (to_group(bytes([number]) * 16) for number in (1, 2, 3))
