@@ -1,7 +1,7 @@
 """The address book: who is meant by a number or a name, and how a user is called."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -72,6 +72,7 @@ class People:
             raise UnknownPersonError("nobody is named; write the name of a contact, or +number")
         if _PHONE.fullmatch(text):
             return await self._by_number(text)
+        await self._read_changes()
         return self.known(text) or await self._by_fresh_name(text)
 
     async def find(self, name: str) -> bytes:
@@ -80,6 +81,7 @@ class People:
         Raises:
             UnknownPersonError: More than one is meant.
         """
+        await self._read_changes()
         user_id = self.known(name)
         if not user_id and not self._is_listed:
             await self.list()
@@ -122,6 +124,7 @@ class People:
 
     async def list(self) -> list[Contact]:
         """Returns the contacts by phone number."""
+        version: int = await self._in_store(self._store.contacts.unread)
         found: list[Contact] = []
         token = ""
         while True:
@@ -130,8 +133,10 @@ class People:
             found += [_contact(contact) for contact in page.contacts]
             token = page.next_page_token
             if not token:
-                await self._remember(self._person(contact) for contact in found if contact.user_id)
+                await self._remember(_named(self._people, found))
                 self._is_listed = True
+                if version:
+                    await self._in_store(self._store.contacts.mark_read, version)
                 return found
 
     async def add(self, phone_number: str, name: str = "") -> Contact:
@@ -143,7 +148,7 @@ class People:
         request = contact_service_pb2.AddContactRequest(phone_number=phone_number, contact_name=name)
         contact = _contact((await self._calling.call(ADD_CONTACT, request)).contact)
         if contact.user_id:
-            await self._remember([self._person(contact)])
+            await self._remember([_with_contact(self._people.get(contact.user_id), contact)])
         return contact
 
     async def remove(self, phone_number: str) -> None:
@@ -204,9 +209,12 @@ class People:
             raise UnknownPersonError(f"{name!r} is no contact with an account (contacts: {names}); use +number")
         return user_id
 
-    def _person(self, contact: Contact) -> Person:
-        known = self._people.get(contact.user_id, Person(contact.user_id, "", ""))
-        return known._replace(phone_number=contact.phone_number, contact_name=contact.name)
+    async def _read_changes(self) -> None:
+        """Reads the address book when another device has changed it: a name may mean somebody else since."""
+        if await self._in_store(self._store.contacts.unread):
+            # Without an answer, what this device remembers has to do.
+            with suppress(RefusedError, NotConnectedError):
+                await self.list()
 
     async def _remember(self, people: Iterable[Person]) -> None:
         new = [person for person in people if self._people.get(person.user_id) != person]
@@ -217,6 +225,21 @@ class People:
 
 def _contact(contact: contact_service_pb2.Contact) -> Contact:
     return Contact(phone_number=contact.phone_number, name=contact.contact_name, user_id=contact.user_id)
+
+
+def _named(people: Mapping[bytes, Person], contacts: Iterable[Contact]) -> Iterator[Person]:
+    """Yields people as the whole address book calls them: whoever is in it no more is called nothing."""
+    named = {contact.user_id: contact for contact in contacts if contact.user_id}
+    for user_id, contact in named.items():
+        yield _with_contact(people.get(user_id), contact)
+    for user_id, person in people.items():
+        if user_id not in named and person.contact_name:
+            yield person._replace(contact_name="")
+
+
+def _with_contact(person: Person | None, contact: Contact) -> Person:
+    known = person or Person(contact.user_id, "", "")
+    return known._replace(phone_number=contact.phone_number, contact_name=contact.name)
 
 
 def _own_name(person: Person | None) -> str:

@@ -204,6 +204,18 @@ class GroupBook(Protocol):
         ...
 
 
+class ContactBook(Protocol):
+    """Knows whether the address book was changed. Raises StoreError when the place cannot be read or written."""
+
+    def unread(self) -> int:
+        """Returns the version that this device has heard of and not read; zero when it has read the newest."""
+        ...
+
+    def mark_read(self, version: int) -> None:
+        """Takes note that the address book was read, and is at least of this version."""
+        ...
+
+
 class DeviceStore(Protocol):
     """Keeps what the protocol of one device needs.
 
@@ -234,6 +246,11 @@ class LocalStore(DeviceStore, Protocol):
     @property
     def groups(self) -> GroupBook:
         """What the device knows of its groups."""
+        ...
+
+    @property
+    def contacts(self) -> ContactBook:
+        """What the device knows of changes of the address book."""
         ...
 
     def unseen(self, limit: int) -> list[StoredMessage]:

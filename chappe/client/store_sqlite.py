@@ -22,6 +22,7 @@ from chappe.client.changes import (
     Settled,
     TickRaised,
 )
+from chappe.client.contact_shelf import ContactShelf
 from chappe.client.frames import parse_action
 from chappe.client.group_shelf import GroupShelf, GroupWriting
 from chappe.client.mint import time_ms_of
@@ -214,6 +215,8 @@ class SqliteStore:
         """What became of changes that were handed over."""
         self.rebuilds = Rebuilds(self._file)
         """Whether what is older than the log is still to be read."""
+        self.contacts = ContactShelf(self._file)
+        """Whether the address book was changed."""
 
     @property
     def is_blocking(self) -> bool:
@@ -255,6 +258,7 @@ class SqliteStore:
                 self._writer.settle(settled, changes)
             for item in batch.items:
                 self._writer.apply(item, changes, batch.now_ms)
+                self.contacts.hear(item.account)
             for group_id, number in batch.asked:
                 self._writer.groups.mark_asked(group_id, number)
             self.rebuilds.write(batch)

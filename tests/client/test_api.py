@@ -41,7 +41,7 @@ from chappe.client.errors import (
 from chappe.client.parts import ClientParts
 from chappe.client.profiles import About, Profile, folder_of
 from chappe.client.store_sqlite import SqliteStore
-from chappe.client.views import ChatChanged, Message, Offline, Online, SendFailed, Tick, TickChanged
+from chappe.client.views import AccountChanged, ChatChanged, Message, Offline, Online, SendFailed, Tick, TickChanged
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_connection import until
@@ -429,6 +429,53 @@ async def test_people_are_named_by_contact_name_or_number(edge: SocketEdge, me: 
     assert methods.LOOKUP_CONTACTS.name not in edge.calls
     with pytest.raises(UnknownPersonError, match="'carol' is no contact"):
         await me.people.resolve("carol")
+
+
+def name_contacts(edge: SocketEdge, *named: tuple[str, bytes]) -> None:
+    """Lets the address book hold these names."""
+    contacts = [
+        contact_service_pb2.Contact(phone_number=f"+44163296{user_id[0]:04d}", contact_name=name, user_id=user_id)
+        for name, user_id in named
+    ]
+    answer = contact_service_pb2.ListContactsResponse(contacts=contacts).SerializeToString()
+    edge.answers[methods.LIST_CONTACTS.name] = lambda _: answer
+
+
+def change_contacts(edge: SocketEdge, version: int) -> None:
+    """Says in the log that another device has changed the address book."""
+    account = item_pb2.AccountEvent(change=item_pb2.ACCOUNT_CHANGE_CONTACTS, version=version)
+    edge.model.log.append(item_pb2.Item(position=bytes(16), account=account))
+    edge.push(cursor=len(edge.model.log))
+
+
+async def test_a_name_that_another_device_has_given_to_somebody_else_means_the_other(
+    edge: SocketEdge, folder: Path
+) -> None:
+    dave, robert = b"\x04" * 16, b"\x05" * 16
+    name_contacts(edge, ("Bob", PEER), ("Dave", dave))
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert [await me.people.find(name) for name in ("Bob", "Dave")] == [PEER, dave]
+        change_contacts(edge, version=7)
+        await next_of(me, AccountChanged)
+    name_contacts(edge, ("Robert", PEER), ("Bob", robert))
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert [await me.people.find(name) for name in ("Bob", "Robert", "Dave")] == [robert, PEER, b""]
+        assert await me.people.resolve("Bob") == robert
+
+    assert edge.calls.count(methods.LIST_CONTACTS.name) == 2
+
+
+async def test_without_an_answer_a_name_means_whom_this_device_remembers(edge: SocketEdge, folder: Path) -> None:
+    name_contacts(edge, ("Bob", PEER))
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        await me.people.find("Bob")
+        change_contacts(edge, version=7)
+        await next_of(me, AccountChanged)
+
+    parts = ClientParts(may_start_offline=True, online_s=0.01)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        assert await me.people.resolve("Bob") == PEER
 
 
 async def test_a_name_that_a_stranger_chose_addresses_nobody(edge: SocketEdge, me: Client) -> None:

@@ -1,0 +1,37 @@
+"""The part of the local store that knows whether the address book was changed on another device."""
+
+from chappe.api.edge.v1 import item_pb2
+from chappe.client.store_file import StoreFile
+
+_BYTES = 8
+_RAISE = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
+
+
+class ContactShelf:
+    """Counts the versions of the address book that were heard of, and the one that was read last."""
+
+    def __init__(self, file: StoreFile) -> None:
+        self._file = file
+
+    def unread(self) -> int:
+        """Returns the version that this device has heard of and not read; zero when it has read the newest."""
+        with self._file.guard("read"):
+            heard = self._version("contacts_heard")
+            return heard if heard > self._version("contacts_read") else 0
+
+    def mark_read(self, version: int) -> None:
+        """Takes note that the address book was read, and is at least of this version."""
+        with self._file.guard("written"), self._file.transaction():
+            self._put("contacts_read", version)
+
+    def hear(self, account: item_pb2.AccountEvent) -> None:
+        """Takes note, inside a transaction of the store, of a change of the account."""
+        if account.change == item_pb2.ACCOUNT_CHANGE_CONTACTS:
+            self._put("contacts_heard", account.version)
+
+    def _version(self, key: str) -> int:
+        row = self._file.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return 0 if row is None else int.from_bytes(row[0], "big")
+
+    def _put(self, key: str, version: int) -> None:
+        self._file.db.execute(_RAISE, (key, version.to_bytes(_BYTES, "big")))
