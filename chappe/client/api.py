@@ -227,7 +227,8 @@ class Client(Acts, Keeping):
         await self._host.start()
         self.user_id = self._host.user_id
         host = self._host
-        self.people = People(self, host.store, host.in_store, await host.in_store(host.store.people))
+        known = await host.in_store(host.store.people)
+        self.people = People(self, host.store, host.in_store, known, host.renamed)
         self._known_groups = KnownGroups(self, host.store.groups, host.in_store)
         self._remembered = RememberedGroups(host.store.groups, host.in_store)
         self._addressing = Addressing(

@@ -19,7 +19,7 @@ from chappe.client.seat import Seat
 from chappe.client.showing import from_store
 from chappe.client.store_sqlite import SqliteStore
 from chappe.client.tasks import Tasks
-from chappe.client.views import Event, Offline, Online
+from chappe.client.views import Event, Offline, Online, ProfileChanged
 from chappe.client.wishes import Wishes
 
 RATE_LIMITED = "RATE_LIMITED"
@@ -56,6 +56,8 @@ class Host:
         """The events that the application has not had."""
         self.wishes = Wishes()
         """What this process wants to be told of others."""
+        self.renamed: set[bytes] = set()
+        """Whose profile has changed since this process remembered it."""
         self.user_id = b""
         """Whose device it is."""
         self.randomness = parts.seams.randomness
@@ -154,6 +156,8 @@ class Host:
             self._online.clear()
         elif isinstance(event, WatchRefused):
             self.wishes.refused(event.user_ids)
+        elif isinstance(event, ProfileChanged):
+            self.renamed.add(event.user_id)
         self.wishes.told(event)
         self.feed.put(event)
 

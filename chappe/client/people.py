@@ -44,7 +44,19 @@ class Calling(Protocol):
 class People:
     """Finds people, and remembers them so that the budget for looking up numbers is spent once for each."""
 
-    def __init__(self, calling: Calling, store: LocalStore, in_store: InStore, known: Iterable[Person]) -> None:
+    def __init__(
+        self, calling: Calling, store: LocalStore, in_store: InStore, known: Iterable[Person], renamed: set[bytes]
+    ) -> None:
+        """Takes what the store knows.
+
+        Args:
+            calling: Asks the services.
+            store: Remembers people.
+            in_store: Runs its functions.
+            known: Whom it remembers.
+            renamed: Whose profile has changed since; whoever was asked for is taken out.
+        """
+        self._renamed = renamed
         self._calling = calling
         self._store = store
         self._in_store = in_store
@@ -95,20 +107,25 @@ class People:
 
     async def name_of(self, user_id: bytes) -> str:
         """Returns how a user is called: by the user, else by itself, else by its number."""
-        if name := _own_name(self._people.get(user_id)):
+        if name := _own_name(self._people.get(user_id), is_renamed=user_id in self._renamed):
             return name
         try:
             request = profile_service_pb2.GetProfileRequest(user_id=user_id)
             profile = (await self._calling.call(GET_PROFILE, request)).profile
         except (RefusedError, NotConnectedError):
-            return _last_resort(user_id, self._people.get(user_id))
+            return _own_name(self._people.get(user_id)) or _last_resort(user_id, self._people.get(user_id))
         await self._remember([_with_profile(self._people.get(user_id), profile)])
+        self._renamed.discard(user_id)
         return profile.profile_name or _last_resort(user_id, self._people.get(user_id))
 
     async def names_of(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
         """Returns how users are called, like `name_of`, with as few questions as possible."""
         wanted = dict.fromkeys(user_ids)
-        unknown = [user_id for user_id in wanted if not _own_name(self._people.get(user_id))]
+        unknown = [
+            user_id
+            for user_id in wanted
+            if not _own_name(self._people.get(user_id), is_renamed=user_id in self._renamed)
+        ]
         for start in range(0, len(unknown), _PROFILES):
             part = unknown[start : start + _PROFILES]
             request = profile_service_pb2.BatchGetProfilesRequest(user_ids=part)
@@ -117,6 +134,7 @@ class People:
                 await self._remember(
                     _with_profile(self._people.get(each.user_id), each) for each in profiles if each.profile_name
                 )
+                self._renamed.difference_update(part)
         return {
             user_id: _own_name(self._people.get(user_id)) or _last_resort(user_id, self._people.get(user_id))
             for user_id in wanted
@@ -217,7 +235,9 @@ class People:
                 await self.list()
 
     async def _remember(self, people: Iterable[Person]) -> None:
-        new = [person for person in people if self._people.get(person.user_id) != person]
+        new = [
+            person for person in people if self._people.get(person.user_id) != person or person.user_id in self._renamed
+        ]
         if new:
             self._people |= {person.user_id: person for person in new}
             await self._in_store(self._store.remember, new)
@@ -242,8 +262,11 @@ def _with_contact(person: Person | None, contact: Contact) -> Person:
     return known._replace(phone_number=contact.phone_number, contact_name=contact.name)
 
 
-def _own_name(person: Person | None) -> str:
-    return "" if person is None else person.contact_name or person.profile_name
+def _own_name(person: Person | None, *, is_renamed: bool = False) -> str:
+    """Returns how a person is called as far as that is known; of whoever is renamed, by the user alone."""
+    if person is None:
+        return ""
+    return person.contact_name or ("" if is_renamed else person.profile_name)
 
 
 def _last_resort(user_id: bytes, person: Person | None) -> str:

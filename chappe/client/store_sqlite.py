@@ -122,6 +122,8 @@ class _Writer:
         elif kind == "own_read":
             self._read_on(item.own_read, changes)
         elif not self.altering.apply(item, changes) and not self.groups.apply(item, changes):
+            # Whoever shows that person next asks for the name; an empty one is asked for.
+            self._db.execute("UPDATE people SET profile_name = '' WHERE user_id = ?", (item.profile.user_id,))
             changes.append(ItemArrived(item))
 
     def expire(self, now_ms: int) -> list[LogChange]:

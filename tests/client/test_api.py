@@ -41,7 +41,17 @@ from chappe.client.errors import (
 from chappe.client.parts import ClientParts
 from chappe.client.profiles import About, Profile, folder_of
 from chappe.client.store_sqlite import SqliteStore
-from chappe.client.views import AccountChanged, ChatChanged, Message, Offline, Online, SendFailed, Tick, TickChanged
+from chappe.client.views import (
+    AccountChanged,
+    ChatChanged,
+    Message,
+    Offline,
+    Online,
+    ProfileChanged,
+    SendFailed,
+    Tick,
+    TickChanged,
+)
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, frame, message_item, receipt_item
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_connection import until
@@ -476,6 +486,58 @@ async def test_without_an_answer_a_name_means_whom_this_device_remembers(edge: S
     parts = ClientParts(may_start_offline=True, online_s=0.01)
     async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
         assert await me.people.resolve("Bob") == PEER
+
+
+def name_profile(edge: SocketEdge, name: str) -> None:
+    """Lets the profile of the peer have this name."""
+    profile = profile_service_pb2.Profile(user_id=PEER, profile_name=name)
+    one = profile_service_pb2.GetProfileResponse(profile=profile).SerializeToString()
+    many = profile_service_pb2.BatchGetProfilesResponse(profiles=[profile]).SerializeToString()
+    edge.answers |= {methods.GET_PROFILE.name: lambda _: one, methods.BATCH_GET_PROFILES.name: lambda _: many}
+
+
+async def change_profile(edge: SocketEdge, me: Client) -> None:
+    """Says in the log that the profile of the peer has changed."""
+    profile = item_pb2.ProfileEvent(user_id=PEER, version=len(edge.model.log) + 1)
+    edge.model.log.append(item_pb2.Item(position=bytes(16), profile=profile))
+    edge.push(cursor=len(edge.model.log))
+    await next_of(me, ProfileChanged)
+
+
+async def test_whoever_calls_itself_something_else_is_called_so_also_by_the_next_process(
+    edge: SocketEdge, folder: Path
+) -> None:
+    names: list[str] = []
+    name_profile(edge, "Bob")
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        names.append(await me.people.name_of(PEER))
+        name_profile(edge, "Robert")
+        await change_profile(edge, me)
+        names += [await me.people.name_of(PEER), (await me.people.names_of([PEER]))[PEER]]
+        name_profile(edge, "Bobby")
+        await change_profile(edge, me)
+        names += [(await me.people.names_of([PEER]))[PEER], await me.people.name_of(PEER)]
+        name_profile(edge, "Rob")
+        await change_profile(edge, me)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        names += [await me.people.name_of(PEER), await me.people.name_of(PEER)]
+
+    assert names == ["Bob", "Robert", "Robert", "Bobby", "Bobby", "Rob", "Rob"]
+    assert edge.calls.count(methods.GET_PROFILE.name) + edge.calls.count(methods.BATCH_GET_PROFILES.name) == 4
+
+
+async def test_whoever_calls_itself_something_else_keeps_the_old_name_while_nobody_answers(
+    edge: SocketEdge, me: Client
+) -> None:
+    name_profile(edge, "Bob")
+    await me.people.name_of(PEER)
+    edge.answers[methods.GET_PROFILE.name] = lambda _: server_frame_pb2.CallError(
+        code=14, reason=reasons.ERROR_REASON_DEPENDENCY_UNAVAILABLE
+    )
+    await change_profile(edge, me)
+
+    assert await me.people.name_of(PEER) == "Bob"
 
 
 async def test_a_name_that_a_stranger_chose_addresses_nobody(edge: SocketEdge, me: Client) -> None:
