@@ -189,7 +189,7 @@ class Host:
             for event in self.wishes.lost():
                 self.feed.put(event)
             try:
-                await self._use(await self._seat.join())
+                await self._use(await self._seat.join_again())
             except ChappeClientError as error:
                 self.ended(error)
                 return

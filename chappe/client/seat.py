@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from chappe.client.errors import ProfileInUseError
+from chappe.client.errors import ProfileError, ProfileInUseError
 from chappe.client.following import Following
 from chappe.client.leading import Keep, Leading
 from chappe.client.link import Link
@@ -50,6 +50,7 @@ class Seat:
         """The local store, once this process has joined."""
         self.user_id = b""
         """Whose profile it is; empty before."""
+        self._device_id = 0
 
     async def join(self) -> Link:
         """Leads the profile if nobody does, and follows otherwise; the link is still to begin.
@@ -72,6 +73,17 @@ class Seat:
                     raise
             await asyncio.sleep(_PAUSE_S)
 
+    async def join_again(self) -> Link:
+        """Joins after whoever led has gone, however long that takes to store what it has.
+
+        Raises:
+            ProfileError: There is no such profile any more, or it was replaced.
+            StoreError: The local store cannot be read.
+        """
+        while True:
+            with suppress(ProfileInUseError):
+                return await self.join()
+
     async def in_store(
         self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Result:
@@ -87,8 +99,13 @@ class Seat:
             self._profile.close()
 
     async def _lead(self) -> Link:
-        profile = self._profile = Profile.open(self._folder)
-        await self._open_store(may_migrate=True)
+        profile = Profile.open(self._folder)
+        try:
+            await self._open_store(may_migrate=True)
+        except BaseException:
+            profile.close()
+            raise
+        self._profile = profile
         return Leading(Keep(profile, self.store, self.in_store, self._thread), self._address, self._parts)
 
     async def _follow(self) -> Link:
@@ -101,9 +118,11 @@ class Seat:
         return link
 
     async def _open_store(self, *, may_migrate: bool) -> None:
-        if self.user_id:
-            return
         about = read_about(self._folder)
         user_id, path = bytes.fromhex(about.user_id), store_path(self._folder)
+        if self.user_id:
+            if (user_id, about.device_id) != (self.user_id, self._device_id):
+                raise ProfileError(f"the profile in {self._folder} was replaced; start this program again")
+            return
         self.store = await self.in_store(SqliteStore, path, user_id, about.device_id, may_migrate=may_migrate)
-        self.user_id = user_id
+        self.user_id, self._device_id = user_id, about.device_id

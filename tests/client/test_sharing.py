@@ -28,6 +28,7 @@ from chappe.client.errors import (
     ChappeClientError,
     NotConnectedError,
     ProfileError,
+    ProfileInUseError,
     ProtocolError,
     RefusedError,
     SessionEndedError,
@@ -226,6 +227,43 @@ async def test_a_guest_that_was_let_go_reads_on_in_the_store(
     may_come_back.set()
 
     assert [(await next_of(follower, Message)).text for _ in range(2)] == ["too much for a slow guest", "meanwhile"]
+
+
+async def test_whoever_follows_waits_for_a_leader_that_takes_long_to_let_go(
+    edge: SocketEdge, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join, waits = Seat.join, [ProfileInUseError("it is still being stored")] * 2
+
+    async def join_late(seat: Seat) -> Link:
+        if waits:
+            raise waits.pop()
+        return await join(seat)
+
+    async with chappe_client.connect(edge.address, profile=shared.folder):
+        follower = await shared.open()
+        monkeypatch.setattr(Seat, "join", join_late)
+
+    assert (await follower.send(PEER, "still here")).tick is Tick.SENT
+
+
+async def test_whoever_follows_does_not_lead_a_profile_that_was_replaced(
+    edge: SocketEdge, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join, may_come_back = Seat.join, asyncio.Event()
+
+    async def join_later(seat: Seat) -> Link:
+        await may_come_back.wait()
+        return await join(seat)
+
+    async with chappe_client.connect(edge.address, profile=shared.folder):
+        follower = await shared.open()
+        monkeypatch.setattr(Seat, "join", join_later)
+    Profile.create(shared.folder, About(user_id=ME.hex(), device_id=DEVICE + 1), DeviceKey.generate()).close()
+    may_come_back.set()
+
+    with pytest.raises(ProfileError, match="was replaced"):
+        await next_of(follower, Message)
+    Profile.open(shared.folder).close()
 
 
 async def test_whoever_cannot_lead_on_says_why(
