@@ -345,17 +345,6 @@ def test_what_has_disappeared_is_nowhere_in_the_file(store: SqliteStore, tmp_pat
     assert not holds(tmp_path, b"planted secret")
 
 
-def test_what_was_cleared_is_nowhere_in_the_file(store: SqliteStore, tmp_path: Path) -> None:
-    said = message(content=b"planted secret")
-    commit(store, said, edit(said, 1, b"planted secret, too"), react(said, 2, b"planted secret reaction"))
-
-    commit(store, settings(10, cleared_upto=said.message.message_id))
-    commit(store, said, edit(said, 1, b"planted secret, too"))
-
-    store.close()
-    assert not holds(tmp_path, b"planted secret")
-
-
 def test_an_edit_of_what_was_hidden_is_not_told_and_nowhere_in_the_file(store: SqliteStore, tmp_path: Path) -> None:
     said = message()
     commit(store, said, revoke(said, 1, is_for_me=True))
