@@ -6,6 +6,7 @@ from chappe.cli.finding import find_message, is_mine, is_others, is_there
 from chappe.cli.keep_show import words_of
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
+from chappe.cli.written import shortened, written
 from chappe.client import ChatChanged, Client, Deleted, Edited, Expired, Message, Reacted
 from chappe.client.destination import Destination
 
@@ -17,7 +18,7 @@ async def edit_message(terminal: Terminal, me: Client, chat: str, start: str | N
     """Edits an own message, and says so."""
     message = await find_message(me, chat, start, is_mine, "message of yours")
     edited = await me.edit(message, text)
-    terminal.show(f"edited: {text}", event="edited", id=message.id, text=text, edited_ms=edited.edited_ms)
+    terminal.show(f"edited: {shortened(text)}", event="edited", id=message.id, text=text, edited_ms=edited.edited_ms)
 
 
 async def delete_message(terminal: Terminal, me: Client, chat: str, start: str | None, *, is_for_me: bool) -> None:
@@ -29,21 +30,28 @@ async def delete_message(terminal: Terminal, me: Client, chat: str, start: str |
     else:
         await me.delete_for_everyone(message)
     whom = "your devices" if is_for_me else "everybody"
-    terminal.show(f"deleted for {whom}: {message.text}", event="deleted", id=message.id, is_for_me=is_for_me)
+    terminal.show(f"deleted for {whom}: {shortened(message.text)}", event="deleted", id=message.id, is_for_me=is_for_me)
 
 
 async def react_to_message(terminal: Terminal, me: Client, chat: str, start: str | None, emoji: str) -> None:
     """Reacts to a message, and says so: to the newest of others, or to whichever is named."""
     message = await find_message(me, chat, start, is_there if start else is_others, "message")
     await me.react(message, emoji)
-    terminal.show(f"{emoji or 'no reaction'} to: {message.text}", event="reacted", id=message.id, emoji=emoji)
+    what = shortened(emoji) or "no reaction"
+    terminal.show(f"{what} to: {shortened(message.text)}", event="reacted", id=message.id, emoji=emoji)
 
 
 async def reply_to_message(terminal: Terminal, me: Client, chat: str, start: str | None, text: str) -> None:
     """Answers a message, and says so: the newest of others, or whichever is named."""
     message = await find_message(me, chat, start, is_there if start else is_others, "message")
     sent = await me.reply(message, text)
-    terminal.show(f"✓ to: {message.text}", event="sent", id=sent.id, reply_to=message.id, accepted_ms=sent.accepted_ms)
+    terminal.show(
+        f"✓ to: {shortened(message.text)}",
+        event="sent",
+        id=sent.id,
+        reply_to=message.id,
+        accepted_ms=sent.accepted_ms,
+    )
 
 
 class ActScreen:
@@ -65,7 +73,7 @@ class ActScreen:
         """Shows that a message has another text."""
         who = await self._name(event.by_user_id)
         self._terminal.show(
-            f"{moment(event.edited_ms)}  {who} edited: {event.text}",
+            f"{moment(event.edited_ms)}  {who} edited: {written(event.text)}",
             event="edited",
             id=event.message_id.hex(),
             chat=event.conversation_id.hex(),
@@ -94,7 +102,7 @@ class ActScreen:
         """Shows that somebody reacted, or took a reaction back."""
         who, text = await self._name(event.by_user_id), await self._text_of(event.message_id, event.conversation_id)
         self._terminal.show(
-            f"{moment(event.reacted_ms)}  {who} {event.emoji or 'took the reaction back'} to: {text}",
+            f"{moment(event.reacted_ms)}  {who} {shortened(event.emoji) or 'took the reaction back'} to: {text}",
             event="reacted",
             id=event.message_id.hex(),
             chat=event.conversation_id.hex(),
@@ -131,5 +139,5 @@ def tail_of(message: Message) -> str:
     edited = "  (edited)" if message.edited_ms and not message.revoked_ms else ""
     if message.expires_ms:
         edited += f"  (disappears {moment(message.expires_ms)})"
-    emojis = "".join(reaction.emoji for reaction in message.reactions)
+    emojis = "".join(shortened(reaction.emoji) for reaction in message.reactions)
     return edited + (f"  {emojis}" if emojis else "")

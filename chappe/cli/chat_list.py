@@ -6,6 +6,7 @@ from chappe.cli.keep_show import marks_of, words_of
 from chappe.cli.show import said, tick_sign
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
+from chappe.cli.written import shortened
 from chappe.client import Chat, Client, NotConnectedError
 
 MOST_UNREAD: Final = 100
@@ -16,7 +17,7 @@ async def show_chat(terminal: Terminal, me: Client, chat: Chat) -> None:
     """Shows a chat: what it is called, how it is kept, how much is unread, and what was said last."""
     name, last = await me.title(chat), chat.last_message
     sign = f" {tick_sign(last.tick)}" if last and last.is_mine else ""
-    newest = f"{moment(last.sent_ms)}  {'me: ' if last.is_mine else ''}{said(last)}{sign}" if last else ""
+    newest = f"{moment(last.sent_ms)}  {'me: ' if last.is_mine else ''}{shortened(said(last))}{sign}" if last else ""
     unread = f"({counted(chat.unread_count)})" if chat.unread_count else ""
     past = ["no member any more"] if chat.is_past else []
     marks = "".join(f"  [{mark}]" for mark in (*past, *marks_of(chat.settings)))

@@ -7,11 +7,11 @@ from typing import Final
 import click
 
 from chappe.cli.times import moment
+from chappe.cli.written import shortened
 from chappe.client import Client, Message
 
 _PAGE: Final = 200
 _MOST_PAGES: Final = 10
-_SHORT: Final = 40
 _WHOLE_ID: Final = 32
 _MOST_NAMED: Final = 10
 
@@ -64,12 +64,6 @@ def _ambiguous(found: list[Message], start: str) -> str:
     lines = "".join(f"\n  {one.id}  {moment(one.sent_ms)}  {shortened(one.text)}" for one in found[:_MOST_NAMED])
     more = "\n  and more" if len(found) > _MOST_NAMED else ""
     return f"more than one message begins with {start}; write more of the id:{lines}{more}"
-
-
-def shortened(text: str) -> str:
-    """Returns as much of a text as fits on a line beside other things."""
-    line = " ".join(text.split())
-    return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
 
 
 def is_mine(message: Message) -> bool:

@@ -6,6 +6,7 @@ from chappe.cli.finding import find_message, is_mine
 from chappe.cli.show import tick_sign
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
+from chappe.cli.written import written
 from chappe.client import Client, Message, Receipt, RefusedError, Tick
 
 
@@ -26,7 +27,7 @@ async def show_info(terminal: Terminal, me: Client, chat: str, start: str | None
     names = await me.people.names_of(receipt.user_id for receipt in receipts)
     how = f"{message.counts}" if message.counts is not None else message.tick.name.lower()
     terminal.show(
-        f"{moment(message.sent_ms)}  {message.text}  {tick_sign(message.tick)} ({how})",
+        f"{moment(message.sent_ms)}  {written(message.text)}  {tick_sign(message.tick)} ({how})",
         event="message",
         id=message.id,
         text=message.text,

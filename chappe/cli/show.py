@@ -1,6 +1,6 @@
 """How messages, ticks and people look on a terminal, and as JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +10,7 @@ from chappe.cli.act_show import ActScreen, tail_of
 from chappe.cli.sentences import people_of, sentence
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
+from chappe.cli.written import shortened, written
 from chappe.client import (
     ChatChanged,
     Client,
@@ -30,7 +31,8 @@ from chappe.client import (
 )
 from chappe.client.destination import Destination, to_group
 
-_SHORT = 40
+_MOST_TEXTS = 1000
+"""So many texts are remembered; others are read again when they are needed."""
 
 
 def tick_sign(tick: Tick) -> str:
@@ -79,7 +81,7 @@ class Screen:
 
     async def message(self, message: Message) -> None:
         """Shows a message, one's own with its tick."""
-        self._texts[message.message_id] = message.text
+        self._remember([message])
         chat = await self._me.title(message)
         sender = "me" if message.is_mine else await self._me.people.name_of(message.sender_id)
         place = {"group": message.group_id.hex(), "group_name": chat, "sender_name": sender}
@@ -189,14 +191,18 @@ class Screen:
     async def _text(self, message_id: bytes, conversation_id: bytes) -> str:
         if message_id not in self._texts:
             stored = await self._me.stored_history(Destination(conversation_id), limit=200)
-            self._texts |= {message.message_id: message.text for message in stored}
-        text = self._texts.get(message_id, message_id.hex())
-        return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+            self._remember(stored)
+        return self._texts.get(message_id, message_id.hex())
+
+    def _remember(self, messages: Iterable[Message]) -> None:
+        self._texts |= {message.message_id: shortened(message.text) for message in messages}
+        for message_id in list(self._texts)[:-_MOST_TEXTS]:
+            del self._texts[message_id]
 
 
 def said(message: Message) -> str:
     """Returns what a message says, or that it was deleted."""
-    return "(deleted)" if message.revoked_ms else message.text
+    return "(deleted)" if message.revoked_ms else written(message.text)
 
 
 def _sign(message: Message) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from chappe.cli.refusals import in_words
+from chappe.cli.written import escaped
 
 if TYPE_CHECKING:
     from chappe.client import Client
@@ -55,7 +56,7 @@ class Terminal:
 
     def show(self, text: str, /, **fields: Any) -> None:
         """Prints one thing: the text for people, or the fields as one object on one line."""
-        click.echo(json.dumps(fields, ensure_ascii=False) if self.is_json else text)
+        click.echo(escaped(json.dumps(fields, ensure_ascii=False)) if self.is_json else text)
 
     def note(self, text: str) -> None:
         """Prints something that is only for people, beside the result."""
