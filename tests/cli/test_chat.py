@@ -103,6 +103,16 @@ def test_what_comes_into_another_chat_is_unread_until_it_is_opened_or_read_elsew
     assert state.rows[WITH_DAVE].unread == 0
 
 
+def test_what_comes_behind_the_help_is_not_seen_before_the_help_is_gone(state: State) -> None:
+    state.is_helping = True
+
+    state.apply(message("did you see it?", at(16, 50), BOB, HIKERS))
+
+    assert (state.is_seen(open_row(state)), open_row(state).unread) == (False, 1)
+    state.is_helping = False
+    assert state.is_seen(open_row(state))
+
+
 def test_a_message_from_somebody_new_makes_a_chat(state: State) -> None:
     new = replace(message("hi", at(17, 0)), conversation_id=b"3" * 16, peer_id=b"e" * 16, sender_id=b"e" * 16)
 

@@ -250,6 +250,21 @@ def test_commands_are_done_and_mistakes_explained(friends: Two, opened: Callable
     assert terminal.ended() == 0
 
 
+def test_what_comes_behind_the_help_is_read_once_the_help_is_gone(friends: Two, opened: Callable[..., Pseudo]) -> None:
+    alice, bob = friends
+    terminal = opened(alice, "Bob")
+    terminal.shows(" Bob         did you see it?")
+    terminal.type("/help\r")
+    terminal.shows("/react EMOJI")
+
+    unread = bob.type("send", "Alice", "and now?", "--wait=read", "--timeout", "3")
+    terminal.type("\r")
+    terminal.shows("and now?")
+    read = bob.type("send", "Alice", "now you do", "--wait=read", "--timeout", "30")
+
+    assert (unread.code, read.code) == (1, 0)
+
+
 def test_without_a_terminal_it_says_what_else_there_is(people: Two, chappe: Callable[..., Started]) -> None:
     failed = ended(chappe("--profile", people[0].profile, "chat"))
 

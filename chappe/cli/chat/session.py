@@ -89,6 +89,8 @@ class ChatSession:
     def _enter(self) -> None:
         text = self._screen.input.text.strip("\n")
         self._state.message, self._state.is_helping = "", False
+        # What came behind the help is on the screen from now on.
+        self._conductor.seen()
         if not text.startswith("/") and self._state.open_row is None:
             # What was typed stays: nobody knows yet to whom it is to go.
             self._state.message = NO_CHAT

@@ -129,7 +129,7 @@ class State:
 
     def is_seen(self, row: Row) -> bool:
         """Tells whether the newest messages of a chat are on the screen."""
-        return row.conversation_id == self.open_id and self.scroll == 0
+        return row.conversation_id == self.open_id and self.scroll == 0 and not self.is_helping
 
     def scroll_to(self, lines: int) -> None:
         """Scrolls back so many lines; 0 shows the newest again."""
