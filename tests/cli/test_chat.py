@@ -113,6 +113,19 @@ def test_what_comes_behind_the_help_is_not_seen_before_the_help_is_gone(state: S
     assert state.is_seen(open_row(state))
 
 
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_when_the_newest_message_goes_the_one_before_stands_in_the_list(state: State, is_hidden: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    row = open_row(state)
+    newest, before = row.entries[-1], row.entries[-2]
+    assert isinstance(newest, Message)
+    ids = {"message_id": newest.message_id, "conversation_id": HIKERS}
+
+    state.apply(Deleted(**ids, by_user_id=ALICE, is_for_me=True, deleted_ms=1) if is_hidden else Expired(**ids))
+
+    assert row.last == before
+    assert titles(state) == ["Bob", "Hikers", "Dave"]
+
+
 def test_a_message_from_somebody_new_makes_a_chat(state: State) -> None:
     new = replace(message("hi", at(17, 0)), conversation_id=b"3" * 16, peer_id=b"e" * 16, sender_id=b"e" * 16)
 
@@ -222,6 +235,7 @@ def test_clearing_a_chat_takes_its_messages_away(state: State) -> None:
     state.apply(ChatChanged(conversation_id=HIKERS, settings=ChatSettings(cleared_upto=upto.message_id)))
 
     assert [entry for entry in open_row(state).entries if not isinstance(entry, Notice)] == []
+    assert open_row(state).last is None
 
 
 def happened(what: GroupEvent, version: int, user_id: bytes, name: str) -> GroupChanged:

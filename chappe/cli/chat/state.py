@@ -173,7 +173,11 @@ class State:
         ]
         row.entries = [entry for entry in changed if entry is not None]
         if row.last is not None and row.last.message_id == message_id:
-            row.last = change(row.last)
+            row.last = change(row.last) or _newest(row)
+
+
+def _newest(row: Row) -> Message | None:
+    return next((entry for entry in reversed(row.entries) if isinstance(entry, Message)), None)
 
 
 def _place(row: Row) -> tuple[bool, bool, bytes]:
@@ -251,6 +255,8 @@ def _kept(state: State, change: ChatChanged) -> None:
         row.settings = change.settings
         upto = change.settings.cleared_upto
         row.entries = [e for e in row.entries if not isinstance(e, Message) or e.message_id > upto]
+        if row.last is not None and row.last.message_id <= upto:
+            row.last = _newest(row)
 
 
 def _group(state: State, change: GroupChanged) -> None:
