@@ -236,7 +236,8 @@ def test_commands_are_done_and_mistakes_explained(friends: Two, opened: Callable
     terminal.type("/reply I did\r")
     terminal.shows("┃ Bob: did you see it?", "I did  ✓")
     terminal.type("/sing\r")
-    terminal.shows("there is no /sing; /help lists what there is")
+    terminal.shows("there is no /sing; /help lists what there is", "> /sing")
+    terminal.type("\x15")
     terminal.type("/to nowhere\r")
     terminal.shows("'nowhere' is neither a contact")
     terminal.type("/delete\r")
@@ -263,6 +264,17 @@ def test_what_comes_behind_the_help_is_read_once_the_help_is_gone(friends: Two, 
     read = bob.type("send", "Alice", "now you do", "--wait=read", "--timeout", "30")
 
     assert (unread.code, read.code) == (1, 0)
+
+
+def test_what_was_refused_is_there_again_to_be_mended(friends: Two, opened: Callable[..., Pseudo]) -> None:
+    alice, bob = friends
+    alice.type("group", "update", "Hikers", "--announcements")
+    terminal = opened(bob, "Hikers")
+    terminal.shows("   up at eight?")
+
+    terminal.type("in an hour\r")
+
+    terminal.shows("not sent: ROLE_REQUIRED", "> in an hour")
 
 
 def test_without_a_terminal_it_says_what_else_there_is(people: Two, chappe: Callable[..., Started]) -> None:

@@ -44,15 +44,16 @@ class Commands:
     def _state(self) -> State:
         return self._conductor.state
 
+    def why_not(self, line: str) -> str:
+        """Returns why a line cannot be done at all; empty when it can."""
+        word = line.partition(" ")[0]
+        return "" if word in self._commands else _UNKNOWN.format(word)
+
     async def run(self, line: str) -> None:
         """Does what a line says; what goes wrong becomes the line at the bottom."""
         word, _, rest = line.partition(" ")
-        command = self._commands.get(word)
-        if command is None:
-            self._state.message = _UNKNOWN.format(word)
-            return
         try:
-            await command(rest.strip())
+            await self._commands[word](rest.strip())
         except (CommandError, ChappeClientError) as error:
             self._state.message = str(error)
 

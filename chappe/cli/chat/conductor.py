@@ -130,18 +130,18 @@ class Conductor:
         """Takes note that the newest messages are on the screen."""
         self._reading.soon(self.state)
 
-    async def say(self, text: str) -> None:
-        """Sends a message into the open chat, and shows it once it is durable."""
-        row = self.state.open_row
-        if row is None:
-            return
+    async def say(self, row: Row, text: str) -> bool:
+        """Sends a message into a chat and shows it once it is durable; returns whether it was sent."""
         self._typing.stop()
         self.state.scroll = 0
         try:
             self.state.apply(await self._me.send(where_of(row), text))
         except ChappeClientError as error:
             self.state.message = f"not sent: {error}"
-        self._redraw()
+            return False
+        finally:
+            self._redraw()
+        return True
 
     def typed(self) -> None:
         """Lets the others see that the user is typing, for some seconds from now."""

@@ -51,7 +51,7 @@ class ChatSession:
         follower = self._tasks.spawn(self._conductor.follow(), name="events of the chat")
         follower.add_done_callback(lambda _: self._leave())
         self._go(self._start())
-        self._tasks.spawn(self._draw_time(), name="time of the chat")
+        self._tasks.spawn(_draw_time(self._screen), name="time of the chat")
         await self._screen.app.run_async()
         has_failed = follower.done() and not follower.cancelled()
         await self._tasks.aclose()
@@ -83,23 +83,33 @@ class ChatSession:
         for names, action in actions.items():
             keys.add(*names)(_handler(action))
 
-    def _jump(self, number: int) -> None:
-        self._go(self._conductor.jump(number))
-
     def _enter(self) -> None:
         text = self._screen.input.text.strip("\n")
         self._state.message, self._state.is_helping = "", False
         # What came behind the help is on the screen from now on.
         self._conductor.seen()
-        if not text.startswith("/") and self._state.open_row is None:
-            # What was typed stays: nobody knows yet to whom it is to go.
-            self._state.message = NO_CHAT
+        row, is_command = self._state.open_row, text.startswith("/")
+        self._state.message = self._commands.why_not(text) if is_command else "" if row else NO_CHAT
+        if self._state.message:
+            # What was typed stays, to be mended.
             return
         self._screen.input.reset()
-        if text.startswith("/"):
+        if is_command:
             self._go(self._commands.run(text))
-        elif text.strip():
-            self._go(self._conductor.say(text))
+        elif row is not None and text.strip():
+            self._go(self._say(row, text))
+
+    async def _say(self, row: Row, text: str) -> None:
+        """Sends; what was refused is there again, where it was typed."""
+        if await self._conductor.say(row, text):
+            return
+        if row is self._state.open_row and not self._screen.input.text:
+            self._show(text)
+        else:
+            row.draft = row.draft or text
+
+    def _jump(self, number: int) -> None:
+        self._go(self._conductor.jump(number))
 
     def _step(self, by: int) -> None:
         """Goes to another line of what is typed, if there is one, else to another chat."""
@@ -128,10 +138,16 @@ class ChatSession:
             before.draft = self._screen.input.text
         elif not row.draft:
             row.draft = self._screen.input.text
+        self._show(row.draft)
+
+    def _show(self, draft: str) -> None:
+        """Shows what was typed before; nobody is told of typing for that."""
+        message = self._state.message
         self._is_switching = True
-        self._screen.input.text = row.draft
-        self._screen.input.cursor_position = len(row.draft)
+        self._screen.input.text = draft
+        self._screen.input.cursor_position = len(draft)
         self._is_switching = False
+        self._state.message = message
 
     def _typed(self) -> None:
         text = self._screen.input.text
@@ -150,14 +166,15 @@ class ChatSession:
             self._state.message = str(error)
         self._screen.app.invalidate()
 
-    async def _draw_time(self) -> None:
-        while True:
-            await asyncio.sleep(_CLOCK_S)
-            self._screen.app.invalidate()
-
     def _leave(self) -> None:
         if self._screen.app.is_running and not self._screen.app.is_done:
             self._screen.app.exit()
+
+
+async def _draw_time(screen: Screen) -> None:
+    while True:
+        await asyncio.sleep(_CLOCK_S)
+        screen.app.invalidate()
 
 
 def _handler(action: Callable[[], None]) -> Callable[[KeyPressEvent], None]:
