@@ -369,6 +369,18 @@ def test_any_message_is_drawn_at_any_width(text: str, columns: int, is_plain: bo
     assert {width(flat(line)) for line in lines} == {columns}
 
 
+@pytest.mark.parametrize("text", ["word " * 13_000, "\n" * 65_000, "x" * 65_000])
+def test_a_huge_message_is_cut_and_says_so(state: State, text: str) -> None:
+    state.apply(message(text, at(16, 58), BOB, HIKERS))
+    state.apply(message("and this is seen", at(16, 59), BOB, HIKERS))
+
+    rows = shown(state).splitlines()
+
+    assert len(rows) < 250
+    assert any("it goes on" in row for row in rows)
+    assert "and this is seen" in rows[-1]
+
+
 def test_nothing_that_somebody_writes_moves_the_cursor(state: State) -> None:
     state.apply(message("\x1b[2Jgone\r\x07", at(16, 59), BOB, HIKERS))
 

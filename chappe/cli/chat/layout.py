@@ -32,6 +32,11 @@ HELP: Final = (
 _HELP_KEY: Final = 16
 _SAME_S: Final = 300
 _FEW: Final = 40
+_LINE: Final = 400
+"""More letters of a text than these fit into no line, and need not be looked at."""
+_MOST_ROWS: Final = 200
+"""A message is shown with so many rows, or else a huge one hides the others and makes every key slow."""
+_GOES_ON: Final = "… it goes on; `chappe history` shows all of it"
 
 
 class View(NamedTuple):
@@ -199,7 +204,7 @@ def _preview(state: State, row: Row, view: View) -> Line:
     if last is None:
         return [("dim", " ")]
     who = "you: " if last.is_mine else f"{_first(state.name(last.sender_id))}: " if row.is_group else ""
-    text = "taken back" if last.revoked_ms else plain(last.text)
+    text = "taken back" if last.revoked_ms else plain(last.text[:_LINE])
     signs: Line = []
     if last.is_mine and last.tick and not last.revoked_ms:
         is_read = last.tick is Tick.READ
@@ -279,9 +284,20 @@ def _body(state: State, row: Row, message: Message, cells: int) -> list[Line]:
     quoted: list[Line] = []
     if message.reply_to:
         answered = next((e for e in row.entries if isinstance(e, Message) and e.message_id == message.reply_to), None)
-        said = f"{state.name(answered.sender_id)}: {plain(answered.text)}" if answered is not None else "a message"
+        said = "a message"
+        if answered is not None:
+            said = f"{state.name(answered.sender_id)}: {plain(answered.text[:_LINE])}"
         quoted = [[("dim", cut(f"┃ {said}", cells))]]
-    return [*quoted, *([("", line)] for line in wrap(message.text, cells))]
+    return [*quoted, *_text_rows(message.text, cells)]
+
+
+def _text_rows(text: str, cells: int) -> list[Line]:
+    """Returns what a message says; of a huge one the beginning."""
+    shown = text[: _MOST_ROWS * max(1, cells)]
+    lines = wrap(shown, cells)
+    rows: list[Line] = [[("", line)] for line in lines[:_MOST_ROWS]]
+    is_whole = len(lines) <= _MOST_ROWS and len(shown) == len(text)
+    return rows if is_whole else [*rows, [("dim", cut(_GOES_ON, cells))]]
 
 
 def _notes(message: Message) -> Line:
