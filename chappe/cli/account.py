@@ -28,7 +28,7 @@ def register(terminal: Terminal, /, *, phone_number: str, name: str, is_replacin
             phone_number,
             name=name,
             profile=terminal.folder,
-            ask_code=lambda: str(click.prompt("The code that was sent to the phone", err=True)),
+            ask_code=_ask_code,
             is_replacing=is_replacing,
         )
         terminal.show(
@@ -50,6 +50,19 @@ def register(terminal: Terminal, /, *, phone_number: str, name: str, is_replacin
 
 @click.command()
 @shared_options
+def _ask_code() -> str:
+    """Asks for the one-time code; Ctrl-C ends the command, and not, as it would here, only what waits for the code."""
+    import signal
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return str(click.prompt("The code that was sent to the phone", err=True))
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pass_terminal
 def login(terminal: Terminal, /) -> None:
     """Sign in, and say as whom and on which edge: proves that key, servers and clock are right."""

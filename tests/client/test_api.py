@@ -658,6 +658,29 @@ async def test_a_phone_number_becomes_a_profile(edge: SocketEdge, tmp_path: Path
     assert codes == ["123456" if has_code else "654321"]
 
 
+async def test_somebody_may_take_minutes_to_find_the_code(edge: SocketEdge, tmp_path: Path) -> None:
+    edge.answers |= {
+        methods.START_VERIFICATION.name: lambda _: registration_service_pb2.StartVerificationResponse(
+            verification_id=bytes(16)
+        ).SerializeToString(),
+        methods.CHECK_VERIFICATION.name: lambda _: registration_service_pb2.CheckVerificationResponse(
+            registration_token=bytes(32)
+        ).SerializeToString(),
+        methods.REGISTER_ACCOUNT.name: lambda _: registration_service_pb2.RegisterAccountResponse(
+            user_id=ME, device_id=DEVICE
+        ).SerializeToString(),
+    }
+
+    def ask_code() -> str:
+        # As an edge does that has heard nothing for 45 seconds.
+        edge.drop()
+        return "654321"
+
+    about = await chappe_client.register(edge.address, PHONE, name="Alice", profile=tmp_path / "a", ask_code=ask_code)
+
+    assert about.user_id == ME.hex()
+
+
 async def test_a_link_code_makes_this_machine_a_second_device(edge: SocketEdge, tmp_path: Path) -> None:
     edge.answers[methods.LINK_DEVICE.name] = lambda _: device_service_pb2.LinkDeviceResponse(
         user_id=ME, device_id=2
