@@ -5,6 +5,8 @@ import click
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 DEFAULT_SERVER = "ws://127.0.0.1:7000"
+_MOST_DEVICES = 2**32 - 1
+"""The greatest number that the contract has room for."""
 
 
 @click.command()
@@ -48,8 +50,6 @@ def register(terminal: Terminal, /, *, phone_number: str, name: str, is_replacin
     terminal.run(work())
 
 
-@click.command()
-@shared_options
 def _ask_code() -> str:
     """Asks for the one-time code; Ctrl-C ends the command, and not, as it would here, only what waits for the code."""
     import signal
@@ -63,6 +63,8 @@ def _ask_code() -> str:
         signal.signal(signal.SIGINT, before)
 
 
+@click.command()
+@shared_options
 @pass_terminal
 def login(terminal: Terminal, /) -> None:
     """Sign in, and say as whom and on which edge: proves that key, servers and clock are right."""
@@ -153,7 +155,7 @@ def sessions(terminal: Terminal, /) -> None:
 
 
 @click.command()
-@click.argument("device", type=int)
+@click.argument("device", type=click.IntRange(1, _MOST_DEVICES))
 @click.option("--unlink", "is_unlinking", is_flag=True, help="Take the device out of the account for good.")
 @shared_options
 @pass_terminal

@@ -68,6 +68,24 @@ def test_a_command_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["timer", "Bob", "999999999w"], "is too long; the longest is 3650d"),
+        (["send", "Bob", "hi", "--expires", "99999d"], "is too long; the longest is 3650d"),
+        (["keep", "Bob", "--mute", "999999999w"], "is too long; the longest is 3650d"),
+        (["timer", "Bob", "soon"], "is no time; type for example 30m"),
+        (["revoke", "99999999999"], "is not in the range"),
+        (["revoke", "0"], "is not in the range"),
+    ],
+)
+def test_a_number_that_no_field_has_room_for_is_a_usage_error(arguments: list[str], why: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+
+    assert result.exit_code == 2
+    assert why in result.output
+
+
+@pytest.mark.parametrize(
     ("refusal", "said"),
     [
         ("INVALID_FIELD: message.envelope.content: must be set", "the text must not be empty"),
