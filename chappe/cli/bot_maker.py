@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from chappe.cli.doctor_checks import Patient
+from chappe.cli.launcher.environment import TOOL
 from chappe.cli.launcher.foundation import IDENTITY
 from chappe.cli.launcher.plan import LaunchError
 from chappe.cli.service_command import Done, run_command
@@ -48,6 +49,11 @@ def make_bot(data: Path, name: str, service: str | None) -> Bot:
     chosen = service or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "bot"
     if not _SERVICE.fullmatch(chosen) or chosen.startswith("svc-"):
         raise click.ClickException(f"{chosen!r} is no name for a service; use a-z, 0-9 and -, and not svc-: --id NAME")
+    if chosen in {"ca", TOOL}:
+        # The files of the authority, and the certificate that every script of this machine shows.
+        raise click.ClickException(
+            f"{chosen!r} is the name of other certificates in {patient.pki}; choose one: --id NAME"
+        )
     identity = spiffe_id(TRUST_DOMAIN, chosen)
     made = _create(patient, name, identity)
     files = DevelopmentCa.open(patient.pki).issue(chosen, identity, dns_names=(chosen, "localhost"))

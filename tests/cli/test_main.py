@@ -1,6 +1,7 @@
 """The command as a whole: fast to show its help, and never a traceback."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -83,6 +84,16 @@ def test_a_number_that_no_field_has_room_for_is_a_usage_error(arguments: list[st
 
     assert result.exit_code == 2
     assert why in result.output
+
+
+@pytest.mark.parametrize("name", ["CA", "tool"])
+def test_a_bot_does_not_take_the_certificates_of_others(tmp_path: Path, name: str) -> None:
+    (tmp_path / "up.json").write_text(json.dumps({"pids": {"launcher": [os.getpid()]}}))
+
+    result = CliRunner().invoke(main, ["bot", "create", name, "--data", str(tmp_path)])
+
+    assert result.exit_code == 1
+    assert f"{name.lower()!r} is the name of other certificates" in result.output
 
 
 @pytest.mark.parametrize(
