@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from chappe.cli.launcher import SERVICES, LaunchError, Mesh, Plan, Supervisor
-from chappe.cli.launcher.environment import CERTIFICATES, issue_certificates, make_secrets
+from chappe.cli.launcher.environment import CERTIFICATES, issue_certificates, make_secrets, tls_files
 from chappe.cli.launcher.health import trouble
 from chappe.cli.launcher.plan import Ports
 from chappe.runtime.clock import SystemClock
@@ -92,6 +92,10 @@ async def test_a_supervised_service_is_started_again_and_its_end_is_told(mesh: M
             await clock.sleep(0.02)
 
     assert any("svc_fanout-0 was ended by SIGKILL" in line for line in lines)
+
+
+async def test_without_certificates_it_is_said_that_there_are_none(tmp_path: Path) -> None:
+    assert "no usable certificate in" in await trouble("edge", "127.0.0.1:9", tls_files(tmp_path, "tool"))
 
 
 async def test_a_paused_service_can_still_be_stopped(tmp_path: Path) -> None:

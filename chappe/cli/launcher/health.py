@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chappe.runtime.channels import channel
 from chappe.runtime.pki import TlsFiles
+from chappe.runtime.tls import TlsFilesError
 
 _TIMEOUT_S: Final = 2.0
 # The package's own stubs lack what belongs to List.
@@ -22,15 +23,17 @@ async def trouble(service: str, address: str, files: TlsFiles) -> str:
         address: Where it is, host:port.
         files: Whose certificate is shown.
     """
-    async with channel(address, files, server_name=f"svc-{service}") as opened:
-        stub: Any = health_pb2_grpc.HealthStub(opened)
-        try:
+    try:
+        async with channel(address, files, server_name=f"svc-{service}") as opened:
+            stub: Any = health_pb2_grpc.HealthStub(opened)
             answer = await stub.Check(_PB2.HealthCheckRequest(), timeout=_TIMEOUT_S)
             if answer.status == _PB2.HealthCheckResponse.SERVING:
                 return ""
             listed = await stub.List(_PB2.HealthListRequest(), timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            return f"{address} answers {error.code().name}: {error.details()}"
+    except grpc.aio.AioRpcError as error:
+        return f"{address} answers {error.code().name}: {error.details()}"
+    except TlsFilesError as error:
+        return str(error)
     failing = sorted(
         name
         for name, answer in listed.statuses.items()
