@@ -111,8 +111,11 @@ class UpSession:
         path = self._mesh.plan.data / STATE_FILE
         draft = path.with_suffix(".new")
         state = self._state() | {"engines": self._mesh.foundation.addresses}
-        draft.write_text(json.dumps(state) + "\n", encoding="utf-8")
-        draft.replace(path)
+        try:
+            draft.write_text(json.dumps(state) + "\n", encoding="utf-8")
+            draft.replace(path)
+        except OSError as error:
+            self._say(f"{path} could not be written, so that other commands do not find this system: {error}")
 
     def _state(self) -> dict[str, Any]:
         return {

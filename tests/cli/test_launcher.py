@@ -1,10 +1,13 @@
 """The launcher with stand-ins for the services: real processes, real engines, real certificates."""
 
+import asyncio
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psycopg
 import pytest
@@ -92,6 +95,47 @@ async def test_a_supervised_service_is_started_again_and_its_end_is_told(mesh: M
             await clock.sleep(0.02)
 
     assert any("svc_fanout-0 was ended by SIGKILL" in line for line in lines)
+
+
+async def test_a_service_that_cannot_be_started_is_told_and_tried_again(mesh: Mesh) -> None:
+    lines: list[str] = []
+    logs = mesh.foundation.logs
+    async with Tasks() as tasks:
+        clock = SystemClock()
+        Supervisor(mesh, tasks=tasks, clock=clock, report=lines.append).start()
+
+        logs.rename(logs.with_name("elsewhere"))
+        await mesh.kill("fanout")
+        while not any("svc_fanout-0 cannot be started" in line for line in lines):
+            await clock.sleep(0.02)
+        logs.mkdir()
+        while "svc_fanout-0 serves again" not in lines:
+            await clock.sleep(0.02)
+
+
+class Hasty(SystemClock):
+    """Waits for nothing but the others."""
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_certificates_that_cannot_be_renewed_are_told_and_tried_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    foundation = SimpleNamespace(pki=tmp_path / "pki")
+    mesh = cast("Mesh", SimpleNamespace(engines={}, processes={}, foundation=foundation))
+    foundation.pki.write_text("no folder")
+
+    async with Tasks() as tasks:
+        clock = Hasty()
+        Supervisor(mesh, tasks=tasks, clock=clock, report=lines.append).start()
+        while len(lines) < 2:
+            await clock.sleep(1)
+        foundation.pki.unlink()
+        while not (foundation.pki / "tool.crt").exists():
+            await clock.sleep(1)
+
+    assert "the certificates could not be renewed: " in lines[0]
 
 
 async def test_without_certificates_it_is_said_that_there_are_none(tmp_path: Path) -> None:

@@ -156,12 +156,15 @@ class Mesh:
             await engine.stop()
             try:
                 await engine.start()
-            except EngineError as error:
+            except (EngineError, OSError) as error:
                 raise LaunchError(str(error)) from error
         else:
             process = self.processes[name, number]
             await process.stop(self.plan.drain_s)
-            process.start()
+            try:
+                process.start()
+            except OSError as error:
+                raise LaunchError(f"{process.name} cannot be started: {error}") from error
             await process.until_serving(self.tls(), self.plan.ready_timeout_s)
 
     async def __aenter__(self) -> Self:

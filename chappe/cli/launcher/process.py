@@ -143,6 +143,10 @@ class ServiceProcess:
         await asyncio.sleep(_POLL_S)
 
     def _new_log(self) -> bytes:
-        with self.log.open("rb") as log:
-            log.seek(self._log_start)
-            return log.read()
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self._log_start)
+                return log.read()
+        except FileNotFoundError:
+            # Somebody has removed it; that hides no end of a process.
+            return b""

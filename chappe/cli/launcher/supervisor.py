@@ -89,4 +89,8 @@ class Supervisor:
     async def _renew(self) -> None:
         while True:
             await self._clock.sleep(LEAF_S / 3)
-            issue_certificates(self._mesh.foundation.pki)
+            try:
+                issue_certificates(self._mesh.foundation.pki)
+            except OSError as error:
+                # Two more tries are left before the present ones end.
+                self._report(f"the certificates could not be renewed: {error}")
