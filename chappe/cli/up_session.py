@@ -63,11 +63,12 @@ class UpSession:
             loop.add_signal_handler(number, self._signalled)
         try:
             await self._mesh.start()
+            await self._lay_out_demo()
         except asyncio.CancelledError:
+            await self._mesh.stop()
             self._say("stopped before everything was up")
             return _INTERRUPTED
         self._starting = None
-        await self._lay_out_demo()
         self._write_state()
         # One write: whoever reads the line sees it whole.
         sys.stdout.write((json.dumps(self._state()) if self._is_json else self._text()) + "\n")

@@ -12,6 +12,7 @@ from typing import cast
 import psycopg
 import pytest
 
+from chappe.cli import up_session
 from chappe.cli.launcher import SERVICES, LaunchError, Mesh, Plan, Supervisor
 from chappe.cli.launcher.environment import CERTIFICATES, issue_certificates, make_secrets, tls_files
 from chappe.cli.launcher.health import trouble
@@ -140,6 +141,27 @@ async def test_certificates_that_cannot_be_renewed_are_told_and_tried_again(tmp_
 
 async def test_without_certificates_it_is_said_that_there_are_none(tmp_path: Path) -> None:
     assert "no usable certificate in" in await trouble("edge", "127.0.0.1:9", tls_files(tmp_path, "tool"))
+
+
+async def test_an_interrupt_while_the_demo_is_laid_out_stops_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def lay_out_for_ever(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(up_session, "lay_out", lay_out_for_ever)
+    session = up_session.UpSession(
+        plan_in(tmp_path / "data"), is_supervised=False, is_json=True, demo_home=tmp_path / "home"
+    )
+    async with Tasks() as tasks:
+        running = tasks.spawn(session.run(), name="up")
+        await begun.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+        assert await asyncio.wait_for(running, 30) == 130
 
 
 async def test_a_paused_service_can_still_be_stopped(tmp_path: Path) -> None:
