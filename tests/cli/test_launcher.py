@@ -198,6 +198,22 @@ async def test_a_taken_port_is_named_with_the_option_that_chooses_others(tmp_pat
             await mesh.start()
 
 
+async def test_a_port_at_the_end_of_the_range_is_answered_with_one_that_can_be_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 65_200)):
+        mesh = Mesh(plan_in(tmp_path / "data", port=65_200))
+
+        with pytest.raises(LaunchError, match="take other ports with --port 64200"):
+            await mesh.start()
+
+
+async def test_a_folder_that_cannot_be_made_is_answered_with_the_option_that_names_another(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    mesh = Mesh(plan_in(tmp_path / "file" / "data"))
+
+    with pytest.raises(LaunchError, match=r"the data folder cannot be used: .*; name another with --data"):
+        await mesh.start()
+
+
 async def test_missing_packages_say_that_a_checkout_is_needed(tmp_path: Path) -> None:
     mesh = Mesh(plan_in(tmp_path / "data", module="svc_nowhere_{}"))
 

@@ -92,8 +92,10 @@ class Mesh:
         }
         try:
             self.foundation.take()
-        except (EngineError, OSError) as error:
+        except EngineError as error:
             raise LaunchError(str(error)) from error
+        except OSError as error:
+            raise LaunchError(f"the data folder cannot be used: {error}; name another with --data") from error
         try:
             self._ports.take()
             stores = await self.foundation.lay(schemas)

@@ -142,9 +142,10 @@ class Ports:
         raise LaunchError("no block of free ports is left between 10000 and 32000; name one that is free: --port")
 
     def _refuse_taken(self) -> None:
+        other = self.first + 1000 if self.first + 1000 <= _HIGHEST_PORT - _BLOCK else self.first - 1000
         for owner, port in self._all():
             if not is_free(port):
                 raise LaunchError(
                     f"port {port} (for {owner}) is taken by another program, perhaps another `chappe up`: "
-                    f"stop that one, or take other ports with --port {self.first + 1000}"
+                    f"stop that one, or take other ports with --port {other}"
                 )
