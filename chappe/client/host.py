@@ -178,7 +178,8 @@ class Host:
 
     async def _stay_joined(self) -> None:
         """Goes on after the process that led, leading or following, for as long as this one lives."""
-        while True:
+        # The end may have come before this has begun; whoever asks for something is told of it.
+        while self._end is None:
             await asyncio.shield((await self._current()).lost)
             if self._end is not None:
                 return

@@ -630,6 +630,17 @@ async def test_an_edge_that_does_not_answer_is_said_so(folder: Path) -> None:
             pass
 
 
+async def test_what_is_no_address_is_told_once_and_crashes_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("http://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(ChappeClientError, match="is not the address of an edge"):
+            await me.chats()
+
+    assert "crashed" not in caplog.text
+
+
 @pytest.mark.parametrize("has_code", [True, False])
 async def test_a_phone_number_becomes_a_profile(edge: SocketEdge, tmp_path: Path, *, has_code: bool) -> None:
     started = registration_service_pb2.StartVerificationResponse(
