@@ -115,6 +115,11 @@ def readable_errors() -> Generator[None]:
         raise Refusal(in_words(str(error))) from error
     except NotConnectedError as error:
         raise NoServer(f"{error}. `chappe doctor` looks what is wrong here; --server names another edge") from error
+    except UnicodeEncodeError as error:
+        raise click.UsageError("what was typed is no text in UTF-8") from error
+    except BrokenPipeError:
+        # Whoever reads, like `head`, has had enough; click says nothing of it.
+        raise
     except (ChappeClientError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

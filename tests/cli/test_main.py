@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from chappe import __version__
 from chappe.cli.main import main
 from chappe.cli.refusals import in_words
+from chappe.cli.terminal import readable_errors
 
 HELP_CPU_S = 0.15
 SLOW_MACHINE = 3
@@ -94,6 +96,16 @@ def test_a_bot_does_not_take_the_certificates_of_others(tmp_path: Path, name: st
 
     assert result.exit_code == 1
     assert f"{name.lower()!r} is the name of other certificates" in result.output
+
+
+def test_what_is_no_text_is_a_usage_error() -> None:
+    with pytest.raises(click.UsageError, match="no text in UTF-8"), readable_errors():
+        "\udcff".encode()
+
+
+def test_a_reader_that_has_had_enough_is_no_failure_to_speak_of() -> None:
+    with pytest.raises(BrokenPipeError), readable_errors():
+        raise BrokenPipeError
 
 
 @pytest.mark.parametrize(
