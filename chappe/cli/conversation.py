@@ -26,6 +26,7 @@ from chappe.client.feed import in_order
 from chappe.client.tasks import Tasks
 
 _GATHER_S: Final = 0.1
+_TELL_S: Final = 2.0
 _PAGE: Final = 200
 _MOST_CHATS: Final = 32
 
@@ -200,9 +201,9 @@ class Reader:
         """Tells what was not told yet."""
         while self._read:
             _, message = self._read.popitem()
-            # Whoever was removed from a group has nothing to tell it.
-            with suppress(RefusedError):
-                await self._me.mark_read(message)
+            # Whoever was removed from a group has nothing to tell it. Without a server the outbox keeps what is told.
+            with suppress(RefusedError, NotConnectedError):
+                await self._me.mark_read(message, timeout_s=_TELL_S)
 
     async def _tell_soon(self) -> None:
         await asyncio.sleep(_GATHER_S)

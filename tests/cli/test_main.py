@@ -6,15 +6,20 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from chappe import __version__
+from chappe.cli.conversation import Reader
 from chappe.cli.main import main
 from chappe.cli.refusals import in_words
 from chappe.cli.terminal import readable_errors
+from chappe.client import Client, Message, WaitsInOutboxError
+from chappe.client.tasks import Tasks
+from tests.cli.test_finding import message
 
 HELP_CPU_S = 0.15
 SLOW_MACHINE = 3
@@ -106,6 +111,28 @@ def test_what_is_no_text_is_a_usage_error() -> None:
 def test_a_reader_that_has_had_enough_is_no_failure_to_speak_of() -> None:
     with pytest.raises(BrokenPipeError), readable_errors():
         raise BrokenPipeError
+
+
+class Deaf:
+    """A client whose server has gone."""
+
+    def __init__(self) -> None:
+        self.told: list[float | None] = []
+
+    async def mark_read(self, _message: Message, *, timeout_s: float | None = None) -> None:
+        self.told.append(timeout_s)
+        raise WaitsInOutboxError("the server has not answered")
+
+
+async def test_a_listener_that_ends_does_not_wait_for_ever_for_a_server_that_has_gone() -> None:
+    me, tasks = Deaf(), Tasks()
+    reader = Reader(cast("Client", me), tasks)
+
+    reader.saw(message("01a1", "hello", is_mine=False))
+    await reader.tell()
+    await tasks.aclose()
+
+    assert me.told == [2.0]
 
 
 @pytest.mark.parametrize(
