@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+import logging
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from picows import WSListener, WSMsgType
 
@@ -29,10 +31,15 @@ if TYPE_CHECKING:
     from svc_edge.service.sessions import Sessions
     from svc_edge.ws.wire import Codec
 
+_log = logging.getLogger(__name__)
+
 CLOSE_GRACE_S = 1.0
 ANSWER_GRACE_S = 0.5
 _MAX_REASON_BYTES = 120
 _FIRST_OWN_CODE = 4000
+_FAULTS_OF_CLIENTS: Final = frozenset(
+    {CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.MALFORMED, CloseCode.TOO_LARGE}
+)
 _LARGEST_SHORT = 125
 _LARGEST_MEDIUM = 0xFFFF
 # Looking a member of an enum up costs ten times a comparison (CPython 3.11), and these are needed for every frame.
@@ -65,6 +72,7 @@ class Connection(WSListener):
         self._message_type = _TEXT if codec.is_text else _BINARY
         self._host = host
         self._address = ""
+        self._user_agent = ""
         self._fragments: Assembler | None = None
         self._is_warned = False
         self._is_closed = False
@@ -159,6 +167,9 @@ class Connection(WSListener):
         self.flush()
         self._is_closed = True
         self._house.sessions.count_close(str(int(closing.code)))
+        if closing.code in _FAULTS_OF_CLIENTS:
+            # Not why: that may quote what the client has sent, and the client is told.
+            _log.warning("a client that calls itself %r does not keep the contract: %d", self._user_agent, closing.code)
         reason = closing.detail.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         self._transport.send_close(closing.code, reason)  # type: ignore[arg-type]  # private codes are no enum members
         _cut_off_soon(self._transport)
@@ -211,6 +222,8 @@ class Connection(WSListener):
             return
         _validate(frame)
         if kind == "hello":
+            # Thousands of connections have the same.
+            self._user_agent = sys.intern(frame.hello.user_agent)
             frames.hello(session, _hello(frame.hello), Caller(self._address, self._host))
         elif kind == "ack":
             frames.acknowledge(session, frame.ack.count, frame.ack.message_ids)

@@ -34,6 +34,21 @@ def nested(depth: int) -> bytes:
     return b"\x0b" * depth + b"\x0c" * depth
 
 
+async def test_a_client_that_does_not_keep_the_contract_is_named_to_operators(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect()
+    await client.request()
+    anonymous = client_frame_pb2.AnonymousHello()
+    client.send(hello=client_frame_pb2.Hello(protocol=1, anonymous=anonymous, user_agent="third-client/1"))
+    await client.expect("welcome")
+
+    client.write_frame(TEXT, b"{}")
+
+    assert (await client.read_close()).code == 4400
+    assert "calls itself 'third-client/1' does not keep the contract: 4400" in caplog.text
+
+
 async def test_01_text_instead_of_binary(connect: Connect, mesh: FakeMesh) -> None:
     client = connect()
     await client.sign_in(mesh, Person.new())
