@@ -79,6 +79,7 @@ async def build(config: Config, app: App) -> None:
     app.health.add(NAME, database.check)
     inbox = await app.add_peer(_inbox(config, app), name="svc_message")
     store = postgres_identity_store(database)
+    _log.warning("one-time codes are printed here, beside the logs: no way to send them to phones is built in")
     await assemble(config, app, Outside(store=store, changed=changed, sms=ConsoleSmsSender(), inbox=inbox))
 
 
