@@ -82,6 +82,7 @@ async def _migrate(loaded: Config, _: argparse.Namespace) -> None:
 
 
 async def _rotate_keys(loaded: Config, _: argparse.Namespace) -> None:
+    await migrations.check(loaded.store_dsn.reveal(), SCHEMA)
     async with Database(loaded.store_dsn.reveal(), size=2, changed=asyncio.Event()) as database:
         key_id = await SessionRules(PostgresSessionStore(database), system_seams()).rotate_key()
     sys.stdout.write(f"signing key {key_id} signs in a minute; the oldest is retired\n")

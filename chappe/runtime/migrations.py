@@ -149,7 +149,13 @@ def _checksums(script: bytes) -> tuple[bytes, ...]:
 
 
 async def _connect(dsn: str) -> Connection:
-    return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
+    try:
+        return await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
+    except psycopg.ProgrammingError:
+        # The driver quotes what it cannot read, and a password may stand in it.
+        raise UnavailableError(
+            "PostgreSQL", "its address is no libpq string or URL, like postgres://user:password@host/name"
+        ) from None
 
 
 async def _applied(connection: Connection) -> dict[str, bytes]:

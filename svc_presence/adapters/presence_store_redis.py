@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chappe.runtime.errors import UnavailableError
 from svc_presence.adapters.scripts_redis import Call, RedisScripts
 from svc_presence.model import (
     Connected,
@@ -41,8 +42,15 @@ class RedisPresenceStore:
             url: `redis://`, `rediss://` or `unix://`, with the password in it; of any node of a Cluster.
             is_cluster: Whether the server is a Cluster.
             timeout_s: How long to wait for a connection, and for an answer.
+
+        Raises:
+            UnavailableError: The address is none.
         """
-        self._scripts = RedisScripts(url, SCHEMA, is_cluster=is_cluster, timeout_s=timeout_s)
+        try:
+            self._scripts = RedisScripts(url, SCHEMA, is_cluster=is_cluster, timeout_s=timeout_s)
+        except ValueError:
+            # It may quote a part of the address, and a password may stand there.
+            raise UnavailableError("redis", "its address is no redis://, rediss:// or unix:// URL") from None
 
     async def write(self, edge: Edge, changes: Changes, sent_ms: int) -> Written:
         """Writes what an edge says of its sessions, in one round trip."""

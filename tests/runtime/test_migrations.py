@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,8 @@ from chappe.runtime.errors import UnavailableError
 from chappe.runtime.migrations import SchemaOutdatedError, check, migrate, migrations
 
 Write = Callable[[str, str], None]
+QUOTED = "'postgresql://ledger:hunter2@db/ledger'"
+"""An address between quotation marks, as it comes out of a file that a shell was to read."""
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +157,17 @@ async def test_a_database_that_does_not_answer_is_unavailable(folder: Path, writ
         await migrate(nowhere, folder)
     with pytest.raises(UnavailableError, match="PostgreSQL"):
         await check(nowhere, folder)
+
+
+@pytest.mark.usefixtures("write")
+@pytest.mark.parametrize("work", [migrate, check])
+async def test_what_is_no_address_is_refused_and_not_quoted(
+    folder: Path, work: Callable[[str, Path], Awaitable[object]]
+) -> None:
+    with pytest.raises(UnavailableError, match="its address is no libpq string or URL") as refused:
+        await work(QUOTED, folder)
+
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value, chain=True))
 
 
 @pytest.mark.parametrize("name", ["0003_gap.sql", "0001_double.sql", "02_short.sql", "0002-dash.sql"])

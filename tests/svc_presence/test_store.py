@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -648,3 +649,11 @@ def test_every_script_names_its_keys_their_values_times_and_source(root: Path, s
     assert header.startswith(f"-- {script}: ")
     assert all(word in header for word in ("-- KEYS", "-- ARGV", "-- Source", "-- Returns"))
     assert "{uid}" in header or "{conversation}" in header
+
+
+@pytest.mark.parametrize("url", ["hunter2", "http://:hunter2@registry", "redis://:hunter2/x@registry:6379/0"])
+def test_what_is_no_address_is_refused_and_not_quoted(url: str) -> None:
+    with pytest.raises(UnavailableError, match="its address is no redis://") as refused:
+        RedisPresenceStore(url)
+
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value, chain=True))
