@@ -261,8 +261,10 @@ def _unknown(found: list[Setting], prefix: str, environ: Mapping[str, str]) -> l
     mistakes: list[str] = []
     for name in sorted(environ):
         if name.startswith(prefix) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            hint = f"did you mean {near[0]}?" if near else "--print-config lists what there is; remove it"
+            # The prefix, which all have, would make anything look alike.
+            endings = [other.removeprefix(prefix) for other in known]
+            near = difflib.get_close_matches(name.removeprefix(prefix), endings, n=1, cutoff=0.75)
+            hint = f"did you mean {prefix}{near[0]}?" if near else "--print-config lists what there is; remove it"
             mistakes.append(f"{name} is not a setting: {hint}")
     return mistakes
 

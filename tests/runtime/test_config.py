@@ -94,6 +94,7 @@ def test_an_empty_value_means_none_where_none_is_allowed() -> None:
         ("COLOUR", "green", "choose one of red, blue"),
         ("COLOR", "red", "did you mean CHAPPE_PAINT_COLOUR?"),
         ("ZZZZZZ", "1", "is not a setting: --print-config lists what there is"),
+        ("COOK", "1", "is not a setting: --print-config lists what there is"),
         ("STORE_URL_FILE", "/nowhere/url", "are both set"),
         ("TLS_CERT_FILE", "/tls/cert.pem", "belong together"),
     ],
