@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,9 @@ MAX_CONCURRENT_STREAMS = 1024
 UNARY_TIMEOUT_S = 10
 """The deadline of a unary call that is given none."""
 
+_PORT = re.compile(r"[0-9]{1,5}")
+_HIGHEST_PORT = 65_535
+
 Options = list[tuple[str, Any]]
 
 _RETRY_POLICY = {
@@ -42,6 +46,10 @@ _SHARED: Options = [
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+
+
+class AddressError(ValueError):
+    """An address in a setting that is none; the message says how one is written."""
 
 
 def server_options() -> Options:
@@ -69,7 +77,7 @@ def channel(
 
     Raises:
         TlsFilesError: The certificate files cannot be used.
-        ValueError: The target cannot be dialled.
+        AddressError: The target cannot be dialled.
     """
     options = channel_options(contracts)
     address = grpc_target(target)
@@ -118,7 +126,7 @@ def grpc_target(target: str) -> str:
     """Turns addresses, as an operator writes them, into a target that gRPC balances over.
 
     Raises:
-        ValueError: There is no port, or several targets that are not all addresses.
+        AddressError: There is no port, or several targets that are not all addresses.
     """
     if target.startswith(("unix:", "dns:", "ipv4:", "ipv6:")):
         return target
@@ -128,7 +136,7 @@ def grpc_target(target: str) -> str:
         return f"dns:///{parts[0]}"
     versions = {_version(host) for host in hosts}
     if versions not in ({4}, {6}):
-        raise ValueError(f"{target!r}: write one name with a port, or IP addresses of one kind separated by commas")
+        raise AddressError(f"{target!r}: write one name with a port, or IP addresses of one kind separated by commas")
     return f"ipv{versions.pop()}:" + ",".join(parts)
 
 
@@ -136,12 +144,13 @@ def split_address(address: str) -> tuple[str, int]:
     """Splits "host:port", with brackets around an IPv6 host.
 
     Raises:
-        ValueError: There is no host or no port.
+        AddressError: There is no host or no port.
     """
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdigit()):
-        raise ValueError(f"{address!r} is no address: write host:port, like 127.0.0.1:8443")
+    # gRPC takes of a greater port what fits into 16 bits, and listens where nobody looks.
+    if not (colon and host and _PORT.fullmatch(port) and int(port) <= _HIGHEST_PORT):
+        raise AddressError(f"{address!r} is no address: write host:port, like 127.0.0.1:8443")
     return host, int(port)
 
 

@@ -14,6 +14,7 @@ import uvloop
 
 from chappe.runtime import config
 from chappe.runtime.app import App, StartError
+from chappe.runtime.channels import AddressError
 from chappe.runtime.clock import system_seams
 from chappe.runtime.config import ConfigError, ServerSettings
 from chappe.runtime.contract import ContractError
@@ -116,7 +117,7 @@ async def _run(service: str, loaded: _Config, build: Build[_Config]) -> int:
     configure_logs(loaded.server.log_level, formatter, sys.stderr)
     try:
         await _serve(app, loaded, build)
-    except (StartError, ContractError, TlsFilesError, ChappeError, OSError) as error:
+    except (StartError, ContractError, TlsFilesError, AddressError, ChappeError, OSError) as error:
         _log.critical("svc_%s did not start: %s", service, error)
         return EXIT_FAILED
     except asyncio.CancelledError:

@@ -184,7 +184,9 @@ def test_targets_are_written_as_people_do(written: str, target: str) -> None:
     assert channels.grpc_target(written) == target
 
 
-@pytest.mark.parametrize("written", ["", "svc-message", "a:1,b:2", "127.0.0.1:1,[::1]:2", ":80", "a:b"])
+@pytest.mark.parametrize(
+    "written", ["", "svc-message", "a:1,b:2", "127.0.0.1:1,[::1]:2", ":80", "a:b", "a:65536", "a:٤٢"]
+)
 def test_a_target_that_cannot_be_dialled_is_refused(written: str) -> None:
-    with pytest.raises(ValueError, match="write"):
+    with pytest.raises(channels.AddressError, match="write"):
         channels.grpc_target(written)

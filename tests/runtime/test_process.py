@@ -76,6 +76,7 @@ SCRIPT = """
 import asyncio, sys, os
 sys.path.insert(0, {root!r})
 from chappe.runtime.process import run
+from chappe.runtime.channels import split_address
 from chappe.runtime.errors import UnavailableError
 from tests.runtime.test_process import PaintConfig
 from tests.runtime.probe import Probe, add_probe
@@ -93,6 +94,8 @@ async def build(config, app):
     trouble = config.colour.reveal()
     if trouble == "unavailable":
         raise UnavailableError("postgres", "nobody answers")
+    if trouble == "address":
+        split_address("nowhere")
     if trouble == "slow start":
         sys.stdout.write("building\\n"); sys.stdout.flush()
         await hang()
@@ -194,7 +197,12 @@ async def test_a_signal_during_the_start_ends_it(tmp_path: Path, certificate: Tl
 
 @pytest.mark.system
 @pytest.mark.parametrize(
-    ("trouble", "why"), [("unavailable", "did not start: postgres: nobody answers"), ("crash", "task submit crashed")]
+    ("trouble", "why"),
+    [
+        ("unavailable", "did not start: postgres: nobody answers"),
+        ("address", "did not start: 'nowhere' is no address: write host:port"),
+        ("crash", "task submit crashed"),
+    ],
 )
 async def test_a_process_that_cannot_work_exits_with_1(
     tmp_path: Path, certificate: TlsFiles, trouble: str, why: str
