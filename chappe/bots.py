@@ -31,6 +31,8 @@ MOST_IDS = 4
 _TAG_BYTES = 6
 # The id was at fault, not the message: nothing was stored under it and nothing will be.
 _OF_THE_ID = frozenset({"CLOCK_SKEW", "STALE_MESSAGE_ID", "DUPLICATE_CONFLICT"})
+# Nobody knows what became of it: under another id it would be said twice.
+_MAY_BE_STORED = frozenset({"UNAVAILABLE", "INTERNAL"})
 _OF_THE_CLOCK = frozenset({"CLOCK_SKEW", "STALE_MESSAGE_ID"})
 
 
@@ -137,7 +139,7 @@ class Bot:
                 response = await self._stub.Send(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as rpc_error:
                 error = from_rpc_error(rpc_error, dependency="svc_message")
-                if error.code != "UNAVAILABLE":
+                if error.code not in _MAY_BE_STORED:
                     raise RefusedError(error.reason, error.message) from rpc_error
                 self._last = str(error)
             else:

@@ -135,6 +135,23 @@ async def test_a_ledger_that_is_down_is_asked_until_it_answers(
     assert clock.monotonic_s() > 1000
 
 
+async def test_a_bug_on_the_other_side_is_no_final_answer(
+    doors: Doors, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, failures = doors.bots.find, [RuntimeError("a bug")] * 2
+
+    async def fail(spiffe_id: str) -> object:
+        if failures:
+            raise failures.pop()
+        return await find(spiffe_id)
+
+    monkeypatch.setattr(doors.bots, "find", fail)
+
+    spoken = await bot.send(BOB, "rain")
+
+    assert [event.message_id for event in await said(doors)] == [spoken.message_id]
+
+
 async def test_no_answer_in_time_is_told_and_may_be_asked_for_again(doors: Doors, bot: Bot) -> None:
     doors.bots.is_down = True
     request_id = bot.new_request_id()
