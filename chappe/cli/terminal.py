@@ -116,7 +116,7 @@ def readable_errors() -> Generator[None]:
     except NotConnectedError as error:
         raise NoServer(f"{error}. `chappe doctor` looks what is wrong here; --server names another edge") from error
     except UnicodeEncodeError as error:
-        raise click.UsageError("what was typed is no text in UTF-8") from error
+        raise _unwritable(error) from error
     except BrokenPipeError:
         # Whoever reads, like `head`, has had enough; click says nothing of it.
         raise
@@ -124,6 +124,15 @@ def readable_errors() -> Generator[None]:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+
+
+def _unwritable(error: UnicodeEncodeError) -> click.ClickException:
+    """Returns what cannot be said in the letters that there are: what was typed on the wire, or an answer here."""
+    if error.encoding == "utf-8":
+        return click.UsageError("what was typed is no text in UTF-8")
+    return click.ClickException(
+        f"this terminal has letters of {error.encoding} only; set a locale that has all, like LC_ALL=C.UTF-8"
+    )
 
 
 def shared_options(command: _Command) -> _Command:

@@ -108,6 +108,13 @@ def test_what_is_no_text_is_a_usage_error() -> None:
         "\udcff".encode()
 
 
+def test_a_terminal_without_the_letters_of_an_answer_is_told_how_to_get_them() -> None:
+    with pytest.raises(click.ClickException, match="letters of latin-1 only; set a locale") as told, readable_errors():
+        "✓".encode("latin-1")
+
+    assert told.value.exit_code == 1
+
+
 def test_a_reader_that_has_had_enough_is_no_failure_to_speak_of() -> None:
     with pytest.raises(BrokenPipeError), readable_errors():
         raise BrokenPipeError
