@@ -70,6 +70,9 @@ async def wait_for(terminal: Terminal, me: Client, sent: Message, until: str, ti
     Raises:
         ClickException: It did not in time.
     """
+    if sent.peer_id == me.user_id:
+        terminal.note("it is for yourself: there is nobody else who gets or reads it")
+        return
     try:
         async with asyncio.timeout(timeout_s):
             await _until(Screen(terminal, me), me, sent, Tick[until.upper()])

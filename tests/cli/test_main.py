@@ -5,7 +5,9 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import click
@@ -13,13 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 from chappe import __version__
-from chappe.cli.conversation import Reader
+from chappe.cli.conversation import Reader, wait_for
 from chappe.cli.main import main
 from chappe.cli.refusals import in_words
-from chappe.cli.terminal import readable_errors
+from chappe.cli.terminal import Terminal, readable_errors
 from chappe.client import Client, Message, WaitsInOutboxError
 from chappe.client.tasks import Tasks
 from tests.cli.test_finding import message
+from tests.client.model_edge import ME
 
 HELP_CPU_S = 0.15
 SLOW_MACHINE = 3
@@ -129,6 +132,14 @@ class Deaf:
     async def mark_read(self, _message: Message, *, timeout_s: float | None = None) -> None:
         self.told.append(timeout_s)
         raise WaitsInOutboxError("the server has not answered")
+
+
+async def test_nobody_waits_for_what_is_for_oneself(capsys: pytest.CaptureFixture[str]) -> None:
+    sent = replace(message("01a1", "milk"), peer_id=ME)
+
+    await wait_for(Terminal(home=Path()), cast("Client", SimpleNamespace(user_id=ME)), sent, "read", 60.0)
+
+    assert "there is nobody else" in capsys.readouterr().err
 
 
 async def test_a_listener_that_ends_does_not_wait_for_ever_for_a_server_that_has_gone() -> None:
