@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chappe.cli.duration import seconds
+from chappe.cli.duration import lifetime
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TIMER = click.option(
     "--timer",
     "expiry_s",
-    type=seconds,
+    type=lifetime,
     metavar="TIME",
     help="New messages disappear after 24h, 7d, 90d or any other time; `off` for never.",
 )
@@ -169,7 +169,7 @@ def update(terminal: Terminal, /, *, group_name: str, **wanted: Any) -> None:
 
 @group.command()
 @click.argument("group_name", metavar="GROUP")
-@click.option("--for", "lifetime_s", type=seconds, default="7d", show_default=True, metavar="TIME", help="How long.")
+@click.option("--for", "lifetime_s", type=lifetime, default="7d", show_default=True, metavar="TIME", help="How long.")
 @click.option("--uses", "use_limit", type=click.IntRange(1, 100_000), metavar="N", help="How many may join by it.")
 @click.option("--revoke", "is_revoking", is_flag=True, help="End every invite of the group instead.")
 @shared_options

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from chappe.cli.duration import seconds
+from chappe.cli.duration import lifetime, seconds
 from chappe.cli.terminal import Terminal, pass_terminal, shared_options
 
 _ALWAYS: Final = "always"
@@ -37,7 +37,7 @@ def keep(terminal: Terminal, /, *, chat: str, mute: str | None, **wanted: Any) -
 
 @click.command()
 @click.argument("chat")
-@click.argument("time_s", metavar="TIME", type=seconds)
+@click.argument("time_s", metavar="TIME", type=lifetime)
 @shared_options
 @pass_terminal
 def timer(terminal: Terminal, /, *, chat: str, time_s: int) -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from chappe.cli.duration import seconds
+from chappe.cli.duration import lifetime
 from chappe.cli.terminal import LOCAL_AFTER_S, ONLINE_S, Terminal, pass_terminal, shared_options
 
 
@@ -18,7 +18,7 @@ from chappe.cli.terminal import LOCAL_AFTER_S, ONLINE_S, Terminal, pass_terminal
     help="Wait for ✓✓, or with --wait=read until it is read, in a group by all; shows what comes meanwhile.",
 )
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
-@click.option("--expires", "expiry_s", type=seconds, metavar="TIME", help="It disappears after 24h, 7d or so.")
+@click.option("--expires", "expiry_s", type=lifetime, metavar="TIME", help="It disappears after 24h, 7d or so.")
 @shared_options
 @pass_terminal
 def send(

@@ -81,8 +81,10 @@ def test_a_command_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["timer", "Bob", "999999999w"], "is too long; the longest is 3650d"),
-        (["send", "Bob", "hi", "--expires", "99999d"], "is too long; the longest is 3650d"),
+        (["timer", "Bob", "999999999w"], "is too long; the longest is 90d"),
+        (["send", "Bob", "hi", "--expires", "91d"], "'91d' is too long; the longest is 90d"),
+        (["group", "create", "Hikers", "--timer", "13w"], "'13w' is too long; the longest is 90d"),
+        (["group", "invite", "Hikers", "--for", "91d"], "'91d' is too long; the longest is 90d"),
         (["keep", "Bob", "--mute", "999999999w"], "is too long; the longest is 3650d"),
         (["timer", "Bob", "soon"], "is no time; type for example 30m"),
         (["revoke", "99999999999"], "is not in the range"),
