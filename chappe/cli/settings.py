@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from chappe.api.identity.v1.settings_pb2 import Settings
 
 _AUDIENCE = "PRIVACY_AUDIENCE_"
+_NOT_ASKED = "two-step-verification"
+"""Who reads that it is on would rely on it."""
 _FOLLOWS = "like-last-seen"
 """What an audience that is not set means: only `online` may be."""
 
@@ -40,6 +42,8 @@ def settings(terminal: Terminal, /, *, name: str | None, value: str | None) -> N
         for each, is_so in shown.items():
             if name in {None, each}:
                 terminal.show(f"{each:<28} {is_so}", event="setting", name=each, value=is_so)
+        if shown[_NOT_ASKED] == "on" and name in {None, _NOT_ASKED}:
+            terminal.note(f"{_NOT_ASKED} is kept, and protects nothing yet: nobody is asked for a second code")
 
     terminal.run(work())
 

@@ -79,6 +79,17 @@ def test_a_block_leaves_one_tick_and_an_unblock_ends_it(people: Two) -> None:
     assert [shown["text"] for shown in heard if shown["event"] == "message"] == ["for you"]
 
 
+def test_a_setting_that_protects_nothing_yet_says_so(people: Two) -> None:
+    alice, _ = people
+
+    switched_on = alice.type("settings", "two-step-verification", "on", is_json=False)
+    others = alice.type("settings", "last-seen", "nobody", is_json=False)
+
+    assert "two-step-verification        on" in switched_on.output
+    assert "protects nothing yet" in switched_on.errors
+    assert "protects nothing yet" not in others.errors
+
+
 def test_a_revoked_device_is_gone_from_the_sessions(people: Two) -> None:
     alice, _ = people
     [session] = alice.type("sessions").objects
