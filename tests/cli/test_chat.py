@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chappe.cli.chat import layout
 from chappe.cli.chat.layout import (
     View,
     all_lines,
     compose,
     header_line,
     help_line,
+    last_lines,
     list_lines,
     list_width,
     message_lines,
@@ -291,6 +293,40 @@ def test_a_view_that_is_scrolled_back_stands_still(state: State) -> None:
     assert "1 new, Esc shows them" in header(state)
     state.scroll_to(0)
     assert "something new" in flat(message_lines(state, VIEW, 60, 6)[-1])
+
+
+@pytest.mark.parametrize("scroll", [0, 1, 7, 10_000])
+@pytest.mark.parametrize("count", [1, 3, 8, 100])
+def test_the_end_of_a_chat_is_the_same_however_much_of_it_is_drawn(state: State, scroll: int, count: int) -> None:
+    state.scroll_to(scroll)
+    whole = all_lines(state, VIEW, 60)
+
+    end = last_lines(state, VIEW, 60, count)
+
+    assert end == whole[-len(end) :]
+    assert min(count, len(whole)) <= len(end) <= count + 4
+
+
+def test_a_chat_in_which_nothing_was_said_begins_at_its_beginning(state: State) -> None:
+    open_row(state).entries, open_row(state).older = [], None
+
+    assert "the beginning of this chat" in flat(message_lines(state, VIEW, 60, 6)[-1])
+
+
+def test_what_is_above_the_screen_is_not_drawn_with_every_key(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    for number in range(500):
+        state.apply(message(f"number {number}", at(16, 50) + number, BOB, HIKERS))
+
+    def noted(text: str, cells: int) -> list[str]:
+        drawn.append(text)
+        return wrap(text, cells)
+
+    monkeypatch.setattr(layout, "wrap", noted)
+
+    message_lines(state, VIEW, 60, 20)
+
+    assert len(drawn) <= 20
 
 
 def test_scrolling_back_ends_at_the_beginning(state: State) -> None:

@@ -4,6 +4,7 @@ Styles are names, without colours: "read" is blue where there are colours, and s
 """
 
 import datetime as dt
+import sys
 from typing import Final, NamedTuple
 
 from chappe.cli.chat.state import Entry, Notice, Row, State
@@ -107,7 +108,7 @@ def message_lines(state: State, view: View, columns: int, rows: int) -> list[Lin
     """Returns the part of the open chat that is in view; scrolling back moves it up."""
     if state.is_helping:
         return _filled(_help_lines(columns), columns, rows)
-    lines = all_lines(state, view, columns)
+    lines = last_lines(state, view, columns, rows + state.scroll)
     end = len(lines) - min(state.scroll, max(0, len(lines) - rows))
     seen = lines[max(0, end - rows) : end]
     return [padded([], columns)] * (rows - len(seen)) + seen
@@ -115,22 +116,34 @@ def message_lines(state: State, view: View, columns: int, rows: int) -> list[Lin
 
 def all_lines(state: State, view: View, columns: int) -> list[Line]:
     """Returns the whole of the open chat as far as it was read."""
+    return last_lines(state, view, columns, sys.maxsize)
+
+
+def last_lines(state: State, view: View, columns: int, count: int) -> list[Line]:
+    """Returns the end of the open chat: so many lines or a few more, or all; what is above costs nothing."""
     row = state.open_row
     if row is None:
         return []
-    lines: list[Line] = []
-    if row.older is None:
-        lines.append(padded([("dim", _centred("the beginning of this chat", columns))], columns))
-    before: Entry | None = None
-    for entry in row.entries:
-        if state.scroll and entry.sent_ms > state.scroll_ms:
+    shown = [entry for entry in row.entries if not state.scroll or entry.sent_ms <= state.scroll_ms]
+    parts: list[list[Line]] = []
+    left = count
+    for at in reversed(range(len(shown))):
+        if left <= 0:
             break
-        if before is None or view.at(before.sent_ms).date() != view.at(entry.sent_ms).date():
-            lines.append(padded([("dim", _centred(f"── {view.day(entry.sent_ms)} ──", columns))], columns))
-            before = None
-        lines += _entry_lines(state, row, entry, before, _Page(view, columns))
-        before = entry
-    return lines
+        parts.append(_dated_lines(state, row, shown[at], shown[at - 1] if at else None, _Page(view, columns)))
+        left -= len(parts[-1])
+    if row.older is None and len(parts) == len(shown):
+        parts.append([padded([("dim", _centred("the beginning of this chat", columns))], columns)])
+    return [line for part in reversed(parts) for line in part]
+
+
+def _dated_lines(state: State, row: Row, entry: Entry, before: Entry | None, page: "_Page") -> list[Line]:
+    """Returns what is shown of an entry, below its day if it is the first of it."""
+    view, columns = page
+    if before is not None and view.at(before.sent_ms).date() == view.at(entry.sent_ms).date():
+        return _entry_lines(state, row, entry, before, page)
+    day = padded([("dim", _centred(f"── {view.day(entry.sent_ms)} ──", columns))], columns)
+    return [day, *_entry_lines(state, row, entry, None, page)]
 
 
 def compose(state: State, view: View, columns: int, rows: int, typed: str = "") -> list[str]:

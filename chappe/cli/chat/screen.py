@@ -98,8 +98,7 @@ class Screen:
         """
         self.rows = 0
         """How many rows of messages are in view."""
-        self.line_count = 0
-        """How many there are."""
+        self._columns_of_messages = 0
         self.input = Buffer(multiline=True, on_text_changed=lambda _: typed())
         """What is typed."""
         self._state = state
@@ -117,6 +116,11 @@ class Screen:
 
         # A key with Alt comes as Escape and the key at once; whoever types Escape and then a letter means both.
         self.app.ttimeoutlen = self.app.timeoutlen = _ESCAPE_S
+
+    @property
+    def line_count(self) -> int:
+        """How many rows of messages there are, in view or not; counted only when somebody scrolls."""
+        return len(layout.all_lines(self._state, self._view, self._columns_of_messages))
 
     def clear(self) -> None:
         """Draws everything again."""
@@ -159,5 +163,5 @@ class Screen:
         return View(dt.datetime.now().astimezone(), self._is_plain)
 
     def _messages(self, columns: int, rows: int) -> list[Line]:
-        self.rows, self.line_count = rows, len(layout.all_lines(self._state, self._view, columns))
+        self.rows, self._columns_of_messages = rows, columns
         return layout.message_lines(self._state, self._view, columns, rows)
