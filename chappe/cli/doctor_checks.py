@@ -151,7 +151,9 @@ async def _engine(name: str, address: str) -> Finding:
         text = await (_ask_postgres(address) if name == "postgres" else _ask_valkey(address))
     except Exception as error:  # noqa: BLE001 - whatever a driver raises is the finding
         advice = "`chappe up` starts it again by itself; if not, its log is in the data folder"
-        return Finding(check=name, state="failed", text=str(error).strip() or type(error).__name__, advice=advice)
+        # Drivers write several lines; a finding is one.
+        text = " ".join(str(error).split()) or type(error).__name__
+        return Finding(check=name, state="failed", text=text, advice=advice)
     return Finding(check=name, state="ok", text=text)
 
 

@@ -43,11 +43,14 @@ def test_dead_parts_are_named_with_what_to_do(chappe: Callable[..., Started]) ->
     pids = ready(chappe(*FAKE, "--json", "--no-restart"))["pids"]
     os.kill(pids["fanout"][0], signal.SIGKILL)
     os.kill(pids["valkey"][0], signal.SIGKILL)
+    os.kill(pids["postgres"][0], signal.SIGKILL)
 
     found = findings(chappe("doctor", "--json"))
 
     # The stand-in for svc_edge has no WebSockets.
-    assert {name for name, finding in found.items() if finding["advice"]} == {"svc_fanout-0", "valkey", "clock"}
+    dead = {"svc_fanout-0", "valkey", "postgres", "clock"}
+    assert {name for name, finding in found.items() if finding["advice"]} == dead
+    assert "\n" not in found["postgres"]["text"]
 
 
 def test_a_clock_that_is_off_the_stores_is_named_with_what_to_do(
