@@ -175,6 +175,7 @@ def from_settings(settings: item_pb2.ConversationSettings) -> ChatSettings:
         pinned_ms=settings.pinned_ms,
         is_archived=settings.is_archived,
         cleared_upto=settings.cleared_upto,
+        cleared_ms=settings.cleared_ms,
         expiry_s=settings.expiry_s,
     )
 

@@ -147,6 +147,8 @@ class ChatSettings:
     """When it was pinned; 0 when it is not."""
     is_archived: bool = False
     cleared_upto: bytes = b""
+    cleared_ms: int = 0
+    """When it was cleared last: what was accepted later is there, whatever its id; zero when that was not told."""
     expiry_s: int = 0
     """After how long new messages disappear; 0 for never."""
 

@@ -240,6 +240,17 @@ def test_clearing_a_chat_takes_its_messages_away(state: State) -> None:
     assert open_row(state).last is None
 
 
+def test_what_was_accepted_after_a_chat_was_cleared_stays_whatever_its_id(state: State) -> None:
+    late = replace(message("on its way for long", at(16, 40), BOB, HIKERS), accepted_ms=at(16, 46))
+    state.apply(late)
+    upto = message("", at(16, 45)).message_id
+
+    state.apply(ChatChanged(conversation_id=HIKERS, settings=ChatSettings(cleared_upto=upto, cleared_ms=at(16, 45))))
+
+    assert [entry for entry in open_row(state).entries if not isinstance(entry, Notice)] == [late]
+    assert open_row(state).last == late
+
+
 def happened(what: GroupEvent, version: int, user_id: bytes, name: str) -> GroupChanged:
     return GroupChanged(
         group_id=HIKERS,

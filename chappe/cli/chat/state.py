@@ -253,10 +253,14 @@ def _kept(state: State, change: ChatChanged) -> None:
     row = state.rows.get(change.conversation_id)
     if row is not None:
         row.settings = change.settings
-        upto = change.settings.cleared_upto
-        row.entries = [e for e in row.entries if not isinstance(e, Message) or e.message_id > upto]
-        if row.last is not None and row.last.message_id <= upto:
+        row.entries = [e for e in row.entries if not isinstance(e, Message) or not _is_cleared(e, change.settings)]
+        if row.last is not None and _is_cleared(row.last, change.settings):
             row.last = _newest(row)
+
+
+def _is_cleared(message: Message, settings: ChatSettings) -> bool:
+    came_later = bool(settings.cleared_ms) and message.accepted_ms > settings.cleared_ms
+    return message.message_id <= settings.cleared_upto and not came_later
 
 
 def _group(state: State, change: GroupChanged) -> None:
