@@ -4,7 +4,6 @@ That is all: what is shown as unknown promises nothing, and is never wrong.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from chappe.testing.checker_report import Concern, short
@@ -66,16 +65,13 @@ class Presence:
     def presence(self, line: Line) -> None:
         """Judges what a device begins to show of somebody."""
         viewer, whom = self._world.device(line["actor"]), self._world.user(line["whom"])
+        earlier = self._shown[viewer].get(whom)
+        if earlier is not None and earlier.state != line["state"]:
+            self._judge(earlier, line["t"])
         shown = self._shown[viewer][whom] = _Shown(viewer, whom, line["state"], line["t"])
-        if shown.state == "unknown":
-            return
-        self._suspects.append(shown)
-        if shown.state == "online":
-            self._judge_online(shown, line["t"])
-            return
-        for device in whom.devices:
-            if self._since.get(device, NEVER) + self._limits.presence_ms < line["t"]:
-                self._called_offline[device].append(shown)
+        if shown.state != "unknown":
+            self._suspects.append(shown)
+            self._judge(shown, line["t"])
 
     def conceal(self, line: Line) -> None:
         """Keeps a user's presence from somebody, or from everybody; who does the latter sees that of nobody."""
@@ -90,14 +86,13 @@ class Presence:
     def end(self, line: Line) -> None:
         """Judges what is shown still."""
         away = frozenset(line.get("absent", ()))
-        for device in [device for device in self._called_offline if device.name not in away]:
-            self._confirm(device, line["t"])
-        for shown in self._standing():
+        for shown in [shown for standing in self._shown.values() for shown in standing.values()]:
             if shown.viewer.name in away or shown.state == "unknown":
                 continue
             self._suspects.append(shown._replace(t=line["t"]))
-            if shown.state == "online":
-                self._judge_online(shown, line["t"])
+            self._judge(shown, line["t"])
+        for device in [device for device in self._called_offline if device.name not in away]:
+            self._confirm(device, line["t"])
 
     def finish(self) -> None:
         """Judges what was shown to whom, now that it is known how long it was kept from them."""
@@ -111,9 +106,12 @@ class Presence:
     def _whom(self, line: Line) -> User:
         return self._world.user(line["whom"]) if line.get("whom") else _EVERYBODY
 
-    def _standing(self) -> Iterator[_Shown]:
-        for shown in self._shown.values():
-            yield from shown.values()
+    def _judge(self, shown: _Shown, t: float) -> None:
+        """Judges what is shown until a time: who comes or goes may be shown as before for a while."""
+        if shown.state == "online":
+            self._judge_online(shown, t)
+        elif shown.state == "offline":
+            self._judge_offline(shown, t)
 
     def _judge_online(self, shown: _Shown, t: float) -> None:
         left = self._left.get(shown.whom, NEVER)
@@ -121,6 +119,13 @@ class Presence:
             what = f"{shown.viewer.name} shows {short(shown.whom.name)} as online, "
             what += f"but none of its devices was connected for {(t - left) / 1000:.1f} s"
             self._add(t, what, shown.viewer, shown.whom)
+
+    def _judge_offline(self, shown: _Shown, t: float) -> None:
+        for device in shown.whom.devices:
+            wrong_t = max(shown.t, self._since.get(device, NEVER) + self._limits.presence_ms)
+            calls = self._called_offline.get(device, ())
+            if wrong_t <= t and not any(shown.viewer is earlier.viewer for earlier in calls):
+                self._called_offline[device].append(shown._replace(t=wrong_t))
 
     def _confirm(self, device: Device, t: float) -> None:
         """Finds fault with those who called somebody offline while this device was connected, as it was at a time."""

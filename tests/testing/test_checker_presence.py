@@ -40,6 +40,18 @@ SILENT = {
         .later(MINUTE_MS)
         .end()
     ),
+    "who_has_just_come_may_be_shown_as_gone_still": (
+        connected(shows(connected(Scene(), "alice/1"), "alice/1", "bob", "offline"), "bob/1").later(50_000).end()
+    ),
+    "who_came_is_shown_in_time": (
+        shows(
+            connected(shows(connected(Scene(), "alice/1"), "alice/1", "bob", "offline"), "bob/1").later(50_000),
+            "alice/1",
+            "bob",
+        )
+        .later(2 * MINUTE_MS)
+        .end()
+    ),
     "unknown_is_never_wrong": (
         shows(gone(scene(), "bob/1").later(2 * MINUTE_MS), "alice/1", "bob", "unknown").later(MINUTE_MS).end()
     ),
@@ -107,6 +119,27 @@ BROKEN = {
         gone(
             hears(shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline").later(6_000), "bob/1"), "bob/1"
         ).end(ticks=False)
+    ),
+    "somebody_who_came_is_shown_as_offline_for_ever": (
+        connected(shows(connected(Scene(), "alice/1"), "alice/1", "bob", "offline"), "bob/1")
+        .later(MINUTE_MS + 6_000)
+        .end()
+    ),
+    "somebody_who_came_is_shown_as_offline_for_too_long": (
+        shows(
+            connected(shows(connected(Scene(), "alice/1"), "alice/1", "bob", "offline"), "bob/1").later(
+                MINUTE_MS + 1_000
+            ),
+            "alice/1",
+            "bob",
+        )
+        .later(6_000)
+        .end()
+    ),
+    "somebody_who_went_is_shown_as_online_for_too_long": (
+        shows(
+            gone(shows(scene(), "alice/1", "bob"), "bob/1").later(MINUTE_MS + 1_000), "alice/1", "bob", "offline"
+        ).end()
     ),
     "somebody_who_is_there_at_the_end_is_called_offline": (
         shows(scene().later(2 * MINUTE_MS), "alice/1", "bob", "offline").later(6_000).end()
