@@ -50,7 +50,7 @@ class Delivery:
         self.blocks = Blocks(limits.block_grace_ms)
         self._world = world
         self._findings = findings
-        self._repair_ms = limits.repair_ms
+        self._limits = limits
         self._early: list[_Early] = []
         self._suspects: list[_Suspect] = []
         self._strangers: list[_Stranger] = []
@@ -74,7 +74,7 @@ class Delivery:
         if message.is_refused and device is not message.sender:
             what = f"{device.name} applies {short(id_)}, which was refused for good"
             self._findings.add("retry", line["t"], what, id_)
-        if line["t"] - max(message.stored_t, device.connected_t) > self._repair_ms and line["how"] != "history":
+        if line["t"] - max(message.stored_t, device.connected_t) > self._limits.repair_ms and line["how"] != "history":
             self._find_late(device, message, line)
         if message.sender is None:
             self._early.append(_Early(device, message, line))
@@ -145,6 +145,9 @@ class Delivery:
         if line["sender"] != sender.name or line["conv"] != message.conv:
             what = f"{device.name} is given {short(id_)} as from {short(line['sender'])} "
             what += f"in {short(line['conv'])}, but it is from {short(sender.name)} in {short(message.conv)}"
+            self._findings.add("misdelivery", t, what, id_)
+        elif message.sent_t >= device.gone_t + self._limits.block_grace_ms:
+            what = f"{device.name} applies {short(id_)}, sent after it had been unlinked"
             self._findings.add("misdelivery", t, what, id_)
         elif user is sender:
             return

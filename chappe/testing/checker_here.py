@@ -19,7 +19,7 @@ class Here:
             absent: The devices that cannot have caught up.
         """
         self.t = t
-        gone = (device for device in world.devices.values() if device.is_gone)
+        gone = (device for device in world.devices.values() if device.gone_t <= t)
         self.away = frozenset([*(world.device(name) for name in absent), *gone])
         self._present = {
             user: [device for device in user.devices if device.since <= t and device not in self.away]

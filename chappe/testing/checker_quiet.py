@@ -16,6 +16,8 @@ from chappe.testing.history import Line
 # An edit or a reaction in whose place another one stands need not arrive any more; `Acts` looks after those.
 _ARRIVING_KINDS = frozenset({"message", "revoke", "hide"})
 
+_OF_MEMBERS = frozenset({"message", "edit", "revoke", "reaction"})
+"""What only members do in a group: whoever has left still says what it has read, and hides what it has."""
 
 class Quiet:
     """Follows `device`, `gone`, `connect`, `disconnect` and `end`."""
@@ -38,7 +40,8 @@ class Quiet:
 
     def gone(self, line: Line) -> None:
         """Expects nothing more of a device."""
-        self._world.device(line["device"]).is_gone = True
+        device = self._world.device(line["device"])
+        device.gone_t = min(device.gone_t, line["t"])
 
     def connect(self, line: Line) -> None:
         """Entitles a device that nobody declared."""
@@ -57,7 +60,11 @@ class Quiet:
         self.unjudged = 0
         has_ticks = line.get("ticks", True)
         for id_, message in self._world.messages.items():
-            if message.is_stored and message.sender is not None and message.kind in _ARRIVING_KINDS:
+            if not message.is_stored or message.sender is None:
+                continue
+            if message.to is None and message.kind in _OF_MEMBERS:
+                self._judge_membership(id_, message, message.sender)
+            if message.kind in _ARRIVING_KINDS:
                 self._judge_arrival(id_, message, message.sender)
                 if has_ticks and message.kind == "message":
                     self._counts.judge(self._here, id_, message, message.sender)
@@ -68,6 +75,13 @@ class Quiet:
     def _judge_arrival(self, id_: str, message: Message, sender: Device) -> None:
         for device in self._here.lacking(sender.user, message):
             if device is not sender:
+    def _judge_membership(self, id_: str, message: Message, sender: Device) -> None:
+        group = self._world.group(message.conv)
+        if group.is_told and not group.may_have(sender.user, message, message.stored_t):
+            done = "" if message.kind == "message" else f"the {message.kind} "
+            what = f"{done}{short(id_)} was accepted, though {sender.name} is no member of {short(group.name)}"
+            self._told.once("membership", self._here.t, what, id_, Concern((sender.user.name,), group.name))
+
                 self._lose(id_, device)
         if message.kind == "hide":
             return
@@ -91,9 +105,6 @@ class Quiet:
         self.unjudged += not group.is_told
         if not group.is_told:
             return
-        if message.kind == "message" and not group.may_have(sender.user, message, message.stored_t):
-            what = f"{short(id_)} was accepted, though {sender.name} is no member of {short(group.name)}"
-            self._told.once("membership", self._here.t, what, id_, Concern((sender.user.name,), group.name))
         certain, unsure = group.audience(message)[:2]
         for user in self._seeing(message, certain):
             if user is not sender.user:

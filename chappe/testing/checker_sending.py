@@ -78,13 +78,17 @@ class Sending:
         """Holds a final no against what was said and shown before."""
         id_ = line["id"]
         message = self._world.messages[id_]
+        if message.sender is not self._world.device(line["actor"]):
+            what = f"{short(id_)} is refused to a device that never sent it"
+            self._findings.add("retry", line["t"], what, id_)
+            return
         if not line["final"] or message.is_refused:
             return
         message.is_refused = True
-        if line["reason"] == _SKEW and message.sender is not None:
+        if line["reason"] == _SKEW:
             # Its clock was put right, and nothing has an id of the time before that.
             message.sender.last_sent = ""
-        if line["reason"] == _NO_MEMBER and message.sender is not None and message.to is None:
+        if line["reason"] == _NO_MEMBER and message.to is None:
             self._turned_away.append(_TurnedAway(message, message.sender, id_, line["t"]))
         if message.is_stored:
             self._findings.add("retry", line["t"], f"{short(id_)} is refused for good after it was stored", id_)

@@ -16,7 +16,7 @@ class Limits:
     """How far the promises reach, and how much is told."""
 
     block_grace_ms: float = 2_000
-    """A block may take this long to bite after it has returned."""
+    """A block, or the unlinking of a device, may take this long to bite after it has returned."""
     change_grace_ms: float = 2_000
     """A change of a group may take this long to show in messages whose senders do not know of it."""
     expansion_ms: float = 30_000
@@ -57,7 +57,8 @@ class Device:
     """Since when its session stands; infinite while there is none."""
     heard_t: float = 0.0
     """When its edge gave it something last."""
-    is_gone: bool = False
+    gone_t: float = NEVER
+    """When it was unlinked."""
     last_sent: str = ""
     """The highest id that it has sent."""
     last_seen: dict[str, str] = field(default_factory=dict[str, str])

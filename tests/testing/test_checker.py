@@ -223,6 +223,26 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
 }
 
 
+    "a_message_given_to_a_device_that_was_unlinked": (
+        "misdelivery",
+        Scene(*BOTH)
+        .add("bob/1", "gone", device=device("bob/2"))
+        .later(2000)
+        .delivered(1)
+        .apply("alice/2", 1)
+        .apply("bob/2", 1)
+        .end(**DARK),
+    ),
+    "an_own_message_given_to_a_device_that_was_unlinked": (
+        "misdelivery",
+        Scene(*BOTH[:3])
+        .add("alice/1", "gone", device=device("alice/2"))
+        .later(2000)
+        .delivered(1)
+        .apply("alice/2", 1)
+        .end(),
+    ),
+    "a_no_to_a_device_that_never_sent_it": ("retry", Scene(*BOTH).refused("alice/2", 1, final=False).end()),
 @pytest.mark.parametrize("name", SILENT)
 def test_a_kept_promise_is_silent(name: str) -> None:
     assert SILENT[name].broken() == {}

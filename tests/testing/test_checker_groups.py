@@ -146,6 +146,9 @@ SILENT = {
         .get("carol/1", 1, pos=message_id(1, START_MS + LONG_AGO + 11_000), how="sync")
         .end(**DARK)
     ),
+    "who_was_removed_may_hide_what_it_has": (
+        removed(delivered(group(), 1)).later(LONG_AGO).say("carol/1", 2, kind="hide", target=message_id(1)).end()
+    ),
     "who_comes_back_has_what_follows": (
         back(removed(group()).later(LONG_AGO))
         .later(LONG_AGO)
@@ -490,6 +493,29 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
         .learn("carol/2", 2, "removed", "carol")
         .get("bob/1", 1)
         .get("carol/1", 1)
+        .end(**DARK),
+    ),
+    "a_reaction_of_who_was_removed": (
+        "membership",
+        reacted(removed(delivered(group(), 1)).later(LONG_AGO), 2, "carol/1", "alice/1", "bob/1").end(),
+    ),
+    "an_edit_of_who_was_removed": (
+        "membership",
+        edited(
+            removed(group().say("carol/1", 1).get("alice/1", 1, "carol").get("bob/1", 1, "carol")).later(LONG_AGO),
+            2,
+            "alice/1",
+            "bob/1",
+            sender="carol/1",
+        ).end(**DARK),
+    ),
+    "what_who_was_removed_takes_back": (
+        "membership",
+        removed(group().say("carol/1", 1).get("alice/1", 1, "carol").get("bob/1", 1, "carol"))
+        .later(LONG_AGO)
+        .say("carol/1", 2, kind="revoke", target=message_id(1))
+        .get("alice/1", 2, "carol", kind="revoke", target=message_id(1))
+        .get("bob/1", 2, "carol", kind="revoke", target=message_id(1))
         .end(**DARK),
     ),
     "a_message_that_came_late": (
