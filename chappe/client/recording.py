@@ -12,6 +12,7 @@ from chappe.client.changes import (
     MessageReacted,
     MessageRevoked,
     PresenceTold,
+    ReadElsewhere,
     TickRaised,
 )
 from chappe.client.frames import parse_action
@@ -68,6 +69,8 @@ def record(recorder: Recorder, batch: Batch, changes: Iterable[LogChange]) -> No
     for change in changes:
         if isinstance(change, TickRaised | GroupTickRaised):
             _record_tick(recorder, change)
+        elif isinstance(change, ReadElsewhere):
+            recorder.note("elsewhere", conv=change.conversation_id.hex(), upto=change.read_upto.hex())
         elif (event := recorded_event(change)) is not None:
             recorder.apply(event, how)
     for item in batch.items:

@@ -7,6 +7,7 @@ from chappe.testing.checker_counts import Counts
 from chappe.testing.checker_delivery import Delivery
 from chappe.testing.checker_groups import Groups
 from chappe.testing.checker_here import Here, Told
+from chappe.testing.checker_reads import Reads
 from chappe.testing.checker_report import Concern, short
 from chappe.testing.checker_state import Device, Findings, Message, User
 from chappe.testing.checker_world import World
@@ -15,9 +16,9 @@ from chappe.testing.history import Line
 # A read is a send too, but its peer gets ticks of it instead of an event.
 # An edit or a reaction in whose place another one stands need not arrive any more; `Acts` looks after those.
 _ARRIVING_KINDS = frozenset({"message", "revoke", "hide"})
-
 _OF_MEMBERS = frozenset({"message", "edit", "revoke", "reaction"})
 """What only members do in a group: whoever has left still says what it has read, and hides what it has."""
+
 
 class Quiet:
     """Follows `device`, `gone`, `connect`, `disconnect` and `end`."""
@@ -31,6 +32,7 @@ class Quiet:
         self._told = Told(findings)
         self._acts = Acts(world, self._told, delivery.blocks)
         self._counts = Counts(world, self._told)
+        self.reads = Reads(world, self._told)
         self._here = Here(world, 0.0, ())
 
     def device(self, line: Line) -> None:
@@ -69,12 +71,11 @@ class Quiet:
                 if has_ticks and message.kind == "message":
                     self._counts.judge(self._here, id_, message, message.sender)
         self._acts.end(self._here)
+        if line.get("reads", False):
+            self.reads.end(self._here)
         if line.get("learns", True):
             self._groups.end(self._here, self._told)
 
-    def _judge_arrival(self, id_: str, message: Message, sender: Device) -> None:
-        for device in self._here.lacking(sender.user, message):
-            if device is not sender:
     def _judge_membership(self, id_: str, message: Message, sender: Device) -> None:
         group = self._world.group(message.conv)
         if group.is_told and not group.may_have(sender.user, message, message.stored_t):
@@ -82,6 +83,9 @@ class Quiet:
             what = f"{done}{short(id_)} was accepted, though {sender.name} is no member of {short(group.name)}"
             self._told.once("membership", self._here.t, what, id_, Concern((sender.user.name,), group.name))
 
+    def _judge_arrival(self, id_: str, message: Message, sender: Device) -> None:
+        for device in self._here.lacking(sender.user, message):
+            if device is not sender:
                 self._lose(id_, device)
         if message.kind == "hide":
             return

@@ -130,7 +130,9 @@ class _Judge:
             "shown": self._delivery.shown,
             "block": self._delivery.block,
             "unblock": self._delivery.unblock,
-            "read": self._ticks.read,
+            # In this order: what was unread is not afterwards.
+            "read": _both(self._quiet.reads.read, self._ticks.read),
+            "elsewhere": self._quiet.reads.elsewhere,
             "tick": self._ticks.tick,
             "tally": self._ticks.tally,
             "device": self._quiet.device,

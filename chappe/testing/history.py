@@ -16,6 +16,7 @@ A `?` marks a field that may be left out. Unknown fields are ignored, unknown op
 | `apply` | `id`, `conv`, `sender`, `ms`, `pos`, `kind`, `how`, `target`? | my application was given this event |
 | `ack` | `ids` | these are on my disk |
 | `read` | `conv`, `ids`? or `upto`? | my user has read these, or all up to this id |
+| `elsewhere` | `conv`, `upto` | my application was told that my user has read this far on another device |
 | `tick` | `id`, `state`, `by`? | I show this state for a message of my own user |
 | `tally` | `id`, `delivered`, `read`, `of` | I show how many of its recipients have and have read my user's message |
 | `presence` | `whom`, `state` | I show this user as online, offline or unknown from now on |
@@ -29,7 +30,7 @@ A `?` marks a field that may be left out. Unknown fields are ignored, unknown op
 | `learn` | `conv`, `version`, `change`, `members`? | my application was told of this change of a group |
 | `down` | `whom` | this process or node has died or hangs, and another of its kind goes on |
 | `up` | `whom` | it serves again |
-| `end` | `absent`?, `ticks`?, `learns`? | all is quiet: what was acknowledged must have arrived by now |
+| `end` | `absent`?, `ticks`?, `learns`?, `reads`? | all is quiet: what was acknowledged must have arrived by now |
 
 Lines that cause something (`send`, `ack`, `read`) are written once it cannot be forgotten (it is in the
 outbox, on the disk) and before the bytes leave the device.
@@ -49,7 +50,7 @@ A group is known by its memberships: tell of everybody, whoever created it too, 
 
 `absent` lists devices that cannot have caught up (switched off); all others must have, connected or not.
 `ticks` is false when senders do not write their ticks and tallies down, so that a missing one says nothing;
-`learns` is false when devices do not write down what they learn of groups.
+`learns` is false when devices do not write down what they learn of groups; `reads` is true when they do `elsewhere`.
 
 Files of one run come from one host, or from hosts whose clocks agree better than a message travels.
 """
@@ -113,6 +114,7 @@ class Line(TypedDict):
     absent: NotRequired[list[str]]
     ticks: NotRequired[bool]
     learns: NotRequired[bool]
+    reads: NotRequired[bool]
     target: NotRequired[str]
     version: NotRequired[int]
     members: NotRequired[list[str]]

@@ -14,6 +14,7 @@ from chappe.client.changes import (
     MessageReacted,
     MessageRevoked,
     PresenceTold,
+    ReadElsewhere,
 )
 from chappe.client.destination import Destination
 from chappe.client.frames import edit_action, group_message_action, message_action, reaction_action, revoke_action
@@ -103,6 +104,14 @@ def test_counts_of_recipients_are_a_tally() -> None:
     record(notes, Batch(), [GroupTickRaised(MESSAGE, GROUP, 5, 2, 9, 0)])
 
     assert notes.lines == [("tally", {"id": MESSAGE.hex(), "delivered": 5, "read": 2, "of": 9})]
+
+
+def test_what_was_read_on_another_device_is_written_down() -> None:
+    notes: Any = Notes()
+
+    record(notes, Batch(), [ReadElsewhere(GROUP, MESSAGE)])
+
+    assert notes.lines == [("elsewhere", {"conv": GROUP.hex(), "upto": MESSAGE.hex()})]
 
 
 def test_how_people_are_shown_is_written_down_and_nothing_of_the_hidden() -> None:

@@ -23,6 +23,15 @@ def test_a_delivered_and_read_message_is_silent() -> None:
 
 BOTH = ("alice/1", "alice/2", "bob/1", "bob/2")
 DARK = {"ticks": False}
+READS = {"ticks": False, "reads": True}
+
+
+def read_on_one(upto: int = 1, *also: str) -> Scene:
+    """Bob reads on one of his two devices, and perhaps on the other, too."""
+    scene = Scene(*BOTH).accepted(1).apply("alice/2", 1).apply("bob/1", 1).apply("bob/2", 1)
+    for who in ("bob/1", *also):
+        scene.add(who, "read", conv=CONV, upto=message_id(upto))
+    return scene
 
 
 def changed_after_a_block(kind: str) -> Scene:
@@ -47,6 +56,31 @@ SILENT = {
     "an_absent_device_may_lack_a_message": Scene().accepted(1).end(absent=[device("bob/1")]),
     "a_device_linked_later_may_lack_it": (Scene().delivered(1).add("bob/2", "device", device=device("bob/2")).end()),
     "a_device_that_is_gone_may_lack_it": (Scene().accepted(1).add("bob/1", "gone", device=device("bob/1")).end()),
+    "all_devices_learn_what_was_read_on_one": (
+        read_on_one().add("bob/2", "elsewhere", conv=CONV, upto=message_id(1)).end(**READS)
+    ),
+    "what_was_read_on_both_devices_is_known_to_both": read_on_one(1, "bob/2").end(**READS),
+    "a_read_that_was_not_acknowledged_may_be_unknown": (
+        read_on_one().send("bob/1", 9, "alice", kind="read").end(**READS)
+    ),
+    "a_read_of_ones_own_message_tells_the_others_nothing": (
+        Scene(*BOTH).accepted(1).apply("alice/2", 1).add("alice/2", "read", conv=CONV, upto=message_id(1))
+    )
+    .apply("bob/1", 1)
+    .apply("bob/2", 1)
+    .end(**READS),
+    "devices_that_do_not_write_down_what_was_read_elsewhere_are_not_judged": read_on_one().end(**DARK),
+    "a_device_that_was_linked_later_need_not_know_what_was_read": (
+        Scene("alice/1", "bob/1")
+        .accepted(1)
+        .apply("bob/1", 1)
+        .add("bob/1", "read", conv=CONV, upto=message_id(1))
+        .add("bob/3", "device", device=device("bob/3"))
+        .end(**READS)
+    ),
+    "what_was_sent_before_a_device_was_unlinked_may_be_on_its_way": (
+        Scene("alice/1", "bob/1").accepted(1).add("bob/1", "gone", device=device("bob/1")).apply("bob/1", 1).end()
+    ),
     "a_read_reaches_its_peer_as_a_tick": (Scene().send("alice/1", 1, kind="read").stored("alice/1", 1).end()),
     "the_sender_may_apply_its_own_message": Scene().delivered(1).apply("alice/1", 1).end(),
     "an_apply_may_be_read_before_its_send": Scene().apply("bob/1", 1).accepted(1).end(),
@@ -183,6 +217,26 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
         .apply("bob/1", 1)
         .end(),
     ),
+    "a_message_given_to_a_device_that_was_unlinked": (
+        "misdelivery",
+        Scene(*BOTH)
+        .add("bob/1", "gone", device=device("bob/2"))
+        .later(2000)
+        .delivered(1)
+        .apply("alice/2", 1)
+        .apply("bob/2", 1)
+        .end(**DARK),
+    ),
+    "an_own_message_given_to_a_device_that_was_unlinked": (
+        "misdelivery",
+        Scene(*BOTH[:3])
+        .add("alice/1", "gone", device=device("alice/2"))
+        .later(2000)
+        .delivered(1)
+        .apply("alice/2", 1)
+        .end(),
+    ),
+    "a_no_to_a_device_that_never_sent_it": ("retry", Scene(*BOTH).refused("alice/2", 1, final=False).end()),
     "a_yes_and_a_final_no": ("retry", Scene().delivered(1).refused("alice/1", 1).end()),
     "a_final_no_and_a_yes": ("retry", Scene().send("alice/1", 1).refused("alice/1", 1).stored("alice/1", 1).end()),
     "two_yes_that_differ": ("retry", Scene().delivered(1).stored("alice/1", 1, START_MS + 1).end()),
@@ -205,6 +259,22 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
         "convergence",
         Scene("alice/1", "alice/2", "bob/1").delivered(1).apply("alice/2", 1).end(),
     ),
+    "a_read_of_which_another_device_never_learned": ("convergence", read_on_one().end(**READS)),
+    "a_read_to_the_end_of_which_another_device_never_learned": (
+        "convergence",
+        read_on_one().add("bob/1", "read", conv=CONV, upto="f" * 32).end(**READS),
+    ),
+    "a_read_that_another_device_knows_in_part": (
+        "convergence",
+        read_on_one()
+        .accepted(2)
+        .apply("alice/2", 2)
+        .apply("bob/1", 2)
+        .apply("bob/2", 2)
+        .add("bob/1", "read", conv=CONV, upto=message_id(2))
+        .add("bob/2", "elsewhere", conv=CONV, upto=message_id(1))
+        .end(**READS),
+    ),
     "a_tick_that_never_came": ("convergence", Scene().accepted(1).apply("bob/1", 1).ack("bob/1", 1).end()),
     "a_read_tick_that_never_came": ("convergence", Scene().delivered(1).read("bob/1", 1).end()),
     "devices_that_disagree_about_a_message_sent_during_a_block": (
@@ -223,26 +293,6 @@ BROKEN: dict[str, tuple[Guarantee, Scene]] = {
 }
 
 
-    "a_message_given_to_a_device_that_was_unlinked": (
-        "misdelivery",
-        Scene(*BOTH)
-        .add("bob/1", "gone", device=device("bob/2"))
-        .later(2000)
-        .delivered(1)
-        .apply("alice/2", 1)
-        .apply("bob/2", 1)
-        .end(**DARK),
-    ),
-    "an_own_message_given_to_a_device_that_was_unlinked": (
-        "misdelivery",
-        Scene(*BOTH[:3])
-        .add("alice/1", "gone", device=device("alice/2"))
-        .later(2000)
-        .delivered(1)
-        .apply("alice/2", 1)
-        .end(),
-    ),
-    "a_no_to_a_device_that_never_sent_it": ("retry", Scene(*BOTH).refused("alice/2", 1, final=False).end()),
 @pytest.mark.parametrize("name", SILENT)
 def test_a_kept_promise_is_silent(name: str) -> None:
     assert SILENT[name].broken() == {}
