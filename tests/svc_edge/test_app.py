@@ -378,6 +378,22 @@ async def test_a_drain_answers_what_was_sent_and_sends_everybody_away(
         await late.dial()
 
 
+async def test_a_drain_lets_everybody_come_back_at_another_time(
+    connect: Connect, mesh: FakeMesh, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svc_edge.service.keeper.COMEBACK_PER_SESSION_MS", 10_000)
+    clients = [connect() for _ in range(4)]
+    for client in clients:
+        await client.sign_in(mesh, Person.new())
+
+    stopping = asyncio.create_task(edge.app.__aexit__())
+    comebacks_ms = {(await client.expect("go_away")).reconnect_after_ms for client in clients}
+    await stopping
+
+    assert len(comebacks_ms) > 1
+    assert max(comebacks_ms) <= 40_000
+
+
 async def test_connections_are_counted_by_how_they_end(connect: Connect, mesh: FakeMesh, edge: Edge) -> None:
     older, newer, leaving, lost = connect(), connect(), connect(), connect()
     alice = Person.new()

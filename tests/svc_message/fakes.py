@@ -91,6 +91,7 @@ class FakeDirectory:
         self.truth: dict[bytes, DirectoryUser] = {}
         self.copies: dict[bytes, DirectoryUser] = {}
         self.reads = 0
+        self.is_down = False
 
     def add(self, *user_ids: UserId) -> None:
         """Adds users that allow everything."""
@@ -120,6 +121,8 @@ class FakeDirectory:
 
     async def read(self, user_ids: Sequence[UserId]) -> list[DirectoryUser]:
         self.reads += 1
+        if self.is_down:
+            raise UnavailableError("svc_identity", "it does not answer")
         unknown = _user(UserId(b""), is_active=False)
         return [self.truth.get(user_id, unknown) for user_id in user_ids]
 

@@ -345,6 +345,17 @@ async def test_nothing_is_accepted_while_the_clock_cannot_be_trusted(ledger: Led
     assert (answer.reason, answer.is_retryable) == ("CLOCK_UNTRUSTED", True)
 
 
+async def test_who_cannot_be_asked_about_makes_the_send_retryable(ledger: Ledger) -> None:
+    ledger.directory.copies.clear()
+    ledger.directory.is_down = True
+
+    (answer,) = await ledger.send(ledger.request())
+
+    assert isinstance(answer, Refused)
+    assert (answer.reason, answer.is_retryable) == ("DEPENDENCY_UNAVAILABLE", True)
+    assert await ledger.inbox(BOB) == []
+
+
 async def test_who_has_one_device_is_not_told_of_what_it_did(ledger: Ledger) -> None:
     ledger.directory.copies[ALICE] = ledger.directory.copies[ALICE]._replace(device_ids=frozenset({1}))
 
