@@ -22,7 +22,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.group import Shard
-from svc_message.protocol import FIRST_ACCEPT_AGE_MS, FUTURE_BOUND_MS, WRITE_WINDOW_S, LedgerClock
+from svc_message.protocol import FIRST_ACCEPT_AGE_MS, FUTURE_BOUND_MS, WRITE_WINDOW_S, LedgerClock, milliseconds_of
 from svc_message.service.accept_group import GroupAccepting, Stores
 from tests.svc_message.desk import inbox
 from tests.svc_message.fakes import FakeExpander, FakeGroupDirectory, ManualClock, message_id
@@ -270,7 +270,9 @@ async def test_a_write_that_took_too_long_is_written_again_before_it_is_promised
     assert isinstance(answer, Stored)
     assert not answer.is_duplicate
     assert ledger.promised() == [(request.message_id, 5)]
-    assert len(ledger.expander.begun) == 1
+    (entry,) = ledger.expander.entries
+    assert list(ledger.expander.begun) == [entry.position]
+    assert milliseconds_of(entry.position) == ledger.clock.wall_ms()
 
 
 async def test_a_store_that_is_always_too_slow_promises_nothing(ledger: GroupLedger) -> None:

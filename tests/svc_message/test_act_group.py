@@ -23,7 +23,7 @@ from svc_message.model import (
 )
 from svc_message.model.action import ActionKind, EditEvent, ReactionEvent, RevokeEvent, SendGroupAction
 from svc_message.model.group import Window
-from svc_message.protocol import WRITE_WINDOW_S, LedgerClock
+from svc_message.protocol import WRITE_WINDOW_S, LedgerClock, milliseconds_of
 from svc_message.service.accept_group import GroupAccepting, Stores
 from svc_message.service.act import Acting, Windows
 from svc_message.service.act_group import GroupActionRules, Groups, Ways
@@ -291,6 +291,7 @@ async def test_a_write_that_took_too_long_is_written_again_before_it_is_acknowle
     assert reasons(answers) == [""]
     (entry,) = ledger.expander.entries
     assert list(ledger.expander.begun) == [entry.position]
+    assert milliseconds_of(entry.position) == ledger.clock.wall_ms()
 
 
 async def test_nothing_is_taken_while_too_much_waits_for_members(ledger: GroupLedger) -> None:
