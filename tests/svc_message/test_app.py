@@ -230,7 +230,13 @@ async def test_a_stop_answers_what_it_has_and_says_goodbye_to_its_peers(ledger: 
     assert ledger.fanout.markers == 1
 
 
-async def test_a_clock_that_is_wrong_from_the_start_mints_nothing(ledger: Ledger) -> None:
+async def test_a_clock_that_is_wrong_from_the_start_mints_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_yet(*_: object) -> None:
+        """Lets the first turn of the comparing take its time."""
+
+    monkeypatch.setattr("svc_message.app.compare_clocks", not_yet)
     await ledger.start(Seams(WrongClock(), SystemRandomness()))
     stream = await ledger.submit()
 
