@@ -175,6 +175,14 @@ class Directory:
         users = [self._users.get(user_id, unknown) for user_id in request.user_ids]
         return directory_service_pb2.BatchGetUsersResponse(users=users)
 
+    async def CheckPrivacy(self, request: Any, context: Any) -> directory_service_pb2.CheckPrivacyResponse:
+        pairs = zip(request.viewer_user_ids, request.target_user_ids, strict=True)
+        may_see = [not self._are_apart(viewer_id, target_id) for viewer_id, target_id in pairs]
+        return directory_service_pb2.CheckPrivacyResponse(may_see=may_see)
+
+    def _are_apart(self, one: bytes, other: bytes) -> bool:
+        return other in self._users[one].blocked_user_ids or one in self._users[other].blocked_user_ids
+
     async def ListGroupMembers(self, request: Any, context: Any) -> directory_service_pb2.ListGroupMembersResponse:
         answer = self._group(request.group_id)
         await self.after_members.pass_through()

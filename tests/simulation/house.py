@@ -13,6 +13,8 @@ import svc_fanout.app
 import svc_fanout.config
 import svc_message.app
 import svc_message.config
+import svc_presence.app
+import svc_presence.config
 from chappe.api.identity.v1 import directory_service_pb2_grpc, session_service_pb2_grpc
 from chappe.runtime import channels
 from chappe.runtime.app import App
@@ -24,8 +26,6 @@ from chappe.runtime.pki import SpiffeId
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.timings import StoreTimings
 from svc_message.adapters.unreadable import Unreadable
-from svc_presence.adapters.directory_memory import MemoryDirectory
-from svc_presence.app import assemble
 from tests.mutations.directory import Directory
 from tests.simulation.calls import Context, Exchange, Server
 from tests.simulation.clocks import Lots, ProcessClock
@@ -254,12 +254,14 @@ def identity(directory: Directory) -> Build:
     return build
 
 
-def presence(routes: Remote) -> Build:
+def presence(routes: Remote, identity_target: str) -> Build:
     """Returns how svc_presence is built."""
 
     async def build(app: App) -> None:
         store: Any = routes
-        assemble(app, store, MemoryDirectory())
+        config = svc_presence.config.Config(redis_url=Secret("none"), identity_target=identity_target)
+        directory = await app.add_peer(svc_presence.app._directory(config, app), name="svc_identity")
+        svc_presence.app.assemble(app, store, directory)
 
     return build
 

@@ -37,8 +37,15 @@ class Plan(NamedTuple):
     network: float
     """By how much the network is slower than the best."""
     events: tuple[Event, ...]
+    is_long: bool = False
+    """It goes on until the last write has happened of which nobody knows any more."""
     is_replicated: bool = False
     """Whether the ledger is in Cassandra, with three replicas of everything."""
+
+    @property
+    def has_watchers(self) -> bool:
+        """Whether people watch each other: not where one blocks another while a line between them may carry nothing."""
+        return not any(event.what == "block" for event in self.events)
 
     def without(self, events: set[int]) -> "Plan":
         """Returns the plan without some of its events, given by their places."""
@@ -80,6 +87,8 @@ FAULTS = {
 }
 """What goes wrong, and how often."""
 PAUSE_S = 8.0
+LONG = 0.2
+"""How many runs are long."""
 MOST_REPLICAS = {"presence": 2, "fanout": 2, "message": 3, "edge": 2}
 """A shard of the journal has two adopters only where a third has left it."""
 
@@ -101,6 +110,7 @@ def draw(seed: int) -> Plan:
         ledger_s=0.002 if is_mild else lots.choice((0.002, 0.03, 0.3, 0.8)),
         network=1.0 if is_mild else lots.choice((1.0, 10.0, 100.0)),
         events=tuple(sorted((*deeds, *faults))),
+        is_long=lots.random() < LONG,
     )
 
 

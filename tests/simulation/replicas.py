@@ -16,7 +16,7 @@ from svc_message.adapters.ledger_cassandra.connection import BYTES_IN_BATCH, Con
 from svc_message.adapters.unreadable import Unreadable
 from tests.simulation.cql import NOW, Change, Question, decoded, statement
 from tests.simulation.loop import EPOCH_MS
-from tests.simulation.stores import GIVES_UP_S, LATEST_S, Host
+from tests.simulation.stores import GIVES_UP_S, Host, late_s
 
 COPIES = 3
 QUORUM = 2
@@ -185,13 +185,13 @@ class Replicas(Nodes):
             await asyncio.sleep(lots.uniform(*GIVES_UP_S))
             return OperationTimedOut()
         if weather.doubled and lots.random() < weather.doubled:
-            self._later(lots.uniform(0.0, LATEST_S), changes, range(COPIES), taken_us)
+            host.carry_out_late(late_s(lots), self.apply, changes, range(COPIES), taken_us)
         known_s = loop.time()
         for change in changes:
             nodes = lots.sample(range(COPIES), COPIES)
             arrivals_s = [host.arrival_s(lots, is_write=True) for _ in nodes]
             if lots.random() < HINTED:
-                arrivals_s[-1] = loop.time() + lots.uniform(0.0, LATEST_S)
+                arrivals_s[-1] = loop.time() + late_s(lots)
             for node, at_s in zip(nodes, arrivals_s, strict=True):
                 self._later(at_s - loop.time(), [change], (node,), taken_us)
             known_s = max(known_s, sorted(arrivals_s)[QUORUM - 1])
@@ -200,16 +200,17 @@ class Replicas(Nodes):
 
     def _write_unseen(self, changes: list[Change], taken_us: int, *, is_down: bool) -> None:
         """Lets something happen of a batch whose coordinator is gone."""
-        lots, weather = self.host.lots_of("write"), self.host.weather
-        is_torn = lots.random() < weather.torn
+        host, lots = self.host, self.host.lots_of("write")
+        is_torn = lots.random() < host.weather.torn
+        host.has_torn |= is_torn
         is_late = is_down or lots.random() < 0.5
         for change in changes:
             if is_torn and lots.random() < 0.5:
                 continue
             for node in range(COPIES):
                 if not is_torn or lots.random() < 0.5:
-                    late_s = lots.uniform(0.0, LATEST_S) if is_late else lots.random() * 3
-                    self._later(late_s, [change], (node,), taken_us)
+                    delay_s = late_s(lots) if is_late else lots.random() * 3
+                    host.carry_out_late(delay_s, self.apply, [change], (node,), taken_us)
 
     async def _answer(self, question: Question) -> list[Row] | Exception:
         host = self.host

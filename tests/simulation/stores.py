@@ -25,11 +25,11 @@ TYPICAL_S = 0.002
 GIVES_UP_S = (0.5, 6.0)
 """How long a caller waits for a call that gets no answer."""
 LATEST_S = 150.0
-"""How late a write may happen of which nobody knows any more."""
+"""How late a write may happen of which nobody knows any more; half of them happen within ten seconds."""
 WRITES = frozenset(
     {
         "accept", "act", "apply_receipts", "expand", "append_events", "declare_void", "declare_actions_void",
-        "acknowledge", "read", "checkpoint", "advance", "end", "write", "change",
+        "acknowledge", "read", "claim_news", "settle_news", "checkpoint", "advance", "end", "write", "change",
     }
 )  # fmt: skip
 REPEATABLE = frozenset({"accept", "act", "expand", "apply_receipts"})
@@ -69,6 +69,10 @@ class Host:
         self._lots: dict[str, random.Random] = {}
         self.weather = CALM
         self.down_until_s = 0.0
+        self.busy_until_s = 0.0
+        """When the last of the writes happens of which nobody knows any more."""
+        self.has_torn = False
+        """Some write has happened in part."""
         self._writes_from_s = 0.0
         self._reads_from_s = 0.0
 
@@ -95,6 +99,16 @@ class Host:
         if lots.random() < self.weather.slow:
             return lots.random() * self.weather.slow_s
         return lots.expovariate(1 / self.typical_s)
+
+    def carry_out_late(self, late_s: float, write: Callable[..., Any], *args: Any) -> None:
+        """Lets a write happen of which nobody knows any more."""
+        self.busy_until_s = max(self.busy_until_s, self.loop.time() + late_s)
+        self.loop.call_later(late_s, write, *args, context=self.loop.world.context)
+
+
+def late_s(lots: random.Random) -> float:
+    """Returns how late a write happens: some minutes late, and many while there still is something to be harmed."""
+    return float(LATEST_S * lots.random() ** 4)
 
 
 class Remote:
@@ -135,8 +149,7 @@ class Remote:
                 await asyncio.sleep(lots.uniform(*GIVES_UP_S))
                 raise UnavailableError(host.name, "no answer in time")
             if is_write and name in REPEATABLE and weather.doubled and lots.random() < weather.doubled:
-                late_s = lots.uniform(0.0, LATEST_S)
-                loop.call_later(late_s, _carry_out, method, args, settings, context=loop.world.context)
+                host.carry_out_late(late_s(lots), _carry_out, method, args, settings)
             answer: asyncio.Future[Any] = loop.create_future()
             arrival_s, back_s = host.arrival_s(lots, is_write=is_write), host.delay_s(lots)
             question = method, args, settings
@@ -150,13 +163,14 @@ class Remote:
         loop.call_later(back_s, _settle, answer, *_carry_out(*question), context=loop.world.context)
 
     def _happen_unseen(self, name: str, method: Any, args: Any, *, is_down: bool) -> None:
-        lots, loop = self._host.lots_of(name), self._host.loop
+        lots, carry_out_late = self._host.lots_of(name), self._host.carry_out_late
         if name in TORN and lots.random() < self._host.weather.torn:
+            self._host.has_torn = True
             tear = getattr(Tearing(self._inner, lots), name)
-            loop.call_later(lots.random() * 3, tear, *args, context=loop.world.context)
+            carry_out_late(lots.random() * 3, tear, *args)
             return
-        late_s = lots.uniform(0.0, LATEST_S) if is_down or lots.random() < 0.5 else lots.random() * 3
-        loop.call_later(late_s, _carry_out, method, args, {}, context=loop.world.context)
+        delay_s = late_s(lots) if is_down or lots.random() < 0.5 else lots.random() * 3
+        carry_out_late(delay_s, _carry_out, method, args, {})
 
 
 class Tearing:

@@ -1,16 +1,22 @@
 """The mesh keeps its promises on simulated time, and a seed decides everything that happens."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chappe.api.identity.v1 import directory_service_pb2
+from chappe.client.frames import message_action
+from svc_message.model import Refused
 from svc_message.model.group import Orphan
 from svc_message.worker.expand import JournalWorker
+from tests.mutations.directory import Directory
 from tests.simulation.__main__ import main, shrunk, tell
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import Event, Plan, draw
 from tests.simulation.town import Outcome, run
 
 SEEDS = 500
@@ -124,6 +130,57 @@ def test_a_run_that_fails_is_shrunk_to_one_that_still_does(failing: Outcome) -> 
     assert smaller.plan.seed == failing.plan.seed
     assert len(smaller.plan.events) < len(failing.plan.events) / 2
     assert "never applied" in "\n".join(tell(smaller)) or "converged" in "\n".join(tell(smaller))
+
+
+def test_a_send_that_never_has_an_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("svc_message.app.compare_clocks", never)
+    services = ("identity", "presence", "fanout", "message", "edge")
+    step = Event(2.0, "step_clock", services.index("message"), 3, 30.0)
+
+    outcome = run(_small(step, Event(8.0, "say")))
+
+    assert outcome.report.is_silent
+    assert ["has no answer to 1 of its changes" in failure for failure in outcome.failures] == [True]
+
+
+def test_a_change_that_is_refused_for_good_without_a_reason_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svc_message.service.act.within", lambda *_: Refused("TOO_LATE", "for no reason"))
+
+    outcome = run(_small(Event(8.0, "say"), Event(12.0, "edit")))
+
+    assert ["its edit was refused for good: TOO_LATE" in failure for failure in outcome.failures] == [True]
+
+
+def test_a_message_that_comes_with_other_words_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "chappe.client.lean.message_action", lambda peer_id, suite, _: message_action(peer_id, suite, b"other words")
+    )
+
+    outcome = run(_small(Event(8.0, "say")))
+
+    assert outcome.failures
+    assert all("came with b'other words', which was not said under it" in failure for failure in outcome.failures)
+
+
+def test_people_who_do_not_see_each_other_in_the_end_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def show_nobody(_: object, request: Any, context: object) -> directory_service_pb2.CheckPrivacyResponse:
+        return directory_service_pb2.CheckPrivacyResponse(may_see=[False] * len(request.viewer_user_ids))
+
+    monkeypatch.setattr(Directory, "CheckPrivacy", show_nobody)
+
+    outcome = run(_small()._replace(is_long=True))
+
+    assert ["does not see 1 of those who are there" in failure for failure in outcome.failures] == [True, True]
+
+
+def _small(*events: Event) -> Plan:
+    """Returns a plan of two people, each with one device, and one of each service."""
+    plan = draw(5)
+    ones = dict.fromkeys(plan.replicas, 1)
+    return plan._replace(users=2, second_devices=0, groups=0, replicas=ones, skew_s=0.0, ledger_s=0.002, events=events)
 
 
 def _calm(plan: Plan) -> Plan:
