@@ -36,8 +36,9 @@ TYPING_S = 5
 """Somebody is writing for so long after saying so."""
 
 
-LATE_S = 60
-"""A connect is carried out for so long after it was asked for. Clients forgive what a younger one ends."""
+LATE_S = 35
+"""A connect is carried out for so long after it was asked for. Clients forgive what a younger one ends, for a minute:
+the edge of the session that is ended hears of it at its next refresh."""
 
 
 class PresenceStore(Protocol):

@@ -15,12 +15,12 @@
 --
 -- Returns for each session: "" when it is registered; "!" when another session has used its nonce; else the value of
 -- the field that it replaced. The nonce knows the session that used it, so a call may be repeated, and a repeated one
--- no longer wins over a session that came after the first. What was asked for more than 60 s ago changes nothing:
+-- no longer wins over a session that came after the first. What was asked for more than 35 s ago changes nothing:
 -- nobody waits for it any more, and it would end a session that came meanwhile.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = string.format('|%.0f', now + 60000)
-local is_late = now - tonumber(ARGV[2]) > 60000
+local is_late = now - tonumber(ARGV[2]) > 35000
 local results = {}
 for i = 0, #KEYS / 4 - 1 do
     local connection, device = KEYS[4 * i + 1], ARGV[2 * i + 3]

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
+from chappe.client.connection import GHOST_S
 from chappe.runtime.clock import SystemClock
 from chappe.runtime.engines import EmbeddedValkey
 from chappe.runtime.engines.ports import is_free
 from chappe.runtime.errors import UnavailableError
+from svc_edge.protocol.session import PING_INTERVAL_S
 from svc_presence.adapters.presence_store_memory import MemoryPresenceStore
 from svc_presence.adapters.presence_store_redis import RedisPresenceStore
 from svc_presence.model import (
@@ -38,7 +40,7 @@ from svc_presence.model import (
     UserId,
     Written,
 )
-from svc_presence.ports import PresenceStore
+from svc_presence.ports import LATE_S, PresenceStore
 
 PARIS = Edge("paris.example:7443", 2**64 - 1)
 LILLE = Edge("[::1]:7443", 7)
@@ -82,6 +84,9 @@ class MemoryHarness:
         self.clock = MovedClock()
         self.store = MemoryPresenceStore(self.clock)
 
+    def ago_ms(self, seconds: int) -> int:
+        return int(self.clock.now_ms) - seconds * 1000
+
     async def age(self, seconds: int) -> None:
         self.clock.now_ms += seconds * 1000
 
@@ -96,6 +101,10 @@ class ValkeyHarness:
         self.store = RedisPresenceStore(url, is_cluster=is_cluster, timeout_s=10)
         make: Any = RedisCluster if is_cluster else Redis
         self.client: Any = make.from_url(url)
+
+    def ago_ms(self, seconds: int) -> int:
+        """Returns when it was so many seconds ago, by the clock of the store."""
+        return now_ms() - seconds * 1000
 
     async def age(self, seconds: int) -> None:
         """Makes everything older: the times in the values, and the times to live."""
@@ -315,16 +324,30 @@ async def test_a_used_nonce_refuses_another_session_and_nothing_is_written(harne
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(1), PARIS)]
 
 
-async def test_a_connect_that_is_carried_out_late_ends_nobody_who_came_meanwhile(harness: Harness) -> None:
+@pytest.mark.parametrize("late_s", [LATE_S + 1, 3600])
+async def test_a_connect_that_is_carried_out_late_ends_nobody_who_came_meanwhile(harness: Harness, late_s: int) -> None:
     await connect(harness.store, PARIS, session(2))
     late = Changes([NewSession(session(1), nonce(1))], [], [])
 
-    written = await harness.store.write(LILLE, late, 0)
+    written = await harness.store.write(LILLE, late, harness.ago_ms(late_s))
     again = await harness.store.write(LILLE, Changes([NewSession(session(3, BOB), nonce(1))], [], []), now_ms())
 
     assert written == Written([Connected(is_refused=False, replaced=None)], [])
     assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), PARIS)]
     assert not again.connects[0].is_refused
+
+
+async def test_a_connect_that_is_carried_out_a_little_late_wins_still(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(2))
+    late = Changes([NewSession(session(1), nonce(1))], [], [])
+
+    written = await harness.store.write(LILLE, late, harness.ago_ms(LATE_S - 2))
+
+    assert written.connects == [Connected(is_refused=False, replaced=Replaced(PARIS, SessionId(2)))]
+
+
+def test_whoever_is_ended_by_a_late_connect_hears_of_it_while_its_client_forgives_it() -> None:
+    assert LATE_S + PING_INTERVAL_S < GHOST_S
 
 
 async def test_a_nonce_is_free_for_other_users_and_again_after_its_time(harness: Harness) -> None:
