@@ -28,7 +28,7 @@ NO_TAG_CHECK: Final = Edit("svc_edge/service/mesh.py", " or session.user_tag != 
 
 UNTAKEN_IS_NOT_LOST: Final = Edit(
     "svc_message/adapters/dispatcher_grpc.py",
-    "        self._losses.add(sum(hints for _, hints in self._untaken))\n",
+    "        self._losses.add(sum(hints for _, hints, _ in self._untaken))\n",
     "",
 )
 

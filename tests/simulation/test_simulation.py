@@ -20,7 +20,7 @@ from tests.simulation.plan import Event, Plan, draw
 from tests.simulation.town import Outcome, run
 
 SEEDS = 500
-REPLICATED_SEEDS = 60
+REPLICATED_SEEDS = 25
 """Each takes twice as long."""
 ADOPT = JournalWorker.adopt
 

@@ -586,4 +586,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = pytest.mark.untraced(Life.TestCase)
-TestLife.settings = settings(max_examples=150, stateful_step_count=40)
+TestLife.settings = settings(max_examples=75, stateful_step_count=40)
