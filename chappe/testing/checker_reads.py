@@ -42,7 +42,7 @@ class Reads:
     def elsewhere(self, line: Line) -> None:
         """Takes note of what a device was told."""
         key = self._world.device(line["actor"]), line["conv"]
-        self._known[key] = max(line["upto"], self._known.get(key, ""))
+        self._known[key] = max(line.get("upto", ""), self._known.get(key, ""))
 
     def end(self, here: Here) -> None:
         """Judges what everybody should have been told by now."""

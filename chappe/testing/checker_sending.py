@@ -77,8 +77,8 @@ class Sending:
     def refused(self, line: Line) -> None:
         """Holds a final no against what was said and shown before."""
         id_ = line["id"]
-        message = self._world.messages[id_]
-        if message.sender is not self._world.device(line["actor"]):
+        message, sender = self._world.messages[id_], self._world.device(line["actor"])
+        if message.sender is not sender:
             what = f"{short(id_)} is refused to a device that never sent it"
             self._findings.add("retry", line["t"], what, id_)
             return
@@ -87,12 +87,12 @@ class Sending:
         message.is_refused = True
         if line["reason"] == _SKEW:
             # Its clock was put right, and nothing has an id of the time before that.
-            message.sender.last_sent = ""
+            sender.last_sent = ""
         if line["reason"] == _NO_MEMBER and message.to is None:
-            self._turned_away.append(_TurnedAway(message, message.sender, id_, line["t"]))
+            self._turned_away.append(_TurnedAway(message, sender, id_, line["t"]))
         if message.is_stored:
             self._findings.add("retry", line["t"], f"{short(id_)} is refused for good after it was stored", id_)
-        elif others := [device for device in message.applied if device is not message.sender]:
+        elif others := [device for device in message.applied if device is not sender]:
             what = f"{short(id_)} is refused for good after {others[0].name} applied it"
             self._findings.add("retry", line["t"], what, id_)
 
