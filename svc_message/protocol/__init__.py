@@ -121,6 +121,12 @@ def position_at(unix_ms: int) -> Position:
     return Position(max(unix_ms, 0).to_bytes(6, "big") + b"\x70" + bytes(1) + b"\x80" + bytes(7))
 
 
+def after_id(message_id: bytes) -> bytes:
+    """Returns the bytes after an id, so that what lies before them includes it; empty, no bound, after the last."""
+    number = int.from_bytes(message_id, "big") + 1
+    return number.to_bytes(16, "big") if number < 2**128 else b""
+
+
 def content_hash(recipient_id: bytes, envelope: bytes, expiry_s: int = 0) -> bytes:
     """Returns the 16 bytes by which two sends with one id are the same."""
     if expiry_s:

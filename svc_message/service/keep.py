@@ -8,7 +8,7 @@ from chappe.runtime.errors import InvalidFieldError, UnavailableError
 from svc_message.errors import NotInConversationError
 from svc_message.model import ConversationId, PageRead, UserId
 from svc_message.model.setting import Changed, SettingChange, SettingEvent, SettingUpdate
-from svc_message.protocol import FIRST_ACCEPT_AGE_MS, LedgerClock, Stamp, direct_conversation, position_at
+from svc_message.protocol import FIRST_ACCEPT_AGE_MS, LedgerClock, Stamp, after_id, direct_conversation, position_at
 from svc_message.service.accept import MAX_WRITES
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Keeping:
     async def _for_group(self, user_id: UserId, group_id: ConversationId, change: SettingChange) -> SettingUpdate:
         (membership,) = await self._groups.memberships([(group_id, user_id)])
         if change.cleared_upto is not None:
-            read = PageRead(user_id, group_id, before=_id_after(change.cleared_upto), after=b"", limit=1)
+            read = PageRead(user_id, group_id, before=after_id(change.cleared_upto), after=b"", limit=1)
             # By itself a store comes down to the newest message that there is, of which who has left is not to learn.
             seen = await self._history.read_page(read, membership.windows)
             change = change._replace(cleared_upto=seen[0].message.message_id if seen else None)
@@ -114,12 +114,6 @@ class Keeping:
     def _tell(self, changed: Changed) -> None:
         for event in changed.events:
             self._dispatcher.dispatch(event, (event.user_id,), 0, wants_receipt=False)
-
-
-def _id_after(message_id: bytes) -> bytes:
-    """Returns what lies behind an id and before every later one; empty, which is no bound, behind the last."""
-    number = int.from_bytes(message_id, "big") + 1
-    return number.to_bytes(16, "big") if number < 2**128 else b""
 
 
 _UNSET = Stamp(position_at(0), 0, 0)

@@ -17,8 +17,9 @@ from svc_message.adapters.ledger_cassandra.cells import (
     time_of_earliest,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, after_id, chunks
+from svc_message.adapters.ledger_cassandra.copies import Copy, chunks
 from svc_message.model import ConversationId, MessageId
+from svc_message.protocol import after_id
 
 LIGHT: Final = "SELECT uuid_as_blob(message_id), header, is_void, edit, revoked, is_reacted"
 WHOLE: Final = f"{LIGHT}, envelope"

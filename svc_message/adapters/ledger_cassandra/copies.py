@@ -254,12 +254,6 @@ def newest_of(place: tuple[UserId, ConversationId, int], limit: int) -> Read:
     return Read(_NEWEST, (user_id, conversation_id, smallint(bucket), *bounds))
 
 
-def after_id(message_id: bytes) -> bytes:
-    """Returns the bytes after an id, so that what lies before them includes it; empty after the last."""
-    number = int.from_bytes(message_id, "big") + 1
-    return number.to_bytes(16, "big") if number < 2**128 else b""
-
-
 def store(key: CopyKey, header: Header, cells: tuple[bytes, bytes], now_ms: int) -> Iterator[Write]:
     """Yields what stores one participant's row, header and envelope as their cells."""
     user_id, conversation_id, message_id = key

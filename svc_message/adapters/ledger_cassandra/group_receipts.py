@@ -24,7 +24,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     time_to_live_s,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, after_id, read_copies
+from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
 from svc_message.adapters.ledger_cassandra.late import Past, read_late
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
@@ -41,7 +41,7 @@ from svc_message.model.receipt import (
     Unread,
     UnreadMessage,
 )
-from svc_message.protocol import first_late, first_unread
+from svc_message.protocol import after_id, first_late, first_unread
 
 LARGE_GROUP: Final = 256
 """With so many recipients a message's receipts are in a partition of an hour and not of a day."""

@@ -14,10 +14,9 @@ from svc_message.adapters.ledger_cassandra.cells import (
     time_to_live_s,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Write
-from svc_message.adapters.ledger_cassandra.copies import after_id
 from svc_message.model import ConversationId, MessageId, NewMessage
 from svc_message.model.group import NewGroupMessage
-from svc_message.protocol import is_late
+from svc_message.protocol import after_id, is_late
 
 _STORE: Final = """
     INSERT INTO late_messages (conversation_id, bucket, message_id) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?

@@ -23,7 +23,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     time_to_live_s,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, after_id, read_copies, read_stretches
+from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, Stretch, read_copies, read_stretches
 from svc_message.adapters.ledger_cassandra.late import Past, read_late
 from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
@@ -38,7 +38,7 @@ from svc_message.model import (
     ReceiptUpdate,
     UserId,
 )
-from svc_message.protocol import first_late, first_unread, may_be_untold
+from svc_message.protocol import after_id, first_late, first_unread, may_be_untold
 
 EVENT_IDS: Final = 40
 EXPANDED: Final = 1000

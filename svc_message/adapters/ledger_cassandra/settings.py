@@ -14,12 +14,12 @@ from svc_message.adapters.ledger_cassandra.bodies import newest_body
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import NO_ID, bigint, integer, stamp_of_id, stamp_of_position
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.copies import Stretch, after_id, read_stretches
+from svc_message.adapters.ledger_cassandra.copies import Stretch, read_stretches
 from svc_message.adapters.ledger_cassandra.lines import Line, read_lines
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import UserId
 from svc_message.model.setting import Changed, SettingEvent, SettingUpdate
-from svc_message.protocol import is_group
+from svc_message.protocol import after_id, is_group
 
 _SEARCHED: Final = 100
 _SET: Final = "UPDATE conversations USING TIMESTAMP ? SET {} = ? WHERE user_id = ? AND conversation_id = ?"
