@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from chappe.runtime.app import App
     from chappe.runtime.batching import Batcher
     from chappe.runtime.clock import Clock
+    from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
     from svc_message.config import Config
     from svc_message.ports import ActionStore, MessageStore, RetentionStore, SettingStore, TraceStore
     from svc_message.ports.group import GroupStore, Journal
@@ -200,21 +201,25 @@ async def _open_cassandra(config: Config, clock: Clock, timeout_s: float) -> Asy
     session = await open_ledger(config.cassandra, timeout_s=timeout_s)
     connection = Connection(session, timings=timings, unreadable=unreadable)
     async with contextlib.aclosing(connection):
-        store = CassandraMessageStore(connection, clock=clock)
-        yield Book(
-            store,
-            store.actions,
-            store.settings,
-            store.retention,
-            store.groups,
-            store.journal,
-            store.receipts,
-            store.traces,
-            store.receipts,
-            timings,
-            unreadable,
-            store.raise_epoch,
-        )
+        yield cassandra_book(CassandraMessageStore(connection, clock=clock), timings, unreadable)
+
+
+def cassandra_book(store: CassandraMessageStore, timings: StoreTimings, unreadable: Unreadable) -> Book:
+    """Returns the book of a store on Cassandra, which has all ports."""
+    return Book(
+        store,
+        store.actions,
+        store.settings,
+        store.retention,
+        store.groups,
+        store.journal,
+        store.receipts,
+        store.traces,
+        store.receipts,
+        timings,
+        unreadable,
+        store.raise_epoch,
+    )
 
 
 async def _add_book(config: Config, app: App) -> Book:

@@ -195,20 +195,7 @@ def in_cassandra(replicas: Replicas) -> Stores:
     async def open_book(_config: object, clock: Clock) -> AsyncIterator[svc_message.app.Book]:
         unreadable = Unreadable(clock)
         store = CassandraMessageStore(ReplicatedConnection(replicas, unreadable=unreadable), clock=clock)
-        yield svc_message.app.Book(
-            store,
-            store.actions,
-            store.settings,
-            store.retention,
-            store.groups,
-            store.journal,
-            store.receipts,
-            store.traces,
-            store.receipts,
-            StoreTimings(),
-            unreadable,
-            store.raise_epoch,
-        )
+        yield svc_message.app.cassandra_book(store, StoreTimings(), unreadable)
 
     return {"open_book": open_book}
 

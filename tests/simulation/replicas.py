@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cassandra import OperationTimedOut
 
-from svc_message.adapters.ledger_cassandra.connection import BYTES_IN_BATCH, Connection, Group
+from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.unreadable import Unreadable
 from tests.simulation.cql import NOW, Change, Question, decoded, statement
 from tests.simulation.loop import EPOCH_MS
@@ -325,13 +325,8 @@ class ReplicatedConnection(Connection):
     def _bound(self, query: str, values: tuple[Any, ...]) -> Any:
         return [(query, values)]
 
-    def _batches(self, group: Group) -> Iterator[Any]:
-        rows: list[Bound] = [(row.query, row.values) for unit in group for row in unit]
-        size = sum(len(value) for _, values in rows for value in values if isinstance(value, bytes))
-        if len(group) == 1 and size > BYTES_IN_BATCH:
-            yield from ([row] for row in rows)
-        else:
-            yield rows
+    def _batch(self, rows: Sequence[Write]) -> Any:
+        return [(row.query, row.values) for row in rows]
 
     async def _send(self, statements: Sequence[Any]) -> list[Any]:
         return await asyncio.gather(*(self._nodes.send(one) for one in statements))

@@ -169,10 +169,13 @@ class Connection:
             for row in rows:
                 yield self._bound(row.query, row.values)
             return
+        yield self._batch(rows)
+
+    def _batch(self, rows: Sequence[Write]) -> Statement:
         batch = _Batch(rows[0].key, self._session.driver.keyspace)
         for query, _, values in rows:
             batch.add_row(self._prepared[query], values)
-        yield batch
+        return batch
 
     async def _send(self, statements: Sequence[Statement]) -> list[Any]:
         """Sends statements and waits for all of them; an error stands where its statement does."""
