@@ -202,6 +202,5 @@ class Altering:
             self._remove(message_id)
 
     def _remove(self, message_id: bytes) -> None:
-        self._db.execute("UPDATE alterations SET content = x'' WHERE message_id = ?", (message_id,))
         for table in ("messages", "reactions", "ticks"):
             self._db.execute(f"DELETE FROM {table} WHERE message_id = ?", (message_id,))  # noqa: S608 - of three names

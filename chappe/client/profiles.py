@@ -13,7 +13,6 @@ import os
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from chappe.client.device import Device, DeviceKey
@@ -127,7 +126,7 @@ class Profile:
 
 
 class Draft:
-    """A profile that is being made, in a folder that this process holds; a context manager.
+    """A profile that is being made, in a folder that this process holds until it is closed.
 
     What stood there before stays until the new one takes its place, all at once.
     """
@@ -181,14 +180,6 @@ class Draft:
     def close(self) -> None:
         """Lets another process hold the folder."""
         self.lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_about(folder: Path) -> About:

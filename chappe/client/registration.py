@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 
 from chappe.api.identity.v1 import device_service_pb2, registration_service_pb2
@@ -117,7 +117,7 @@ async def register(
         NotConnectedError: No edge answers.
     """
     addresses = _prepared(address, profile, is_replacing=is_replacing)
-    with Draft.hold(profile) as draft:
+    with closing(Draft.hold(profile)) as draft:
         device = await _resumed(addresses, draft, phone_number, name)
         if device is None:
             token = await _verified(addresses, phone_number, ask_code)
@@ -147,7 +147,7 @@ async def link(address: str | Sequence[str], code: str, *, profile: str | Path, 
         NotConnectedError: No edge answers.
     """
     addresses = _prepared(address, profile, is_replacing=is_replacing)
-    with Draft.hold(profile) as draft:
+    with closing(Draft.hold(profile)) as draft:
         asked = draft.pending
         if asked is None or asked.phone_number or asked.secret != plain_code(code):
             asked = Pending(key=DeviceKey.generate(), secret=plain_code(code))
