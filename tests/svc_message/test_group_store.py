@@ -430,13 +430,19 @@ async def test_what_is_cleared_of_a_group_is_gone_for_its_user_alone(books: Book
         assert await chats_of(books, group_desk, user, Window(1, 0)) == ([b"2"], len(texts))
 
 
-async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: Books, group_desk: GroupDesk) -> None:
+async def archived(books: Books, group_desk: GroupDesk) -> UserId:
+    """Lets bob archive the group after a first message, and returns him."""
     bob, first = group_desk.bob, group_desk.say()
     await books.groups.accept(group_desk.shard, [first])
     await books.groups.expand([group_desk.expand(first)], [group_desk.touch(first)])
     archive = group_desk.keep(SettingChange(is_archived=True), user=bob)
     group = archive._replace(conversation_id=group_desk.group_id, peer_id=UserId(group_desk.group_id))
     await books.store.settings.change(group, NO_POSITION)
+    return bob
+
+
+async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: Books, group_desk: GroupDesk) -> None:
+    bob = await archived(books, group_desk)
     assert (await books.store.list_chats(bob, None, 10)).chats == []
 
     second = group_desk.say()
@@ -451,12 +457,7 @@ async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: 
 async def test_what_is_said_in_a_group_does_not_bring_it_back_for_who_has_left(
     books: Books, group_desk: GroupDesk
 ) -> None:
-    bob, first = group_desk.bob, group_desk.say()
-    await books.groups.accept(group_desk.shard, [first])
-    await books.groups.expand([group_desk.expand(first)], [group_desk.touch(first)])
-    archive = group_desk.keep(SettingChange(is_archived=True), user=bob)
-    group = archive._replace(conversation_id=group_desk.group_id, peer_id=UserId(group_desk.group_id))
-    await books.store.settings.change(group, NO_POSITION)
+    bob = await archived(books, group_desk)
 
     later_ms, others = START_MS + 120_000, (group_desk.alice, group_desk.carol)
     second = group_desk.say(message_id=group_desk.uuid7(later_ms), version=2)._replace(accepted_ms=later_ms)
