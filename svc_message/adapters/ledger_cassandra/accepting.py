@@ -65,10 +65,11 @@ async def accept(
             touching.append(_touching(message, header))
         if known is None and not header.is_withheld:
             unread[CopyKey(message.recipient_id, message.conversation_id, message.message_id)] = header
-    for unit, lines in zip(units, touches_of(touching, touches), strict=True):
+    moved = list(touches_of(touching, touches))
+    for unit, lines in zip(units, moved, strict=True):
         unit.extend(lines)
     await connection.write(units)
-    touches.done(touching)
+    touches.done([message for message, lines in zip(touching, moved, strict=True) if lines])
     recent.keep(unread)
     missing = [message for message, known in looks.items() if known.header is None and not known.is_void]
     await _look_again(connection, missing, now_ms)
