@@ -117,8 +117,8 @@ def replicas() -> Prompt:
 
 @pytest.fixture
 def replicas_store(replicas: Prompt) -> CassandraMessageStore:
-    """Returns the store on Cassandra, over the replicas of the simulation."""
-    return CassandraMessageStore(ReplicatedConnection(replicas), clock=PatientClock())
+    """Returns the store on Cassandra, over the replicas of the simulation; to it every chat list is a long one."""
+    return CassandraMessageStore(ReplicatedConnection(replicas), clock=PatientClock(), read_whole=0)
 
 
 @pytest.fixture(params=["memory", "postgres", "cassandra", "replicas"])

@@ -1,9 +1,13 @@
 """A connection to Cassandra of which a test takes away what it likes."""
 
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from chappe.runtime.errors import UnavailableError
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Unit
+
+_TABLE = re.compile(r"FROM (\w+)")
 
 
 class Cut:
@@ -15,7 +19,8 @@ class Cut:
         self.lost: Callable[[Unit], Unit] = lambda unit: unit
         """What arrives of a unit; after it has lost something the outcome is unknown."""
         self.partitions_read = 0
-        self.rows_read = 0
+        self.rows_read: Counter[str] = Counter()
+        """How many, by table."""
         self.before_write: Callable[[], Awaitable[object]] | None = None
 
     async def write(self, units: Iterable[Unit]) -> None:
@@ -31,5 +36,7 @@ class Cut:
     async def read(self, reads: Sequence[Read]) -> list[list[Row]]:
         self.partitions_read += len(reads)
         found = await self._connection.read(reads)
-        self.rows_read += sum(map(len, found))
+        for read, rows in zip(reads, found, strict=True):
+            (table,) = _TABLE.findall(read.query)
+            self.rows_read[table] += len(rows)
         return found

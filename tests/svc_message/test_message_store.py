@@ -8,6 +8,7 @@ import pytest
 from svc_message.model import (
     NO_POSITION,
     Accepted,
+    ChatCursor,
     ForeignAppend,
     ForeignEvent,
     Found,
@@ -19,7 +20,7 @@ from svc_message.model import (
 )
 from svc_message.ports import MessageStore
 from svc_message.protocol import direct_conversation
-from tests.svc_message.desk import Desk, event, ids, inbox, page, ref, stranger
+from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref, stranger
 
 
 async def test_a_first_attempt_is_stored(store: MessageStore, desk: Desk) -> None:
@@ -388,6 +389,46 @@ async def test_windows_of_a_chat_list_hold_every_chat_once(store: MessageStore, 
         seen += [chat.peer_id for chat in window.chats]
 
     assert (windows, len(seen), set(seen)) == (3, 7, peers)
+
+
+async def test_a_chat_in_which_somebody_writes_all_the_time_stays_on_top(store: MessageStore, desk: Desk) -> None:
+    def said_at(second: int, sender: UserId) -> NewMessage:
+        said_ms = START_MS + 1000 * second
+        message = desk.write(sender=sender, recipient=desk.alice, message_id=desk.uuid7(said_ms))
+        return message._replace(accepted_ms=said_ms)
+
+    other = stranger()
+    for second in range(0, 301, 30):
+        await store.accept([said_at(second, desk.bob)])
+        if second == 120:
+            await store.accept([said_at(125, other)])
+
+    first = await store.list_chats(desk.alice, None, 1)
+    second_one = await store.list_chats(desk.alice, first.next_cursor, 1)
+
+    assert [chat.peer_id for window in (first, second_one) for chat in window.chats] == [desk.bob, other]
+
+
+async def test_windows_of_a_list_of_years_hold_every_chat_once(store: MessageStore, desk: Desk) -> None:
+    """Of 40 people one writes every month, and one all the time."""
+    people = [stranger() for _ in range(40)]
+    for month in range(40):
+        said_ms = START_MS - (40 - month) * 30 * 86_400_000
+        writers = dict.fromkeys((people[month], people[0]))
+        messages = [
+            desk.write(sender=who, recipient=desk.alice, message_id=desk.uuid7(said_ms + 1000 * n))
+            for n, who in enumerate(writers)
+        ]
+        await store.accept([message._replace(accepted_ms=said_ms) for message in messages])
+
+    seen: list[UserId] = []
+    cursor: ChatCursor | None = None
+    while not seen or cursor is not None:
+        window = await store.list_chats(desk.alice, cursor, 3)
+        cursor = window.next_cursor
+        seen += [chat.peer_id for chat in window.chats]
+
+    assert seen == [people[0], *people[:0:-1]]
 
 
 async def test_unread_counts_others_messages_up_to_a_hundred(store: MessageStore, desk: Desk) -> None:

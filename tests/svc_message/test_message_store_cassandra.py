@@ -25,9 +25,9 @@ from svc_message.errors import ClockUntrustedError
 from svc_message.model import NO_POSITION, InboxRead, NewMessage, Position, ReceiptState, UserId, Verdict
 from svc_message.model.action import ActionKind
 from svc_message.model.setting import SettingChange
-from svc_message.protocol import WRITE_WINDOW_S, position_at
+from svc_message.protocol import WRITE_WINDOW_S, milliseconds_of, position_at
 from tests.svc_message.cut import Cut
-from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref
+from tests.svc_message.desk import START_MS, Desk, event, ids, inbox, page, ref, stranger
 from tests.svc_message.fakes import ManualClock
 
 DAY_MS = 86_400_000
@@ -92,11 +92,11 @@ async def test_a_read_does_not_look_again_through_the_minutes_before_the_place_r
     await cut_store.apply_receipts([desk.read(upto=place.message_id)])
     await cut_store.accept([late, newest])
 
-    cut.rows_read = 0
+    cut.rows_read.clear()
     (applied,) = await cut_store.apply_receipts([desk.read(upto=newest.message_id)])
 
     assert [set(one.message_ids) for one in applied.receipt_events] == [{late.message_id, newest.message_id}]
-    assert cut.rows_read <= 12
+    assert cut.rows_read.total() <= 12
 
 
 @pytest.mark.parametrize("kept", list(itertools.chain(*(itertools.combinations(range(4), n) for n in range(4)))))
@@ -224,11 +224,11 @@ async def test_messages_that_their_reader_has_are_not_looked_up(
     await cut_store.accept(messages)
     known = frozenset(message.message_id for message in messages[:2])
 
-    cut.rows_read = 0
+    cut.rows_read.clear()
     (found,) = await cut_store.read_inbox([InboxRead(desk.bob, NO_POSITION, 10, known_ids=known)])
 
     assert (found.events, found.end) == ([event(messages[2])], messages[2].position)
-    assert cut.rows_read == len(messages) + 1
+    assert cut.rows_read.total() == len(messages) + 1
 
 
 async def test_pages_go_on_in_older_buckets(cassandra_store: CassandraMessageStore, desk: Desk) -> None:
@@ -252,13 +252,13 @@ async def test_what_was_cleared_is_not_gone_through_again(
     clear = desk.keep(SettingChange(cleared_upto=old[-1].message_id))
     await cut_store.settings.change(clear, position_at(START_MS - 660_000))
 
-    cut.rows_read = 0
+    cut.rows_read.clear()
     (chat,) = (await cut_store.list_chats(desk.bob, None, 10)).chats
     pages = [await page(cut_store, desk.bob, old[0], after=after, limit=3) for after in (b"", old[0].message_id)]
 
     assert (chat.last_message, pages) == (None, [[], []])
     # The list and twice a line, and the newest two messages.
-    assert cut.rows_read <= 5
+    assert cut.rows_read.total() <= 5
 
 
 async def test_a_short_page_goes_through_what_has_disappeared_in_long_steps(
@@ -544,6 +544,60 @@ async def test_what_another_process_archived_comes_back_though_its_line_was_not_
 
     (chat,) = (await other.list_chats(desk.bob, None, 10)).chats
     assert not chat.settings.is_archived
+
+
+async def test_a_chat_list_holds_every_chat_once_though_messages_have_moved_some_in_part(cut: Cut, desk: Desk) -> None:
+    store = CassandraMessageStore(cut, read_whole=0)  # type: ignore[arg-type]  # it stands for a connection
+    people = [stranger() for _ in range(130)]
+
+    def said(person: UserId, days_ago: int) -> NewMessage:
+        said_ms = START_MS - days_ago * DAY_MS
+        message = desk.write(sender=person, recipient=desk.alice, message_id=desk.uuid7(said_ms))
+        return message._replace(accepted_ms=said_ms)
+
+    await store.accept([said(person, 200 - day) for day, person in enumerate(people)])
+    # Of the first two it is known where their lines would stand now, and the lines are where they were.
+    cut.lost = lambda unit: [row for row in unit if "INSERT INTO chat_order" in row.query]
+    for person in people[:2]:
+        with pytest.raises(UnavailableError):
+            await store.accept([said(person, 1)])
+
+    # Some of these windows need one chat more than there are in what is read at once without those two.
+    for limit in range(95, 115):
+        first = await store.list_chats(desk.alice, None, limit)
+        second = await store.list_chats(desk.alice, first.next_cursor, limit)
+        assert [chat.peer_id for window in (first, second) for chat in window.chats] == people[::-1]
+
+
+async def test_a_window_of_a_chat_list_reads_as_much_of_1200_chats_as_of_300(cut: Cut, desk: Desk) -> None:
+    store = CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
+
+    async def fill(owner: UserId, chats: int) -> None:
+        """Lets one person after another write, one a day, and the first five each day."""
+        friends = [stranger() for _ in range(5)]
+        messages = [
+            desk.write(sender=person, recipient=owner, message_id=desk.uuid7(START_MS - day * DAY_MS))
+            for day in range(chats)
+            for person in (stranger(), *friends)
+        ]
+        for start in range(0, len(messages), 500):
+            part = messages[start : start + 500]
+            await store.accept([message._replace(accepted_ms=milliseconds_of(message.message_id)) for message in part])
+
+    async def read(owner: UserId, windows: int) -> tuple[int, int]:
+        cursor = None
+        for _ in range(windows):
+            cut.rows_read.clear()
+            cursor = (await store.list_chats(owner, cursor, 50)).next_cursor
+        return cut.rows_read["conversations"], cut.rows_read["chat_order"]
+
+    await fill(desk.alice, 300)
+    await fill(desk.bob, 1200)
+    few, many = [[await read(owner, windows) for windows in (1, 4)] for owner in (desk.alice, desk.bob)]
+
+    assert few == many
+    assert max(lines for lines, _ in many) < 201 + 2 * 50 + 5
+    assert max(places for _, places in many) < 200
 
 
 async def test_what_was_taken_back_is_in_no_row(

@@ -251,6 +251,11 @@ def body_bucket_of(message_id: bytes) -> int:
     return _bucket(message_id, 10)
 
 
+def slot_at(unix_ms: int) -> int:
+    """Returns the slot of a chat list in which a conversation stands that was moved up at a time."""
+    return _bucket_at(unix_ms, 10)
+
+
 def week_of(position: bytes) -> int:
     """Returns the week of a place in an inbox."""
     return week_at(int.from_bytes(position[:6], "big"))
@@ -262,7 +267,11 @@ def week_at(unix_ms: int) -> int:
 
 
 def _bucket(uuid7: bytes, days: int) -> int:
-    day = int.from_bytes(uuid7[:6], "big") // DAY_MS - _EPOCH_2020_DAY
+    return _bucket_at(int.from_bytes(uuid7[:6], "big"), days)
+
+
+def _bucket_at(unix_ms: int, days: int) -> int:
+    day = unix_ms // DAY_MS - _EPOCH_2020_DAY
     return max(min(day // days, 32_767), 0)
 
 

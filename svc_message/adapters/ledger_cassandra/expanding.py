@@ -5,9 +5,9 @@ from typing import Final
 
 from svc_message.adapters.inbox_rows import ACTION, MESSAGE, row_of
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import bigint, pointer_ttl_s
+from svc_message.adapters.ledger_cassandra.cells import bigint, pointer_ttl_s, slot_at
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
-from svc_message.adapters.ledger_cassandra.lines import TOUCH_INTERVAL_MS, TOUCHES_KEPT
+from svc_message.adapters.ledger_cassandra.lines import TOUCH_INTERVAL_MS, TOUCHES_KEPT, stand
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import ConversationId, MessageId
 from svc_message.model.group import Expansion, Touch
@@ -37,6 +37,11 @@ class GroupTouches:
         for touch in touches:
             self._last[touch.conversation_id] = (touch.version, touch.last_ms)
 
+    def is_moving(self, touch: Touch) -> bool:
+        """Tells whether what is due may be the first of its slot for some member."""
+        version, last_ms = self._last.get(touch.conversation_id, (0, 0))
+        return version != touch.version or slot_at(last_ms) != slot_at(touch.last_ms)
+
     def _is_due(self, touch: Touch) -> bool:
         version, last_ms = self._last.get(touch.conversation_id, (0, 0))
         return version != touch.version or not 0 <= touch.last_ms - last_ms < TOUCH_INTERVAL_MS
@@ -56,7 +61,7 @@ async def expand(
     pointers = [row for expansion in expansions for row in _pointers(expansion, now_ms)]
     await connection.write(_together(pointers))
     if due := memory.due(touches):
-        await connection.write(_together([row for touch in due for row in _lines(touch)]))
+        await connection.write(_together([row for touch in due for row in _lines(touch, memory)]))
         memory.done(due)
 
 
@@ -77,8 +82,10 @@ def _pointers(expansion: Expansion, now_ms: int) -> Iterator[Write]:
             yield place.row(user_id, kind, group_id, item_id, data, ttl_s)
 
 
-def _lines(touch: Touch) -> Iterator[Write]:
+def _lines(touch: Touch, memory: GroupTouches) -> Iterator[Write]:
     group_id, last_ms = touch.conversation_id, bigint(touch.last_ms)
-    stamp = bigint(touch.last_ms * 1000)
+    stamp, is_moving = bigint(touch.last_ms * 1000), memory.is_moving(touch)
     for user_id in touch.user_ids:
         yield Write(_TOUCH, (user_id,), (stamp, group_id, last_ms, user_id, group_id))
+        if is_moving:
+            yield stand(user_id, group_id, slot_at(touch.last_ms))

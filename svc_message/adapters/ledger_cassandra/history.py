@@ -8,7 +8,16 @@ from svc_message.adapters.ledger_cassandra.bodies import last_body
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, copies_of, newest_of, read_stretches, walk
-from svc_message.adapters.ledger_cassandra.lines import LATE_MS, TOUCH_INTERVAL_MS, Line, read_lines, read_list
+from svc_message.adapters.ledger_cassandra.lines import (
+    LATE_MS,
+    PINNED_SLOT,
+    TOUCH_INTERVAL_MS,
+    Line,
+    read_lines,
+    read_list,
+    slot_of,
+    walk_list,
+)
 from svc_message.model import (
     NO_POSITION,
     Chat,
@@ -32,6 +41,15 @@ _NEWEST_SEARCHED: Final = 2
 _LATER_SEARCHED: Final = 100
 """Among how many of the newest messages of a chat one is looked for that came after it was archived."""
 _NONE_STOOD: Final[Mapping[tuple[ConversationId, MessageId], Reactions]] = {}
+
+
+class ChatsAsked(NamedTuple):
+    """Asks for a window of one of the lists of a user."""
+
+    owner_id: UserId
+    after: ChatCursor | None
+    limit: int
+    is_archived: bool
 
 
 class _Shown(NamedTuple):
@@ -92,26 +110,16 @@ async def stored(
     ]
 
 
-async def list_chats(
-    connection: Connection,
-    bounds: Bounds,
-    owner_id: UserId,
-    window: tuple[ChatCursor | None, int],
-    *,
-    is_archived: bool,
-) -> ChatPage:
-    """Reads a window of a chat list, which begins after a cursor and has so many lines.
+async def list_chats(connection: Connection, bounds: Bounds, asked: ChatsAsked, read_whole: int) -> ChatPage:
+    """Reads a window of a chat list; a list of at most so many chats is read whole.
 
     Windows are cut by the time that the list knows, which may be a minute behind; inside a window the newest messages
     themselves decide.
     """
-    after, limit = window
-    lines = [await _woken(connection, owner_id, line) for line in await read_list(connection, owner_id) if line.last_ms]
-    listed = sorted((line for line in lines if line.is_archived == is_archived), key=_place)
-    if after is not None:
-        end = (-after.pinned_ms, -after.last_ms, after.conversation_id)
-        listed = [line for line in listed if _place(line) > end]
-    chosen = listed[:limit]
+    owner_id, limit = asked.owner_id, asked.limit
+    lines = await read_list(connection, owner_id, read_whole + 1)
+    listed = await _listed(connection, asked, lines) if len(lines) <= read_whole else await _near(connection, asked)
+    chosen = sorted(listed, key=_place)[:limit]
     shown = await _shown(connection, owner_id, chosen, bounds.now_ms())
     chats = await _chats(connection, owner_id, shown)
     chats.sort(key=_newest, reverse=True)
@@ -119,6 +127,32 @@ async def list_chats(
         return ChatPage(chats, None)
     last = chosen[-1]
     return ChatPage(chats, ChatCursor(last.last_ms, last.conversation_id, last.pinned_ms))
+
+
+async def _near(connection: Connection, asked: ChatsAsked) -> list[Line]:
+    """Returns of a long list the lines of a window, and some that come after it, if any do.
+
+    The list is gone through slot by slot. What is met in a slot, and came to stand in an older one, is not counted
+    before that: others stand between.
+    """
+    after, listed = asked.after, list[Line]()
+    begin = PINNED_SLOT if after is None else slot_of(after.last_ms, after.pinned_ms)
+    async for slot, lines in walk_list(connection, asked.owner_id, begin, is_archived=asked.is_archived):
+        listed += await _listed(connection, asked, lines)
+        passed = [line for line in listed if line.slot >= slot]
+        if len(passed) > asked.limit:
+            return passed
+    return listed
+
+
+async def _listed(connection: Connection, asked: ChatsAsked, lines: Sequence[Line]) -> list[Line]:
+    """Returns those of some lines that stand in a list, and after its cursor."""
+    woken = [await _woken(connection, asked.owner_id, line) for line in lines if line.last_ms]
+    listed = [line for line in woken if line.is_archived == asked.is_archived]
+    if asked.after is None:
+        return listed
+    end = (-asked.after.pinned_ms, -asked.after.last_ms, asked.after.conversation_id)
+    return [line for line in listed if _place(line) > end]
 
 
 async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:

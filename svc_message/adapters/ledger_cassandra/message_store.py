@@ -36,6 +36,8 @@ from svc_message.model import (
     UserId,
 )
 
+READ_WHOLE = 200
+"""Up to how many chats are read at once: fewer than what would be gone through to find the window that is wanted."""
 _EPOCH = "SELECT epoch FROM ledger WHERE id = ?"
 _RAISE = "UPDATE ledger USING TIMESTAMP ? SET epoch = ? WHERE id = ?"
 _CLOCK = "SELECT to_unix_timestamp(now()) FROM ledger WHERE id = ?"
@@ -45,17 +47,26 @@ _ONLY = (b"\x00",)
 class CassandraMessageStore:
     """The port `MessageStore` on Cassandra, over a connection that others may share."""
 
-    def __init__(self, connection: Connection, *, clock: Clock | None = None, lead_s: float = LEAD_S) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        clock: Clock | None = None,
+        lead_s: float = LEAD_S,
+        read_whole: int = READ_WHOLE,
+    ) -> None:
         """Prepares; nothing is dialled.
 
         Args:
             connection: To the cluster.
             clock: By which messages disappear, and what lies too far ahead is refused.
             lead_s: How far ahead of the store's clock ids and positions may lie, seconds.
+            read_whole: Up to how many chats of a user are read at once for a window of them.
         """
         self._connection = connection
         self._bounds = Bounds(clock or SystemClock(), lead_s)
         self._touches = Touches()
+        self._read_whole = read_whole
         self._recent = Recent()
         self.actions = CassandraActionStore(connection, self._bounds)
         """The port `ActionStore` on the same book."""
@@ -104,9 +115,9 @@ class CassandraMessageStore:
     async def list_chats(
         self, owner_id: UserId, after: ChatCursor | None, limit: int, *, is_archived: bool = False
     ) -> ChatPage:
-        """Returns a window of a chat list; every line of the list is read, and messages of the window alone."""
-        window = (after, limit)
-        return await history.list_chats(self._connection, self._bounds, owner_id, window, is_archived=is_archived)
+        """Returns a window of a chat list; of a long one, what was moved up in the days of the window is read."""
+        asked = history.ChatsAsked(owner_id, after, limit, is_archived)
+        return await history.list_chats(self._connection, self._bounds, asked, self._read_whole)
 
     async def epoch(self) -> int:
         """Returns the epoch of the ledger."""

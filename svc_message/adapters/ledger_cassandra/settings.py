@@ -12,10 +12,17 @@ from typing import Any, Final
 from svc_message.adapters.inbox_rows import SETTING
 from svc_message.adapters.ledger_cassandra.bodies import newest_body
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import NO_ID, bigint, integer, stamp_of_id, stamp_of_position
+from svc_message.adapters.ledger_cassandra.cells import (
+    NO_ID,
+    bigint,
+    integer,
+    slot_at,
+    stamp_of_id,
+    stamp_of_position,
+)
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Stretch, read_stretches
-from svc_message.adapters.ledger_cassandra.lines import Line, read_lines
+from svc_message.adapters.ledger_cassandra.lines import PINNED_SLOT, Line, read_lines, stand
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import UserId
 from svc_message.model.setting import Changed, SettingEvent, SettingUpdate
@@ -72,7 +79,7 @@ class CassandraSettingStore:
             for user_id, line in zip(users, lines, strict=True)
         ]
         rows = [row for user_id, changed in zip(users, values, strict=True) for row in _rows(user_id, update, changed)]
-        await self._connection.write([rows])
+        await self._connection.write([[*rows, *_order(update, lines[0], values[0])]])
         if update.change.is_archived:
             self._forget(update.conversation_id)
         standing = await read_lines(self._connection, places)
@@ -133,6 +140,20 @@ def _own(line: Line, update: SettingUpdate, cleared: bytes, floor: bytes) -> dic
         values["cleared_upto"] = upto
         values["cleared_floor"] = max(line.cleared_floor, min(floor, upto))
     return values
+
+
+def _order(update: SettingUpdate, line: Line, values: dict[str, Any]) -> Iterator[Write]:
+    """Yields where in its list the user's line is met from now on, if the change has moved it."""
+    if values.keys().isdisjoint({"pinned_ms", "archived_ms"}):
+        return
+    archived_ms, pinned_ms = values.get("archived_ms", line.archived_ms), values.get("pinned_ms", line.pinned_ms)
+    is_archived = line._replace(archived_ms=archived_ms).is_archived
+    if pinned_ms:
+        # On both lists: what comes later brings it back, and it is pinned there as well.
+        yield stand(update.user_id, update.conversation_id, PINNED_SLOT, is_archived=True)
+        yield stand(update.user_id, update.conversation_id, PINNED_SLOT, is_archived=False)
+    if line.last_ms:
+        yield stand(update.user_id, update.conversation_id, slot_at(line.last_ms), is_archived=is_archived)
 
 
 def _rows(user_id: UserId, update: SettingUpdate, values: dict[str, Any]) -> Iterator[Write]:
