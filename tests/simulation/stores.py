@@ -32,8 +32,12 @@ WRITES = frozenset(
         "acknowledge", "read", "claim_news", "settle_news", "checkpoint", "advance", "end", "write", "change",
     }
 )  # fmt: skip
-REPEATABLE = frozenset({"accept", "act", "expand", "apply_receipts"})
-"""Writes that a hint to a replica may bring a second time, much later."""
+REPEATABLE = frozenset({"accept", "act", "expand"})
+"""Writes that a hint to a replica may bring a second time, much later.
+
+Not receipts: what comes a second time are the rows that were worked out the first time, and those are there. The
+store in memory would work them out anew, and tell fewer messages in the same place.
+"""
 
 TORN = frozenset({"accept", "act", "apply_receipts", "expand"})
 """Writes of several partitions, of which some may be there without the others."""
