@@ -212,7 +212,7 @@ class Touch(NamedTuple):
 
     conversation_id: ConversationId
     last_ms: int
-    """The time in the id of its newest message."""
+    """When its newest message came; a message that was accepted late came after what it stands before."""
     version: int
     """Of the group, whose members they are: what goes to those of another version is not left out."""
     user_ids: Sequence[UserId]

@@ -98,6 +98,11 @@ def is_late(message_id: bytes, accepted_ms: int) -> bool:
     return accepted_ms - milliseconds_of(message_id) > LATE_MS
 
 
+def came_ms(message_id: bytes, accepted_ms: int) -> int:
+    """Returns when a message came: when it was accepted, or later if its id is ahead of our clock."""
+    return max(milliseconds_of(message_id), accepted_ms)
+
+
 def first_unread(read_upto: bytes) -> bytes:
     """Returns a place that nothing but late messages can be unread before, once everything up to an id was read.
 

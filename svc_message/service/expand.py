@@ -15,7 +15,7 @@ from chappe.runtime.errors import ChappeError, UnavailableError
 from svc_message.model import MessageEvent
 from svc_message.model.action import EditEvent, ReactionEvent, RevokeEvent
 from svc_message.model.group import Expansion, Touch
-from svc_message.protocol import LedgerClock, milliseconds_of
+from svc_message.protocol import LedgerClock, came_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -324,12 +324,13 @@ def _without_causer(user_ids: tuple[UserId, ...], entries: list[Entry]) -> tuple
 
 
 def _touch(group: DirectoryGroup, entries: list[Entry]) -> Touch | None:
-    ids = [entry.event.message_id for entry in entries if isinstance(entry.event, MessageEvent)]
-    if not ids:
+    messages = [entry.event for entry in entries if isinstance(entry.event, MessageEvent)]
+    if not messages:
         return None
+    last_ms = max(came_ms(message.message_id, message.accepted_ms) for message in messages)
     version = max(entry.members_version for entry in entries)
     # Of the version whose members they are: with the group's own, who joined since would count as written.
-    return Touch(group.group_id, milliseconds_of(max(ids)), version, group.entitled(version))
+    return Touch(group.group_id, last_ms, version, group.entitled(version))
 
 
 def _batches(units: list[_Unit]) -> Iterator[list[_Unit]]:

@@ -13,7 +13,7 @@ from svc_message.model.action import ActionKind, NewAction
 from svc_message.model.group import DirectoryGroup, Entry, Expansion, NewGroupMessage, Shard, Touch
 from svc_message.ports.group import GroupStore, Journal
 from svc_message.ports.receipt import ReceiptStore
-from svc_message.protocol import content_hash
+from svc_message.protocol import came_ms, content_hash
 from tests.simulation.replicas import Nodes
 from tests.svc_message.desk import START_MS, Book, Desk, stranger
 
@@ -105,7 +105,8 @@ class GroupDesk(Desk):
 
     def touch(self, message: NewGroupMessage, *, version: int = 1, to: Sequence[UserId] = ()) -> Touch:
         """Writes that a message moves the group up in chat lists."""
-        return Touch(self.group_id, int.from_bytes(message.message_id[:6], "big"), version, to or self.members)
+        last_ms = came_ms(message.message_id, message.accepted_ms)
+        return Touch(self.group_id, last_ms, version, to or self.members)
 
 
 def group_ref(message: NewGroupMessage) -> MessageRef:

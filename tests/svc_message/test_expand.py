@@ -19,7 +19,7 @@ from svc_message.model.group import Entry, Window
 from svc_message.protocol import WRITE_WINDOW_S, LedgerClock
 from svc_message.service import expand
 from svc_message.service.expand import MAX_ROWS, MAX_SHARED, Expanding
-from tests.svc_message.desk import inbox, stranger
+from tests.svc_message.desk import START_MS, inbox, stranger
 from tests.svc_message.fakes import FakeDispatcher, FakeGroupDirectory, ManualClock
 from tests.svc_message.group_desk import GroupDesk, entry_of, group_of
 
@@ -367,7 +367,18 @@ async def test_the_chat_list_is_moved_up_for_who_sees_the_newest_message(expansi
 
     (touch,) = expansions.groups.touched
     assert (touch.version, set(touch.user_ids)) == (2, {*desk.members, dave})
-    assert touch.last_ms == int.from_bytes(after.message_id[:6], "big")
+    assert touch.last_ms == after.accepted_ms
+
+
+async def test_a_late_message_moves_the_chat_list_up_to_when_it_came(expansions: Expansions) -> None:
+    desk = expansions.desk
+    late_id, first = desk.uuid7(START_MS - 300_000), desk.say()
+    late = desk.say(message_id=late_id)
+
+    await expansions.expand(first, late)
+
+    (touch,) = expansions.groups.touched
+    assert touch.last_ms == late.accepted_ms
 
 
 async def test_a_message_to_those_before_keeps_no_newcomer_from_the_chat_list(expansions: Expansions) -> None:

@@ -454,13 +454,32 @@ async def test_a_group_that_was_archived_while_somebody_wrote_comes_back(books: 
     assert not chat.settings.is_archived
 
 
-async def test_what_is_said_in_a_group_does_not_bring_it_back_for_who_has_left(
-    books: Books, group_desk: GroupDesk
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("later_ms", [1_000, 120_000])
+async def test_a_late_message_brings_an_archived_group_back(
+    books: Books, group_desk: GroupDesk, later_ms: int, version: int
 ) -> None:
     bob = await archived(books, group_desk)
 
-    later_ms, others = START_MS + 120_000, (group_desk.alice, group_desk.carol)
-    second = group_desk.say(message_id=group_desk.uuid7(later_ms), version=2)._replace(accepted_ms=later_ms)
+    late = group_desk.say(message_id=group_desk.uuid7(START_MS - 300_000), version=version)
+    late = late._replace(accepted_ms=START_MS + later_ms)
+    await books.groups.accept(group_desk.shard, [late])
+    await books.groups.expand([group_desk.expand(late)], [group_desk.touch(late, version=version)])
+    await books.store.retention.wake(START_MS, position_at(START_MS - 600_000))
+
+    (chat,) = (await books.store.list_chats(bob, None, 10)).chats
+    assert not chat.settings.is_archived
+
+
+@pytest.mark.parametrize(("said_ms", "later_ms"), [(1_000, 1_000), (120_000, 120_000), (-300_000, 1_000)])
+async def test_what_is_said_in_a_group_does_not_bring_it_back_for_who_has_left(
+    books: Books, group_desk: GroupDesk, said_ms: int, later_ms: int
+) -> None:
+    bob = await archived(books, group_desk)
+
+    others = (group_desk.alice, group_desk.carol)
+    second = group_desk.say(message_id=group_desk.uuid7(START_MS + said_ms), version=2)
+    second = second._replace(accepted_ms=START_MS + later_ms)
     await books.groups.accept(group_desk.shard, [second])
     expansion = group_desk.expand(second, to=(group_desk.carol,))
     await books.groups.expand([expansion], [group_desk.touch(second, version=2, to=others)])

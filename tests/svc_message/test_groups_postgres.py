@@ -216,18 +216,18 @@ async def test_lines_of_chat_lists_are_written_once_a_minute_and_for_new_members
 
     await groups.expand([], [group_desk.touch(first, to=(group_desk.bob,))])
     await groups.expand([], [group_desk.touch(second, to=(group_desk.bob,))])
-    assert await lines(engine, group_desk) == {group_desk.bob: first.message_id[:6]}
+    assert await lines(engine, group_desk) == {group_desk.bob: first.accepted_ms}
     await groups.expand([], [group_desk.touch(second, version=2, to=(group_desk.bob, group_desk.carol))])
-    assert await lines(engine, group_desk) == dict.fromkeys((group_desk.bob, group_desk.carol), second.message_id[:6])
+    assert await lines(engine, group_desk) == dict.fromkeys((group_desk.bob, group_desk.carol), second.accepted_ms)
     await groups.expand([], [group_desk.touch(late, version=2, to=(group_desk.bob,))])
 
-    assert (await lines(engine, group_desk))[group_desk.bob] == late.message_id[:6]
+    assert (await lines(engine, group_desk))[group_desk.bob] == START_MS + 120_000
 
 
-async def lines(engine: EmbeddedPostgres, desk: GroupDesk) -> dict[bytes, bytes]:
-    """Returns the times of the group in chat lists, as the beginnings of ids."""
+async def lines(engine: EmbeddedPostgres, desk: GroupDesk) -> dict[bytes, int]:
+    """Returns the times of the group in chat lists."""
     rows = await query(engine.dsn, "SELECT user_id, conversation_id, last_ms FROM conversations")
-    return {user.bytes: last_ms.to_bytes(6, "big") for user, group, last_ms in rows if group.bytes == desk.group_id}
+    return {user.bytes: last_ms for user, group, last_ms in rows if group.bytes == desk.group_id}
 
 
 async def test_shards_with_the_highest_bit_are_numbers_like_others(

@@ -1,6 +1,6 @@
 """Reads the messages to groups, which are stored once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.cells import (
@@ -27,7 +27,7 @@ _PARTITION: Final = "FROM bodies WHERE conversation_id = ? AND bucket = ?"
 BETWEEN: Final = f"{_PARTITION} AND message_id > ? AND message_id < ?"
 _NAMED: Final = f"{WHOLE} {_PARTITION} AND message_id IN ?"
 _NAMED_LIGHT: Final = f"{LIGHT} {_PARTITION} AND message_id IN ?"
-_LAST: Final = f"{LIGHT} {_PARTITION} LIMIT 1"
+_NEWEST: Final = f"{LIGHT} {BETWEEN} LIMIT ?"
 _BUCKETS: Final = "SELECT bucket FROM bounds WHERE conversation_id = ?"
 _BEFORE: Final = """
     SELECT uuid_as_blob(message_id), header, is_void FROM bodies
@@ -69,14 +69,20 @@ async def read_bodies(connection: Connection, keys: Iterable[BodyKey], *, is_who
     return found
 
 
-async def last_body(connection: Connection, group_id: ConversationId) -> Copy | None:
-    """Reads the message to a group with the greatest id, as everybody sees it; without what it says."""
-    (buckets,) = await connection.read([Read(_BUCKETS, (group_id,))])
-    if not buckets:
-        return None
-    place = (group_id, smallint(max(row[0] for row in buckets)))
-    (rows,) = await connection.read([Read(_LAST, place)])
-    return next(iter(bodies_of(connection, rows)), None)
+async def read_between(
+    connection: Connection, group_id: ConversationId, bounds: Sequence[tuple[bytes, bytes]], limit: int
+) -> list[Copy]:
+    """Reads messages to a group between two ids each, so many at most, as everybody sees them; without what they say.
+
+    Two ids lie in one bucket or in two that follow each other.
+    """
+    reads = [
+        Read(_NEWEST, (group_id, smallint(bucket), ordered(after), ordered(before), integer(limit)))
+        for after, before in bounds
+        for bucket in dict.fromkeys((body_bucket_of(before), body_bucket_of(after)))
+    ]
+    found = await connection.read(reads)
+    return bodies_of(connection, [row for rows in found for row in rows])
 
 
 async def newest_body(connection: Connection, group_id: ConversationId, upto: bytes) -> bytes:

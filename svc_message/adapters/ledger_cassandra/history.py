@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from svc_message.adapters.ledger_cassandra.actions import Reactions, read_reactions
-from svc_message.adapters.ledger_cassandra.bodies import last_body
+from svc_message.adapters.ledger_cassandra.bodies import read_between
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.copies import Copy, Stretch, copies_of, newest_of, read_stretches, walk
@@ -31,7 +31,7 @@ from svc_message.model import (
     UserId,
 )
 from svc_message.model.action import Reaction
-from svc_message.protocol import is_group, milliseconds_of, position_at
+from svc_message.protocol import came_ms, is_group, position_at
 
 REACTIONS_SHOWN: Final = 50
 UNREAD_SHOWN: Final = 100
@@ -158,16 +158,14 @@ async def _listed(connection: Connection, asked: ChatsAsked, lines: Sequence[Lin
 async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
     """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute.
 
-    A line is as old as the id of its message, which may have been accepted late. Of a group it is not moved for who has
-    left: what was said a minute after the message that moved it was for others.
+    The line of a group is as old as its message is here, that of two people as old as the id of it.
     """
-    if not line.is_archived or line.archived_ms - line.last_ms > TOUCH_INTERVAL_MS + LATE_MS:
+    is_of_group = is_group(line.conversation_id)
+    behind_ms = TOUCH_INTERVAL_MS if is_of_group else TOUCH_INTERVAL_MS + LATE_MS
+    if not line.is_archived or line.archived_ms - line.last_ms > behind_ms:
         return line
-    found: list[Copy] = []
-    if is_group(line.conversation_id):
-        last = await last_body(connection, line.conversation_id)
-        if last is not None and milliseconds_of(last.message_id) - line.last_ms < TOUCH_INTERVAL_MS:
-            found.append(last)
+    if is_of_group:
+        found = await _left_out(connection, line)
     else:
         # What is newer by its id may have come before.
         after = position_at(line.archived_ms - LATE_MS)
@@ -175,6 +173,25 @@ async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
         (found,) = await read_stretches(connection, [stretch], _LATER_SEARCHED)
     is_later = any(copy.header is not None and copy.header.accepted_ms > line.archived_ms for copy in found)
     return line._replace(archived_ms=0) if is_later else line
+
+
+async def _left_out(connection: Connection, line: Line) -> list[Copy]:
+    """Returns what was said in a group to the owner of a line within the minute in which the line is not moved.
+
+    Who is in the group is not known here. What goes to members of another version than what moved the line moves it at
+    once for all of them, and later than a minute so does everything: what has not was for others.
+    """
+    start, end_ms = position_at(line.last_ms - LATE_MS), line.last_ms + TOUCH_INTERVAL_MS
+    # What moved the line may lie below all that are read of those around it.
+    bounds = [(start, position_at(line.last_ms + 1)), (start, position_at(end_ms))]
+    bodies = await read_between(connection, line.conversation_id, bounds, _LATER_SEARCHED)
+    said = [
+        (came_ms(body.message_id, body.header.accepted_ms), body.header.members_version, body)
+        for body in bodies
+        if body.header is not None
+    ]
+    versions = {version for came, version, _ in said if came <= line.last_ms}
+    return [body for came, version, body in said if came < end_ms and version in versions]
 
 
 async def _shown(connection: Connection, owner_id: UserId, lines: Sequence[Line], now_ms: int) -> list[_Shown]:
