@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -33,6 +33,7 @@ from chappe.client.destination import Destination, to_group
 
 _MOST_TEXTS = 1000
 """So many texts are remembered; others are read again when they are needed."""
+_DONE: Final = {"message": "sent", "edit": "edited", "revoke": "deleted", "reaction": "reacted"}
 
 
 def tick_sign(tick: Tick) -> str:
@@ -59,7 +60,7 @@ class Screen:
             TickChanged: self.tick,
             GroupTickChanged: self.group_tick,
             GroupChanged: self.group,
-            SendFailed: self._failed,
+            SendFailed: self.failed,
             TypingChanged: self.typing,
             Edited: acts.edited,
             Deleted: acts.deleted,
@@ -178,9 +179,19 @@ class Screen:
             names=names,
         )
 
-    def _failed(self, event: SendFailed) -> None:
+    async def failed(self, event: SendFailed) -> None:
+        """Shows that the server does not take what waited in the outbox."""
+        chat = await self._me.title(Destination(event.conversation_id, event.peer_id))
+        text = f": {shortened(event.text)}" if event.text else ""
         self._terminal.show(
-            f"not sent: {event.reason}: {event.detail}", event="failed", reason=event.reason, detail=event.detail
+            f"not {_DONE[event.kind]} in the chat with {chat}{text}  ({event.reason}: {event.detail})",
+            event="failed",
+            what=event.kind,
+            chat=event.conversation_id.hex(),
+            chat_name=chat,
+            text=event.text,
+            reason=event.reason,
+            detail=event.detail,
         )
 
     async def _quoted(self, message: Message) -> str:

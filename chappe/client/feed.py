@@ -5,23 +5,27 @@ import heapq
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 
+from chappe.client.changes import SendRefused
 from chappe.client.errors import ChappeClientError
 from chappe.client.group_views import GroupChanged
 from chappe.client.people import InStore
+from chappe.client.showing import from_refused
 from chappe.client.store import LocalStore, StoredMessage
-from chappe.client.views import Event, Message
+from chappe.client.views import Event, Message, SendFailed
 
 CAPACITY = 10_000
-"""So many events wait in memory; beyond them messages and notices wait in the store, everything else is dropped."""
+"""So many events wait in memory; beyond them what the store keeps waits there, everything else is dropped."""
 
 _PAGE = 200
 
 Entry = Message | GroupChanged
 """What a chat shows and the store keeps: a message, or the notice of what happened to a group."""
+Kept = Entry | SendFailed
+"""What the store keeps until the application has had it."""
 
 
 class Feed:
-    """Gives out every message and every notice of a group once, those first that came while nobody was listening.
+    """Gives out every message, notice of a group and refusal once, those first that came while nobody was listening.
 
     One counts as had once the application asks for the next event, or leaves the loop: who is killed or cancelled while
     showing one, as by a timeout, sees it again.
@@ -45,7 +49,7 @@ class Feed:
         """Adds an event."""
         if len(self._events) < CAPACITY:
             self._events.append(event)
-        elif isinstance(event, Entry):
+        elif isinstance(event, Kept):
             self._is_behind = True
         self._changed.set()
 
@@ -103,7 +107,7 @@ class Feed:
     def _pop(self) -> Event | None:
         while self._events:
             event = self._events.popleft()
-            if not isinstance(event, Entry) or _key(event) not in self._replayed:
+            if not isinstance(event, Kept) or _key(event) not in self._replayed:
                 return event
         return None
 
@@ -111,22 +115,22 @@ class Feed:
         # What was dropped while this reads is read again; what is in both places is passed over in memory.
         self._is_behind = False
         try:
-            stored, notices = await self._in_store(self._unseen)
+            refused, stored, notices = await self._in_store(self._unseen)
         except BaseException:
             # Whoever gives up waiting, as by a timeout, has had nothing of it.
             self._is_behind = True
             raise
-        entries = in_order(map(self._view, stored), notices)
+        entries: list[Kept] = [*map(from_refused, refused), *in_order(map(self._view, stored), notices)]
         self._stored.extend(entries[:_PAGE])
-        held = {_key(event) for event in self._events if isinstance(event, Entry)}
+        held = {_key(event) for event in self._events if isinstance(event, Kept)}
         self._replayed = (self._replayed & held) | {_key(entry) for entry in entries[:_PAGE]}
         if len(entries) >= _PAGE:
             self._is_behind = True
 
-    def _unseen(self) -> tuple[list[StoredMessage], list[GroupChanged]]:
-        # In one go, so that nothing is stored between the two; what another process stores comes as an event, too.
+    def _unseen(self) -> tuple[list[SendRefused], list[StoredMessage], list[GroupChanged]]:
+        # In one go, so that nothing is stored between them; what another process stores comes as an event, too.
         notices = self._store.groups.unseen(_PAGE)
-        return self._store.unseen(_PAGE), notices
+        return self._store.refusals.unseen(_PAGE), self._store.unseen(_PAGE), notices
 
     async def _mark_seen(self, event: Event) -> None:
         # It was shown: whoever gives up waiting meanwhile does not take that back.
@@ -134,6 +138,8 @@ class Feed:
             await asyncio.shield(self._in_store(self._store.mark_seen, [event.message_id]))
         elif isinstance(event, GroupChanged):
             await asyncio.shield(self._in_store(self._store.groups.mark_seen, event.group_id, event.version))
+        elif isinstance(event, SendFailed):
+            await asyncio.shield(self._in_store(self._store.refusals.mark_seen, event.draft))
 
 
 def in_order(messages: Iterable[Message], notices: Iterable[GroupChanged]) -> list[Entry]:
@@ -155,5 +161,7 @@ def _cancellation() -> Callable[[], bool]:
     return lambda: task is not None and (task.cancelled() or task.cancelling() > before)
 
 
-def _key(entry: Entry) -> tuple[bytes, int]:
-    return (entry.message_id, 0) if isinstance(entry, Message) else (entry.group_id, entry.version)
+def _key(kept: Kept) -> tuple[bytes, int]:
+    if isinstance(kept, SendFailed):
+        return b"", kept.draft
+    return (kept.message_id, 0) if isinstance(kept, Message) else (kept.group_id, kept.version)

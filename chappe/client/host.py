@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from chappe.client.destination import Destination
-from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, WaitsInOutboxError
+from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, StoreError, WaitsInOutboxError
 from chappe.client.feed import Feed
 from chappe.client.link import Link, LinkLostError, Stored, Submission
 from chappe.client.methods import Answer, Method, Question
@@ -126,6 +126,9 @@ class Host:
                     submission = submission._replace(is_retry=True)
         except TimeoutError:
             return await _late(self, submission.token, timeout_s)
+        except RefusedError:
+            await _mark_answered(self, submission.token)
+            raise
 
     async def call(self, method: Method[Question, Answer], question: Question) -> Answer:
         """Makes a call; again when its session ended before the answer came and it may be repeated.
@@ -238,6 +241,7 @@ async def _late(host: Host, token: bytes, timeout_s: float | None) -> Stored:
     for _ in range(_LOOKS):
         answer = await host.in_store(host.store.answers.find, token)
         if isinstance(answer, RefusedError):
+            await _mark_answered(host, token)
             raise answer
         if answer is not None:
             return answer
@@ -247,3 +251,9 @@ async def _late(host: Host, token: bytes, timeout_s: float | None) -> Stored:
             )
         await asyncio.sleep(_LOOK_S)
     raise NotConnectedError(f"the server has not answered in {timeout_s} s, and the outbox could not take the message")
+
+
+async def _mark_answered(host: Host, token: bytes) -> None:
+    """Takes note that whoever asked for a change is told that it was refused, so that no later process is."""
+    with suppress(StoreError):
+        await host.in_store(host.store.refusals.mark_answered, token)

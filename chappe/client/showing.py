@@ -288,13 +288,7 @@ def _from_alteration(change: Alteration) -> Event:
 def _from_settled(settled: Settled, user_id: bytes) -> Event | None:
     outgoing = settled.outgoing
     if isinstance(settled, SendRefused):
-        return SendFailed(
-            draft=outgoing.draft,
-            conversation_id=outgoing.conversation_id,
-            peer_id=outgoing.peer_id,
-            reason=settled.reason,
-            detail=settled.detail,
-        )
+        return None if outgoing.kind == "read" else from_refused(settled)
     if outgoing.kind != "message":
         return None
     return TickChanged(
@@ -303,6 +297,24 @@ def _from_settled(settled: Settled, user_id: bytes) -> Event | None:
         tick=Tick.SENT,
         by_user_id=user_id,
         recorded_ms=settled.accepted_ms,
+    )
+
+
+def from_refused(refused: SendRefused) -> SendFailed:
+    """Returns what people see of a message, or a change of one, that was refused for good."""
+    outgoing = refused.outgoing
+    send = parse_action(outgoing.action)
+    # What takes something away says nothing.
+    envelopes = (send.message.envelope, send.edit.envelope, send.reaction.envelope)
+    said = [decode(envelope.suite, envelope.content).text for envelope in envelopes if envelope.content]
+    return SendFailed(
+        draft=outgoing.draft,
+        conversation_id=outgoing.conversation_id,
+        peer_id=outgoing.peer_id,
+        reason=refused.reason,
+        detail=refused.detail,
+        kind=outgoing.kind,
+        text="".join(said),
     )
 
 

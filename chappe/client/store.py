@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from chappe.api.edge.v1 import item_pb2
-from chappe.client.changes import LogChange, Resynced, Settled
+from chappe.client.changes import LogChange, Resynced, SendRefused, Settled
 from chappe.client.group_views import Group, GroupChanged
 from chappe.client.membership import KnownGroup, KnownMember
 from chappe.client.outgoing import OutboxRow, Outgoing
@@ -216,6 +216,18 @@ class ContactBook(Protocol):
         ...
 
 
+class RefusalBook(Protocol):
+    """Keeps what was refused for good. Raises StoreError when the place cannot be read or written."""
+
+    def unseen(self, limit: int) -> list[SendRefused]:
+        """Returns what was refused and nobody was told of, in the order of composition."""
+        ...
+
+    def mark_seen(self, draft: int) -> None:
+        """Takes note that the application has had the event of a refusal."""
+        ...
+
+
 class DeviceStore(Protocol):
     """Keeps what the protocol of one device needs.
 
@@ -251,6 +263,11 @@ class LocalStore(DeviceStore, Protocol):
     @property
     def contacts(self) -> ContactBook:
         """What the device knows of changes of the address book."""
+        ...
+
+    @property
+    def refusals(self) -> RefusalBook:
+        """What was refused for good."""
         ...
 
     def unseen(self, limit: int) -> list[StoredMessage]:

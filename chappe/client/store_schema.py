@@ -2,11 +2,11 @@
 
 import sqlite3
 
-VERSION = 6
+VERSION = 7
 
 _FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
--- What has no answer; reason is set once it was refused for good. AUTOINCREMENT: a number is never used twice.
+-- What has no answer; with a reason, was refused and nobody was told. AUTOINCREMENT: a number is never used twice.
 CREATE TABLE outbox (
     draft INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, peer_id BLOB NOT NULL, conversation_id BLOB NOT NULL,
     action BLOB NOT NULL, message_id BLOB NOT NULL, attempt INTEGER NOT NULL, reason TEXT, detail TEXT
@@ -96,7 +96,12 @@ CREATE TABLE group_news (
 ) WITHOUT ROWID;
 """
 
-_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_SEVENTH = """
+-- Until now it stayed after whoever waited for it had been told.
+DELETE FROM outbox WHERE reason IS NOT NULL;
+"""
+
+_STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 
 
 def version_of(db: sqlite3.Connection) -> int:

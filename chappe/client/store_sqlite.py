@@ -29,6 +29,7 @@ from chappe.client.mint import time_ms_of
 from chappe.client.outgoing import OutboxRow
 from chappe.client.own_items import own_item
 from chappe.client.rebuilds import Rebuilds
+from chappe.client.refusals import Refusals
 from chappe.client.setting_shelf import SettingShelf
 from chappe.client.store import Batch, LocalChat, Person, Restored, StoredMessage, StoredReaction
 from chappe.client.store_file import StoreFile
@@ -92,13 +93,16 @@ class _Writer:
         """Stores the answer to an entry of the outbox, and adds what follows from it."""
         outgoing = settled.outgoing
         self._answers.put(settled)
-        if isinstance(settled, SendRefused):
+        if isinstance(settled, SendRefused) and outgoing.kind != "read":
             self._db.execute(
                 "UPDATE outbox SET reason = ?, detail = ? WHERE draft = ?",
                 (settled.reason, settled.detail, outgoing.draft),
             )
             return
         self._db.execute("DELETE FROM outbox WHERE draft = ?", (outgoing.draft,))
+        if isinstance(settled, SendRefused):
+            # That something was read is nothing that anybody misses.
+            return
         if outgoing.kind == "read":
             read_upto = parse_action(outgoing.action).read.read_upto
             self._keep_conversation(outgoing.conversation_id, outgoing.peer_id, b"", read_upto)
@@ -219,6 +223,8 @@ class SqliteStore:
         """Whether what is older than the log is still to be read."""
         self.contacts = ContactShelf(self._file)
         """Whether the address book was changed."""
+        self.refusals = Refusals(self._file)
+        """What was refused for good, until somebody was told."""
 
     @property
     def is_blocking(self) -> bool:

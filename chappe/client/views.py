@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from chappe.client.group_views import GroupChanged
 from chappe.client.mint import is_group
+from chappe.client.outgoing import Kind
 from chappe.client.presence_views import PresenceChanged, TypingChanged, WatchRefused
 
 
@@ -215,7 +216,7 @@ class AccountChanged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendFailed:
-    """A message was refused for good; nobody else has it."""
+    """A message, or a change of one, was refused for good, and nobody was waiting for it; nobody else has it."""
 
     draft: int
     conversation_id: bytes
@@ -223,6 +224,15 @@ class SendFailed:
     """Empty in a group."""
     reason: str
     detail: str
+    kind: Kind = "message"
+    """What was to be done: a message, an edit, a revoke or a reaction."""
+    text: str = ""
+    """What the message, the edit or the reaction said."""
+
+    @property
+    def group_id(self) -> bytes:
+        """The group; empty in a direct chat."""
+        return b"" if self.peer_id else self.conversation_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,21 @@ from chappe.cli.message_info import show_info
 from chappe.cli.show import Screen
 from chappe.cli.terminal import Terminal
 from chappe.cli.written import escaped, shortened, written
-from chappe.client import Chat, Client, Edited, Event, Message, Page, Reacted, Reaction, Receipt, Tick, TickChanged
+from chappe.client import (
+    Chat,
+    Client,
+    Edited,
+    Event,
+    Message,
+    Page,
+    Reacted,
+    Reaction,
+    Receipt,
+    SendFailed,
+    Tick,
+    TickChanged,
+)
+from chappe.client.outgoing import Kind
 from tests.client.model_edge import CONVERSATION, ME, PEER
 
 EVIL = "\x1b]0;owned\x07\x1b[8m\x9b2Jhi\r\u202e\x00there\n2026-11-30 16:20:05  Bob: lend me a million"
@@ -105,6 +119,27 @@ async def test_nothing_that_comes_moves_the_cursor_or_looks_like_another_message
     await Screen(terminal(), client()).event(event)
 
     assert_is_harmless(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("message", "not sent"), ("edit", "not edited"), ("revoke", "not deleted")]
+)
+async def test_what_was_refused_is_shown_with_its_chat_and_what_it_said(
+    kind: Kind, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = SendFailed(
+        draft=1,
+        conversation_id=CONVERSATION,
+        peer_id=PEER,
+        reason="TOO_LATE",
+        detail="an hour ago",
+        kind=kind,
+        text="hi",
+    )
+
+    await Screen(terminal(), client()).event(failed)
+
+    assert capsys.readouterr().out == f"{words} in the chat with Mallory: hi  (TOO_LATE: an hour ago)\n"
 
 
 async def test_programs_get_the_whole_text_on_a_line_that_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -277,7 +277,83 @@ async def test_a_message_of_an_earlier_process_that_is_refused_is_an_event(edge:
     async with chappe_client.connect(edge.address, profile=folder) as me:
         failed = await next_of(me, SendFailed)
 
-    assert (failed.peer_id, failed.reason) == (PEER, "RECIPIENT_NOT_FOUND")
+    assert (failed.peer_id, failed.reason, failed.text) == (PEER, "RECIPIENT_NOT_FOUND", "later")
+
+
+def untold(folder: Path) -> int:
+    """Returns how much the outbox holds that was refused."""
+    with closing(sqlite3.connect(folder / "store.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM outbox WHERE reason IS NOT NULL").fetchone()
+    return int(count)
+
+
+async def compose_offline(folder: Path, text: str) -> None:
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(NotConnectedError):
+            await me.send(PEER, text, timeout_s=0.01)
+
+
+async def test_what_was_refused_while_nobody_listened_is_told_by_a_later_process_once(
+    edge: SocketEdge, folder: Path
+) -> None:
+    await compose_offline(folder, "later")
+    edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        await me.drained(30)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        failed = await next_of(me, SendFailed)
+
+    assert (failed.text, failed.kind, untold(folder)) == ("later", "message", 0)
+    edge.model.log.append(hello_item(1, "nothing before me"))
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        async for event in me.events():
+            assert not isinstance(event, SendFailed)
+            if isinstance(event, Message):
+                break
+
+
+async def test_what_is_refused_while_somebody_listens_is_told_once(edge: SocketEdge, folder: Path) -> None:
+    await compose_offline(folder, "later")
+    edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
+    told: list[SendFailed] = []
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        await me.drained(30)
+        edge.model.log.append(hello_item(1, "the last"))
+        edge.push()
+        async for event in me.events():
+            told += [event] if isinstance(event, SendFailed) else []
+            if isinstance(event, Message):
+                break
+
+    assert [failed.text for failed in told] == ["later"]
+
+
+async def test_whoever_waits_for_what_is_refused_is_told_by_the_answer_and_no_other(
+    edge: SocketEdge, folder: Path
+) -> None:
+    edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        with pytest.raises(RefusedError):
+            await me.send(PEER, "hello")
+
+    assert untold(folder) == 0
+
+
+async def test_nobody_is_told_that_a_receipt_was_refused(edge: SocketEdge, folder: Path) -> None:
+    parts = ClientParts(may_start_offline=True)
+    async with chappe_client.connect("ws://127.0.0.1:1", profile=folder, parts=parts) as me:
+        with pytest.raises(NotConnectedError):
+            await me.mark_read(PEER, message_item(1).message.message_id, timeout_s=0.01)
+    edge.model.refuse_next(reasons.ERROR_REASON_NOT_IN_CONVERSATION, is_retryable=False)
+
+    async with chappe_client.connect(edge.address, profile=folder) as me:
+        assert await me.drained(30)
+
+    assert untold(folder) == 0
 
 
 async def test_reading_is_told_up_to_a_message(edge: SocketEdge, me: Client) -> None:

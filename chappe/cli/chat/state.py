@@ -6,6 +6,7 @@ from typing import Any
 
 from chappe.cli.chat_list import MOST_UNREAD
 from chappe.cli.sentences import sentence
+from chappe.cli.written import shortened
 from chappe.client import (
     Chat,
     ChatChanged,
@@ -284,7 +285,8 @@ def _read(state: State, change: ReadOnOtherDevice) -> None:
 
 
 def _failed(state: State, change: SendFailed) -> None:
-    state.message = f"not sent: {change.detail or change.reason}"
+    said = f"{shortened(change.text)}: " if change.text else ""
+    state.message = f"not sent: {said}{change.detail or change.reason}"
 
 
 def _presence(state: State, change: PresenceChanged) -> None:
