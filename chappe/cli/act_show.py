@@ -6,6 +6,7 @@ from chappe.cli.finding import find_message, is_mine, is_others, is_there
 from chappe.cli.keep_show import words_of
 from chappe.cli.terminal import Terminal
 from chappe.cli.times import moment
+from chappe.cli.waiting import ending_in_outbox
 from chappe.cli.written import shortened, written
 from chappe.client import ChatChanged, Client, Deleted, Edited, Expired, Message, Reacted
 from chappe.client.destination import Destination
@@ -14,37 +15,49 @@ Texts = Callable[[bytes, bytes], Awaitable[str]]
 """Returns the text of a message of a conversation, as far as it is known."""
 
 
-async def edit_message(terminal: Terminal, me: Client, chat: str, start: str | None, text: str) -> None:
-    """Edits an own message, and says so."""
+async def edit_message(
+    terminal: Terminal, me: Client, chat: str, start: str | None, text: str, *, timeout_s: float
+) -> None:
+    """Edits an own message, and says so; ends the command when no server has answered in time, like all of these."""
     message = await find_message(me, chat, start, is_mine, "message of yours")
-    edited = await me.edit(message, text)
+    with ending_in_outbox(terminal, timeout_s, to=chat, id=message.id, text=text):
+        edited = await me.edit(message, text, timeout_s=timeout_s)
     terminal.show(f"edited: {shortened(text)}", event="edited", id=message.id, text=text, edited_ms=edited.edited_ms)
 
 
-async def delete_message(terminal: Terminal, me: Client, chat: str, start: str | None, *, is_for_me: bool) -> None:
+async def delete_message(
+    terminal: Terminal, me: Client, chat: str, start: str | None, *, is_for_me: bool, timeout_s: float
+) -> None:
     """Deletes a message, and says so: the newest own one, or whichever is named."""
     which, what = (is_there, "message") if start else (is_mine, "message of yours")
     message = await find_message(me, chat, start, which, what)
-    if is_for_me:
-        await me.delete_for_me(message)
-    else:
-        await me.delete_for_everyone(message)
+    with ending_in_outbox(terminal, timeout_s, to=chat, id=message.id, is_for_me=is_for_me):
+        if is_for_me:
+            await me.delete_for_me(message, timeout_s=timeout_s)
+        else:
+            await me.delete_for_everyone(message, timeout_s=timeout_s)
     whom = "your devices" if is_for_me else "everybody"
     terminal.show(f"deleted for {whom}: {shortened(message.text)}", event="deleted", id=message.id, is_for_me=is_for_me)
 
 
-async def react_to_message(terminal: Terminal, me: Client, chat: str, start: str | None, emoji: str) -> None:
+async def react_to_message(
+    terminal: Terminal, me: Client, chat: str, start: str | None, emoji: str, *, timeout_s: float
+) -> None:
     """Reacts to a message, and says so: to the newest of others, or to whichever is named."""
     message = await find_message(me, chat, start, is_there if start else is_others, "message")
-    await me.react(message, emoji)
+    with ending_in_outbox(terminal, timeout_s, to=chat, id=message.id, emoji=emoji):
+        await me.react(message, emoji, timeout_s=timeout_s)
     what = shortened(emoji) or "no reaction"
     terminal.show(f"{what} to: {shortened(message.text)}", event="reacted", id=message.id, emoji=emoji)
 
 
-async def reply_to_message(terminal: Terminal, me: Client, chat: str, start: str | None, text: str) -> None:
+async def reply_to_message(
+    terminal: Terminal, me: Client, chat: str, start: str | None, text: str, *, timeout_s: float
+) -> None:
     """Answers a message, and says so: the newest of others, or whichever is named."""
     message = await find_message(me, chat, start, is_there if start else is_others, "message")
-    sent = await me.reply(message, text)
+    with ending_in_outbox(terminal, timeout_s, to=chat, reply_to=message.id, text=text):
+        sent = await me.reply(message, text, timeout_s=timeout_s)
     terminal.show(
         f"✓ to: {shortened(message.text)}",
         event="sent",

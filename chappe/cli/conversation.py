@@ -7,7 +7,8 @@ from typing import Final
 import click
 
 from chappe.cli.show import Screen, tick_sign
-from chappe.cli.terminal import WAITING, Terminal
+from chappe.cli.terminal import Terminal
+from chappe.cli.waiting import ending_in_outbox
 from chappe.client import (
     Chat,
     Client,
@@ -20,7 +21,6 @@ from chappe.client import (
     RefusedError,
     Tick,
     TickChanged,
-    WaitsInOutboxError,
 )
 from chappe.client.feed import in_order
 from chappe.client.tasks import Tasks
@@ -39,17 +39,8 @@ async def send_once(
     Raises:
         Exit: No server has answered in time, and it waits in the outbox.
     """
-    try:
+    with ending_in_outbox(terminal, timeout_s, to=chat, text=text):
         sent = await me.send(chat, text, expiry_s=expiry_s, timeout_s=timeout_s)
-    except WaitsInOutboxError:
-        terminal.show(
-            f"waits in the outbox: no server has answered in {timeout_s:g} s; the next command of the profile "
-            f"{terminal.profile} that connects sends it",
-            event="waiting",
-            to=chat,
-            text=text,
-        )
-        raise click.exceptions.Exit(WAITING) from None
     terminal.show(
         tick_sign(Tick.SENT),
         event="sent",

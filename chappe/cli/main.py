@@ -25,7 +25,7 @@ from chappe.cli.up import up
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 it did not work, and the line on stderr says what to do; 2 typed wrongly; 3 the server refused;
-4 no server answered; 5 the message waits in the outbox; 130 interrupted.
+4 no server answered; 5 it waits in the outbox and is sent with the next command; 130 interrupted.
 """
 
 

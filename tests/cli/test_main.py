@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from chappe import __version__
+from chappe.cli.act_show import delete_message, edit_message, react_to_message, reply_to_message
 from chappe.cli.conversation import Reader, wait_for
 from chappe.cli.main import main
 from chappe.cli.refusals import in_words
 from chappe.cli.terminal import Terminal, readable_errors
-from chappe.client import Client, Message, WaitsInOutboxError
+from chappe.client import Client, Message, Page, WaitsInOutboxError
 from chappe.client.tasks import Tasks
 from tests.cli.test_finding import message
 from tests.client.model_edge import ME
@@ -134,6 +136,46 @@ class Deaf:
     async def mark_read(self, _message: Message, *, timeout_s: float | None = None) -> None:
         self.told.append(timeout_s)
         raise WaitsInOutboxError("the server has not answered")
+
+
+class Left:
+    """A client whose server goes away while it waits for an answer."""
+
+    def __init__(self, newest: Message) -> None:
+        self._newest = newest
+
+    async def history(self, _chat: str, **_page: object) -> Page:
+        return Page(messages=[self._newest], next_page="")
+
+    async def wait(self, *_what: object, timeout_s: float | None = None) -> None:
+        assert timeout_s == 3.0, "it would wait for ever"
+        raise WaitsInOutboxError("the server has not answered")
+
+    edit = delete_for_everyone = delete_for_me = react = reply = wait
+
+
+ACTS: dict[str, Callable[[Terminal, Client], Awaitable[None]]] = {
+    "edit": lambda at, me: edit_message(at, me, "Bob", None, "hello", timeout_s=3.0),
+    "delete": lambda at, me: delete_message(at, me, "Bob", None, is_for_me=False, timeout_s=3.0),
+    "delete --for-me": lambda at, me: delete_message(at, me, "Bob", None, is_for_me=True, timeout_s=3.0),
+    "react": lambda at, me: react_to_message(at, me, "Bob", None, ":)", timeout_s=3.0),
+    "reply": lambda at, me: reply_to_message(at, me, "Bob", None, "hello", timeout_s=3.0),
+}
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+async def test_what_is_done_to_a_message_waits_in_the_outbox_when_the_server_goes_away(
+    act: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    me = Left(message("01a1", "helo", is_mine=act not in {"react", "reply"}))
+
+    with pytest.raises(click.exceptions.Exit) as ended:
+        await ACTS[act](Terminal(home=Path(), profile="alice"), cast("Client", me))
+
+    assert ended.value.exit_code == 5
+    assert capsys.readouterr().out.startswith(
+        "waits in the outbox: no server has answered in 3 s; the next command of the profile alice"
+    )
 
 
 async def test_nobody_waits_for_what_is_for_oneself(capsys: pytest.CaptureFixture[str]) -> None:

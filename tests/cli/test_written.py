@@ -76,13 +76,13 @@ class Mallory:
     async def receipts(self, _message: Message) -> list[Receipt]:
         return []
 
-    async def edit(self, message: Message, text: str) -> Message:
+    async def edit(self, message: Message, text: str, *, timeout_s: float) -> Message:
         return replace(message, text=text, edited_ms=1)
 
-    async def reply(self, message: Message, text: str) -> Message:
+    async def reply(self, message: Message, text: str, *, timeout_s: float) -> Message:
         return replace(message, text=text)
 
-    async def nothing(self, *_what: object) -> None:
+    async def nothing(self, *_what: object, **_how: object) -> None:
         pass
 
     react = delete_for_everyone = delete_for_me = nothing
@@ -156,10 +156,10 @@ async def test_nothing_that_is_listed_or_acted_on_moves_the_cursor(capsys: pytes
 
     await show_chat(terminal(), client(), chat)
     await show_info(terminal(), client(MINE), "Mallory", None)
-    await edit_message(terminal(), client(MINE), "Mallory", None, EVIL)
-    await delete_message(terminal(), client(MINE), "Mallory", None, is_for_me=False)
-    await react_to_message(terminal(), client(), "Mallory", None, EVIL)
-    await reply_to_message(terminal(), client(), "Mallory", None, EVIL)
+    await edit_message(terminal(), client(MINE), "Mallory", None, EVIL, timeout_s=1)
+    await delete_message(terminal(), client(MINE), "Mallory", None, is_for_me=False, timeout_s=1)
+    await react_to_message(terminal(), client(), "Mallory", None, EVIL, timeout_s=1)
+    await reply_to_message(terminal(), client(), "Mallory", None, EVIL, timeout_s=1)
 
     assert_is_harmless(capsys.readouterr().out)
 
