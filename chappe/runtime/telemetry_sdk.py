@@ -1,5 +1,6 @@
 """The side of telemetry that needs the OpenTelemetry SDK; imported only by a process that exports."""
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.resources import Resource as OtelResource
@@ -33,11 +34,13 @@ class Exporters:
             }
         )
         self._traces = TracerProvider(sampler=ALWAYS_ON, resource=self._resource, shutdown_on_exit=False)
+        self._spans: list[SpanExporter] = []
         self._metrics: list[Any] = []
         self.tracer = self._traces.get_tracer(_SCOPE)
 
     def add_spans(self, exporter: SpanExporter, delay_ms: int = _DELAY_MS) -> None:
         """Sends every span there too, in batches, after at most a delay."""
+        self._spans.append(exporter)
         self._traces.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay_ms))
 
     def meter(self, reader: "MetricReader") -> "Meter":
@@ -49,8 +52,18 @@ class Exporters:
         return provider.get_meter(_SCOPE)
 
     def shutdown(self, timeout_ms: int) -> None:
-        """Sends what waits; blocks for at most the timeout, for traces and for metrics each."""
-        self._traces.force_flush(timeout_ms)
-        self._traces.shutdown()
+        """Sends what waits; blocks for at most the timeout, for traces and for metrics each, and a moment to give up.
+
+        What a collector has not taken by then is lost.
+        """
+        # The SDK waits half a minute for a collector that is silent, and cannot be told otherwise.
+        last = threading.Thread(target=self._traces.shutdown, name="last spans", daemon=True)
+        last.start()
+        last.join(timeout_ms / 1000)
+        if last.is_alive():
+            # Whoever still sends gives up, so that no thread is in a call when the interpreter ends.
+            for exporter in self._spans:
+                exporter.shutdown()
+            last.join(timeout_ms / 1000)
         for provider in self._metrics:
             provider.shutdown(timeout_ms)

@@ -3,12 +3,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from chappe.runtime.clock import SystemRandomness
@@ -74,6 +76,34 @@ def test_an_endpoint_that_is_not_there_does_not_hold_up_the_end() -> None:
 
     assert time.monotonic() - started < 10
     assert threading.active_count() < 20
+
+
+class SilentCollector(SpanExporter):
+    """Takes a connection and spans, and answers nothing; a caller waits until it gives up."""
+
+    def __init__(self) -> None:
+        self._given_up = threading.Event()
+        self.waits: list[bool] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.waits.append(self._given_up.wait(5))
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        self._given_up.set()
+
+
+def test_a_collector_that_does_not_answer_holds_up_the_end_for_the_timeout_only() -> None:
+    exporters, collector = Exporters(PAINT), SilentCollector()
+    exporters.add_spans(collector)
+    telemetry = Telemetry(SystemRandomness(), 1.0)
+    telemetry.attach(exporters.tracer, exporters)
+    telemetry.tracing.hop("message.accept", sampled(ID))
+
+    exporters.shutdown(10)
+
+    # It ended because it was told to give up, not because its own time was over.
+    assert collector.waits == [True]
 
 
 def test_a_process_that_does_not_export_never_loads_the_sdk() -> None:
