@@ -248,10 +248,9 @@ def _observe(family: Family) -> Callable[[Any], list[Any]]:
     from opentelemetry.metrics import Observation  # noqa: PLC0415 - 35 ms that most processes never need
 
     def observe(_: Any) -> list[Any]:
-        return [
-            Observation(count, {family.label: value} if family.label else None)
-            for value, count in family.read().items()
-        ]
+        # In a thread of the SDK, while the event loop counts on: a table is copied before it is gone through.
+        counts = list(family.read().items())
+        return [Observation(count, {family.label: value} if family.label else None) for value, count in counts]
 
     return observe
 

@@ -1,7 +1,9 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -94,6 +96,28 @@ def test_opentelemetry_reads_the_same_numbers(metrics: Metrics, counters: PaintC
     assert found["chappe_paint_pots",] == 1.5
     assert found["chappe_paint_refusals_total", "DRY"] == 2
     assert found["chappe_paint_drying_seconds_sum",] == 2.5
+
+
+def test_a_value_of_a_label_that_is_new_while_opentelemetry_reads_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusals, reader, metrics = {"DRY": 2}, InMemoryMetricReader(), Metrics("chappe_paint")
+    metrics.table("refusals", "Refused, by reason.", "reason", lambda: refusals)
+    provider = MeterProvider([reader])
+
+    def refuse_meanwhile(*said: Any) -> Observation:
+        refusals["WET"] = 1
+        return Observation(*said)
+
+    # It reads in a thread of its own, and the event loop counts on.
+    monkeypatch.setattr("opentelemetry.metrics.Observation", refuse_meanwhile)
+    metrics.export(provider.get_meter("test"))
+    data = reader.get_metrics_data()
+
+    provider.shutdown()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    assert [getattr(point, "value", None) for point in metric.data.data_points] == [2]
 
 
 class Endpoint:
