@@ -58,7 +58,7 @@ from svc_message.worker.retain import retain
 from svc_message.worker.tell import tell_for_ever
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     import grpc.aio
 
@@ -338,23 +338,29 @@ async def _dispatcher(config: Config, app: App) -> AsyncGenerator[GrpcDispatcher
 def _add_metrics(app: App, flushes: Flushes, parts: _Parts) -> None:
     metrics, dispatcher, clock = app.metrics, parts.dispatcher, parts.clock
     metrics.gauge("clock_is_trusted", "1 while positions are minted and cursors move.", lambda: clock.is_trusted)
-    metrics.counter("message_flushes", "Flushes of messages.", lambda: flushes.messages.flushed_batches)
-    metrics.counter("messages", "Messages that were flushed.", lambda: flushes.messages.flushed_items)
-    metrics.counter("ack_flushes", "Flushes of acknowledgements.", lambda: flushes.acks.flushed_batches)
-    metrics.counter("acks", "Acknowledgements that were flushed.", lambda: flushes.acks.flushed_items)
-    metrics.counter("reads", "Reads that were flushed.", lambda: flushes.reads.flushed_items)
-    acted = (flushes.actions, flushes.groups.actions)
+    groups = flushes.groups
+    metrics.counter(
+        "message_flushes", "Flushes of messages to single people.", lambda: flushes.messages.flushed_batches
+    )
+    metrics.counter("messages", "Messages to single people that were flushed.", lambda: flushes.messages.flushed_items)
+    acks, acted = (flushes.acks, groups.acks), (flushes.actions, groups.actions)
+    reads, messages = (flushes.reads, groups.reads), (flushes.messages, groups.messages)
+    metrics.counter("ack_flushes", "Flushes of acknowledgements.", lambda: sum(one.flushed_batches for one in acks))
+    metrics.counter("acks", "Acknowledgements that were flushed.", lambda: sum(one.flushed_items for one in acks))
+    metrics.counter("reads", "Reads that were flushed.", lambda: sum(one.flushed_items for one in reads))
     metrics.counter("actions", "Edits, revokes and reactions.", lambda: sum(one.flushed_items for one in acted))
     metrics.counter("dropped_hints", "Hints that no fanout could take.", lambda: dispatcher.dropped_hints)
-    metrics.gauge("waiting_messages", "Messages that wait for a flush.", lambda: flushes.messages.pending)
-    batchers: dict[str, tuple[str, Batcher[Any]]] = {
-        "accept": ("flushes of messages", flushes.messages),
-        "look_up": ("flushes of messages that had to be looked up", flushes.unsure),
-        "act": ("flushes of edits, revokes and reactions", flushes.actions),
-        "read": ("flushes of reads", flushes.reads),
-        "acknowledge": ("flushes of acknowledgements", flushes.acks),
+    metrics.gauge("waiting_messages", "Messages that wait for a flush.", lambda: sum(one.pending for one in messages))
+    batchers: dict[str, tuple[str, Sequence[Batcher[Any]]]] = {
+        "accept": ("flushes of messages", messages),
+        "look_up": ("flushes of messages that had to be looked up", (flushes.unsure, groups.unsure)),
+        "act": ("flushes of edits, revokes and reactions", acted),
+        "read": ("flushes of reads", reads),
+        "acknowledge": ("flushes of acknowledgements", acks),
     }
-    for name, (what, batcher) in batchers.items():
-        batcher.timings = FlushTimings()
-        metrics.flushes(name, what, batcher.timings)
+    for name, (what, both) in batchers.items():
+        timings = FlushTimings()
+        for batcher in both:
+            batcher.timings = timings
+        metrics.flushes(name, what, timings)
     metrics.flushes("dispatch", "batches of hints to svc_fanout", dispatcher.timings)

@@ -179,7 +179,8 @@ async def see_something_disappear(ledger: Ledger, dsn: str) -> None:
     await within(10, is_emptied)
 
 
-async def test_a_message_to_a_group_reaches_its_members(ledger: Ledger) -> None:
+def add_group(ledger: Ledger) -> bytes:
+    """Makes a group of Alice and Bob in the directory, and returns its id."""
     group_id = stranger()
     ledger.identity.groups[group_id] = directory_service_pb2.DirectoryGroup(
         group_id=group_id,
@@ -189,6 +190,11 @@ async def test_a_message_to_a_group_reaches_its_members(ledger: Ledger) -> None:
         roles=[item_pb2.GROUP_ROLE_OWNER, item_pb2.GROUP_ROLE_MEMBER],
         joined_versions=[1, 1],
     )
+    return group_id
+
+
+async def test_a_message_to_a_group_reaches_its_members(ledger: Ledger) -> None:
+    group_id = add_group(ledger)
     await ledger.start()
     stream = await ledger.submit()
 
@@ -201,6 +207,26 @@ async def test_a_message_to_a_group_reaches_its_members(ledger: Ledger) -> None:
     item = item_pb2.Item.FromString(answer.items[0])
     assert (item.message.group_id, item.message.members_version) == (group_id, 1)
     assert list(ledger.fanout.batches[-1].user_ids) == sorted([ALICE, ledger.bob])
+
+
+async def test_the_metrics_count_what_belongs_to_groups_as_they_count_the_rest(in_postgres: dict[str, Any]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = Ledger(stack, **in_postgres)
+        group_id = add_group(ledger)
+        await ledger.start()
+        stream = await ledger.submit()
+        await stream.send(stream.say_to_group(1, to=group_id), stream.say(2, to=ledger.bob))
+        await stream.until(2)
+        await ledger.fanout.until(lambda: len(ledger.fanout.items) == 2)
+        for number, key in enumerate((await ledger.inbox(ledger.bob)).keys):
+            await stream.acknowledge(key, reader=ledger.bob, first=100 + number)
+        await stream.until(4)
+
+        lines = ledger.app.metrics.render().splitlines()
+
+    counted = dict(line.removeprefix("chappe_message_").split(" ") for line in lines if not line.startswith("#"))
+    assert (counted["messages_total"], counted["group_messages_total"], counted["acks_total"]) == ("1", "1", "2")
+    assert (counted["accept_batch_items_sum"], counted["acknowledge_batch_items_sum"]) == ("2", "2")
 
 
 async def test_it_is_ready_and_its_metrics_can_be_read(ledger: Ledger) -> None:
