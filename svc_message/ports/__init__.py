@@ -151,8 +151,9 @@ class SettingStore(Protocol):
 
         Changes of one user's view take effect in the order of their positions: one before the newest is not stored.
         An event shows the settings as they are when it is read. Of what is cleared everything up to `floor` is cleared
-        for ever; what is later and is accepted after this change has not been there to be cleared. None when the user
-        has no such conversation and may not begin it.
+        for ever; what is later and is accepted after this change has not been there to be cleared. Of a place before
+        one that is cleared already nothing is cleared that was accepted after the last message up to it. None when the
+        user has no such conversation and may not begin it.
         """
         ...
 

@@ -430,6 +430,27 @@ async def test_what_is_cleared_of_a_group_is_gone_for_its_user_alone(books: Book
         assert await chats_of(books, group_desk, user, Window(1, 0)) == ([b"2"], len(texts))
 
 
+async def test_clearing_a_lower_place_of_a_group_keeps_what_came_late_after_it(
+    books: Books, group_desk: GroupDesk
+) -> None:
+    lower_id, between_id, first = group_desk.uuid7(), group_desk.uuid7(), group_desk.say()
+    await books.groups.accept(group_desk.shard, [first])
+    await books.groups.expand([], [group_desk.touch(first)])
+
+    async def clear(place: bytes) -> None:
+        update = group_desk.keep(SettingChange(cleared_upto=place), user=group_desk.bob)
+        of_group = update._replace(conversation_id=group_desk.group_id, peer_id=UserId(group_desk.group_id))
+        await books.store.settings.change(of_group, position_at(START_MS - 660_000))
+
+    await clear(first.message_id)
+    for text, message_id in ((b"lower", lower_id), (b"between", between_id)):
+        await books.groups.accept(group_desk.shard, [group_desk.say(text, message_id=message_id)])
+    await clear(lower_id)
+
+    read = PageRead(group_desk.bob, group_desk.group_id, b"", b"", 10)
+    assert seen(await books.groups.read_page(read, (Window(1, 0),))) == [b"between"]
+
+
 async def archived(books: Books, group_desk: GroupDesk) -> UserId:
     """Lets bob archive the group after a first message, and returns him."""
     bob, first = group_desk.bob, group_desk.say()

@@ -229,6 +229,42 @@ async def test_below_the_floor_everything_is_cleared_for_ever(store: Book, desk:
     assert await page(store, desk.bob, seen) == []
 
 
+@pytest.mark.parametrize("floor_ms", [-660_000, 660_000])
+async def test_clearing_a_lower_place_keeps_what_came_late_between_the_two(
+    store: Book, desk: Desk, floor_ms: int
+) -> None:
+    lower_id, between_id = desk.uuid7(), desk.uuid7()
+    seen = desk.write()
+    await store.accept([seen])
+    first = desk.keep(SettingChange(cleared_upto=seen.message_id))
+    await change(store, first, floor=position_at(START_MS - 660_000))
+    lower, between = desk.write(b"lower", message_id=lower_id), desk.write(b"between", message_id=between_id)
+    await store.accept([lower])
+    await store.accept([between])
+
+    lower_place = desk.keep(SettingChange(cleared_upto=lower_id))
+    settings = await change(store, lower_place, floor=position_at(START_MS + floor_ms))
+
+    assert ids(await page(store, desk.bob, seen)) == [between.message_id]
+    assert settings.cleared_upto == seen.message_id
+    assert first.changed_ms <= settings.cleared_ms < between.accepted_ms
+
+
+async def test_what_came_late_is_cleared_by_its_own_place_and_what_comes_later_is_not(store: Book, desk: Desk) -> None:
+    early_id, late_id = desk.uuid7(), desk.uuid7()
+    seen = desk.write()
+    await store.accept([seen])
+    await change(store, desk.keep(SettingChange(cleared_upto=seen.message_id)), floor=position_at(START_MS - 660_000))
+    await store.accept([desk.write(b"late", message_id=late_id)])
+    await change(store, desk.keep(SettingChange(cleared_upto=late_id)), floor=position_at(START_MS - 660_000))
+    assert await page(store, desk.bob, seen) == []
+
+    early = desk.write(b"early", message_id=early_id)
+    await store.accept([early])
+
+    assert ids(await page(store, desk.bob, seen)) == [early.message_id]
+
+
 async def test_archived_chats_are_listed_apart_until_somebody_writes(store: Book, desk: Desk) -> None:
     message = desk.write()
     await store.accept([message])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from svc_message.adapters.inbox_rows import SETTING
-from svc_message.adapters.ledger_cassandra.bodies import newest_body
+from svc_message.adapters.ledger_cassandra.bodies import newest_body, read_between
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
 from svc_message.adapters.ledger_cassandra.cells import (
     NO_ID,
@@ -29,6 +29,8 @@ from svc_message.model.setting import Changed, SettingEvent, SettingUpdate
 from svc_message.protocol import after_id, is_group
 
 _SEARCHED: Final = 100
+_LATE_SEARCHED: Final = 1000
+"""Among how many of the newest messages of some minutes the last is looked for that was accepted."""
 _SET: Final = "UPDATE conversations USING TIMESTAMP ? SET {} = ? WHERE user_id = ? AND conversation_id = ?"
 # By the name of the field of a line.
 _COLUMNS: Final = (
@@ -73,9 +75,9 @@ class CassandraSettingStore:
         if any(line is not None and line.settings_position >= update.position for line in found):
             return Changed(is_stored=False, events=())
         lines = [line or _new_line(user_id, update) for user_id, line in zip(users, found, strict=True)]
-        cleared = await self._cleared(update, lines[0])
+        cleared = await self._cleared(update, lines[0], floor)
         values = [
-            _own(line, update, cleared, floor) if user_id == update.user_id else _peers(line, update)
+            _own(line, update) | cleared if user_id == update.user_id else _peers(line, update)
             for user_id, line in zip(users, lines, strict=True)
         ]
         rows = [row for user_id, changed in zip(users, values, strict=True) for row in _rows(user_id, update, changed)]
@@ -92,11 +94,33 @@ class CassandraSettingStore:
         ]
         return Changed(is_stored=True, events=tuple(events))
 
-    async def _cleared(self, update: SettingUpdate, line: Line) -> bytes:
-        """Returns the newest message at or before the place that is to be cleared; empty for none."""
-        asked = update.change.cleared_upto
-        if asked is None:
-            return b""
+    async def _cleared(self, update: SettingUpdate, line: Line, floor: bytes) -> dict[str, Any]:
+        """Returns what a change sets in the line of its user when it clears something."""
+        place = update.change.cleared_upto
+        newest = b"" if place is None else await self._newest(update, line, place)
+        if place is None or not newest:
+            return {}
+        upto, cleared_ms = max(line.cleared_upto, newest), update.changed_ms
+        if place < line.cleared_upto:
+            # What came late between the two places is not cleared.
+            cleared_ms = max(line.cleared_ms, await self._last_ms(update, line, (floor, place)))
+            floor = min(floor, place)
+        cleared_floor = max(line.cleared_floor, min(floor, upto))
+        return {"cleared_ms": cleared_ms, "cleared_upto": upto, "cleared_floor": cleared_floor}
+
+    async def _last_ms(self, update: SettingUpdate, line: Line, part: tuple[bytes, bytes]) -> int:
+        """Returns when the last message after an id and up to another was accepted; 0 when there is none."""
+        after, before = part[0], after_id(part[1])
+        if is_group(update.conversation_id):
+            copies = await read_between(self._connection, update.conversation_id, [(after, before)], _LATE_SEARCHED)
+        else:
+            stretch = Stretch(update.user_id, update.conversation_id, line.buckets, after, before)
+            (copies,) = await read_stretches(self._connection, [stretch], _LATE_SEARCHED)
+        there = [copy.header for copy in copies if copy.header is not None and not copy.is_void]
+        return max((header.accepted_ms for header in there), default=0)
+
+    async def _newest(self, update: SettingUpdate, line: Line, asked: bytes) -> bytes:
+        """Returns the newest message at or before a place; empty for none."""
         if is_group(update.conversation_id):
             return await newest_body(self._connection, update.conversation_id, asked)
         before = after_id(asked)
@@ -124,8 +148,8 @@ def _peers(line: Line, update: SettingUpdate) -> dict[str, Any]:
     return values
 
 
-def _own(line: Line, update: SettingUpdate, cleared: bytes, floor: bytes) -> dict[str, Any]:
-    """Returns what a change sets in the line of its user."""
+def _own(line: Line, update: SettingUpdate) -> dict[str, Any]:
+    """Returns what a change sets in the line of its user, but for what it clears."""
     change, values = update.change, _peers(line, update)
     if change.muted_until_ms is not None:
         values["muted_until_ms"] = change.muted_until_ms
@@ -134,11 +158,6 @@ def _own(line: Line, update: SettingUpdate, cleared: bytes, floor: bytes) -> dic
     if change.is_archived is not None:
         # Ids may be a little ahead of our clock: what is on the list now is not what brings it back.
         values["archived_ms"] = max(update.changed_ms, line.last_ms) if change.is_archived else 0
-    if cleared:
-        upto = max(line.cleared_upto, cleared)
-        values["cleared_ms"] = update.changed_ms
-        values["cleared_upto"] = upto
-        values["cleared_floor"] = max(line.cleared_floor, min(floor, upto))
     return values
 
 

@@ -1,5 +1,7 @@
 """Changes how users keep their conversations, in the book that is kept in memory."""
 
+from collections.abc import Iterator
+
 from svc_message.adapters.message_store_memory.book import Book, Line
 from svc_message.model import MessageId, UserId
 from svc_message.model.group import NewGroupMessage
@@ -49,19 +51,29 @@ class MemorySettingStore:
             if change.is_archived is not None:
                 kept = kept._replace(is_archived=change.is_archived)
                 line = line._replace(archived_ms=update.changed_ms)
-            if change.cleared_upto is not None:
-                seen = self._newest(user_id, update, change.cleared_upto)
-                if seen:
-                    upto = max(kept.cleared_upto, seen)
-                    kept = kept._replace(cleared_upto=upto, cleared_ms=update.changed_ms)
-                    floor = max(line.cleared_floor, min(floor, upto))
-                    line = line._replace(cleared_floor=floor)
-        return line._replace(settings=kept, settings_position=update.position)
+        line = line._replace(settings=kept, settings_position=update.position)
+        if user_id == update.user_id and change.cleared_upto is not None:
+            return self._cleared(line, update, change.cleared_upto, floor)
+        return line
 
-    def _newest(self, user_id: UserId, update: SettingUpdate, upto: bytes) -> MessageId:
-        visible = [message.message_id for message in self._book.visible(user_id, update.conversation_id)]
+    def _cleared(self, line: Line, update: SettingUpdate, place: bytes, floor: bytes) -> Line:
+        seen = {message_id: accepted_ms for message_id, accepted_ms in self._seen(update) if message_id <= place}
+        if not seen:
+            return line
+        kept, below, cleared_ms = line.settings, floor, update.changed_ms
+        upto = max(kept.cleared_upto, *seen)
+        if place < kept.cleared_upto:
+            # What came late between the two places is not cleared.
+            below = min(floor, place)
+            cleared_ms = max([kept.cleared_ms, *(ms for message_id, ms in seen.items() if message_id > floor)])
+        line = line._replace(cleared_floor=max(line.cleared_floor, min(below, upto)))
+        return line._replace(settings=kept._replace(cleared_upto=upto, cleared_ms=cleared_ms))
+
+    def _seen(self, update: SettingUpdate) -> Iterator[tuple[MessageId, int]]:
+        """Yields the messages that may be cleared, with when they were accepted."""
+        for direct in self._book.visible(update.user_id, update.conversation_id):
+            yield direct.message_id, direct.accepted_ms
         # Who sees what of a group is known to whoever asks.
-        for message_id, message in self._book.messages[update.conversation_id].items():
+        for message in self._book.messages[update.conversation_id].values():
             if isinstance(message, NewGroupMessage):
-                visible.append(message_id)
-        return max((message_id for message_id in visible if message_id <= upto), default=MessageId(b""))
+                yield message.message_id, message.accepted_ms

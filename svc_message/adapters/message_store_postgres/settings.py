@@ -30,8 +30,9 @@ _BEGIN_FOR_PEER: Final = b"""
     ON CONFLICT DO NOTHING
 """
 
-# All or nothing of a change, by the user's own row. What is cleared comes down to the newest message that is seen.
-# That a user is one of all is said twice, for the plan.
+# All or nothing of a change, by the user's own row. What is cleared comes down to the newest message that is seen. Of a
+# place before one that was cleared already everything is cleared that came no later than the last message up to it, and
+# not what came late between the two. That a user is one of all is said twice, for the plan.
 _CHANGE: Final = b"""
     WITH change AS (
         SELECT %b::uuid AS conversation_id, %b::bigint AS muted_until_ms, %b::boolean AS is_pinned,
@@ -48,8 +49,10 @@ _CHANGE: Final = b"""
         cleared_upto = CASE WHEN seen.message_id IS NULL THEN c.cleared_upto
             ELSE greatest(c.cleared_upto, seen.message_id) END,
         cleared_floor = CASE WHEN seen.message_id IS NULL THEN c.cleared_floor
+            WHEN h.cleared_upto < c.cleared_upto THEN greatest(c.cleared_floor, least(h.floor, h.cleared_upto))
             ELSE greatest(c.cleared_floor, least(h.floor, greatest(c.cleared_upto, seen.message_id))) END,
-        cleared_ms = CASE WHEN seen.message_id IS NULL THEN c.cleared_ms ELSE h.now_ms END,
+        cleared_ms = CASE WHEN seen.message_id IS NULL THEN c.cleared_ms
+            WHEN h.cleared_upto < c.cleared_upto THEN greatest(c.cleared_ms, late.accepted_ms) ELSE h.now_ms END,
         expiry_s = coalesce(h.expiry_s, c.expiry_s),
         settings_pos = h.pos
     FROM change h, unnest(%b, %b) AS t (user_id, is_own)
@@ -60,6 +63,13 @@ _CHANGE: Final = b"""
                 OR m.members_version IS NOT NULL)
         ORDER BY m.message_id DESC LIMIT 1
     ) seen ON true
+    LEFT JOIN LATERAL (
+        SELECT max(m.accepted_ms) AS accepted_ms FROM change, messages m
+        WHERE t.is_own AND m.conversation_id = change.conversation_id AND m.message_id <= change.cleared_upto
+            AND m.message_id > change.floor
+            AND m.kind = 1 AND (m.sender_id = t.user_id OR m.recipient_id = t.user_id AND NOT m.is_withheld
+                OR m.members_version IS NOT NULL)
+    ) late ON true
     WHERE c.user_id = t.user_id AND c.user_id = ANY (%b) AND c.conversation_id = h.conversation_id
         AND (c.settings_pos IS NULL OR c.settings_pos < h.pos)
         AND NOT EXISTS (
