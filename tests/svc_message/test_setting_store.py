@@ -280,6 +280,30 @@ async def test_archived_chats_are_listed_apart_until_somebody_writes(store: Book
     assert (await store.list_chats(desk.bob, None, 10, is_archived=True)).chats == []
 
 
+async def test_what_a_late_message_brought_back_stays_when_something_else_is_changed(store: Book, desk: Desk) -> None:
+    await store.accept([desk.write()])
+    await change(store, desk.keep(SettingChange(is_archived=True)))
+    await store.accept([desk.write(message_id=desk.uuid7(START_MS - 300_000))])
+    await store.retention.wake(START_MS, position_at(START_MS - 600_000))
+
+    settings = await change(store, desk.keep(SettingChange(muted_until_ms=7)))
+
+    assert not settings.is_archived
+
+
+async def test_a_timer_of_the_other_leaves_what_a_late_message_brought_back(store: Book, desk: Desk) -> None:
+    await store.accept([desk.write()])
+    await change(store, desk.keep(SettingChange(is_archived=True)))
+    await store.accept([desk.write(message_id=desk.uuid7(START_MS - 300_000))])
+    await store.retention.wake(START_MS, position_at(START_MS - 600_000))
+
+    timer = desk.keep(SettingChange(expiry_s=60), user=desk.alice, peer=desk.bob, reaches_peer=True)
+    changed = await store.settings.change(timer, LONG_AGO)
+
+    assert changed is not None
+    assert [event.settings.is_archived for event in changed.events] == [False, False]
+
+
 async def test_pinned_chats_come_first_and_windows_go_on_behind_them(store: Book, desk: Desk) -> None:
     people = [stranger() for _ in range(7)]
     for number, person in enumerate(people):

@@ -147,15 +147,15 @@ async def _near(connection: Connection, asked: ChatsAsked) -> list[Line]:
 
 async def _listed(connection: Connection, asked: ChatsAsked, lines: Sequence[Line]) -> list[Line]:
     """Returns those of some lines that stand in a list, and after its cursor."""
-    woken = [await _woken(connection, asked.owner_id, line) for line in lines if line.last_ms]
-    listed = [line for line in woken if line.is_archived == asked.is_archived]
+    found = [await woken(connection, asked.owner_id, line) for line in lines if line.last_ms]
+    listed = [line for line in found if line.is_archived == asked.is_archived]
     if asked.after is None:
         return listed
     end = (-asked.after.pinned_ms, -asked.after.last_ms, asked.after.conversation_id)
     return [line for line in listed if _place(line) > end]
 
 
-async def _woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
+async def woken(connection: Connection, owner_id: UserId, line: Line) -> Line:
     """Looks whether somebody wrote to what was archived without moving its line: that is left out for a minute.
 
     The line of a group is as old as its message is here, that of two people as old as the id of it.

@@ -22,6 +22,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Stretch, read_stretches
+from svc_message.adapters.ledger_cassandra.history import woken
 from svc_message.adapters.ledger_cassandra.lines import PINNED_SLOT, Line, read_lines, stand
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.model import UserId
@@ -77,7 +78,8 @@ class CassandraSettingStore:
         lines = [line or _new_line(user_id, update) for user_id, line in zip(users, found, strict=True)]
         cleared = await self._cleared(update, lines[0], floor)
         values = [
-            _own(line, update) | cleared if user_id == update.user_id else _peers(line, update)
+            await self._back(user_id, line)
+            | (_own(line, update) | cleared if user_id == update.user_id else _peers(line, update))
             for user_id, line in zip(users, lines, strict=True)
         ]
         rows = [row for user_id, changed in zip(users, values, strict=True) for row in _rows(user_id, update, changed)]
@@ -93,6 +95,11 @@ class CassandraSettingStore:
             for user_id, line in zip(users, lines, strict=True)
         ]
         return Changed(is_stored=True, events=tuple(events))
+
+    async def _back(self, user_id: UserId, line: Line) -> dict[str, Any]:
+        """Returns what any change sets in a line that somebody has brought back without moving it."""
+        is_back = (await woken(self._connection, user_id, line)).is_archived != line.is_archived
+        return {"archived_ms": 0} if is_back else {}
 
     async def _cleared(self, update: SettingUpdate, line: Line, floor: bytes) -> dict[str, Any]:
         """Returns what a change sets in the line of its user when it clears something."""
