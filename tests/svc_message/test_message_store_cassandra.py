@@ -569,6 +569,39 @@ async def test_a_chat_list_holds_every_chat_once_though_messages_have_moved_some
         assert [chat.peer_id for window in (first, second) for chat in window.chats] == people[::-1]
 
 
+async def test_a_chat_that_was_archived_in_part_is_on_one_of_the_lists(cut: Cut, desk: Desk) -> None:
+    store = CassandraMessageStore(cut, read_whole=0)  # type: ignore[arg-type]  # it stands for a connection
+    await store.accept([desk.write()])
+    cut.lost = lambda unit: [row for row in unit if "INSERT INTO chat_order" not in row.query]
+
+    with pytest.raises(UnavailableError):
+        await store.settings.change(desk.keep(SettingChange(is_archived=True)), NO_POSITION)
+
+    lists = [await store.list_chats(desk.bob, None, 10, is_archived=is_archived) for is_archived in (False, True)]
+    assert [chat.conversation_id for window in lists for chat in window.chats] == [desk.write().conversation_id]
+
+
+async def test_a_chat_that_was_moved_up_while_it_was_archived_is_met_where_it_stands(cut: Cut, desk: Desk) -> None:
+    store = CassandraMessageStore(cut, read_whole=0)  # type: ignore[arg-type]  # it stands for a connection
+    moved, *others = people = [stranger() for _ in range(130)]
+
+    def said(person: UserId, days_ago: int) -> NewMessage:
+        said_ms = START_MS - days_ago * DAY_MS
+        message = desk.write(sender=person, recipient=desk.alice, message_id=desk.uuid7(said_ms))
+        return message._replace(accepted_ms=said_ms)
+
+    await store.accept([said(person, 200 - day) for day, person in enumerate(people)])
+    for person in others:
+        await store.settings.change(
+            desk.keep(SettingChange(is_archived=True), user=desk.alice, peer=person), NO_POSITION
+        )
+    cut.before_write = lambda: store.accept([said(moved, 1)])
+    await store.settings.change(desk.keep(SettingChange(is_archived=True), user=desk.alice, peer=moved), NO_POSITION)
+
+    first = await store.list_chats(desk.alice, None, 20, is_archived=True)
+    assert first.chats[0].peer_id == moved
+
+
 async def test_a_window_of_a_chat_list_reads_as_much_of_1200_chats_as_of_300(cut: Cut, desk: Desk) -> None:
     store = CassandraMessageStore(cut)  # type: ignore[arg-type]  # it stands for a connection
 

@@ -83,10 +83,14 @@ class CassandraSettingStore:
             for user_id, line in zip(users, lines, strict=True)
         ]
         rows = [row for user_id, changed in zip(users, values, strict=True) for row in _rows(user_id, update, changed)]
-        await self._connection.write([[*rows, *_order(update, lines[0], values[0])]])
+        await self._stand(update, lines[0], values[0])
+        await self._connection.write([rows])
         if update.change.is_archived:
             self._forget(update.conversation_id)
         standing = await read_lines(self._connection, places)
+        if standing[0] is not None and slot_at(standing[0].last_ms) != slot_at(lines[0].last_ms):
+            # Somebody has moved it up meanwhile.
+            await self._stand(update, standing[0], values[0])
         lines = [line for line in standing if line is not None and line.settings_position == update.position]
         if len(lines) < len(users):
             return Changed(is_stored=False, events=())
@@ -95,6 +99,11 @@ class CassandraSettingStore:
             for user_id, line in zip(users, lines, strict=True)
         ]
         return Changed(is_stored=True, events=tuple(events))
+
+    async def _stand(self, update: SettingUpdate, line: Line, values: dict[str, Any]) -> None:
+        """Writes where in its list the user's line is met, before the change: what is met nowhere is on no list."""
+        if order := list(_order(update, line, values)):
+            await self._connection.write([order])
 
     async def _back(self, user_id: UserId, line: Line) -> dict[str, Any]:
         """Returns what any change sets in a line that somebody has brought back without moving it."""
