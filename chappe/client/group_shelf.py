@@ -204,11 +204,11 @@ class GroupShelf:
                 self._writing.put_members(group_id, members)
                 self._writing.put(known._replace(members_version=version, version=max(known.version, version)))
 
-    def leave(self, group_id: bytes) -> None:
-        """Takes note that the user is no member any more."""
+    def leave(self, group_id: bytes, version: int | None = None) -> None:
+        """Takes note that the user is no member any more; with a version, unless the group has changed since that."""
         with self._file.guard("written"), self._file.transaction():
             known = self._writing.find(group_id)
-            if known is not None:
+            if known is not None and version in {None, known.version}:
                 self._writing.put(known._replace(role=Role.NONE))
 
 

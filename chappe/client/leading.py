@@ -92,7 +92,7 @@ class Leading:
         core = ClientProtocol(device.user_id, device.device_id, restored, parts.seams, parts.recorder, rate)
         self._engine = Engine(core, keep.store, parts.seams, self._show, keep.thread)
         recounting = Recounting(keep.store.groups, keep.in_store, audience, self._engine, parts.seams.clock)
-        rebuilding = Rebuilding(keep.store.rebuilds, keep.in_store, audience, self._engine)
+        rebuilding = Rebuilding(keep.store.rebuilds, keep.store.groups, keep.in_store, audience, self._engine)
         self._recounting = Insisting(recounting.work, self._engine, parts.seams)
         self._rebuilding = Insisting(rebuilding.work, self._engine, parts.seams)
         tokens = Tokens(device, core.clock, parts.seams, parts.options.wire, keep.profile.keep_token)

@@ -1,45 +1,56 @@
-"""Reads what the log does not hold any more: the newest pages of every chat, after a Resync.
+"""Reads what the log does not hold any more: the groups and the newest pages of every chat, after a Resync.
 
 That it is to be read is in the store, in one transaction with the cursor that the Resync took away, until all of it is
 there, too: what was refused is read later, by the next session or by the next process of the profile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.api.type.v1 import receipt_state_pb2
 from chappe.client.engine import Engine
 from chappe.client.errors import RefusedError
+from chappe.client.known_groups import KnownGroups
+from chappe.client.membership import KnownGroup
 from chappe.client.methods import LIST_CONVERSATIONS, LIST_MESSAGES
 from chappe.client.people import Calling, InStore
 from chappe.client.rebuilds import Rebuilds
+from chappe.client.store import GroupBook
 
 PAGE = 200
 """So many of the newest messages of each chat are read; older ones are read when somebody looks at them."""
 
 _GONE = "NOT_IN_CONVERSATION"
+_GROUPS = b"groups"
+"""Stands for the list of groups among the chats, whose ids are longer."""
 
 
 class Rebuilding:
-    """Reads the chat list and the newest page of each chat into the store; what it knew already is not shown again."""
+    """Reads the groups, the chat list and the newest page of each chat; what was known already is not shown again."""
 
-    def __init__(self, rebuilds: Rebuilds, in_store: InStore, calling: Calling, engine: Engine) -> None:
+    def __init__(
+        self, rebuilds: Rebuilds, book: GroupBook, in_store: InStore, calling: Calling, engine: Engine
+    ) -> None:
         """Prepares.
 
         Args:
             rebuilds: Knows whether anything is to be read.
-            in_store: Runs its functions.
-            calling: Asks for the pages.
-            engine: Stores them.
+            book: Keeps the groups.
+            in_store: Runs the functions of both.
+            calling: Asks for the groups and the pages.
+            engine: Stores the pages.
         """
         self._rebuilds = rebuilds
+        self._book = book
+        self._groups = KnownGroups(calling, book, in_store)
         self._in_store = in_store
         self._calling = calling
         self._engine = engine
         self._number = 0
         self._read: set[bytes] = set()
-        """The chats that were read after the Resync of this number."""
+        """The chats that were read after the Resync of this number, and whether the groups were."""
         self._refused: dict[bytes, RefusedError] = {}
         """Those that are tried again when all others were read: one that is never given out holds up none of them."""
 
@@ -55,6 +66,7 @@ class Rebuilding:
             return
         if number != self._number:
             self._number, self._read, self._refused = number, set(), {}
+        await self._read_once(_GROUPS, self._read_groups)
         for is_archived in (False, True):
             await self._read_chats(is_archived=is_archived)
         refused, self._refused = self._refused, {}
@@ -71,21 +83,29 @@ class Rebuilding:
             )
             chats = await self._calling.call(LIST_CONVERSATIONS, request)
             for chat in chats.conversations:
-                await self._read_once(chat)
+                await self._read_once(chat.conversation_id, partial(self._read_chat, chat))
             token = chats.next_page_token
             if not token:
                 return
 
-    async def _read_once(self, chat: conversation_service_pb2.Conversation) -> None:
-        if chat.conversation_id in self._read or chat.conversation_id in self._refused:
+    async def _read_once(self, what: bytes, read: Callable[[], Awaitable[None]]) -> None:
+        if what in self._read or what in self._refused:
             return
         try:
-            await self._read_chat(chat)
+            await read()
         except RefusedError as error:
             if error.reason != _GONE:
-                self._refused[chat.conversation_id] = error
+                self._refused[what] = error
                 raise
-        self._read.add(chat.conversation_id)
+        self._read.add(what)
+
+    async def _read_groups(self) -> None:
+        """Learns what the groups are by now, and of which the user is no member any more."""
+        before: list[KnownGroup] = await self._in_store(self._book.all)
+        listed = {group.group_id for group in await self._groups.mine()}
+        for group in before:
+            if group.role and group.group_id not in listed:
+                await self._in_store(self._book.leave, group.group_id, group.version)
 
     async def _read_chat(self, chat: conversation_service_pb2.Conversation) -> None:
         request = history_service_pb2.ListMessagesRequest(

@@ -199,8 +199,8 @@ class GroupBook(Protocol):
         """Takes the members of a version of a group, unless those of a newer one are known."""
         ...
 
-    def leave(self, group_id: bytes) -> None:
-        """Takes note that the user is no member any more."""
+    def leave(self, group_id: bytes, version: int | None = None) -> None:
+        """Takes note that the user is no member any more; with a version, unless the group has changed since that."""
         ...
 
 

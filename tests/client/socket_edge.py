@@ -8,7 +8,7 @@ import picows
 
 from chappe.api.edge.v1 import client_frame_pb2, server_frame_pb2
 from chappe.api.identity.v1 import contact_service_pb2, session_service_pb2
-from chappe.client.methods import CREATE_SESSION, LOOKUP_CONTACTS
+from chappe.client.methods import CREATE_SESSION, LIST_GROUPS, LOOKUP_CONTACTS
 from tests.client.model_edge import PEER, ModelEdge, frame
 
 Answer = Callable[[bytes], bytes | server_frame_pb2.CallError]
@@ -26,6 +26,7 @@ class SocketEdge:
         self.is_mute = False
         self.answers: dict[str, Answer] = {
             CREATE_SESSION.name: self._create_session,
+            LIST_GROUPS.name: lambda _: b"",
             LOOKUP_CONTACTS.name: lambda _: contact_service_pb2.LookupContactsResponse(
                 user_ids=[PEER]
             ).SerializeToString(),

@@ -10,20 +10,21 @@ import pytest
 
 from chappe import client as chappe_client
 from chappe.api.edge.v1 import item_pb2, server_frame_pb2
+from chappe.api.identity.v1 import group_pb2, group_service_pb2
 from chappe.api.message.v1 import conversation_service_pb2, history_service_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
 from chappe.api.type.v1 import receipt_state_pb2
-from chappe.client import Client, GroupTickChanged, Message, Tick
-from chappe.client.destination import to_person
+from chappe.client import Client, GroupTickChanged, Message, Role, Tick
+from chappe.client.destination import to_group, to_person
 from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError, StoreError
 from chappe.client.insisting import LAST_PAUSE_S, Insisting
-from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONVERSATIONS, LIST_MESSAGES
+from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONVERSATIONS, LIST_GROUPS, LIST_MESSAGES
 from chappe.client.mint import conversation_of
 from chappe.client.parts import ClientParts
 from chappe.client.seams import Seams, SystemRandomness
 from chappe.client.store_sqlite import SqliteStore
 from tests.client.fakes import Dice, ToldClock
-from tests.client.group_model import GROUP
+from tests.client.group_model import ADDED, GROUP, answer, event, group_item
 from tests.client.model_edge import DEVICE, ME
 from tests.client.socket_edge import SocketEdge
 from tests.client.test_api import hello_item, next_of
@@ -265,6 +266,70 @@ async def test_what_was_read_and_how_far_own_messages_came_is_known_again(
     assert [message.tick for message in history] == [Tick.READ, Tick.DELIVERED, Tick.NONE]
     assert (counted.message_id, str(counted.counts)) == (to_group.message_id, "delivered to 1/2, read by 0/2")
     assert unread == [0, 0]
+
+
+def groups(*listed: group_pb2.Group) -> bytes:
+    return group_service_pb2.ListGroupsResponse(groups=listed).SerializeToString()
+
+
+OTHER = b"\x08" * 16
+
+
+def other(version: int) -> group_pb2.Group:
+    """Returns a second group of the user."""
+    group = answer(version, group_name="Climbers")
+    group.group_id = OTHER
+    return group
+
+
+async def test_what_became_of_groups_meanwhile_is_known_after_a_resync(
+    edge: SocketEdge, folder: Path, archive: Archive
+) -> None:
+    edge.answers[LIST_GROUPS.name] = lambda _asked: groups(answer(3), other(4))
+    async with connect(edge, folder) as me:
+        await me.groups.list()
+        edge.answers[LIST_GROUPS.name] = lambda _asked: groups(answer(5, group_name="Walkers", member_count=9))
+        archive.resync()
+        await read(me, 3)
+        renamed = await me.groups.get(GROUP)
+        assert await me.title(to_group(OTHER)) == "Climbers"
+        gone = await me.groups.get(OTHER)
+
+    assert (renamed.name, renamed.member_count, renamed.version) == ("Walkers", 9, 5)
+    assert gone.role is Role.NONE
+
+
+async def test_groups_that_are_never_listed_hold_up_no_chat(edge: SocketEdge, folder: Path, archive: Archive) -> None:
+    edge.answers[LIST_GROUPS.name] = lambda _asked: refusal(reasons.ERROR_REASON_INTERNAL)
+
+    async with connect(edge, folder) as me:
+        archive.resync()
+        texts = await read(me, 3)
+        await until(lambda: edge.calls.count(LIST_GROUPS.name) > 1)
+
+    assert texts == ["11", "12", "13"]
+    assert not is_whole(folder)
+
+
+async def test_a_group_that_is_joined_while_groups_are_listed_is_not_left(
+    edge: SocketEdge, folder: Path, archive: Archive
+) -> None:
+    edge.answers[LIST_GROUPS.name] = lambda _asked: groups(answer(3))
+
+    def list_slowly(_asked: bytes) -> bytes:
+        edge.model.log.append(group_item(event(4, ADDED, ME)))
+        edge.push()
+        edge.deliver()
+        return groups()
+
+    async with connect(edge, folder) as me:
+        await me.groups.list()
+        edge.answers[LIST_GROUPS.name] = list_slowly
+        archive.resync()
+        await read(me, 3)
+        kept = await me.groups.get(GROUP)
+
+    assert kept.role is Role.MEMBER
 
 
 class Work:
