@@ -106,6 +106,10 @@ class Following:
         self._say(id=id_, **said)
         try:
             return await answer
+        except asyncio.CancelledError:
+            # What comes of it is news from here on, and no answer.
+            self._say(cancel=id_)
+            raise
         finally:
             del self._asked[id_]
 

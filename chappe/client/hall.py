@@ -127,6 +127,7 @@ class Guest:
         self._host = host
         self._writer = writer
         self._tasks = Tasks()
+        self._answering: dict[int, asyncio.Task[None]] = {}
         self._asks: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "call": lambda said: host.call(said["method"], said["payload"]),
             "submit": lambda said: host.submit(said["submission"], self),
@@ -139,8 +140,7 @@ class Guest:
             while line := await reader.readline():
                 said = from_line(line)
                 if "id" in said:
-                    asked = self._asks[said["ask"]](said)
-                    self._tasks.spawn(self._answer(said["id"], asked), name=f"{said['ask']} for a guest")
+                    self._begin(said["id"], said["ask"], said)
                 else:
                     self._take(said)
 
@@ -155,6 +155,11 @@ class Guest:
         """Lets the guest go."""
         await self._tasks.aclose()
         self._writer.close()
+
+    def _begin(self, id_: int, ask: str, said: dict[str, Any]) -> None:
+        task = self._tasks.spawn(self._answer(id_, self._asks[ask](said)), name=f"{ask} for a guest")
+        self._answering[id_] = task
+        task.add_done_callback(lambda _: self._answering.pop(id_, None))
 
     async def _answer(self, id_: int, asked: Awaitable[object]) -> None:
         try:
@@ -171,6 +176,9 @@ class Guest:
             self._host.look_at(said["look_at"], self)
         elif "typing" in said:
             self._host.type(said["typing"], said["kind"], is_over=said["is_over"])
+        elif (task := self._answering.get(said.get("cancel", 0))) is not None:
+            # Not before it has begun, if it was asked for in the same breath: the outbox has it then.
+            asyncio.get_running_loop().call_soon(task.cancel)
 
 
 def _listener(folder: Path) -> socket.socket:

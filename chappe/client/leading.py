@@ -178,7 +178,9 @@ class Leading:
         elif isinstance(change, Sent | SendRefused):
             settlement = self._submissions.settle(change)
             sender = settlement.seat if settlement.is_answered else None
-            if settlement.is_answered or settlement.seat not in {None, OWN}:
+            # That it was refused is told to all when nobody waits for it any more.
+            is_news = isinstance(change, Sent) and settlement.seat not in {None, OWN}
+            if settlement.is_answered or is_news:
                 event = from_sent(change, self.user_id, self._device.device_id)
         elif isinstance(change, CaughtUp | Disconnected):
             self.edge = core.session.edge

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -46,7 +47,7 @@ from chappe.client.sharing_codec import error_fields, from_line, to_error, to_li
 from chappe.client.store import Batch
 from chappe.client.store_sqlite import SqliteStore
 from chappe.client.submissions import Submissions
-from chappe.client.views import Message, Offline, Online, Tick, TickChanged
+from chappe.client.views import Message, Offline, Online, SendFailed, Tick, TickChanged
 from chappe.client.wishes import Wishes
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, receipt_item
 from tests.client.socket_edge import SocketEdge
@@ -188,6 +189,67 @@ async def test_what_nobody_waits_for_any_more_is_sent_all_the_same(edge: SocketE
     edge.drop()
 
     assert (await next_of(leader, Message)).text == "hello"
+
+
+async def test_what_is_refused_when_its_process_has_gone_is_told_to_those_who_are_there(
+    edge: SocketEdge, shared: Shared
+) -> None:
+    leader, other = await shared.open(), await shared.open()
+    edge.is_mute = True
+    async with chappe_client.connect(edge.address, profile=shared.folder) as follower:
+        with pytest.raises(NotConnectedError, match="stays in the outbox"):
+            await follower.send(PEER, "hello", timeout_s=0.1)
+    refuse_what_was_not_answered(edge)
+
+    for client in (leader, other):
+        assert (await next_of(client, SendFailed)).text == "hello"
+
+
+class SilentGuest(Guest):
+    """A guest to whom nothing is said."""
+
+    def say(self, **said: object) -> None:
+        pass
+
+
+async def test_what_is_given_up_in_the_same_breath_was_handed_over_all_the_same() -> None:
+    taken: list[Submission] = []
+
+    async def submit(submission: Submission, _seat: object) -> None:
+        taken.append(submission)
+        await asyncio.Event().wait()
+
+    host: Any = SimpleNamespace(user_id=ME, edge="", submit=submit)
+    writer: Any = None
+    submission = Submission("message", to_person(ME, PEER), b"", b"t" * 16)
+    reader = asyncio.StreamReader()
+    reader.feed_data(to_line({"id": 1, "ask": "submit", "submission": submission}) + to_line({"cancel": 1}))
+    reader.feed_eof()
+
+    guest = SilentGuest(host, writer)
+    await guest.serve(reader)
+    await until(lambda: not guest._answering)
+
+    assert taken == [submission]
+
+
+async def test_whoever_gave_up_waiting_is_told_that_it_was_refused_after_all(edge: SocketEdge, shared: Shared) -> None:
+    leader, follower = await shared.open(), await shared.open()
+    edge.is_mute = True
+    with pytest.raises(NotConnectedError, match="stays in the outbox"):
+        await follower.send(PEER, "hello", timeout_s=0.1)
+    refuse_what_was_not_answered(edge)
+
+    for client in (follower, leader):
+        assert (await next_of(client, SendFailed)).text == "hello"
+
+
+def refuse_what_was_not_answered(edge: SocketEdge) -> None:
+    """Refuses in the next session what this one has not answered."""
+    edge.model.stored.clear()
+    edge.model.refuse_next(reasons.ERROR_REASON_RECIPIENT_NOT_FOUND, is_retryable=False)
+    edge.is_mute = False
+    edge.drop()
 
 
 async def test_what_the_leader_stored_and_told_nobody_is_shown_by_whoever_leads_on(
