@@ -1,4 +1,4 @@
-"""The part of the local store that knows whether the address book was changed on another device."""
+"""The part of the local store that knows whether the address book was changed elsewhere: on a device, by a process."""
 
 from chappe.api.edge.v1 import item_pb2
 from chappe.client.store_file import StoreFile
@@ -8,7 +8,7 @@ _RAISE = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value =
 
 
 class ContactShelf:
-    """Counts the versions of the address book that were heard of, and the one that was read last."""
+    """Counts the versions of the address book that were heard of and read, and the changes of what is remembered."""
 
     def __init__(self, file: StoreFile) -> None:
         self._file = file
@@ -23,6 +23,15 @@ class ContactShelf:
         """Takes note that the address book was read, and is at least of this version."""
         with self._file.guard("written"), self._file.transaction():
             self._put("contacts_read", version)
+
+    def changes(self) -> int:
+        """Returns how often something was remembered of people, by whichever process of the profile."""
+        with self._file.guard("read"):
+            return self._version("people")
+
+    def change(self) -> None:
+        """Takes note, inside a transaction of the store, that something was remembered of people."""
+        self._put("people", self._version("people") + 1)
 
     def hear(self, account: item_pb2.AccountEvent) -> None:
         """Takes note, inside a transaction of the store, of a change of the account."""

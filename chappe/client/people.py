@@ -41,6 +41,37 @@ class Calling(Protocol):
         ...
 
 
+class _Remembered:
+    """Whom this device remembers, with what the other processes of its profile have learned meanwhile."""
+
+    def __init__(self, store: LocalStore, in_store: InStore, known: Iterable[Person]) -> None:
+        self._store = store
+        self._in_store = in_store
+        self._people = {person.user_id: person for person in known}
+        self._changes = 0
+
+    def get(self, user_id: bytes) -> Person | None:
+        """Returns a person; None for one of whom nothing is remembered."""
+        return self._people.get(user_id)
+
+    def all(self) -> Mapping[bytes, Person]:
+        """Returns everybody, by user id."""
+        return self._people
+
+    async def refresh(self) -> None:
+        """Reads what was remembered since, by whichever process."""
+        changes: int = await self._in_store(self._store.contacts.changes)
+        if changes != self._changes:
+            people: list[Person] = await self._in_store(self._store.people)
+            self._people, self._changes = {person.user_id: person for person in people}, changes
+
+    async def put(self, people: list[Person]) -> None:
+        """Remembers people, in place of what was known of the same users."""
+        await self._in_store(self._store.remember, people)
+        # Only now: what was read before it does not come behind it.
+        self._people |= {person.user_id: person for person in people}
+
+
 class People:
     """Finds people, and remembers them so that the budget for looking up numbers is spent once for each."""
 
@@ -60,7 +91,7 @@ class People:
         self._calling = calling
         self._store = store
         self._in_store = in_store
-        self._people = {person.user_id: person for person in known}
+        self._remembered = _Remembered(store, in_store, known)
         self._is_listed = False
         """Whether this process has read the whole address book."""
 
@@ -107,16 +138,17 @@ class People:
 
     async def name_of(self, user_id: bytes) -> str:
         """Returns how a user is called: by the user, else by itself, else by its number."""
-        if name := _own_name(self._people.get(user_id), is_renamed=user_id in self._renamed):
+        if name := _own_name(self._remembered.get(user_id), is_renamed=user_id in self._renamed):
             return name
         try:
             request = profile_service_pb2.GetProfileRequest(user_id=user_id)
             profile = (await self._calling.call(GET_PROFILE, request)).profile
         except (RefusedError, NotConnectedError):
-            return _own_name(self._people.get(user_id)) or _last_resort(user_id, self._people.get(user_id))
-        await self._remember([_with_profile(self._people.get(user_id), profile)])
+            return _own_name(self._remembered.get(user_id)) or _last_resort(user_id, self._remembered.get(user_id))
+        await self._remembered.refresh()
+        await self._remember([_with_profile(self._remembered.get(user_id), profile)])
         self._renamed.discard(user_id)
-        return profile.profile_name or _last_resort(user_id, self._people.get(user_id))
+        return profile.profile_name or _last_resort(user_id, self._remembered.get(user_id))
 
     async def names_of(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
         """Returns how users are called, like `name_of`, with as few questions as possible."""
@@ -124,19 +156,20 @@ class People:
         unknown = [
             user_id
             for user_id in wanted
-            if not _own_name(self._people.get(user_id), is_renamed=user_id in self._renamed)
+            if not _own_name(self._remembered.get(user_id), is_renamed=user_id in self._renamed)
         ]
         for start in range(0, len(unknown), _PROFILES):
             part = unknown[start : start + _PROFILES]
             request = profile_service_pb2.BatchGetProfilesRequest(user_ids=part)
             with suppress(NotConnectedError):
                 profiles = (await self._calling.call(BATCH_GET_PROFILES, request)).profiles
+                await self._remembered.refresh()
                 await self._remember(
-                    _with_profile(self._people.get(each.user_id), each) for each in profiles if each.profile_name
+                    _with_profile(self._remembered.get(each.user_id), each) for each in profiles if each.profile_name
                 )
                 self._renamed.difference_update(part)
         return {
-            user_id: _own_name(self._people.get(user_id)) or _last_resort(user_id, self._people.get(user_id))
+            user_id: _own_name(self._remembered.get(user_id)) or _last_resort(user_id, self._remembered.get(user_id))
             for user_id in wanted
         }
 
@@ -151,7 +184,8 @@ class People:
             found += [_contact(contact) for contact in page.contacts]
             token = page.next_page_token
             if not token:
-                await self._remember(_named(self._people, found))
+                await self._remembered.refresh()
+                await self._remember(_named(self._remembered.all(), found))
                 self._is_listed = True
                 if version:
                     await self._in_store(self._store.contacts.mark_read, version)
@@ -166,7 +200,8 @@ class People:
         request = contact_service_pb2.AddContactRequest(phone_number=phone_number, contact_name=name)
         contact = _contact((await self._calling.call(ADD_CONTACT, request)).contact)
         if contact.user_id:
-            await self._remember([_with_contact(self._people.get(contact.user_id), contact)])
+            await self._remembered.refresh()
+            await self._remember([_with_contact(self._remembered.get(contact.user_id), contact)])
         return contact
 
     async def remove(self, phone_number: str) -> None:
@@ -176,7 +211,8 @@ class People:
             RefusedError: The person is not in it.
         """
         await self._calling.call(REMOVE_CONTACT, contact_service_pb2.RemoveContactRequest(phone_number=phone_number))
-        gone = [person for person in self._people.values() if person.phone_number == phone_number]
+        await self._remembered.refresh()
+        gone = [person for person in self._remembered.all().values() if person.phone_number == phone_number]
         await self._remember(person._replace(contact_name="") for person in gone)
 
     async def look_up(self, phone_numbers: Iterable[str]) -> dict[str, bytes]:
@@ -192,13 +228,15 @@ class People:
             request = contact_service_pb2.LookupContactsRequest(phone_numbers=part)
             answer = await self._calling.call(LOOKUP_CONTACTS, request)
             found |= {number: user for number, user in zip(part, answer.user_ids, strict=False) if user}
+        await self._remembered.refresh()
         await self._remember(
-            self._people.get(user, Person(user, "", ""))._replace(phone_number=number) for number, user in found.items()
+            (self._remembered.get(user) or Person(user, "", ""))._replace(phone_number=number)
+            for number, user in found.items()
         )
         return found
 
     async def _by_number(self, number: str) -> bytes:
-        for person in self._people.values():
+        for person in self._remembered.all().values():
             if person.phone_number == number:
                 return person.user_id
         found = await self.look_up([number])
@@ -214,7 +252,8 @@ class People:
         """
         # Whom the user calls nothing is remembered, too, and answers to no name.
         folded = name.strip().casefold()
-        found = [person for person in self._people.values() if folded and person.contact_name.casefold() == folded]
+        everybody = self._remembered.all().values()
+        found = [person for person in everybody if folded and person.contact_name.casefold() == folded]
         if len(found) > 1:
             numbers = ", ".join(person.phone_number or person.user_id.hex() for person in found)
             raise UnknownPersonError(f"{name!r} may be any of {numbers}; use the number")
@@ -228,19 +267,18 @@ class People:
         return user_id
 
     async def _read_changes(self) -> None:
-        """Reads the address book when another device has changed it: a name may mean somebody else since."""
+        """Learns how another device or process has changed the address book: a name may mean somebody else."""
         if await self._in_store(self._store.contacts.unread):
             # Without an answer, what this device remembers has to do.
             with suppress(RefusedError, NotConnectedError):
                 await self.list()
+        await self._remembered.refresh()
 
     async def _remember(self, people: Iterable[Person]) -> None:
-        new = [
-            person for person in people if self._people.get(person.user_id) != person or person.user_id in self._renamed
-        ]
+        known, renamed = self._remembered, self._renamed
+        new = [person for person in people if known.get(person.user_id) != person or person.user_id in renamed]
         if new:
-            self._people |= {person.user_id: person for person in new}
-            await self._in_store(self._store.remember, new)
+            await known.put(new)
 
 
 def _contact(contact: contact_service_pb2.Contact) -> Contact:

@@ -205,7 +205,10 @@ class GroupBook(Protocol):
 
 
 class ContactBook(Protocol):
-    """Knows whether the address book was changed. Raises StoreError when the place cannot be read or written."""
+    """Knows whether the address book was changed, and what is remembered of people.
+
+    Raises StoreError when the place cannot be read or written.
+    """
 
     def unread(self) -> int:
         """Returns the version that this device has heard of and not read; zero when it has read the newest."""
@@ -213,6 +216,10 @@ class ContactBook(Protocol):
 
     def mark_read(self, version: int) -> None:
         """Takes note that the address book was read, and is at least of this version."""
+        ...
+
+    def changes(self) -> int:
+        """Returns how often something was remembered of people, by whichever process of the profile."""
         ...
 
 

@@ -322,6 +322,7 @@ class SqliteStore:
         """Remembers people, in place of what was known of the same users."""
         with self._file.guard("written"), self._file.transaction():
             self._db.executemany("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", people)
+            self.contacts.change()
 
     def close(self) -> None:
         """Closes the file."""

@@ -7,6 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from chappe import client as chappe_client
 from chappe.api.edge.v1 import server_frame_pb2
-from chappe.api.identity.v1 import profile_service_pb2
+from chappe.api.identity.v1 import contact_service_pb2, profile_service_pb2
 from chappe.api.type.v1 import error_reason_pb2 as reasons
 from chappe.api.type.v1 import presence_pb2
 from chappe.client import methods, views
@@ -51,7 +52,7 @@ from chappe.client.views import Message, Offline, Online, SendFailed, Tick, Tick
 from chappe.client.wishes import Wishes
 from tests.client.model_edge import CONVERSATION, DEVICE, ME, PEER, receipt_item
 from tests.client.socket_edge import SocketEdge
-from tests.client.test_api import PHONE, hello_item, next_of
+from tests.client.test_api import PHONE, change_contacts, hello_item, name_contacts, next_of
 from tests.client.test_connection import until
 
 CAROL = b"\x03" * 16
@@ -548,6 +549,39 @@ def test_only_the_newest_answers_are_kept() -> None:
 
 
 # Who is told what
+
+
+def answered(answer: bytes, _question: bytes) -> bytes:
+    return answer
+
+
+async def test_a_name_means_whom_another_process_of_the_profile_has_given_it_to(
+    edge: SocketEdge, shared: Shared
+) -> None:
+    name_contacts(edge, ("Bob", PEER))
+    leader, follower = await shared.open(), await shared.open()
+    assert await leader.people.resolve("Bob") == await follower.people.resolve("Bob") == PEER
+
+    for number, user_id, name in (("+441632960002", PEER, "Robert"), ("+441632960003", CAROL, "Bob")):
+        contact = contact_service_pb2.Contact(phone_number=number, contact_name=name, user_id=user_id)
+        answer = contact_service_pb2.AddContactResponse(contact=contact).SerializeToString()
+        edge.answers[methods.ADD_CONTACT.name] = partial(answered, answer)
+        await follower.people.add(number, name)
+
+    assert await leader.people.resolve("Bob") == CAROL
+
+
+async def test_a_name_of_another_device_is_learnt_by_every_process_of_the_profile(
+    edge: SocketEdge, shared: Shared
+) -> None:
+    name_contacts(edge, ("Bob", PEER))
+    leader, follower = await shared.open(), await shared.open()
+    assert await leader.people.resolve("Bob") == await follower.people.resolve("Bob") == PEER
+    name_contacts(edge, ("Robert", PEER), ("Bob", CAROL))
+    change_contacts(edge, version=7)
+    await next_of(follower, views.AccountChanged)
+
+    assert [await client.people.resolve("Bob") for client in (follower, leader)] == [CAROL, CAROL]
 
 
 def test_what_is_known_of_people_is_told_to_whoever_asks_later() -> None:
