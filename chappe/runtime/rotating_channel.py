@@ -1,5 +1,6 @@
 """A channel that dials with the certificate of now; gRPC's own keeps the one that it was made with."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -7,6 +8,7 @@ import grpc
 import grpc.aio
 
 from chappe.runtime.pki import TlsFiles
+from chappe.runtime.tasks import Tasks
 from chappe.runtime.tls import RotatingFiles, channel_credentials
 
 
@@ -14,7 +16,7 @@ class RotatingChannel(grpc.aio.Channel):
     """A channel whose calls go out under the certificate that the files hold when they begin.
 
     Calls that run stay on the connection on which they began, which no change of the files harms. So a stream moves on
-    when it is dialled anew, and the channels of earlier certificates are closed with this one.
+    when it is dialled anew, and the channel of an earlier certificate is closed once everything on it has ended.
     """
 
     def __init__(self, files: TlsFiles, dial: Callable[[grpc.ChannelCredentials], grpc.aio.Channel]) -> None:
@@ -29,15 +31,21 @@ class RotatingChannel(grpc.aio.Channel):
         """
         self._files = RotatingFiles(files, channel_credentials)
         self._dial = dial
-        self._channels = [dial(self._files.made)]
+        self._dialled = [_Dialled(dial(self._files.made))]
+        self._tasks = Tasks()
 
     @property
     def newest(self) -> grpc.aio.Channel:
         """The channel under the certificate of now."""
+        return self.dialled().channel
+
+    def dialled(self) -> "_Dialled":
+        """Returns the same, with the count of its calls."""
         credentials = self._files.changed()
         if credentials is not None:
-            self._channels.append(self._dial(credentials))
-        return self._channels[-1]
+            self._tasks.spawn(self._outlive(self._dialled[-1]), name="close the channel of an earlier certificate")
+            self._dialled.append(_Dialled(self._dial(credentials)))
+        return self._dialled[-1]
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,8 +55,14 @@ class RotatingChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Closes everything that was dialled."""
-        for channel in self._channels:
-            await channel.close(grace)
+        await self._tasks.aclose()
+        for dialled in self._dialled:
+            await dialled.channel.close(grace)
+
+    async def _outlive(self, dialled: "_Dialled") -> None:
+        await dialled.idle.wait()
+        await dialled.channel.close()
+        self._dialled.remove(dialled)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 - gRPC's own
         """Returns the state of the newest channel."""
@@ -79,6 +93,27 @@ class RotatingChannel(grpc.aio.Channel):
         return _Method(self, "stream_stream", arguments, settings)
 
 
+class _Dialled:
+    """A channel under one certificate, and how many of its calls have not ended."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self._calls = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def began(self, call: Any) -> None:
+        """Counts a call until it has ended."""
+        self._calls += 1
+        self.idle.clear()
+        call.add_done_callback(self._ended)
+
+    def _ended(self, _: Any) -> None:
+        self._calls -= 1
+        if self._calls == 0:
+            self.idle.set()
+
+
 class _Method:
     """A method of a service, called on whichever channel is the newest."""
 
@@ -93,8 +128,10 @@ class _Method:
         self._call: Any = None
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        channel = self._owner.newest
-        if channel is not self._channel:
-            self._call = getattr(channel, self._kind)(*self._arguments, **self._settings)
-            self._channel = channel
-        return self._call(*arguments, **settings)
+        dialled = self._owner.dialled()
+        if dialled.channel is not self._channel:
+            self._call = getattr(dialled.channel, self._kind)(*self._arguments, **self._settings)
+            self._channel = dialled.channel
+        call = self._call(*arguments, **settings)
+        dialled.began(call)
+        return call

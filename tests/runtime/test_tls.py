@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from chappe.runtime.channels import channel
 from chappe.runtime.pki import DevelopmentCa, TlsFiles, spiffe_id
+from chappe.runtime.rotating_channel import RotatingChannel
 from chappe.runtime.tls import (
     HANDSHAKE_ENVIRONMENT,
     PeerIdentityError,
@@ -257,6 +258,67 @@ async def test_a_stream_outlives_the_certificate_under_which_it_began(
 
         await stream.write(b"after")
         assert (before, await stream.read()) == (b"before", b"after")
+
+
+class WatchedChannel:
+    """A channel that says when it was closed."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.unary_unary, self.stream_stream = channel.unary_unary, channel.stream_stream
+        self._channel = channel
+        self.closed = asyncio.Event()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+        self.closed.set()
+
+
+async def test_the_channel_of_an_earlier_certificate_is_closed_once_its_streams_have_ended(
+    authority: DevelopmentCa, message: TlsFiles
+) -> None:
+    mine = issue(authority, "svc-edge")
+    dialled: list[WatchedChannel] = []
+    async with serving(message) as port:
+
+        def dial(credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+            options = target_options("svc-message")
+            dialled.append(WatchedChannel(grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)))
+            return cast("grpc.aio.Channel", dialled[-1])
+
+        async with RotatingChannel(mine, dial) as rotating:
+            stream: Any = rotating.stream_stream(ECHO)()
+            await stream.write(b"before")
+            await stream.read()
+            issue(authority, "svc-edge")
+            call: Any = rotating.unary_unary(WHO)
+            await call(b"", timeout=CALL_S)
+            await stream.write(b"after")
+            assert await stream.read() == b"after"
+            assert not dialled[0].closed.is_set()
+
+            await stream.done_writing()
+            await stream.code()
+            async with asyncio.timeout(CALL_S):
+                await dialled[0].closed.wait()
+
+            assert bytes(await call(b"", timeout=CALL_S)).endswith(b"/svc-edge")
+            assert [channel.closed.is_set() for channel in dialled] == [True, False]
+
+
+async def test_a_channel_that_is_closed_ends_what_began_under_earlier_certificates(
+    authority: DevelopmentCa, message: TlsFiles
+) -> None:
+    mine = issue(authority, "svc-edge")
+    async with serving(message) as port:
+        async with channel(f"127.0.0.1:{port}", mine, server_name="svc-message") as dialled:
+            stream: Any = dialled.stream_stream(ECHO)()
+            await stream.write(b"before")
+            await stream.read()
+            issue(authority, "svc-edge")
+            call: Any = dialled.unary_unary(WHO)
+            await call(b"", timeout=CALL_S)
+
+        assert await stream.code() is grpc.StatusCode.CANCELLED
 
 
 async def test_a_half_finished_rotation_keeps_the_old_certificate(
