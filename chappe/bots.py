@@ -60,7 +60,6 @@ class Bot:
         self._clock, randomness = seams or system_seams()
         self._mint = IdMint(randomness.token(_TAG_BYTES), randomness)
         self._ahead_ms = 0
-        self._last = ""
         self._channel: grpc.aio.Channel
         self._stub: Any
 
@@ -110,28 +109,31 @@ class Bot:
         return await self._send(message, request_id, timeout_s)
 
     async def _send(self, message: send_pb2.SendMessage, request_id: bytes, timeout_s: float) -> Spoken:
+        heard: list[str] = []
         try:
             async with asyncio.timeout(timeout_s):
                 if request_id:
-                    return await self._ask(message_service_pb2.SendRequest(request_id=request_id, message=message))
-                return await self._say(message)
+                    request = message_service_pb2.SendRequest(request_id=request_id, message=message)
+                    return await self._ask(request, heard)
+                return await self._say(message, heard)
         except TimeoutError:
             why = f"no answer of svc_message at {self._target} in {timeout_s:g} s"
-            raise NotConnectedError(f"{why}; last: {self._last}" if self._last else why) from None
+            raise NotConnectedError(f"{why}; last: {heard[-1]}" if heard else why) from None
 
-    async def _say(self, message: send_pb2.SendMessage) -> Spoken:
+    async def _say(self, message: send_pb2.SendMessage, heard: list[str]) -> Spoken:
         """Says something under ids of its own, a new one where the id was at fault."""
         for _ in range(MOST_IDS - 1):
             request = message_service_pb2.SendRequest(request_id=self.new_request_id(), message=message)
             try:
-                return await self._ask(request)
+                return await self._ask(request, heard)
             except RefusedError as error:
                 if error.reason not in _OF_THE_ID:
                     raise
-        return await self._ask(message_service_pb2.SendRequest(request_id=self.new_request_id(), message=message))
+        request = message_service_pb2.SendRequest(request_id=self.new_request_id(), message=message)
+        return await self._ask(request, heard)
 
-    async def _ask(self, request: message_service_pb2.SendRequest) -> Spoken:
-        """Makes the same request until it has an answer."""
+    async def _ask(self, request: message_service_pb2.SendRequest, heard: list[str]) -> Spoken:
+        """Makes the same request until it has an answer; whatever else is heard is noted, the newest last."""
         delay_s = FIRST_DELAY_S
         while True:
             wait_s = delay_s
@@ -141,12 +143,13 @@ class Bot:
                 error = from_rpc_error(rpc_error, dependency="svc_message")
                 if error.code not in _MAY_BE_STORED:
                     raise RefusedError(error.reason, error.message) from rpc_error
-                self._last = str(error)
+                heard.append(str(error))
             else:
                 if response.HasField("stored"):
                     stored = response.stored
                     return Spoken(stored.message_id, stored.conversation_id, stored.accepted_ms)
                 self._check(response.refused)
+                heard.append(response.refused.detail)
                 wait_s = max(delay_s, response.refused.retry_after_ms / 1000)
             await self._clock.sleep(wait_s)
             delay_s = min(delay_s * 2, LAST_DELAY_S)
@@ -154,7 +157,6 @@ class Bot:
     def _check(self, refused: server_frame_pb2.SendNack) -> None:
         """Raises a refusal that is final, and learns from it what time it is."""
         if refused.is_retryable:
-            self._last = refused.detail
             return
         reason = reason_name(refused.reason)
         if reason in _OF_THE_CLOCK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,3 +163,26 @@ async def test_no_answer_in_time_is_told_and_may_be_asked_for_again(doors: Doors
     await bot.send(BOB, "rain", request_id=request_id)
 
     assert len(await said(doors)) == 1
+
+
+async def test_what_an_earlier_message_met_is_not_told_of_one_that_got_no_answer(
+    doors: Doors, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, failures = doors.bots.find, [RuntimeError("a bug")]
+
+    async def fail_once_and_then_stay_silent(spiffe_id: str) -> object:
+        if failures:
+            raise failures.pop()
+        return await find(spiffe_id)
+
+    async def stay_silent(_: str) -> object:
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(doors.bots, "find", fail_once_and_then_stay_silent)
+    await bot.send(BOB, "rain")
+    monkeypatch.setattr(doors.bots, "find", stay_silent)
+
+    with pytest.raises(NotConnectedError) as unanswered:
+        await bot.send(BOB, "sun", timeout_s=0.2)
+
+    assert str(unanswered.value) == f"no answer of svc_message at {doors.address} in 0.2 s"
