@@ -101,8 +101,8 @@ class Carriers(Protocol):
 class Registry(Protocol):
     """svc_presence: knows which session of a device is where."""
 
-    async def connect(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
-        """Registers a session that begins; None when the registry does not answer within 2 s."""
+    async def connect(self, session: SessionRef, nonce: bytes, age_s: float) -> ConnectOutcome | None:
+        """Registers a session that began so long ago; None when the registry does not answer within 2 s."""
         ...
 
     def refresh(self, session: SessionRef) -> None:

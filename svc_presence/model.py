@@ -31,10 +31,13 @@ class Session(NamedTuple):
 
 
 class NewSession(NamedTuple):
-    """A session that begins, with the nonce of its Hello, 16 bytes."""
+    """A session that begins, or began while nobody answered."""
 
     session: Session
     nonce: bytes
+    """Of its Hello, 16 bytes."""
+    age_ms: int = 0
+    """How long ago it began."""
 
 
 class Changes(NamedTuple):

@@ -36,6 +36,8 @@ TYPING_S = 5
 """Somebody is writing for so long after saying so."""
 
 
+EARLIER_S = 1
+"""Of two sessions of a device that began within so long of each other, the one that is written later wins."""
 LATE_S = 35
 """A connect is carried out for so long after it was asked for. Clients forgive what a younger one ends, for a minute:
 the edge of the session that is ended hears of it at its next refresh."""
@@ -57,7 +59,8 @@ class PresenceStore(Protocol):
             changes: What it says.
             sent_ms: When this was asked for, Unix milliseconds.
 
-        A connect wins over any session of its device, unless another session has used its nonce. A refresh writes
+        A connect wins over any session of its device, unless another session has used its nonce, or it began more than
+        `EARLIER_S` before the live session that stands there: a refresh then says that it is replaced. A refresh writes
         unless a live session of another number, boot or edge stands there. A bye forgets its own session only.
         A repeated connect is known by its nonce, and no longer wins over a session that came after the first. One that
         is carried out more than `LATE_S` after it was asked for changes nothing: nobody waits for it any more, and it

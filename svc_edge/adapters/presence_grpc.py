@@ -82,8 +82,11 @@ class GrpcRegistry:
         """Whether a replica takes changes at the moment."""
         return any(lane.client.is_accepting for lane in self._lanes.values())
 
-    async def connect(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
-        """Registers a session that begins; None when the registry does not answer within 2 s of having been there."""
+    async def connect(self, session: SessionRef, nonce: bytes, age_s: float) -> ConnectOutcome | None:
+        """Registers a session that began so long ago; None when no answer comes within 2 s of a replica's being there.
+
+        Of two sessions of a device the one that began later keeps its place.
+        """
         left_s = CONNECT_TIMEOUT_S
         if not self._look():
             left_s -= self._seams.clock.monotonic_s() - self._down_since_s
@@ -93,7 +96,7 @@ class GrpcRegistry:
             async with asyncio.timeout(left_s):
                 while not self._look():
                     await self._is_up.wait()
-                return await self._ask(session, nonce)
+                return await self._ask(session, nonce, age_s)
         except TimeoutError:
             return None
 
@@ -135,10 +138,10 @@ class GrpcRegistry:
             self._down_since_s = self._seams.clock.monotonic_s()
         return is_reachable
 
-    async def _ask(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
+    async def _ask(self, session: SessionRef, nonce: bytes, age_s: float) -> ConnectOutcome | None:
         self._last_id += 1
         connect_id = self._last_id
-        lane = self._add(Change(session, connect_id, nonce))
+        lane = self._add(Change(session, connect_id, nonce, int(age_s * 1000)))
         if lane is None:
             return None
         future: asyncio.Future[ConnectOutcome | None] = asyncio.get_running_loop().create_future()

@@ -24,11 +24,12 @@ _PREFIX = "ERROR_REASON_"
 
 
 class Change(NamedTuple):
-    """A session that begins (with a number and a nonce), lives, or ended."""
+    """A session that begins (with a number, a nonce and how long ago it began), lives, or ended."""
 
     session: SessionRef
     connect_id: int = 0
     nonce: bytes = b""
+    age_ms: int = 0
     is_bye: bool = False
 
 
@@ -121,7 +122,12 @@ class Lane(DialHandler[Item, track_pb2.TrackRequest, track_pb2.TrackResponse]):
         batch = track_pb2.TrackBatch(
             number=number,
             connects=[
-                track_pb2.Connect(item_id=change.connect_id, session=_reference(change.session), nonce=change.nonce)
+                track_pb2.Connect(
+                    item_id=change.connect_id,
+                    session=_reference(change.session),
+                    nonce=change.nonce,
+                    age_ms=change.age_ms,
+                )
                 for change in connects
             ],
             refreshes=[_reference(session) for session in refreshes],

@@ -89,11 +89,11 @@ class Session:
         "expires_s",
         "fragment_since_s",
         "frames",
-        "hello_by_s",
         "is_dirty",
         "life_s",
         "looks",
         "member",
+        "opened_s",
         "paused_since_s",
         "phase",
         "ping_at_s",
@@ -129,8 +129,7 @@ class Session:
         """Whom it watches and what it has open; None for a session that never asked."""
         self.traced: Traced | None = None
         """The drawn messages that are on their way to the device or back."""
-        self.life_s = now_s
-        self.hello_by_s = now_s + HELLO_TIMEOUT_S
+        self.opened_s = self.life_s = now_s
         self.planned_slot = 0
         self.expires_s = self.ping_at_s = self.verify_at_s = NEVER
         # Until then a carrier may push to where the user was before: a verification before it is followed by another.
@@ -228,7 +227,7 @@ class Session:
 
     def tick(self, now_s: float) -> Due:
         """Returns what is due; raises `SessionClosed` when the client's time is up."""
-        if self.phase <= Phase.SIGNING_IN and now_s >= self.hello_by_s:
+        if self.phase <= Phase.SIGNING_IN and now_s >= self.opened_s + HELLO_TIMEOUT_S:
             raise SessionClosed(CloseCode.TIMEOUT, f"no valid Hello within {HELLO_TIMEOUT_S:g} seconds")
         if now_s >= self.paused_since_s + STALL_TIMEOUT_S:
             raise SessionClosed(CloseCode.SLOW, f"the socket took nothing for {STALL_TIMEOUT_S:g} seconds")
@@ -244,7 +243,7 @@ class Session:
         """Returns when `tick` is to be called next."""
         due = min(self.ping_at_s, self.verify_at_s, self.expires_s, self.life_s + LIFE_TIMEOUT_S)
         if self.phase <= Phase.SIGNING_IN:
-            due = min(due, self.hello_by_s)
+            due = min(due, self.opened_s + HELLO_TIMEOUT_S)
         return min(due, self.paused_since_s + STALL_TIMEOUT_S, self.fragment_since_s + FRAGMENT_TIMEOUT_S)
 
     def _due(self, now_s: float) -> Due:

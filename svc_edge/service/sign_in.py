@@ -216,7 +216,8 @@ class SignIn:
         ref = ref_of(session)
         if ref is None:
             return
-        outcome = await self._registry.connect(ref, session.route_nonce)
+        age_s = self._clock.monotonic_s() - session.opened_s
+        outcome = await self._registry.connect(ref, session.route_nonce, age_s)
         if session.phase >= Phase.CLOSING:
             self._registry.bye(ref)
         if outcome is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from svc_presence.model import Connected, DeviceId, Edge, Lasting, Located, Replaced, Seen, SessionId, Typist, Written
-from svc_presence.ports import CONNECTION_S, LAST_SEEN_S, LATE_S, NONCE_S, ONLINE_S, TYPING_S
+from svc_presence.ports import CONNECTION_S, EARLIER_S, LAST_SEEN_S, LATE_S, NONCE_S, ONLINE_S, TYPING_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,8 @@ class Entry(NamedTuple):
     edge: Edge
     session_id: SessionId
     expires_ms: int
+    began_ms: int = 0
+    """When a session began that was connected; zero when only its refreshes are known."""
 
 
 class MemoryPresenceStore:
@@ -118,7 +120,7 @@ class MemoryPresenceStore:
         return Seen(max(self._online.get(user_id, 0) - now_ms, 0), last_seen_ms, max(now_ms - last_seen_ms, 0))
 
     def _connect(self, edge: Edge, connect: NewSession, now_ms: int) -> Connected:
-        session, nonce = connect
+        session, nonce, age_ms = connect
         owner = (edge, session.session_id)
         used = self._nonces.get((session.user_id, nonce))
         is_repeated = used is not None and used.expires_ms > now_ms
@@ -128,9 +130,11 @@ class MemoryPresenceStore:
             self._nonces[session.user_id, nonce] = Entry(*owner, now_ms + NONCE_S * 1000)
         stored = self._routes.get(session.user_id, {}).get(session.device_id)
         is_other = stored is not None and stored[:2] != owner
-        if stored is not None and is_other and is_repeated and stored.expires_ms > now_ms:
-            return Connected(is_refused=False, replaced=None)
-        self._touch(session, Entry(*owner, now_ms + CONNECTION_S * 1000), now_ms)
+        if stored is not None and is_other and stored.expires_ms > now_ms:
+            is_earlier = now_ms - age_ms < stored.began_ms - EARLIER_S * 1000
+            if is_repeated or is_earlier:
+                return Connected(is_refused=False, replaced=None)
+        self._touch(session, Entry(*owner, now_ms + CONNECTION_S * 1000, now_ms - age_ms), now_ms)
         replaced = Replaced(stored.edge, stored.session_id) if stored is not None and is_other else None
         return Connected(is_refused=False, replaced=replaced)
 
@@ -139,7 +143,8 @@ class MemoryPresenceStore:
         owner = (edge, session.session_id)
         if stored is not None and stored[:2] != owner and stored.expires_ms > now_ms:
             return False
-        self._touch(session, Entry(*owner, now_ms + CONNECTION_S * 1000), now_ms)
+        began_ms = stored.began_ms if stored is not None and stored[:2] == owner else 0
+        self._touch(session, Entry(*owner, now_ms + CONNECTION_S * 1000, began_ms), now_ms)
         return True
 
     def _touch(self, session: Session, entry: Entry, now_ms: int) -> None:

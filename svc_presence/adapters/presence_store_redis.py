@@ -140,10 +140,10 @@ class RedisPresenceStore:
 def _connect_call(edge: Edge, connects: list[NewSession], sent_ms: int) -> Call:
     keys: list[str] = []
     arguments = [_prefix(edge), str(sent_ms)]
-    for session, nonce in connects:
+    for session, nonce, age_ms in connects:
         tag = f"{{{session.user_id.hex()}}}"
         keys += (f"connection:{tag}", f"online:{tag}", f"lastseen:{tag}", f"nonce:{tag}:{nonce.hex()}")
-        arguments += (str(session.device_id), f"{session.session_id:016x}")
+        arguments += (str(session.device_id), f"{session.session_id:016x}", str(age_ms))
     return Call("connect", keys, arguments)
 
 

@@ -177,8 +177,9 @@ class TrackHandler(ServeHandler[None, TrackRequest, TrackResponse]):
             self._idle.set()
 
     async def _write(self, batch: track_pb2.TrackBatch, sent_ms: int) -> TrackResults:
+        waited_ms = max(self._clock.wall_ms() - sent_ms, 0)
         try:
-            answer = await self._desk.track(self._edge, to_changes(batch), sent_ms)
+            answer = await self._desk.track(self._edge, to_changes(batch, waited_ms), sent_ms)
         except UnavailableError as error:
             _log.warning("batch %d of %s was not written: %s", batch.number, self._edge.edge_id, error)
             return self._failed(batch)

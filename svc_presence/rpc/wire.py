@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from svc_presence.protocol.news import Bulletin
 
 
-def to_changes(batch: track_pb2.TrackBatch) -> Changes:
-    """Returns what a batch says of sessions in the words of the model."""
+def to_changes(batch: track_pb2.TrackBatch, waited_ms: int) -> Changes:
+    """Returns what a batch that has waited for so long says of sessions, in the words of the model."""
     return Changes(
-        [NewSession(_session(connect.session), connect.nonce) for connect in batch.connects],
+        [NewSession(_session(one.session), one.nonce, one.age_ms + waited_ms) for one in batch.connects],
         [_session(ref) for ref in batch.refreshes],
         [_session(ref) for ref in batch.byes],
     )

@@ -5,7 +5,7 @@
 -- the new server's greeting.
 --
 -- KEYS, three for each session, all in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|began.expires" (ms); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; deleted here when no live device is left
 --   lastseen:{uid}    Unix time in ms; 30 days; written by connect, refresh and bye
 -- ARGV: for each session: device, "edge_id|boot|session".

@@ -4,7 +4,7 @@
 -- where it should be says so, and the value is compared before it goes.
 --
 -- KEYS, two for each route, all in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|began.expires" (ms); 60 s; written by connect and refresh
 --   online:{uid}      "1"; 45 s; deleted here when no live device is left
 -- ARGV: for each route: device, "edge_id|boot|session".
 -- Source of times: the server's clock. Source of everything else: svc_fanout, through Locate.

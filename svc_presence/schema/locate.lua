@@ -3,7 +3,7 @@
 -- Of the source document: GET connection, for one user at a time. Added: many users in one call, and all devices of each.
 --
 -- KEYS, one for each user, in the slot of {uid} (32 hexadecimal digits):
---   connection:{uid}  HASH device -> "edge_id|boot|session|expires_ms" (13 digits); 60 s; written by connect and refresh
+--   connection:{uid}  HASH device -> "edge_id|boot|session|began.expires" (ms); 60 s; written by connect and refresh
 -- ARGV: none.
 -- Source of times: the server's clock.
 --

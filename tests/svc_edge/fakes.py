@@ -142,6 +142,8 @@ class FakeMesh(FakeWatches):
         self.reads: list[int] = []
         self.routes: dict[tuple[bytes, int], int] = {}
         self.nonces: dict[bytes, int] = {}
+        self.ages_ms: dict[int, int] = {}
+        """How long ago sessions had begun when they were registered."""
         self.refreshed: list[int] = []
         self.byes: list[int] = []
         self.generations: dict[tuple[bytes, int], int] = {}
@@ -331,6 +333,7 @@ class FakeMesh(FakeWatches):
         for connect in batch.connects:
             result = results.connects.add(item_id=connect.item_id)
             device = connect.session.user_id, connect.session.device_id
+            self.ages_ms[connect.session.session_id] = connect.age_ms
             if self.nonces.setdefault(connect.nonce, connect.session.session_id) != connect.session.session_id:
                 result.refused_reason = error_reason_pb2.ERROR_REASON_INVALID_PROOF
                 continue

@@ -166,6 +166,26 @@ async def test_a_session_is_signed_in_without_the_registry_and_registered_later(
     assert mesh.routes[alice.user_id, 1] == welcome.session_id
 
 
+async def test_a_session_that_is_registered_late_says_how_long_ago_it_began(
+    connect: Connect, mesh: FakeMesh, edge: Edge
+) -> None:
+    late, fresh = connect(), connect()
+    mesh.presence_is_up = False
+    await mesh.break_streams(mesh.track_contexts)
+    edge.clock.leap(3)
+
+    welcome = await late.sign_in(mesh, Person.new())
+    edge.clock.leap(4)
+    mesh.presence_is_up = True
+    while welcome.session_id not in mesh.ages_ms:
+        edge.clock.leap(1)
+        await late.ping()
+    at_once = await fresh.sign_in(mesh, Person.new())
+
+    assert mesh.ages_ms[welcome.session_id] >= 5_000
+    assert mesh.ages_ms[at_once.session_id] < 1_000
+
+
 async def test_a_session_that_was_signed_in_without_the_registry_wins_over_the_route_that_still_stands(
     connect: Connect, mesh: FakeMesh, edge: Edge
 ) -> None:

@@ -253,7 +253,7 @@ async def test_a_connect_that_nobody_waits_for_any_more_is_not_sent(house: House
     house.registry.refresh(session(1))
     await eventually(lambda: second.refreshed == [1], "the credit is used up")
 
-    asking = asyncio.create_task(house.registry.connect(session(2), bytes(16)))
+    asking = asyncio.create_task(house.registry.connect(session(2), bytes(16), 0.0))
     await asyncio.sleep(0)
     for _ in range(3):
         house.registry.refresh(session(3))
@@ -275,7 +275,7 @@ async def test_while_the_only_replica_drains_a_connect_waits_for_the_next(house:
         while house.registry.is_reachable:  # noqa: ASYNC110 - the moment between the marker and the end is short
             await asyncio.sleep(0)
 
-    outcome = await house.registry.connect(session(1), bytes(16))
+    outcome = await house.registry.connect(session(1), bytes(16), 0.0)
 
     assert outcome == ConnectOutcome("", SessionId(0))
 

@@ -64,7 +64,7 @@ class StillClock:
 class LateRegistry:
     """Takes whoever comes."""
 
-    async def connect(self, session: SessionRef, nonce: bytes) -> ConnectOutcome | None:
+    async def connect(self, session: SessionRef, nonce: bytes, age_s: float) -> ConnectOutcome | None:
         return ConnectOutcome("", SessionId(0))
 
     def refresh(self, session: SessionRef) -> None: ...

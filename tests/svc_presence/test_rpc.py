@@ -259,7 +259,10 @@ async def test_a_batch_that_cannot_be_written_fails_and_the_stream_goes_on(door:
     assert (written.number, written.is_failed) == (2, False)
 
 
-async def test_a_connect_that_waited_for_a_silent_store_ends_nobody_who_came_meanwhile(door: Door) -> None:
+@pytest.mark.parametrize("waited_ms", [20_000, 61_000])
+async def test_a_connect_that_waited_for_a_silent_store_ends_nobody_who_came_meanwhile(
+    door: Door, waited_ms: int
+) -> None:
     first, second = await door.track(), await door.track("10.0.0.18:7443")
     await first.read()
     await second.read()
@@ -268,7 +271,7 @@ async def test_a_connect_that_waited_for_a_silent_store_ends_nobody_who_came_mea
     await first.write(2, connects=[connect(1)])
     await eventually(lambda: door.rpc.counters.connects == 1, "the connect waits")
 
-    door.store.clock.now_ms += 61_000
+    door.store.clock.now_ms += waited_ms
     await second.write(1, connects=[connect(2)])
     await second.read()
     door.store.answers.set()
@@ -276,6 +279,23 @@ async def test_a_connect_that_waited_for_a_silent_store_ends_nobody_who_came_mea
     await first.read()
 
     assert [one.session_id for one in await door.store.locate([ALICE], [])] == [2]
+
+
+async def test_a_session_that_says_how_long_ago_it_began_ends_nobody_who_began_later(door: Door) -> None:
+    first, second = await door.track(), await door.track("10.0.0.18:7443")
+    await first.read()
+    await second.read()
+    late = connect(1)
+    late.age_ms = 30_000
+    await second.write(1, connects=[connect(2)])
+    await second.read()
+
+    await first.write(1, connects=[late])
+    answer = (await first.read()).results
+    await first.write(2, refreshes=[ref(1)])
+
+    assert [(one.refused_reason, one.replaced_session_id) for one in answer.connects] == [(0, 0)]
+    assert list((await first.read()).results.replaced_session_ids) == [1]
 
 
 async def test_credit_comes_back_as_batches_are_answered(door: Door) -> None:

@@ -40,7 +40,7 @@ from svc_presence.model import (
     UserId,
     Written,
 )
-from svc_presence.ports import LATE_S, PresenceStore
+from svc_presence.ports import CONNECTION_S, LATE_S, PresenceStore
 
 PARIS = Edge("paris.example:7443", 2**64 - 1)
 LILLE = Edge("[::1]:7443", 7)
@@ -139,8 +139,8 @@ async def was_seen(harness: Harness, user_id: UserId) -> bool:
 
 
 def older(value: bytes, seconds: int) -> bytes:
-    rest, _, expires_ms = value.rpartition(b"|")
-    return rest + b"|%d" % (int(expires_ms) - seconds * 1000)
+    rest, _, times_ms = value.rpartition(b"|")
+    return rest + b"|" + b".".join(b"%d" % (int(time_ms) - seconds * 1000) for time_ms in times_ms.split(b"."))
 
 
 def free_ports(count: int) -> list[int]:
@@ -348,6 +348,61 @@ async def test_a_connect_that_is_carried_out_a_little_late_wins_still(harness: H
 
 def test_whoever_is_ended_by_a_late_connect_hears_of_it_while_its_client_forgives_it() -> None:
     assert LATE_S + PING_INTERVAL_S < GHOST_S
+
+
+async def register(store: PresenceStore, edge: Edge, number: int, age_ms: int) -> Connected:
+    """Connects a session that began a while ago, as an edge does for which nobody answered meanwhile."""
+    changes = Changes([NewSession(session(number), nonce(number), age_ms)], [], [])
+    return (await store.write(edge, changes, now_ms())).connects[0]
+
+
+async def test_of_two_sessions_that_are_registered_late_the_one_that_began_later_stays(harness: Harness) -> None:
+    await register(harness.store, LILLE, 2, age_ms=10_000)
+    await refresh(harness.store, LILLE, session(2))
+
+    earlier = await register(harness.store, PARIS, 1, age_ms=30_000)
+
+    assert earlier == Connected(is_refused=False, replaced=None)
+    assert await harness.store.locate([ALICE], []) == [Located(0, DeviceId(1), SessionId(2), LILLE)]
+    assert await refresh(harness.store, PARIS, session(1)) == [session(1)]
+
+
+async def test_a_session_that_is_registered_late_takes_the_place_of_one_that_began_before(harness: Harness) -> None:
+    await register(harness.store, PARIS, 1, age_ms=30_000)
+
+    later = await register(harness.store, LILLE, 2, age_ms=10_000)
+
+    assert later.replaced == Replaced(PARIS, SessionId(1))
+
+
+async def test_a_session_that_is_known_by_its_refreshes_alone_gives_way_to_any(harness: Harness) -> None:
+    await refresh(harness.store, PARIS, session(1))
+
+    connected = await register(harness.store, LILLE, 2, age_ms=30_000)
+
+    assert connected.replaced == Replaced(PARIS, SessionId(1))
+
+
+async def test_an_expired_session_keeps_nobody_out_who_began_before_it(harness: Harness) -> None:
+    await connect(harness.store, PARIS, session(1), session(2, device_id=2))
+    await harness.age(CONNECTION_S - 10)
+    await refresh(harness.store, PARIS, session(2, device_id=2))
+    await harness.age(11)
+
+    await register(harness.store, LILLE, 3, age_ms=3_600_000)
+
+    located = await harness.store.locate([ALICE], [])
+    assert Located(0, DeviceId(1), SessionId(3), LILLE) in located
+
+
+async def test_of_two_sessions_that_began_in_the_same_second_the_one_that_is_written_later_wins(
+    harness: Harness,
+) -> None:
+    await register(harness.store, PARIS, 1, age_ms=0)
+
+    connected = await register(harness.store, LILLE, 2, age_ms=500)
+
+    assert connected.replaced == Replaced(PARIS, SessionId(1))
 
 
 async def test_a_nonce_is_free_for_other_users_and_again_after_its_time(harness: Harness) -> None:

@@ -231,17 +231,22 @@ Global___TypingWatch: _TypeAlias = TypingWatch  # noqa: Y015
 
 @_typing.final
 class Connect(_message.Message):
-    """A session that begins. It always wins over an older one of the same device."""
+    """A session that begins, or that began while no registry answered. Of two of the same device the one that began later
+    wins; the other is told to be replaced when it is refreshed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.int
     """The edge's number of this connect, unique on this stream."""
     nonce: _builtins.bytes
     """The nonce of the Hello; one that was used in the last 120 seconds is refused."""
+    age_ms: _builtins.int
+    """How long ago the connection of the session was opened, in milliseconds; zero from an edge that does not say it."""
     @_builtins.property
     def session(self) -> Global___SessionRef:
         """The session."""
@@ -252,10 +257,11 @@ class Connect(_message.Message):
         item_id: _builtins.int = ...,
         session: Global___SessionRef | None = ...,
         nonce: _builtins.bytes = ...,
+        age_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "nonce", b"nonce", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "item_id", b"item_id", "nonce", b"nonce", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
