@@ -612,6 +612,36 @@ async def test_receipts_of_what_disappears_do_so_too(
     assert 0 < left_s <= 600 + LINGER_S
 
 
+async def test_a_read_that_comes_before_the_line_of_its_chat_list_moves_its_place(
+    cassandra_store: CassandraMessageStore,
+    groups: CassandraGroupStore,
+    receipts: CassandraReceiptStore,
+    group_desk: GroupDesk,
+) -> None:
+    desk, message = group_desk, group_desk.say()
+    await groups.accept(desk.shard, [message])
+    # Lines are written after the pointers of all members.
+    await groups.expand([desk.expand(message)], [])
+    read = MemberReadUpdate(
+        user_id=desk.bob,
+        device_id=DeviceId(2),
+        group_id=desk.group_id,
+        windows=ALWAYS,
+        upto=message.message_id,
+        messages=(ReadMessage(message.message_id, is_told=True),),
+        is_forced=False,
+        position=desk.position(),
+        recorded_ms=START_MS,
+    )
+
+    (own_read,) = (await receipts.read([read])).own_reads
+    await groups.expand([], [desk.touch(message)])
+
+    (chat,) = (await cassandra_store.list_chats(desk.bob, None, 10)).chats
+    assert own_read is not None
+    assert (own_read.read_upto, chat.read_upto) == (message.message_id, message.message_id)
+
+
 async def test_nor_does_a_members_own_row_keep_that_it_read_it(
     cassandra_store: CassandraMessageStore, cassandra_connection: Connection, group_desk: GroupDesk
 ) -> None:

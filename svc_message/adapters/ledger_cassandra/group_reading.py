@@ -6,13 +6,12 @@ from typing import Final
 from svc_message.adapters.ledger_cassandra.actions import Reactions
 from svc_message.adapters.ledger_cassandra.bodies import BodyKey
 from svc_message.adapters.ledger_cassandra.bounds import Bounds
-from svc_message.adapters.ledger_cassandra.cells import NO_ID
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.contents import read_contents
 from svc_message.adapters.ledger_cassandra.copies import Copy
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, read_newest, sights, walk
 from svc_message.adapters.ledger_cassandra.history import UNREAD_SEARCHED, UNREAD_SHOWN, shows, stored
-from svc_message.adapters.ledger_cassandra.lines import Line, read_lines
+from svc_message.adapters.ledger_cassandra.lines import Line, no_line, read_lines
 from svc_message.model import ConversationId, MessageId, PageRead, StoredMessage, UserId
 from svc_message.model.group import GroupChat, GroupLine, Window
 
@@ -27,7 +26,7 @@ async def read_page(
     place = (read.owner_id, read.conversation_id)
     (sight,) = await sights(connection, [(*place, windows)])
     (line,) = await read_lines(connection, [place])
-    now_ms, line = bounds.now_ms(), line or _no_line(read.conversation_id)
+    now_ms, line = bounds.now_ms(), line or no_line(read.conversation_id)
     is_oldest_first = bool(read.after)
     way = Walk(read.limit, max(read.after, line.cleared_floor), read.before, is_oldest_first)
     found: list[Copy] = []
@@ -122,8 +121,3 @@ def _is_unread(sight: Sight, line: Line, copy: Copy, now_ms: int) -> bool:
     if header is None or header.sender_id == sight.user_id or copy.revoked_ms or copy.read_ms:
         return False
     return shows(line, copy, now_ms)
-
-
-def _no_line(group_id: ConversationId) -> Line:
-    """Returns the line of who has none: nothing was cleared."""
-    return Line(group_id, UserId(NO_ID), 0, ())

@@ -27,7 +27,7 @@ from svc_message.adapters.ledger_cassandra.connection import Connection, Write
 from svc_message.adapters.ledger_cassandra.copies import Copy, CopyKey, read_copies
 from svc_message.adapters.ledger_cassandra.group_walk import Sight, Walk, read_many, sights, walk
 from svc_message.adapters.ledger_cassandra.late import Past, read_late
-from svc_message.adapters.ledger_cassandra.lines import Line, move, read_lines
+from svc_message.adapters.ledger_cassandra.lines import Line, move, no_line, read_lines
 from svc_message.adapters.ledger_cassandra.news import NewsDesk
 from svc_message.adapters.ledger_cassandra.pointers import Place
 from svc_message.adapters.ledger_cassandra.receipts import DELIVERED, EXPANDED, READ
@@ -198,12 +198,16 @@ def _targets(batch: Sequence[MemberReadUpdate]) -> dict[_Place, _Target]:
 def _moving(
     batch: Sequence[MemberReadUpdate], targets: dict[_Place, _Target], lines: Iterable[Line | None]
 ) -> dict[_Place, tuple[_Target, Line]]:
-    """Returns the places that move, or of which is told again, with where they are."""
+    """Returns the places that move, or of which is told again, with where they are.
+
+    Lines are written after the pointers of all members: who reads at once may have none yet.
+    """
     forced = {(update.user_id, update.group_id) for update in batch if update.is_forced}
+    known = {place: line or no_line(place[1]) for place, line in zip(targets, lines, strict=True)}
     return {
-        place: (target, line)
-        for (place, target), line in zip(targets.items(), lines, strict=True)
-        if line is not None and (target.upto > line.read_upto or place in forced)
+        place: (target, known[place])
+        for place, target in targets.items()
+        if target.upto > known[place].read_upto or place in forced
     }
 
 

@@ -172,6 +172,11 @@ class Touches:
         self._last.pop(conversation_id, None)
 
 
+def no_line(conversation_id: ConversationId) -> Line:
+    """Returns the line of who has none: nothing was read or cleared, and it is on no list."""
+    return Line(conversation_id, UserId(NO_ID), 0, ())
+
+
 async def read_lines(connection: Connection, places: Sequence[tuple[UserId, ConversationId]]) -> list[Line | None]:
     """Reads single lines, in order."""
     found = await connection.read([Read(_ONE, place) for place in places])
