@@ -9,9 +9,11 @@ from chappe.runtime.clock import SystemClock
 from svc_message.adapters.ledger_cassandra.connection import Connection
 from svc_message.adapters.ledger_cassandra.message_store import CassandraMessageStore
 from svc_message.adapters.message_store_memory import MemoryMessageStore
-from svc_message.model import NO_POSITION, ChatCursor, Position, UserId
+from svc_message.model import NO_POSITION, ChatCursor, ConversationId, Position, UserId
 from svc_message.model.setting import SettingChange
+from svc_message.ports.group import GroupStore
 from tests.svc_message.desk import START_MS, Book, Desk, stranger
+from tests.svc_message.group_desk import Books, GroupDesk
 
 DAY_MS = 86_400_000
 CHANGES = (
@@ -57,11 +59,35 @@ class Years:
             self.kept[person] = before._replace(last_ms=self._now_ms, is_archived=False)
         await self._store.accept(messages)
 
-    async def change(self, person: UserId, change: SettingChange) -> None:
+    async def withhold(self, person: UserId, *, is_own: bool) -> None:
+        """Lets a person write what alice never sees, or alice what that person never does."""
+        self._now_ms += 1
+        people = (self._desk.alice, person) if is_own else (person, self._desk.alice)
+        message_id = self._desk.uuid7(self._now_ms)
+        message = self._desk.write(sender=people[0], recipient=people[1], message_id=message_id, is_withheld=True)
+        await self._store.accept([message._replace(accepted_ms=self._now_ms)])
+        if is_own:
+            before = self.kept.get(person, Kept())
+            self.kept[person] = before._replace(last_ms=self._now_ms, is_archived=False)
+
+    async def say(self, groups: GroupStore, group: GroupDesk, version: int, *, is_member: bool) -> None:
+        """Lets somebody write to a group, which alice may have left."""
+        self._now_ms += 1
+        said = group.say(message_id=group.uuid7(self._now_ms), version=version)._replace(accepted_ms=self._now_ms)
+        await groups.accept(group.shard, [said])
+        members = (group.alice, self._desk.alice) if is_member else (group.alice,)
+        await groups.expand([], [group.touch(said, version=version, to=members)])
+        if is_member:
+            before = self.kept.get(UserId(group.group_id), Kept())
+            self.kept[UserId(group.group_id)] = before._replace(last_ms=self._now_ms, is_archived=False)
+
+    async def change(self, person: UserId, change: SettingChange, *, is_of_group: bool = False) -> None:
         """Lets alice keep a chat otherwise."""
         self._now_ms += 1
         update = self._desk.keep(change, user=self._desk.alice, peer=person)
         update = update._replace(position=Position(self._desk.uuid7(self._now_ms)), changed_ms=self._now_ms)
+        if is_of_group:
+            update = update._replace(conversation_id=ConversationId(person))
         assert await self._store.settings.change(update, NO_POSITION)
         self.kept[person] = self.kept[person].changed(change, self._now_ms)
 
@@ -76,11 +102,15 @@ class Years:
 
     async def listed(self, *, is_archived: bool, size: int) -> list[UserId]:
         """Goes through a list window by window."""
-        found: list[UserId] = []
+        return [person for window in await self.windows(is_archived=is_archived, size=size) for person in window]
+
+    async def windows(self, *, is_archived: bool, size: int) -> list[list[UserId]]:
+        """Goes through a list and returns its windows."""
+        found: list[list[UserId]] = []
         cursor: ChatCursor | None = None
         while True:
             window = await self._store.list_chats(self._desk.alice, cursor, size, is_archived=is_archived)
-            found += [chat.peer_id for chat in window.chats]
+            found.append([chat.peer_id for chat in window.chats])
             cursor = window.next_cursor
             if cursor is None:
                 return found
@@ -147,3 +177,39 @@ async def test_whoever_was_pinned_when_it_was_archived_comes_first_there(long_st
 
     assert (await years.listed(is_archived=True, size=50))[0] == pinned
     assert await years.listed(is_archived=True, size=50) == years.expected(is_archived=True)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_lists_hold_groups_that_were_left_and_notes_and_nothing_of_what_is_withheld(
+    books: Books, desk: Desk, seed: int
+) -> None:
+    lots = random.Random(seed)
+    years = Years(books.store, desk)
+    people = [desk.alice, *(stranger() for _ in range(110))]
+    groups = [GroupDesk() for _ in range(8)]
+    versions = dict.fromkeys(range(len(groups)), 1)
+    await years.write(people)
+    for group in groups:
+        await years.say(books.groups, group, 1, is_member=True)
+    for _ in range(120):
+        years.pass_days(lots.expovariate(0.2))
+        person, number, lot = lots.choice(people), lots.randrange(len(groups)), lots.random()
+        if lot < 0.1:
+            await years.withhold(people[lots.randrange(1, 110)], is_own=lots.random() < 0.5)
+        elif lot < 0.2:
+            # Alice leaves, and is there again in the next version.
+            versions[number] += 1
+        elif lot < 0.5:
+            version = versions[number]
+            await years.say(books.groups, groups[number], version, is_member=version % 2 == 1)
+        else:
+            is_of_group = lot < 0.8
+            chat = UserId(groups[number].group_id) if is_of_group else person
+            await years.change(chat, lots.choice(CHANGES), is_of_group=is_of_group)
+
+    for is_archived in (False, True):
+        expected = years.expected(is_archived=is_archived)
+        windows = await years.windows(is_archived=is_archived, size=7)
+        # Inside a window newest messages decide, and those of groups are read apart.
+        in_windows = [set(expected[start : start + 7]) for start in range(0, len(expected), 7)]
+        assert [set(window) for window in windows if window] == in_windows
