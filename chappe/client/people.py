@@ -1,6 +1,7 @@
 """The address book: who is meant by a number or a name, and how a user is called."""
 
 import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -49,6 +50,8 @@ class _Remembered:
         self._in_store = in_store
         self._people = {person.user_id: person for person in known}
         self._changes = 0
+        self._taken: set[str] | None = None
+        """How the names of contacts read, once somebody asks for it."""
 
     def get(self, user_id: bytes) -> Person | None:
         """Returns a person; None for one of whom nothing is remembered."""
@@ -58,18 +61,34 @@ class _Remembered:
         """Returns everybody, by user id."""
         return self._people
 
+    def name_of(self, user_id: bytes, *, is_renamed: bool = False) -> str:
+        """Returns how a person is called as far as that is known; of whoever is renamed, by the user alone.
+
+        A name that somebody chose who is no contact begins with a ~ when it reads like that of one.
+        """
+        person = self._people.get(user_id)
+        if person is None:
+            return ""
+        if person.contact_name or is_renamed:
+            return person.contact_name
+        if self._taken is None:
+            self._taken = {_reading(each.contact_name) for each in self._people.values() if each.contact_name}
+        return f"~{person.profile_name}" if _reading(person.profile_name) in self._taken else person.profile_name
+
     async def refresh(self) -> None:
         """Reads what was remembered since, by whichever process."""
         changes: int = await self._in_store(self._store.contacts.changes)
         if changes != self._changes:
             people: list[Person] = await self._in_store(self._store.people)
             self._people, self._changes = {person.user_id: person for person in people}, changes
+            self._taken = None
 
     async def put(self, people: list[Person]) -> None:
         """Remembers people, in place of what was known of the same users."""
         await self._in_store(self._store.remember, people)
         # Only now: what was read before it does not come behind it.
         self._people |= {person.user_id: person for person in people}
+        self._taken = None
 
 
 class People:
@@ -137,26 +156,27 @@ class People:
         return ", ".join(sorted(contact.name for contact in contacts if contact.name)[:_MOST_NAMES]) or "nobody"
 
     async def name_of(self, user_id: bytes) -> str:
-        """Returns how a user is called: by the user, else by itself, else by its number."""
-        if name := _own_name(self._remembered.get(user_id), is_renamed=user_id in self._renamed):
+        """Returns how a user is called: by the user, else by itself, else by its number.
+
+        Who calls itself like a contact of the user gets a ~ before that name.
+        """
+        if name := self._remembered.name_of(user_id, is_renamed=user_id in self._renamed):
             return name
         try:
             request = profile_service_pb2.GetProfileRequest(user_id=user_id)
             profile = (await self._calling.call(GET_PROFILE, request)).profile
         except (RefusedError, NotConnectedError):
-            return _own_name(self._remembered.get(user_id)) or _last_resort(user_id, self._remembered.get(user_id))
+            return self._remembered.name_of(user_id) or _last_resort(user_id, self._remembered.get(user_id))
         await self._remembered.refresh()
         await self._remember([_with_profile(self._remembered.get(user_id), profile)])
         self._renamed.discard(user_id)
-        return profile.profile_name or _last_resort(user_id, self._remembered.get(user_id))
+        return self._remembered.name_of(user_id) or _last_resort(user_id, self._remembered.get(user_id))
 
     async def names_of(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
         """Returns how users are called, like `name_of`, with as few questions as possible."""
         wanted = dict.fromkeys(user_ids)
         unknown = [
-            user_id
-            for user_id in wanted
-            if not _own_name(self._remembered.get(user_id), is_renamed=user_id in self._renamed)
+            user_id for user_id in wanted if not self._remembered.name_of(user_id, is_renamed=user_id in self._renamed)
         ]
         for start in range(0, len(unknown), _PROFILES):
             part = unknown[start : start + _PROFILES]
@@ -169,7 +189,7 @@ class People:
                 )
                 self._renamed.difference_update(part)
         return {
-            user_id: _own_name(self._remembered.get(user_id)) or _last_resort(user_id, self._remembered.get(user_id))
+            user_id: self._remembered.name_of(user_id) or _last_resort(user_id, self._remembered.get(user_id))
             for user_id in wanted
         }
 
@@ -300,11 +320,10 @@ def _with_contact(person: Person | None, contact: Contact) -> Person:
     return known._replace(phone_number=contact.phone_number, contact_name=contact.name)
 
 
-def _own_name(person: Person | None, *, is_renamed: bool = False) -> str:
-    """Returns how a person is called as far as that is known; of whoever is renamed, by the user alone."""
-    if person is None:
-        return ""
-    return person.contact_name or ("" if is_renamed else person.profile_name)
+def _reading(name: str) -> str:
+    """Returns a name as people read it: without its case, blanks, and characters that nobody sees."""
+    letters = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(letter for letter in letters if not letter.isspace() and unicodedata.category(letter) != "Cf")
 
 
 def _last_resort(user_id: bytes, person: Person | None) -> str:

@@ -628,6 +628,21 @@ async def test_a_name_that_a_stranger_chose_addresses_nobody(edge: SocketEdge, m
         await me.people.resolve("Bob")
 
 
+@pytest.mark.parametrize("chosen", ["Bob", "bob", " BOB", "B\u200bob", "\uff22ob"])
+async def test_a_stranger_that_calls_itself_like_a_contact_does_not_look_like_it(
+    edge: SocketEdge, me: Client, chosen: str
+) -> None:
+    name_contacts(edge, ("Bob", b"\x05" * 16))
+    name_profile(edge, chosen)
+    await me.people.list()
+
+    assert await me.people.name_of(PEER) == f"~{chosen}"
+    assert await me.people.names_of([PEER, b"\x05" * 16]) == {PEER: f"~{chosen}", b"\x05" * 16: "Bob"}
+    name_contacts(edge, ("Rob", b"\x05" * 16))
+    await me.people.list()
+    assert await me.people.name_of(PEER) == chosen
+
+
 def test_profiles_are_found_where_the_command_line_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAPPE_HOME", str(tmp_path / "home"))
 
