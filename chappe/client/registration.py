@@ -162,7 +162,8 @@ async def link(address: str | Sequence[str], code: str, *, profile: str | Path, 
 async def _resumed(addresses: Sequence[str], draft: Draft, phone_number: str, name: str) -> Device | None:
     """Returns the device that was asked for before, by a process that did not get the answer; None for none."""
     asked = draft.pending
-    if asked is None or asked.phone_number != phone_number:
+    # What has no number is a link code, and no token.
+    if asked is None or not asked.phone_number or asked.phone_number != phone_number:
         return None
     try:
         async with _any_door(addresses) as door:

@@ -226,6 +226,21 @@ async def test_a_profile_that_was_made_and_is_not_in_its_place_yet_is_not_lost_t
     assert key_in(folder) == directory.keys[0]
 
 
+@pytest.mark.parametrize("code", ["ABCD2345", "K7QM2XWP"])
+async def test_no_number_is_refused_though_a_link_code_is_pending(
+    edge: SocketEdge, directory: Directory, tmp_path: Path, code: str
+) -> None:
+    directory.is_cut = True
+    with pytest.raises(NotConnectedError):
+        await link(edge, tmp_path / "a", code=code)
+    edge.answers[START_VERIFICATION.name] = lambda _: server_frame_pb2.CallError(
+        code=3, reason=reasons.ERROR_REASON_INVALID_FIELD, detail="phone_number: must be set"
+    )
+
+    with pytest.raises(RefusedError, match="must be set"):
+        await chappe_client.register(edge.address, "", name="Alice", profile=tmp_path / "a")
+
+
 def test_what_is_pending_and_cannot_be_read_is_nothing(folder: Path) -> None:
     before = key_in(folder)
     (folder / "pending.json").write_text("{")
