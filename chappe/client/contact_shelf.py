@@ -1,9 +1,13 @@
 """The part of the local store that knows whether the address book was changed elsewhere: on a device, by a process."""
 
 from chappe.api.edge.v1 import item_pb2
+from chappe.client.rebuilds import RESYNCED
+from chappe.client.store import ContactNews
 from chappe.client.store_file import StoreFile
 
 _BYTES = 8
+_READ_AFTER = "contacts_resynced"
+"""Under this key the store keeps after how many Resyncs the address book was read."""
 _RAISE = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
 
 
@@ -13,16 +17,18 @@ class ContactShelf:
     def __init__(self, file: StoreFile) -> None:
         self._file = file
 
-    def unread(self) -> int:
-        """Returns the version that this device has heard of and not read; zero when it has read the newest."""
+    def unread(self) -> ContactNews | None:
+        """Returns what this device has heard of and not read; None when it has read the newest."""
         with self._file.guard("read"):
-            heard = self._version("contacts_heard")
-            return heard if heard > self._version("contacts_read") else 0
+            heard = ContactNews(self._version("contacts_heard"), self._version(RESYNCED))
+            is_read = heard.version <= self._version("contacts_read") and heard.resyncs <= self._version(_READ_AFTER)
+        return None if is_read else heard
 
-    def mark_read(self, version: int) -> None:
-        """Takes note that the address book was read, and is at least of this version."""
+    def mark_read(self, news: ContactNews) -> None:
+        """Takes note that the address book was read after this was heard."""
         with self._file.guard("written"), self._file.transaction():
-            self._put("contacts_read", version)
+            self._put("contacts_read", news.version)
+            self._put(_READ_AFTER, news.resyncs)
 
     def changes(self) -> int:
         """Returns how often something was remembered of people, by whichever process of the profile."""

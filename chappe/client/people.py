@@ -19,7 +19,7 @@ from chappe.client.methods import (
     Method,
     Question,
 )
-from chappe.client.store import LocalStore, Person
+from chappe.client.store import ContactNews, LocalStore, Person
 from chappe.client.views import Contact
 
 _PHONE = re.compile(r"\+\d{7,15}")
@@ -195,7 +195,7 @@ class People:
 
     async def list(self) -> list[Contact]:
         """Returns the contacts by phone number."""
-        version: int = await self._in_store(self._store.contacts.unread)
+        news: ContactNews | None = await self._in_store(self._store.contacts.unread)
         found: list[Contact] = []
         token = ""
         while True:
@@ -207,8 +207,8 @@ class People:
                 await self._remembered.refresh()
                 await self._remember(_named(self._remembered.all(), found))
                 self._is_listed = True
-                if version:
-                    await self._in_store(self._store.contacts.mark_read, version)
+                if news is not None:
+                    await self._in_store(self._store.contacts.mark_read, news)
                 return found
 
     async def add(self, phone_number: str, name: str = "") -> Contact:
@@ -288,7 +288,7 @@ class People:
 
     async def _read_changes(self) -> None:
         """Learns how another device or process has changed the address book: a name may mean somebody else."""
-        if await self._in_store(self._store.contacts.unread):
+        if await self._in_store(self._store.contacts.unread) is not None:
             # Without an answer, what this device remembers has to do.
             with suppress(RefusedError, NotConnectedError):
                 await self.list()

@@ -3,6 +3,9 @@
 from chappe.client.store import Batch
 from chappe.client.store_file import StoreFile
 
+RESYNCED = "resynced"
+"""Under this key the store keeps how many Resyncs there were."""
+
 _BYTES = 8
 _COUNT = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
 
@@ -16,13 +19,13 @@ class Rebuilds:
     def due(self) -> int:
         """Returns the number of the Resync after which the history is still to be read; zero when it was."""
         with self._file.guard("read"):
-            resynced = self._count("resynced")
+            resynced = self._count(RESYNCED)
             return resynced if resynced > self._count("rebuilt") else 0
 
     def write(self, batch: Batch) -> None:
         """Takes note, inside a transaction of the store, of a Resync, or that everything was read after one."""
         if batch.resynced is not None:
-            self._put("resynced", self._count("resynced") + 1)
+            self._put(RESYNCED, self._count(RESYNCED) + 1)
         if batch.rebuilt:
             self._put("rebuilt", batch.rebuilt)
 

@@ -204,18 +204,27 @@ class GroupBook(Protocol):
         ...
 
 
+class ContactNews(NamedTuple):
+    """What a device has heard of changes of the address book."""
+
+    version: int
+    """The newest of which the log has told."""
+    resyncs: int
+    """How often the log could not be resumed from, and may have told of others."""
+
+
 class ContactBook(Protocol):
     """Knows whether the address book was changed, and what is remembered of people.
 
     Raises StoreError when the place cannot be read or written.
     """
 
-    def unread(self) -> int:
-        """Returns the version that this device has heard of and not read; zero when it has read the newest."""
+    def unread(self) -> ContactNews | None:
+        """Returns what this device has heard of and not read; None when it has read the newest."""
         ...
 
-    def mark_read(self, version: int) -> None:
-        """Takes note that the address book was read, and is at least of this version."""
+    def mark_read(self, news: ContactNews) -> None:
+        """Takes note that the address book was read after this was heard."""
         ...
 
     def changes(self) -> int:

@@ -18,7 +18,7 @@ from chappe.client import Client, GroupTickChanged, Message, Role, Tick
 from chappe.client.destination import to_group, to_person
 from chappe.client.errors import ChappeClientError, NotConnectedError, RefusedError, SessionEndedError, StoreError
 from chappe.client.insisting import LAST_PAUSE_S, Insisting
-from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONVERSATIONS, LIST_GROUPS, LIST_MESSAGES
+from chappe.client.methods import BATCH_GET_RECEIPTS, LIST_CONTACTS, LIST_CONVERSATIONS, LIST_GROUPS, LIST_MESSAGES
 from chappe.client.mint import conversation_of
 from chappe.client.parts import ClientParts
 from chappe.client.seams import Seams, SystemRandomness
@@ -27,7 +27,7 @@ from tests.client.fakes import Dice, ToldClock
 from tests.client.group_model import ADDED, GROUP, answer, event, group_item
 from tests.client.model_edge import DEVICE, ME
 from tests.client.socket_edge import SocketEdge
-from tests.client.test_api import hello_item, next_of
+from tests.client.test_api import hello_item, name_contacts, next_of
 from tests.client.test_connection import HastyClock, until
 from tests.client.test_recounting import count
 
@@ -297,6 +297,19 @@ async def test_what_became_of_groups_meanwhile_is_known_after_a_resync(
 
     assert (renamed.name, renamed.member_count, renamed.version) == ("Walkers", 9, 5)
     assert gone.role is Role.NONE
+
+
+async def test_a_name_is_looked_up_again_after_a_resync(edge: SocketEdge, folder: Path, archive: Archive) -> None:
+    name_contacts(edge, ("Bob", PEERS[0]))
+    async with connect(edge, folder) as me:
+        assert await me.people.resolve("Bob") == PEERS[0]
+        name_contacts(edge, ("Robert", PEERS[0]), ("Bob", PEERS[1]))
+        archive.resync()
+        await read(me, 3)
+
+        assert [await me.people.resolve("Bob") for _ in range(2)] == [PEERS[1]] * 2
+
+    assert edge.calls.count(LIST_CONTACTS.name) == 2
 
 
 async def test_groups_that_are_never_listed_hold_up_no_chat(edge: SocketEdge, folder: Path, archive: Archive) -> None:
