@@ -571,6 +571,21 @@ async def test_a_name_means_whom_another_process_of_the_profile_has_given_it_to(
     assert await leader.people.resolve("Bob") == CAROL
 
 
+async def test_what_a_process_learns_later_takes_no_new_name_away(edge: SocketEdge, shared: Shared) -> None:
+    name_contacts(edge, ("Bob", PEER))
+    leader, follower = await shared.open(), await shared.open()
+    await leader.people.list()
+    contact = contact_service_pb2.Contact(phone_number=PHONE, contact_name="Robert", user_id=PEER)
+    answer = contact_service_pb2.AddContactResponse(contact=contact).SerializeToString()
+    edge.answers[methods.ADD_CONTACT.name] = partial(answered, answer)
+    await follower.people.add(PHONE, "Robert")
+
+    await leader.people.look_up(["+441632960009"])
+
+    third = await shared.open()
+    assert await third.people.name_of(PEER) == "Robert"
+
+
 async def test_a_name_of_another_device_is_learnt_by_every_process_of_the_profile(
     edge: SocketEdge, shared: Shared
 ) -> None:
