@@ -95,7 +95,8 @@ class Bot:
             timeout_s: For how long the server is asked.
 
         Raises:
-            RefusedError: It was refused for good, with the reason.
+            RefusedError: It was refused for good, with the reason. STALE_MESSAGE_ID: nothing is stored under a request
+                id of more than 10 minutes ago, and nothing ever will be, so it may be said under a new one.
             NotConnectedError: The server has not answered in time; with the same request id it may be said again.
         """
         message = send_pb2.SendMessage(user_id=user_id, expiry_s=expiry_s, envelope=_envelope(text))

@@ -12,7 +12,7 @@ from chappe.client.errors import NotConnectedError, RefusedError
 from chappe.runtime.clock import Seams, SystemRandomness
 from svc_message.adapters.message_store_memory import MemoryMessageStore
 from svc_message.model import MessageEvent, UserId
-from svc_message.protocol import FUTURE_BOUND_MS, is_uuid7
+from svc_message.protocol import FIRST_ACCEPT_AGE_MS, FUTURE_BOUND_MS, is_uuid7
 from tests.svc_message.desk import inbox
 from tests.svc_message.doors import BOB, GROUP, Doors
 from tests.svc_message.fakes import ManualClock, settle
@@ -71,6 +71,25 @@ async def test_the_same_request_id_says_the_same_only_once(doors: Doors, bot: Bo
     with pytest.raises(RefusedError) as refusal:
         await bot.send(BOB, "sun", request_id=request_id)
     assert refusal.value.reason == "DUPLICATE_CONFLICT"
+
+
+async def test_a_request_id_that_was_kept_for_too_long_tells_whether_anything_was_said(
+    doors: Doors, bot: Bot, clock: ManualClock
+) -> None:
+    said_id, unsaid_id = bot.new_request_id(), bot.new_request_id()
+    first = await bot.send(BOB, "rain", request_id=said_id)
+    doors.clock.pass_s(FIRST_ACCEPT_AGE_MS / 1000 + 60)
+    clock.pass_s(FIRST_ACCEPT_AGE_MS / 1000 + 60)
+
+    again = await bot.send(BOB, "rain", request_id=said_id)
+    with pytest.raises(RefusedError) as refusal:
+        await bot.send(BOB, "sun", request_id=unsaid_id)
+    anew = await bot.send(BOB, "sun")
+
+    assert again == first
+    assert refusal.value.reason == "STALE_MESSAGE_ID"
+    # A device drops what comes under an id that it has.
+    assert {event.message_id for event in await said(doors)} == {first.message_id, anew.message_id}
 
 
 async def test_what_is_refused_for_good_is_raised_with_its_reason(doors: Doors, bot: Bot) -> None:
