@@ -27,6 +27,8 @@ MAX_FAILURES = 3
 """For an edge that could not be dialled so often in a row nothing is kept until it answers."""
 STRAY_S = 1.0
 """How long a delivery for another boot is kept, in case the edge has restarted and the stream has yet to notice."""
+SILENT_S = 30.0
+"""How long it is kept while the edge says nothing: a stream to an edge that is gone has been ended by then."""
 MAX_WAITING = 65_536
 """How many deliveries may wait for one edge."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -144,8 +146,14 @@ class PushStream(StreamClient[Delivery, PushRequest, PushResponse]):
             self._strays += strays
 
     async def _judge_strays(self, boot_id: int) -> None:
-        """Gives back what is for another boot, once the edge has gone on for a while with the one that it has."""
-        await self._seams.clock.sleep(STRAY_S)
+        """Gives back what is for another boot, once the edge has gone on for a while with the one that it has.
+
+        While it is silent it may be gone, and the other boot the one that is there now, whose routes are right.
+        """
+        answers, silent_s = self._pusher.answers, 0.0
+        while self._pusher.answers == answers and silent_s < SILENT_S:
+            await self._seams.clock.sleep(STRAY_S)
+            silent_s += STRAY_S
         strays, self._strays = self._strays, []
         if not strays:
             return
@@ -194,6 +202,8 @@ class Pusher(DialHandler[Delivery, PushRequest, PushResponse]):
         self._weighed: bytes | None = None
         self.boot_id = 0
         """Of the edge at the other end of the present stream."""
+        self.answers = 0
+        """How often it has said something."""
         self.waiting_bytes = 0
         """Of the items of the deliveries that wait to be written."""
 
@@ -204,6 +214,7 @@ class Pusher(DialHandler[Delivery, PushRequest, PushResponse]):
     def opened(self, hello: stream_pb2.StreamHello) -> None:
         """Learns the boot of the edge."""
         self.boot_id = hello.boot_id
+        self.answers += 1
         self._on_open()
 
     def weigh(self, delivery: Delivery) -> int:
@@ -223,6 +234,7 @@ class Pusher(DialHandler[Delivery, PushRequest, PushResponse]):
 
     def received(self, kind: str, response: PushResponse) -> None:
         """Gives the deliveries back whose sessions the edge does not have."""
+        self.answers += 1
         if kind != "taken":
             return
         if response.arrived_user_ids:

@@ -162,6 +162,37 @@ async def test_nothing_reaches_a_session_of_another_boot(streams: Streams, edge:
     assert [one.route.session_id for one in streams.given_back.entries] == [1, 3]
 
 
+async def test_while_an_edge_is_silent_what_is_for_its_next_life_is_kept_for_that(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_grpc, "STRAY_S", 0.001)
+    edges = await streams.make()
+    async with serving_edge(ServedEdge(boot_id=7)) as former:
+        await open_stream(edges, former)
+        former.answers_until = 1000
+        edges.push(former.address, [to(former, 1, boot_id=8), to(former, 2)])
+        await former.deliveries.reach(2)
+    await until(lambda: not edges.is_in_touch)
+    async with serving_edge(ServedEdge(boot_id=8), int(former.address.rpartition(":")[2])) as later:
+        await later.deliveries.reach(1)
+
+        assert later.deliveries.entries == [(1, b"item")]
+        assert streams.given_back.entries == []
+
+
+async def test_what_is_for_another_boot_of_an_edge_that_stays_silent_comes_back_in_the_end(streams: Streams) -> None:
+    clock = HandClock()
+    edges = await streams.make("", Seams(clock, SeededRandomness()))
+    async with serving_edge(ServedEdge()) as silent:
+        await open_stream(edges, silent)
+        edges.push(silent.address, [to(silent, 1, boot_id=8)])
+        while not streams.given_back.entries:
+            await clock.advance(push_grpc.STRAY_S)
+
+    assert [one.route.session_id for one in streams.given_back.entries] == [1]
+    assert clock.monotonic_s() >= 1000 + push_grpc.SILENT_S
+
+
 async def test_an_edge_that_restarts_gets_nothing_that_was_meant_for_its_former_life(streams: Streams) -> None:
     edges = await streams.make()
     async with serving_edge(ServedEdge(boot_id=7, credits_=1)) as former:
