@@ -9,6 +9,8 @@ from svc_identity.protocol.identifier import draw_uuid7
 from svc_identity.service.registration import checked_name
 
 _MOST_NAME_CHARACTERS = 64
+_MOST_ID_CHARACTERS = 255
+"""As the table has room for."""
 _PLATFORM = "bot"
 
 
@@ -27,8 +29,10 @@ class BotRules:
             name: What others see.
 
         Raises:
-            InvalidFieldError: The name cannot be one.
+            InvalidFieldError: The name cannot be one, or the SPIFFE id is too long.
         """
+        if len(spiffe_id) > _MOST_ID_CHARACTERS:
+            raise InvalidFieldError("spiffe-id", f"must have at most {_MOST_ID_CHARACTERS} characters")
         checked = checked_name(name, "name")
         if len(checked) > _MOST_NAME_CHARACTERS or not checked.isprintable():
             raise InvalidFieldError("name", f"must be one line of at most {_MOST_NAME_CHARACTERS} characters")

@@ -6,6 +6,7 @@ import pytest
 
 from chappe.api.identity.v1 import directory_service_pb2
 from chappe.runtime.clock import Seams
+from chappe.runtime.errors import InvalidFieldError
 from svc_identity.errors import UserNotFoundError
 from svc_identity.ports import IdentityStore
 from svc_identity.service.bot import BotRules
@@ -35,6 +36,17 @@ async def test_making_a_bot_again_keeps_it(store: IdentityStore, clock: ToldCloc
 
     assert len(set(bots)) == 1
     assert other.user_id != bots[0].user_id
+
+
+async def test_service_whose_name_is_longer_than_there_is_room_for_is_refused(
+    store: IdentityStore, clock: ToldClock
+) -> None:
+    rules = BotRules(store.bots, Seams(clock, RANDOM))
+    longest = WEATHER.ljust(255, "r")
+
+    assert await rules.create(longest, "Weather")
+    with pytest.raises(InvalidFieldError, match="at most 255 characters"):
+        await rules.create(longest + "r", "Weather")
 
 
 async def test_service_that_is_no_bot_speaks_as_nobody(store: IdentityStore, clock: ToldClock) -> None:
