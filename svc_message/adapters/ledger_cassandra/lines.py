@@ -18,6 +18,7 @@ from svc_message.adapters.ledger_cassandra.cells import (
     stamp_of_id,
 )
 from svc_message.adapters.ledger_cassandra.connection import Connection, Read, Row, Write
+from svc_message.adapters.ledger_cassandra.copies import chunks
 from svc_message.model import ConversationId, MessageId, MessageRef, UserId
 from svc_message.model.setting import Settings
 from svc_message.protocol import milliseconds_of
@@ -28,7 +29,6 @@ LATE_MS: Final = 660_000
 """How old an id may be when it is accepted first: 10 minutes, and what clocks may be off."""
 PINNED_SLOT: Final = 32_767
 """Where a pinned conversation stands in its list: before all others."""
-IDS_IN_READ: Final = 100
 ROWS_WALKED: Final = 100
 """How many rows of the order of a list are read at once."""
 
@@ -133,6 +133,11 @@ class Touching(NamedTuple):
     is_withheld: bool
     accepted_ms: int
 
+    @property
+    def slot(self) -> int:
+        """Where in the order of a list it moves its conversation up to."""
+        return slot_at(milliseconds_of(self.message_id))
+
 
 class Touches:
     """Remembers which conversations were moved up in the chat lists within the last minute.
@@ -145,7 +150,7 @@ class Touches:
 
     def due(self, message: Touching) -> list[Write]:
         """Returns the lines that a message makes necessary; none when they were written just now."""
-        known, slot = self._last.get(_touch_key(message)), slot_at(milliseconds_of(message.message_id))
+        known, slot = self._last.get(_touch_key(message)), message.slot
         is_moving = known is None or known[1] != slot
         if known is not None and not is_moving and 0 <= message.accepted_ms - known[0] < TOUCH_INTERVAL_MS:
             return []
@@ -164,8 +169,7 @@ class Touches:
         if len(self._last) + len(messages) > TOUCHES_KEPT:
             self._last.clear()
         for message in messages:
-            slot = slot_at(milliseconds_of(message.message_id))
-            self._last[_touch_key(message)] = (message.accepted_ms, slot)
+            self._last[_touch_key(message)] = (message.accepted_ms, message.slot)
 
     def forget(self, conversation_id: bytes) -> None:
         """Lets the next message of a conversation bring it back into the lists, whatever was written just now."""
@@ -217,8 +221,7 @@ async def _read_named(
     connection: Connection, user_id: UserId, conversation_ids: Sequence[ConversationId]
 ) -> list[Line]:
     """Reads those lines of a user that are there."""
-    chunks = [conversation_ids[start : start + IDS_IN_READ] for start in range(0, len(conversation_ids), IDS_IN_READ)]
-    found = await connection.read([Read(_NAMED, (user_id, list_of_ids(list(chunk)))) for chunk in chunks])
+    found = await connection.read([Read(_NAMED, (user_id, list_of_ids(chunk))) for chunk in chunks(conversation_ids)])
     return [Line.of(row) for rows in found for row in rows]
 
 
@@ -236,7 +239,7 @@ def slot_of(last_ms: int, pinned_ms: int) -> int:
 def touch(user_id: UserId, peer_id: UserId, message: Touching) -> Write:
     """Returns what moves a conversation up in one list; it stays where a later message has put it."""
     message_id, conversation_id = message.message_id, message.conversation_id
-    last_ms = bigint(int.from_bytes(message_id[:6], "big"))
+    last_ms = bigint(milliseconds_of(message_id))
     bucket = set_of_smallint(bucket_of(message_id))
     values = (stamp_of_id(message_id), peer_id, last_ms, bucket, user_id, conversation_id)
     return Write(_TOUCH, (user_id,), values)
@@ -265,7 +268,7 @@ def touches_of(messages: Sequence[Touching], touches: Touches) -> Iterator[list[
     """Yields for each message the lines that it makes necessary; one line for several messages of a conversation."""
     newest: dict[bytes, Touching] = {}
     for message in messages:
-        key = _touch_key(message) + slot_at(milliseconds_of(message.message_id)).to_bytes(2, "big")
+        key = _touch_key(message) + message.slot.to_bytes(2, "big")
         newest[key] = max(newest.get(key, message), message)
     chosen = set(newest.values())
     for message in messages:
