@@ -555,6 +555,15 @@ def answered(answer: bytes, _question: bytes) -> bytes:
     return answer
 
 
+async def add_contact(edge: SocketEdge, client: Client, entry: tuple[str, str, bytes]) -> None:
+    """Lets a process put a number under a name into the address book, which is the one of a user."""
+    number, name, user_id = entry
+    contact = contact_service_pb2.Contact(phone_number=number, contact_name=name, user_id=user_id)
+    answer = contact_service_pb2.AddContactResponse(contact=contact).SerializeToString()
+    edge.answers[methods.ADD_CONTACT.name] = partial(answered, answer)
+    await client.people.add(number, name)
+
+
 async def test_a_name_means_whom_another_process_of_the_profile_has_given_it_to(
     edge: SocketEdge, shared: Shared
 ) -> None:
@@ -562,11 +571,8 @@ async def test_a_name_means_whom_another_process_of_the_profile_has_given_it_to(
     leader, follower = await shared.open(), await shared.open()
     assert await leader.people.resolve("Bob") == await follower.people.resolve("Bob") == PEER
 
-    for number, user_id, name in (("+441632960002", PEER, "Robert"), ("+441632960003", CAROL, "Bob")):
-        contact = contact_service_pb2.Contact(phone_number=number, contact_name=name, user_id=user_id)
-        answer = contact_service_pb2.AddContactResponse(contact=contact).SerializeToString()
-        edge.answers[methods.ADD_CONTACT.name] = partial(answered, answer)
-        await follower.people.add(number, name)
+    await add_contact(edge, follower, ("+441632960002", "Robert", PEER))
+    await add_contact(edge, follower, ("+441632960003", "Bob", CAROL))
 
     assert await leader.people.resolve("Bob") == CAROL
 
@@ -575,10 +581,7 @@ async def test_what_a_process_learns_later_takes_no_new_name_away(edge: SocketEd
     name_contacts(edge, ("Bob", PEER))
     leader, follower = await shared.open(), await shared.open()
     await leader.people.list()
-    contact = contact_service_pb2.Contact(phone_number=PHONE, contact_name="Robert", user_id=PEER)
-    answer = contact_service_pb2.AddContactResponse(contact=contact).SerializeToString()
-    edge.answers[methods.ADD_CONTACT.name] = partial(answered, answer)
-    await follower.people.add(PHONE, "Robert")
+    await add_contact(edge, follower, (PHONE, "Robert", PEER))
 
     await leader.people.look_up(["+441632960009"])
 

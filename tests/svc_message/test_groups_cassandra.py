@@ -612,6 +612,21 @@ async def test_receipts_of_what_disappears_do_so_too(
     assert 0 < left_s <= 600 + LINGER_S
 
 
+def read_by_bob(desk: GroupDesk, message: NewGroupMessage, *, device: int) -> MemberReadUpdate:
+    """Says that bob has read up to a message, on one of his devices."""
+    return MemberReadUpdate(
+        user_id=desk.bob,
+        device_id=DeviceId(device),
+        group_id=desk.group_id,
+        windows=ALWAYS,
+        upto=message.message_id,
+        messages=(ReadMessage(message.message_id, is_told=True),),
+        is_forced=False,
+        position=desk.position(),
+        recorded_ms=START_MS,
+    )
+
+
 async def test_a_read_that_comes_before_the_line_of_its_chat_list_moves_its_place(
     cassandra_store: CassandraMessageStore,
     groups: CassandraGroupStore,
@@ -622,17 +637,7 @@ async def test_a_read_that_comes_before_the_line_of_its_chat_list_moves_its_plac
     await groups.accept(desk.shard, [message])
     # Lines are written after the pointers of all members.
     await groups.expand([desk.expand(message)], [])
-    read = MemberReadUpdate(
-        user_id=desk.bob,
-        device_id=DeviceId(2),
-        group_id=desk.group_id,
-        windows=ALWAYS,
-        upto=message.message_id,
-        messages=(ReadMessage(message.message_id, is_told=True),),
-        is_forced=False,
-        position=desk.position(),
-        recorded_ms=START_MS,
-    )
+    read = read_by_bob(desk, message, device=2)
 
     (own_read,) = (await receipts.read([read])).own_reads
     await groups.expand([], [desk.touch(message)])
@@ -648,17 +653,7 @@ async def test_nor_does_a_members_own_row_keep_that_it_read_it(
     goes, bob = group_desk.say()._replace(expiry_s=600), group_desk.bob
     await cassandra_store.groups.accept(group_desk.shard, [goes])
     await cassandra_store.receipts.acknowledge([acked(group_desk, goes)], group_desk.position(), START_MS)
-    read = MemberReadUpdate(
-        user_id=bob,
-        device_id=DeviceId(1),
-        group_id=group_desk.group_id,
-        windows=ALWAYS,
-        upto=goes.message_id,
-        messages=(ReadMessage(goes.message_id, is_told=True),),
-        is_forced=False,
-        position=group_desk.position(),
-        recorded_ms=START_MS,
-    )
+    read = read_by_bob(group_desk, goes, device=1)
     await cassandra_store.receipts.read([read])
     left = """
         SELECT ttl(delivered_ms), ttl(read_ms) FROM messages
